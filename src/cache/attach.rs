@@ -1,0 +1,261 @@
+//! Attaching fetched layers to the store and making their paths valid. This is the part that may need more rights than the
+//! rest; [`super::privileged`] runs it through sudo where it does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::mounted::{self, Mounted};
+use super::register::{InPlace, register_closed};
+use super::{CacheError, Mode};
+use crate::layer::digest::Sha;
+use crate::layer::mount::{self, MountError, MountImage, Places, ambiguous, names_in};
+use crate::layer::pack::Rejected;
+use crate::layer::squashfs::Image;
+use crate::layer::unpack::{Target, Unpacked, remove_leftovers, remove_tree, unpack};
+use crate::store::{self, PathInfo, StoreDirs, StorePath, path_lock};
+
+/// What to attach.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct AttachRequest {
+    /// The store's root, as in [`StoreDirs::new`].
+    pub store_root: Option<PathBuf>,
+    /// How.
+    pub mode: Mode,
+    /// The layers and the paths wanted of each.
+    pub layers: Vec<AttachLayer>,
+    /// Threads that unpack.
+    pub threads: usize,
+}
+
+/// One layer, whose file was checked against its digests.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct AttachLayer {
+    /// Its id.
+    pub id: Sha,
+    /// Its file. Unpacked, it is removed; mounted, it stays.
+    pub file: PathBuf,
+    /// The paths that are wanted of it, none of them valid.
+    pub infos: Vec<PathInfo>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Attached {
+    /// How it was done in the end.
+    pub mode: Mode,
+    /// Why it was not done by mounting, where that was wanted.
+    pub not_mounted: Option<String>,
+    /// Paths that are valid now.
+    pub registered: BTreeSet<StorePath>,
+    /// Paths that could not be attached, and why.
+    pub rejected: Vec<Rejected>,
+    /// Seconds for mounting or unpacking, and for registering.
+    pub seconds: (f64, f64),
+}
+
+/// Attaches the layers and registers of their paths those whose closure is valid or attached too.
+///
+/// # Errors
+/// When the store cannot be read or written.
+pub fn attach(request: &AttachRequest, progress: &AtomicU64) -> Result<Attached, CacheError> {
+    let start = Instant::now();
+    let dirs = StoreDirs::new(request.store_root.as_deref());
+    let _lock = store::gc_lock(&dirs)?;
+    clear_leftovers(&dirs)?;
+    let valid = store::read_all(&dirs)?;
+    let mut done = Attached {
+        mode: request.mode,
+        not_mounted: None,
+        registered: BTreeSet::new(),
+        rejected: Vec::new(),
+        seconds: (0.0, 0.0),
+    };
+    let mut placed = BTreeMap::new();
+    let mut rest = request.layers.clone();
+    for layer in &mut rest {
+        // What became valid since the request was made is Nix's, and stays as it is.
+        layer.infos.retain(|info| !valid.contains_key(&info.path));
+    }
+    if request.mode == Mode::Mount {
+        match mount_layers(&dirs, &rest) {
+            Ok(mounted) => {
+                rest = mounted.to_unpack;
+                placed = mounted.placed;
+            }
+            Err(error) => {
+                done.mode = Mode::Unpack;
+                done.not_mounted = Some(error.to_string());
+            }
+        }
+    }
+    let mut already = BTreeSet::new();
+    for layer in &rest {
+        let unpacked = unpack_layer(&dirs, layer, request.threads, progress);
+        done.rejected.extend(unpacked.rejected);
+        already.extend(unpacked.already);
+        let infos: BTreeMap<&StorePath, &PathInfo> = layer.infos.iter().map(|info| (&info.path, info)).collect();
+        let unpacked = unpacked.placed.into_iter();
+        placed.extend(unpacked.map(|(path, inode)| (path.clone(), InPlace::unpacked(infos[&path], inode))));
+        if done.mode == Mode::Unpack {
+            // Unpacked, a layer has done its work; if it cannot be removed it costs space until the next restore.
+            let _ = fs::remove_file(&layer.file);
+        }
+    }
+    done.seconds.0 = start.elapsed().as_secs_f64();
+    let registering = Instant::now();
+    let wanted = request.layers.iter().flat_map(|layer| &layer.infos);
+    let is_valid = |path: &StorePath| valid.contains_key(path) || already.contains(path);
+    let lost = wanted.filter(|info| !placed.contains_key(&info.path) && !is_valid(&info.path));
+    done.registered = register_closed(&dirs, &placed, lost.cloned().collect(), is_valid)?;
+    done.seconds.1 = registering.elapsed().as_secs_f64();
+    Ok(done)
+}
+
+fn clear_leftovers(dirs: &StoreDirs) -> Result<(), CacheError> {
+    let real = dirs.real_store();
+    let removed =
+        remove_leftovers(&real).map_err(|error| CacheError::File { what: "Cannot clean up", path: real, error })?;
+    if removed > 0 {
+        tracing::info!("Removed {removed} paths that an interrupted restore left unfinished.");
+    }
+    Ok(())
+}
+
+/// What mounting came to.
+struct MountedLayers {
+    /// Paths that are in place.
+    placed: BTreeMap<StorePath, InPlace>,
+    /// Paths that must be unpacked all the same.
+    to_unpack: Vec<AttachLayer>,
+}
+
+fn refused(what: &str) -> impl FnOnce(std::io::Error) -> MountError {
+    let what = what.to_owned();
+    move |error| MountError::Refused { what, error }
+}
+
+fn mount_layers(dirs: &StoreDirs, layers: &[AttachLayer]) -> Result<MountedLayers, MountError> {
+    let places = mounted::places(dirs);
+    if places.is_mounted().map_err(refused("Looking at the mounts"))? {
+        let error = std::io::Error::other("an earlier restore has mounted layers already");
+        return Err(refused("A second overlay on the store directory")(error));
+    }
+    // An earlier restore may have been killed half-way.
+    mount::clear(&places);
+    let held = hold(&places, layers).map_err(refused("Moving the layers"))?;
+    let mounted = mount_held(dirs, &places, &held);
+    if mounted.is_err() {
+        give_back(&held, layers);
+        mounted::forget(dirs, &places);
+    }
+    mounted
+}
+
+/// Moves the files of layers to where nothing else touches them. A later fetch of the same layer would write over them, and
+/// with them over what is mounted.
+fn hold(places: &Places, layers: &[AttachLayer]) -> std::io::Result<Vec<AttachLayer>> {
+    fs::create_dir_all(&places.layers)?;
+    let mut held = Vec::new();
+    for layer in layers {
+        let file = places.layers.join(layer.id.to_string());
+        if let Err(error) = fs::rename(&layer.file, &file) {
+            give_back(&held, layers);
+            return Err(error);
+        }
+        held.push(AttachLayer { file, ..layer.clone() });
+    }
+    Ok(held)
+}
+
+fn give_back(held: &[AttachLayer], layers: &[AttachLayer]) {
+    for (held, layer) in held.iter().zip(layers) {
+        if let Err(error) = fs::rename(&held.file, &layer.file) {
+            tracing::warn!(
+                "The layer {} cannot be used: {} cannot be moved back: {error}.",
+                layer.id,
+                held.file.display()
+            );
+        }
+    }
+}
+
+/// Mounts layers whose files are held.
+fn mount_held(dirs: &StoreDirs, places: &Places, layers: &[AttachLayer]) -> Result<MountedLayers, MountError> {
+    let names = layers.iter().map(|layer| names_in(&layer.file)).collect::<Result<Vec<_>, _>>()?;
+    let ambiguous = ambiguous(&names);
+    let is_ambiguous = |info: &&PathInfo| ambiguous.contains(info.path.as_str().as_bytes());
+    let mut result = MountedLayers { placed: BTreeMap::new(), to_unpack: Vec::new() };
+    for layer in layers {
+        let (twice, once): (Vec<&PathInfo>, Vec<&PathInfo>) = layer.infos.iter().partition(is_ambiguous);
+        for info in once {
+            // What is in the way would hide the layer's path, and is not valid.
+            if clear(&dirs.real(&info.path)).map_err(refused("Removing a leftover"))? {
+                result.placed.insert(info.path.clone(), InPlace::mounted(info));
+            }
+        }
+        if !twice.is_empty() {
+            let infos = twice.into_iter().cloned().collect();
+            result.to_unpack.push(AttachLayer { id: layer.id, file: layer.file.clone(), infos });
+        }
+    }
+    let state = Mounted {
+        layers: layers.iter().map(|layer| layer.id.to_string()).collect(),
+        paths: result.placed.values().map(|path| path.info.clone()).collect(),
+    };
+    mounted::store(dirs, &state).map_err(refused("Recording what is mounted"))?;
+    let owner = dirs.owner().unwrap_or((0, 0));
+    let image =
+        |layer: &AttachLayer| MountImage { name: layer.id.to_string()[..16].to_owned(), file: layer.file.clone() };
+    mount::attach(places, &layers.iter().map(image).collect::<Vec<_>>(), owner)?;
+    result.placed.retain(|path, _| fs::symlink_metadata(dirs.real(path)).is_ok());
+    Ok(result)
+}
+
+/// Removes a leftover; false if a Nix process is at work there.
+fn clear(place: &Path) -> std::io::Result<bool> {
+    if fs::symlink_metadata(place).is_err() {
+        return Ok(true);
+    }
+    let Some(_lock) = path_lock(place)? else { return Ok(false) };
+    remove_tree(place)?;
+    Ok(true)
+}
+
+/// Unpacks the wanted paths of one layer.
+pub(super) fn unpack_layer(dirs: &StoreDirs, layer: &AttachLayer, threads: usize, progress: &AtomicU64) -> Unpacked {
+    // Without an answer, what is in the way is left alone.
+    let is_valid = |path: &StorePath| store::is_valid(dirs, path).unwrap_or(true);
+    unpack_into(&dirs.real_store(), dirs, layer, &is_valid, threads, progress)
+}
+
+/// As [`unpack_layer`], into another directory.
+pub(super) fn unpack_into(
+    into: &Path,
+    dirs: &StoreDirs,
+    layer: &AttachLayer,
+    is_valid: &(dyn Fn(&StorePath) -> bool + Sync),
+    threads: usize,
+    progress: &AtomicU64,
+) -> Unpacked {
+    let is_root = rustix::process::geteuid().is_root();
+    let owner = dirs.owner().ok().filter(|owner| is_root && *owner != (0, 0));
+    let target = Target { store: into, owner, is_valid, threads, progress };
+    let wanted: Vec<&PathInfo> = layer.infos.iter().collect();
+    let reject = |why: String| {
+        let rejected = wanted.iter().map(|info| Rejected { path: info.path.clone(), why: why.clone() });
+        Unpacked { rejected: rejected.collect(), ..Unpacked::default() }
+    };
+    File::open(&layer.file)
+        .map_err(Into::into)
+        .and_then(Image::open)
+        .and_then(|image| unpack(&image, &wanted, &target))
+        .unwrap_or_else(|error| reject(error.to_string()))
+}

@@ -1,0 +1,206 @@
+//! Finding the snapshot that fits, and fetching layers.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::StreamExt;
+
+use super::Context;
+use super::outcome::{LayerFetch, LayerState, Note};
+use super::progress::Progress;
+use crate::layer::digest::{CHUNK_SIZE, Sha};
+use crate::layer::mount::Places;
+use crate::layer::unpack::remove_tree;
+use crate::remote::transfer::{FetchPlan, fetch_file};
+use crate::remote::{Entry, Kind, Remote, RemoteError};
+use crate::snapshot::{self, Layer, Snapshot, SnapshotError, generation_name, generation_prefix, parse_generation};
+use crate::store::StoreDirs;
+
+/// A snapshot is read whole into memory; one larger than this is refused.
+const MAX_SNAPSHOT: u64 = 64 << 20;
+/// So many generations are tried, from the newest back, before a key counts as a miss.
+const GENERATIONS_TRIED: u64 = 4;
+
+/// A snapshot that was found and read.
+pub struct SnapshotFound {
+    /// What it holds.
+    pub snapshot: Snapshot,
+    /// Its key, escaped.
+    pub key: String,
+    /// Its generation.
+    pub generation: u64,
+    /// Bytes fetched for it.
+    pub bytes: u64,
+}
+
+/// The newest readable snapshot of the first of `keys` (prefixes of names of generations) for which there is one. Damaged
+/// generations are passed over, with a note for each.
+///
+/// # Errors
+/// When the remote cannot be asked, or what is there was written by a newer program.
+pub async fn find_snapshot(
+    remote: &dyn Remote,
+    names: &[String],
+    notes: &mut Vec<Note>,
+) -> Result<Option<SnapshotFound>, RemoteError> {
+    let Some(entry) = remote.find(Kind::Snapshot, names).await? else { return Ok(None) };
+    let Some((key, newest)) = parse_generation(&entry.name).map(|(key, number)| (key.to_owned(), number)) else {
+        tracing::debug!("{} is no generation of a snapshot", entry.name);
+        return Ok(None);
+    };
+    let mut entry = Some(entry);
+    for generation in (1..=newest).rev().take(GENERATIONS_TRIED as usize) {
+        let name = generation_name(&key, generation);
+        let found = match entry.take() {
+            Some(entry) => Some(entry),
+            None => remote.find(Kind::Snapshot, std::slice::from_ref(&name)).await?.filter(|entry| entry.name == name),
+        };
+        let Some(found) = found else { continue };
+        match read_snapshot(remote, &found).await {
+            Ok((snapshot, bytes)) => return Ok(Some(SnapshotFound { snapshot, key, generation, bytes })),
+            Err(why) => {
+                notes.push(Note::warn("snapshot-unreadable", format!("Generation {generation} of {key}: {why}")));
+            }
+        }
+    }
+    Ok(None)
+}
+
+async fn read_snapshot(remote: &dyn Remote, entry: &Entry) -> Result<(Snapshot, u64), String> {
+    let bytes = read_whole(remote, entry).await.map_err(|error| error.to_string())?;
+    let size = bytes.len() as u64;
+    let decoded = tokio::task::spawn_blocking(move || snapshot::decode(&bytes)).await;
+    let decoded: Result<Snapshot, SnapshotError> = decoded.map_err(|error| error.to_string())?;
+    Ok((decoded.map_err(|error| error.to_string())?, size))
+}
+
+async fn read_whole(remote: &dyn Remote, entry: &Entry) -> Result<Vec<u8>, RemoteError> {
+    let mut stream = remote.stream(entry).await?;
+    let mut bytes = Vec::new();
+    while let Some(piece) = stream.next().await {
+        bytes.extend_from_slice(&piece?);
+        if bytes.len() as u64 > MAX_SNAPSHOT {
+            return Err(RemoteError::Gone(format!("{} is larger than any snapshot.", entry.name)));
+        }
+    }
+    Ok(bytes)
+}
+
+/// The names under which to look for a snapshot: the generations of the primary key first, then the restore prefixes.
+pub(super) fn snapshot_names(context: &Context) -> Vec<String> {
+    std::iter::once(generation_prefix(&context.key)).chain(context.prefixes.iter().cloned()).collect()
+}
+
+/// What became of one layer: the figures, its file if it is here now, and what the user should know.
+pub(super) struct Fetched {
+    pub id: Sha,
+    pub fetch: LayerFetch,
+    pub file: Option<PathBuf>,
+    pub note: Option<Note>,
+}
+
+/// Layers that are fetched at the same time. More of them only share the same line.
+const LAYERS_AT_ONCE: usize = 2;
+
+/// Fetches the layers `wanted` into files of our folder, a few at the same time.
+pub(super) async fn fetch_layers(context: &Context, wanted: &BTreeMap<Sha, &Layer>) -> Vec<Fetched> {
+    let at_once = LAYERS_AT_ONCE.min(wanted.len()).max(1);
+    // 8 MiB each, over all layers: this bounds the memory in use.
+    let ranges = (context.remote.parallel_reads() / at_once).max(1);
+    // Lookups take a quarter of a second each and nothing else: all of them at once.
+    let lookups = wanted.iter().map(|(id, layer)| look_up(context, *id, layer));
+    let looked_up = futures_util::future::join_all(lookups).await;
+    let fetches = looked_up.into_iter().map(|found| async move {
+        match found {
+            Ok((id, entry, layer)) => fetch_layer(context, id, &entry, layer, ranges).await,
+            Err(lost) => lost,
+        }
+    });
+    futures_util::stream::iter(fetches).buffered(at_once).collect().await
+}
+
+/// The layer's entry, or what became of it.
+async fn look_up<'a>(context: &Context, id: Sha, layer: &'a Layer) -> Result<(Sha, Entry, &'a Layer), Fetched> {
+    let (state, note) = match context.remote.find(Kind::Layer, std::slice::from_ref(&layer.entry)).await {
+        Ok(Some(entry)) if entry.name == layer.entry => return Ok((id, entry, layer)),
+        Ok(_) => {
+            let paths = layer.paths.len();
+            let message =
+                format!("Layer {id} with {paths} paths is no longer in the cache: they are made or fetched anew.");
+            (LayerState::Missing, Note::warn("layer-missing", message))
+        }
+        Err(error) => {
+            (LayerState::Failed, Note::warn("layer-failed", format!("Layer {id} could not be looked up: {error}")))
+        }
+    };
+    let fetch = LayerFetch { id: id.to_string(), bytes: layer.digests.size, seconds: 0.0, state };
+    Err(Fetched { id, fetch, file: None, note: Some(note) })
+}
+
+async fn fetch_layer(context: &Context, id: Sha, entry: &Entry, layer: &Layer, parallel: usize) -> Fetched {
+    let start = Instant::now();
+    let path = folder(&context.dirs).join(id.to_string());
+    let (state, note) = match fetch_into(context, entry, layer, &path, parallel).await {
+        Ok(0) => (LayerState::Fetched, None),
+        Ok(bad) => {
+            let message = format!(
+                "{bad} chunks of layer {id} do not match their digests: the layer is damaged and is not used. \
+                 The next save replaces it."
+            );
+            (LayerState::Damaged, Some(Note::warn("layer-damaged", message)))
+        }
+        Err(error) => {
+            let state = if matches!(error, RemoteError::Gone(_)) { LayerState::Damaged } else { LayerState::Failed };
+            (state, Some(Note::warn("layer-failed", format!("Layer {id} could not be fetched: {error}"))))
+        }
+    };
+    let seconds = start.elapsed().as_secs_f64();
+    let fetch = LayerFetch { id: id.to_string(), bytes: layer.digests.size, seconds, state };
+    Fetched { id, fetch, file: (state == LayerState::Fetched).then_some(path), note }
+}
+
+/// Fetches a layer to `path` and gives the number of chunks that are wrong; with any, there is no file.
+async fn fetch_into(
+    context: &Context,
+    entry: &Entry,
+    layer: &Layer,
+    path: &Path,
+    parallel: usize,
+) -> Result<usize, RemoteError> {
+    let local = |error: std::io::Error| RemoteError::Local(format!("Cannot write {}: {error}.", path.display()));
+    fs::create_dir_all(path.parent().unwrap_or(path)).map_err(local)?;
+    let file = File::options().read(true).write(true).create(true).truncate(true).open(path).map_err(local)?;
+    let progress = Progress::start("fetching a layer", layer.digests.size);
+    let plan = FetchPlan {
+        size: layer.digests.size,
+        chunk_size: CHUNK_SIZE,
+        digests: layer.digests.chunks.iter().map(|chunk| chunk.0).collect(),
+        parallel,
+        range_chunks: 2,
+        progress: Arc::clone(&progress.bytes),
+    };
+    let outcome = fetch_file(&*context.remote, entry, &plan, &file).await;
+    let bad = outcome.map(|outcome| outcome.bad_chunks.len());
+    if !matches!(bad, Ok(0)) {
+        // Whatever it holds is of no use; a failure only leaves a file that the next restore truncates.
+        let _ = fs::remove_file(path);
+    }
+    bad
+}
+
+/// Where layers are while they are attached.
+fn folder(dirs: &StoreDirs) -> PathBuf {
+    dirs.own_dir().join("layers")
+}
+
+/// Removes layers that a restore left which was killed. The caller holds our lock. What is mounted is in use, and stays.
+pub(super) fn remove_leftovers(dirs: &StoreDirs) {
+    let places = Places::new(&dirs.real_store(), &dirs.own_dir());
+    let is_unused = places.is_mounted().is_ok_and(|mounted| !mounted);
+    if let (true, Err(error)) = (is_unused, remove_tree(&folder(dirs))) {
+        tracing::debug!("Layers of an earlier restore stay: {error}");
+    }
+}

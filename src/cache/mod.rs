@@ -1,0 +1,112 @@
+//! The two verbs: restore attaches what a snapshot has to the store here, save writes what the store here has to a snapshot.
+//!
+//! Trouble with the cache is never an error of these functions: it makes the hit smaller or the save incomplete, and stands in
+//! the outcome as a [`Note`]. An error is what keeps the verb from running at all, such as a store that cannot be read.
+
+mod attach;
+mod commit;
+mod fetch;
+mod mode;
+mod mounted;
+mod outcome;
+mod privileged;
+mod progress;
+mod record;
+mod register;
+mod repack;
+mod restore;
+mod save;
+mod select;
+mod substitute;
+mod survey;
+mod verify;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::remote::Remote;
+use crate::store::StoreDirs;
+
+pub use attach::{AttachLayer, AttachRequest, Attached};
+pub use fetch::{SnapshotFound, find_snapshot};
+pub use mode::{Mode, ModeRequest};
+pub use mounted::Detached;
+pub use outcome::{
+    Hit, LayerFetch, LayerState, Note, Phase, RestoreOutcome, SaveOutcome, SaveReason, Saved, human_bytes,
+};
+pub use privileged::{Answer, Request, perform};
+pub use record::{RestoreRecord, load as load_record};
+pub use restore::{detach, look_up, restore};
+pub use save::save;
+pub use substitute::Upstream;
+pub use survey::{Survey, survey};
+pub use verify::{Verified, verify};
+
+/// What both verbs need to know.
+#[derive(Clone)]
+pub struct Context {
+    /// The store here.
+    pub dirs: StoreDirs,
+    /// Where layers and snapshots live.
+    pub remote: Arc<dyn Remote>,
+    /// The primary key, escaped.
+    pub key: String,
+    /// The restore prefixes from near to far, escaped.
+    pub prefixes: Vec<String>,
+    /// The system of this machine, as Nix names it.
+    pub system: String,
+    /// Which job this is, for the snapshot's lanes.
+    pub lane: String,
+    /// What tells this run of this job from all others; empty outside of a runner. A second restore in the same run keeps the
+    /// baseline of the first.
+    pub run: String,
+    /// How layers get into the store.
+    pub mode: ModeRequest,
+    /// Who knows what a substituter has: what it has is then not saved. None to save everything.
+    pub upstream: Option<Arc<dyn Upstream>>,
+    /// Most bytes that the layers of one snapshot may take; None for no limit.
+    pub max_size: Option<u64>,
+    /// Level of zstd for new layers.
+    pub level: i32,
+    /// Threads that pack and unpack.
+    pub threads: usize,
+    /// A folder for temporary files when the store's own folder cannot be written.
+    pub temporary: PathBuf,
+}
+
+/// Why a verb could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// The Nix store here.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    /// A file of ours.
+    #[error("{what} {path}: {error}.")]
+    File {
+        /// What was to be done.
+        what: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// What went wrong.
+        error: std::io::Error,
+    },
+    /// Layers that cannot be unmounted.
+    #[error("The layers stay mounted: {0}.")]
+    Mount(#[from] crate::layer::mount::MountError),
+    /// More rights were needed.
+    #[error(
+        "Root's rights are needed to change the store here, and `sudo` without a password did not give them: {0}. Run as \
+         root, or allow the user to use sudo."
+    )]
+    Privilege(String),
+    /// A part of the work ended without a result.
+    #[error("A part of the work broke off: {0}.")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// Seconds since 1970.
+#[must_use]
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}

@@ -1,0 +1,147 @@
+//! The steps that may need more rights than we have: run here, or by the same program through `sudo`.
+//!
+//! The request goes in as JSON on standard input and the answer comes out as JSON on standard output; there is no shell, nothing
+//! in the arguments, and nothing in the environment but what `sudo` needs to be found.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::AtomicU64;
+
+use serde::{Deserialize, Serialize};
+
+use super::attach::{AttachRequest, Attached, attach};
+use super::mounted::{self, Detached, detach};
+use super::{CacheError, Mode};
+use crate::store::{StoreDirs, ensure};
+
+/// A step.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// Make our folder beside the store, for the user who asks.
+    Prepare {
+        /// The store's root.
+        store_root: Option<PathBuf>,
+        /// User and group that it shall belong to.
+        owner: (u32, u32),
+    },
+    /// Attach layers.
+    Attach(AttachRequest),
+    /// Unmount layers.
+    Detach {
+        /// The store's root.
+        store_root: Option<PathBuf>,
+        /// Threads that unpack.
+        threads: usize,
+    },
+}
+
+/// Its answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// To [`Request::Prepare`].
+    Prepared,
+    /// To [`Request::Attach`].
+    Attached(Attached),
+    /// To [`Request::Detach`].
+    Detached(Detached),
+}
+
+/// Carries out a step with the rights of this process.
+///
+/// # Errors
+/// Those of the step.
+pub fn perform(request: &Request, progress: &AtomicU64) -> Result<Answer, CacheError> {
+    match request {
+        Request::Prepare { store_root, owner } => {
+            prepare(&StoreDirs::new(store_root.as_deref()), *owner)?;
+            Ok(Answer::Prepared)
+        }
+        Request::Attach(request) => Ok(Answer::Attached(attach(request, progress)?)),
+        Request::Detach { store_root, threads } => {
+            Ok(Answer::Detached(detach(&StoreDirs::new(store_root.as_deref()), *threads)?))
+        }
+    }
+}
+
+fn prepare(dirs: &StoreDirs, owner: (u32, u32)) -> Result<(), CacheError> {
+    ensure(dirs)?;
+    let path = dirs.own_dir();
+    std::fs::create_dir_all(&path)
+        .and_then(|()| std::os::unix::fs::chown(&path, Some(owner.0), Some(owner.1)))
+        .map_err(|error| CacheError::File { what: "Cannot make", path, error })?;
+    if mounted::is_stale(dirs) {
+        tracing::info!("Layers that were mounted are not any more: their paths are no longer valid.");
+        detach(dirs, std::thread::available_parallelism().map_or(1, std::num::NonZero::get))?;
+    }
+    Ok(())
+}
+
+/// Carries out a step, through `sudo` if this process may not. Layers that can then not be mounted are unpacked, if this process
+/// may do that.
+///
+/// # Errors
+/// Those of the step, and that of `sudo` where it is needed and does not work without a password.
+pub(super) fn run(dirs: &StoreDirs, request: &Request, progress: &AtomicU64) -> Result<Answer, CacheError> {
+    if may_run(dirs, request) {
+        return perform(request, progress);
+    }
+    match (through_sudo(request), request) {
+        (Err(CacheError::Privilege(why)), Request::Attach(request)) if may_unpack(dirs) => {
+            let mut attached = attach(&AttachRequest { mode: Mode::Unpack, ..request.clone() }, progress)?;
+            attached.not_mounted = Some(format!("It needs root's rights, which `sudo` did not give: {why}"));
+            Ok(Answer::Attached(attached))
+        }
+        (answer, _) => answer,
+    }
+}
+
+fn may_run(dirs: &StoreDirs, request: &Request) -> bool {
+    if rustix::process::geteuid().is_root() {
+        return true;
+    }
+    match request {
+        Request::Prepare { .. } => {
+            let own = dirs.own_dir();
+            let may_make = own.parent().is_none_or(|parent| is_writable(parent) || !parent.exists());
+            (is_writable(&own) || (!own.exists() && may_make)) && !mounted::is_stale(dirs)
+        }
+        Request::Attach(request) => request.mode == Mode::Unpack && may_unpack(dirs),
+        Request::Detach { .. } => mounted::is_plain(dirs),
+    }
+}
+
+fn may_unpack(dirs: &StoreDirs) -> bool {
+    is_writable(&dirs.real_store()) && is_writable(&dirs.state_dir().join("db"))
+}
+
+fn is_writable(path: &Path) -> bool {
+    rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok()
+}
+
+fn through_sudo(request: &Request) -> Result<Answer, CacheError> {
+    let failed = |why: String| CacheError::Privilege(why);
+    let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
+    let mut command = Command::new("sudo");
+    command.args(["-n", "--"]).arg(program).args(["privileged"]).env_clear();
+    for name in ["PATH", "HOME", "TERM", "NIX_CACHE_LOG"] {
+        command.envs(std::env::var_os(name).map(|value| (name, value)));
+    }
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| failed(format!("`sudo` cannot be run: {error}")))?;
+    let body = serde_json::to_vec(request).map_err(|error| failed(error.to_string()))?;
+    if let Some(mut input) = child.stdin.take() {
+        // If it ended before it read everything, its exit code says why.
+        let _ = input.write_all(&body);
+    }
+    let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
+    if !output.status.success() {
+        return Err(failed(format!("the step that needs root ended with {}", output.status)));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|error| failed(format!("its answer makes no sense: {error}")))
+}

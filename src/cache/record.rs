@@ -1,0 +1,89 @@
+//! What a restore leaves for the save: a file in our folder beside the store, so that it goes when the store goes.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::CacheError;
+use crate::layer::digest::Sha;
+use crate::store::{StoreDirs, StorePath};
+
+/// The newest form of the record. Another is as good as none.
+const FORMAT: u32 = 1;
+
+/// What a restore knew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RestoreRecord {
+    format: u32,
+    /// Which run of which job restored; see [`super::Context::run`].
+    pub run: String,
+    /// Paths that were valid before: the Nix installation itself.
+    pub baseline: BTreeSet<StorePath>,
+    /// The name of the generation that was restored, if one was.
+    pub matched: Option<String>,
+    /// Paths that the restore made valid.
+    pub restored: BTreeSet<StorePath>,
+    /// Layers that the snapshot names and the remote lost.
+    pub lost_layers: BTreeSet<Sha>,
+}
+
+impl RestoreRecord {
+    /// The record of a restore that has only begun. A second one in the same run keeps the baseline of the first.
+    #[must_use]
+    pub fn begin(run: &str, valid: BTreeSet<StorePath>, earlier: Option<RestoreRecord>) -> Self {
+        let baseline = match earlier {
+            Some(earlier) if earlier.run == run => earlier.baseline.intersection(&valid).cloned().collect(),
+            _ => valid,
+        };
+        Self {
+            format: FORMAT,
+            run: run.to_owned(),
+            baseline,
+            matched: None,
+            restored: BTreeSet::new(),
+            lost_layers: BTreeSet::new(),
+        }
+    }
+}
+
+fn place(dirs: &StoreDirs) -> PathBuf {
+    dirs.own_dir().join("restore.json")
+}
+
+/// The record of the last restore into this store. None when there was none, or it cannot be understood.
+///
+/// # Errors
+/// When there is one that cannot be read.
+pub fn load(dirs: &StoreDirs) -> Result<Option<RestoreRecord>, CacheError> {
+    let path = place(dirs);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(CacheError::File { what: "Cannot read", path, error }),
+    };
+    let record: Option<RestoreRecord> = serde_json::from_slice(&bytes).ok();
+    Ok(record.filter(|record| record.format == FORMAT))
+}
+
+/// Writes the record, whole or not at all.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) fn store(dirs: &StoreDirs, record: &RestoreRecord) -> Result<(), CacheError> {
+    let path = place(dirs);
+    let written = (|| {
+        fs::create_dir_all(dirs.own_dir())?;
+        let mut file = tempfile::NamedTempFile::new_in(dirs.own_dir())?;
+        serde_json::to_writer(&mut file, record)?;
+        file.flush()?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        file.as_file().set_permissions(mode)?;
+        file.persist(&path).map_err(|error| error.error)?;
+        Ok(())
+    })();
+    written.map_err(|error| CacheError::File { what: "Cannot write", path, error })
+}

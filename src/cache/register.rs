@@ -1,0 +1,189 @@
+//! Making attached paths valid while other Nix processes may be at work on the very same ones.
+//!
+//! Each path is registered under Nix's lock on it, the outputs of a derivation together. What somebody else makes at this
+//! moment is left to them, and with it what refers to it. Since a process can hold only so many locks, paths are registered in batches, references first, so that what
+//! is valid after each batch is closed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+use super::CacheError;
+use crate::layer::unpack::remove_tree;
+use crate::store::{self, PathInfo, PathLock, StoreDirs, StorePath, closed_subset, path_lock, useless_without};
+
+/// Locks held at a time; a process may have 1,024 files open by default.
+const BATCH: usize = 256;
+
+/// A path that is in its place and not valid yet.
+#[derive(Clone, Debug)]
+pub(super) struct InPlace {
+    /// What is to be registered.
+    pub info: PathInfo,
+    /// The number of its inode, if it was unpacked.
+    inode: Option<u64>,
+}
+
+impl InPlace {
+    /// One that was unpacked, with the number of its inode.
+    pub fn unpacked(info: &PathInfo, inode: u64) -> Self {
+        Self { info: info.clone(), inode: Some(inode) }
+    }
+
+    /// One that is seen through a mount.
+    pub fn mounted(info: &PathInfo) -> Self {
+        Self { info: info.clone(), inode: None }
+    }
+
+    /// Whether what stands in its place is still what was put there.
+    fn is_there(&self, dirs: &StoreDirs) -> bool {
+        let found = fs::symlink_metadata(dirs.real(&self.info.path));
+        found.is_ok_and(|metadata| self.inode.is_none_or(|inode| inode == metadata.ino()))
+    }
+}
+
+/// Registers of the paths in place those whose closure is there too, and of which no other output is `lost`; removes the
+/// others that were unpacked. Gives those that are valid now.
+///
+/// # Errors
+/// When the store cannot be written. What is valid by then is closed.
+pub(super) fn register_closed(
+    dirs: &StoreDirs,
+    placed: &BTreeMap<StorePath, InPlace>,
+    lost: Vec<PathInfo>,
+    is_valid: impl Fn(&StorePath) -> bool,
+) -> Result<BTreeSet<StorePath>, CacheError> {
+    let infos = placed.iter().map(|(path, place)| (path.clone(), place.info.clone())).collect();
+    let infos = whole_groups(infos, lost, &is_valid);
+    let mut registered = BTreeSet::new();
+    for batch in batches(groups(&infos)) {
+        let done = register_batch(dirs, &batch, placed, |path| registered.contains(path) || is_valid(path))?;
+        registered.extend(done);
+    }
+    for place in placed.values().filter(|place| !registered.contains(&place.info.path)) {
+        if let Err(error) = discard(dirs, place) {
+            tracing::debug!("{} stays behind: {error}", place.info.path);
+        }
+    }
+    Ok(registered)
+}
+
+/// The part of `infos` that is closed, and that has no output of a derivation without the others in `infos` and `lost`.
+fn whole_groups(
+    mut infos: BTreeMap<StorePath, PathInfo>,
+    lost: Vec<PathInfo>,
+    is_valid: impl Fn(&StorePath) -> bool,
+) -> BTreeMap<StorePath, PathInfo> {
+    let closed = closed_subset(&infos, &is_valid);
+    infos.extend(lost.into_iter().map(|info| (info.path.clone(), info)));
+    let useless = useless_without(&infos, infos.keys().filter(|path| !closed.contains(*path)));
+    infos.retain(|path, _| !useless.contains(path));
+    infos
+}
+
+/// Outputs of one derivation, which become valid together: Nix locks all of them before it looks which are valid, and several
+/// of its versions fail when only some are.
+type Group<'a> = Vec<&'a PathInfo>;
+
+/// Whether a derivation made the group, and which; or the one path in it.
+type GroupName = (bool, StorePath);
+
+/// All of `infos` in groups, each behind those that it refers to. Groups that refer to each other in a circle, which Nix does
+/// not have, are left out.
+fn groups(infos: &BTreeMap<StorePath, PathInfo>) -> Vec<Group<'_>> {
+    // A path that no derivation made is a group of its own, also where it is a derivation.
+    let name = |info: &PathInfo| (info.deriver.is_some(), info.deriver.clone().unwrap_or_else(|| info.path.clone()));
+    let mut members: BTreeMap<GroupName, Group<'_>> = BTreeMap::new();
+    for info in infos.values() {
+        members.entry(name(info)).or_default().push(info);
+    }
+    let mut needs: BTreeMap<GroupName, BTreeSet<GroupName>> = BTreeMap::new();
+    let mut needed_by: BTreeMap<GroupName, Vec<GroupName>> = BTreeMap::new();
+    for info in infos.values() {
+        let own = name(info);
+        let known = info.references.iter().filter_map(|path| infos.get(path)).map(name).filter(|other| *other != own);
+        for other in known {
+            if needs.entry(own.clone()).or_default().insert(other.clone()) {
+                needed_by.entry(other).or_default().push(own.clone());
+            }
+        }
+    }
+    let mut ready: Vec<GroupName> = members.keys().filter(|group| !needs.contains_key(*group)).cloned().collect();
+    let mut ordered = Vec::with_capacity(members.len());
+    while let Some(group) = ready.pop() {
+        for referrer in needed_by.remove(&group).unwrap_or_default() {
+            if let Some(needs) = needs.get_mut(&referrer) {
+                needs.remove(&group);
+                if needs.is_empty() {
+                    ready.push(referrer);
+                }
+            }
+        }
+        ordered.extend(members.remove(&group));
+    }
+    ordered
+}
+
+/// Groups put together to about [`BATCH`] paths.
+fn batches(groups: Vec<Group<'_>>) -> Vec<Vec<Group<'_>>> {
+    let mut batches: Vec<Vec<Group<'_>>> = Vec::new();
+    let mut room = 0;
+    for group in groups {
+        if room < group.len() {
+            batches.push(Vec::new());
+            room = BATCH.max(group.len());
+        }
+        room -= group.len();
+        if let Some(batch) = batches.last_mut() {
+            batch.push(group);
+        }
+    }
+    batches
+}
+
+/// Registers the groups whose locks can all be had and whose references are valid.
+fn register_batch(
+    dirs: &StoreDirs,
+    batch: &[Group<'_>],
+    placed: &BTreeMap<StorePath, InPlace>,
+    is_valid: impl Fn(&StorePath) -> bool,
+) -> Result<BTreeSet<StorePath>, CacheError> {
+    let mut locks = Vec::with_capacity(BATCH);
+    let mut ready: BTreeMap<StorePath, PathInfo> = BTreeMap::new();
+    for group in batch {
+        let taken = group.iter().map(|info| lock_in_place(dirs, &placed[&info.path]));
+        if let Some(taken) = taken.collect::<Result<Option<Vec<_>>, _>>()? {
+            locks.extend(taken);
+            ready.extend(group.iter().map(|info| (info.path.clone(), (*info).clone())));
+        } else {
+            tracing::info!("{} is made by another process: left to that one.", group[0].path);
+        }
+    }
+    let ready = whole_groups(ready, Vec::new(), is_valid);
+    let names = ready.keys().cloned().collect();
+    store::register(dirs, &ready.into_values().collect::<Vec<_>>())?;
+    Ok(names)
+}
+
+/// The lock on a path that is still as it was put in its place.
+fn lock_in_place(dirs: &StoreDirs, place: &InPlace) -> Result<Option<PathLock>, CacheError> {
+    let path = dirs.real(&place.info.path);
+    match path_lock(&path) {
+        Ok(lock) => Ok(lock.filter(|_| place.is_there(dirs))),
+        Err(error) => Err(CacheError::File { what: "Cannot lock", path, error }),
+    }
+}
+
+/// Removes a path that will not be valid, unless somebody else made it meanwhile.
+fn discard(dirs: &StoreDirs, place: &InPlace) -> io::Result<()> {
+    let path = dirs.real(&place.info.path);
+    if place.inode.is_none() {
+        return Ok(());
+    }
+    let Some(_lock) = path_lock(&path)? else { return Ok(()) };
+    if place.is_there(dirs) && store::is_valid(dirs, &place.info.path).is_ok_and(|valid| !valid) {
+        remove_tree(&path)?;
+    }
+    Ok(())
+}

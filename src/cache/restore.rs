@@ -1,0 +1,282 @@
+//! Restore: key, snapshot, layers, attach, register.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+use super::attach::{AttachLayer, AttachRequest};
+use super::fetch::{SnapshotFound, fetch_layers, find_snapshot, remove_leftovers, snapshot_names};
+use super::mode::choose;
+use super::mounted::Detached;
+use super::outcome::{Hit, LayerFetch, LayerState, Note, Phase, RestoreOutcome};
+use super::privileged::{self, Answer, Request};
+use super::progress::Progress;
+use super::record::{self, RestoreRecord};
+use super::substitute::{self, missing_upstream};
+use super::{CacheError, Context};
+use crate::layer::digest::Sha;
+use crate::layer::pack::Rejected;
+use crate::remote::RemoteError;
+use crate::snapshot::{Layer, generation_name};
+use crate::store::{self, PathInfo, StoreDirs, StorePath, closed_subset};
+
+/// Attaches what the newest fitting snapshot has to the store here, and records what the store had before.
+///
+/// # Errors
+/// When the store cannot be read or written. Trouble with the remote is a smaller hit, and noted in the outcome.
+pub async fn restore(context: &Context) -> Result<RestoreOutcome, CacheError> {
+    let start = Instant::now();
+    let dirs = context.dirs.clone();
+    let (lock, valid) = tokio::task::spawn_blocking(move || prepare(&dirs)).await??;
+    let earlier = record::load(&context.dirs)?;
+    let mut record = RestoreRecord::begin(&context.run, valid.keys().cloned().collect(), earlier);
+    // Written now and not only at the end: a restore that is killed must not make the installation part of the next save.
+    record::store(&context.dirs, &record)?;
+    let mut outcome = empty_outcome(context, valid.len());
+    let looked = Instant::now();
+    match find_snapshot(&*context.remote, &snapshot_names(context), &mut outcome.notes).await {
+        Ok(Some(found)) => {
+            outcome.phases.push(Phase::end("snapshot", looked, found.snapshot.paths.len() as u64, found.bytes));
+            outcome.bytes_downloaded += found.bytes;
+            record.matched = Some(generation_name(&found.key, found.generation));
+            use_snapshot(context, found, &valid, &mut record, &mut outcome).await?;
+        }
+        Ok(None) => tracing::info!("No snapshot fits: nothing to restore."),
+        Err(error) => outcome.notes.push(lookup_failed(&error)),
+    }
+    record::store(&context.dirs, &record)?;
+    drop(lock);
+    outcome.seconds = start.elapsed().as_secs_f64();
+    Ok(outcome)
+}
+
+/// Says what a restore would find, and restores nothing.
+pub async fn look_up(context: &Context) -> RestoreOutcome {
+    let start = Instant::now();
+    let mut outcome = empty_outcome(context, 0);
+    match find_snapshot(&*context.remote, &snapshot_names(context), &mut outcome.notes).await {
+        Ok(Some(found)) => {
+            outcome.hit = if found.key == context.key { Hit::Exact } else { Hit::Partial };
+            outcome.paths_in_snapshot = found.snapshot.chosen().len() as u64;
+            outcome.bytes_downloaded = found.bytes;
+            outcome.generation = Some(found.generation);
+            outcome.matched_key = Some(found.key);
+        }
+        Ok(None) => {}
+        Err(error) => outcome.notes.push(lookup_failed(&error)),
+    }
+    outcome.seconds = start.elapsed().as_secs_f64();
+    outcome
+}
+
+fn lookup_failed(error: &RemoteError) -> Note {
+    let message = format!("No snapshot could be looked up: {error}");
+    match error {
+        // The user or the machine wants it so.
+        RemoteError::Denied(_) | RemoteError::Unavailable(_) => Note::info("lookup-refused", message),
+        _ => Note::warn("lookup-failed", message),
+    }
+}
+
+/// Makes our folder, takes our lock, clears away what a killed restore left there, and reads what is valid.
+fn prepare(dirs: &StoreDirs) -> Result<(store::StoreLock, BTreeMap<StorePath, PathInfo>), CacheError> {
+    let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let store_root = dirs.root().map(Into::into);
+    privileged::run(dirs, &Request::Prepare { store_root, owner: (user, group) }, &AtomicU64::new(0))?;
+    let lock = store::own_lock(dirs)?;
+    remove_leftovers(dirs);
+    Ok((lock, store::read_all(dirs)?))
+}
+
+/// Unmounts what restores have mounted over the store; see [`super::Detached`].
+///
+/// # Errors
+/// When the store is in use, or cannot be read or written.
+pub fn detach(dirs: &StoreDirs, threads: usize) -> Result<Detached, CacheError> {
+    let _lock = store::own_lock(dirs)?;
+    let request = Request::Detach { store_root: dirs.root().map(Into::into), threads };
+    match privileged::run(dirs, &request, &AtomicU64::new(0))? {
+        Answer::Detached(detached) => Ok(detached),
+        other => Err(CacheError::Privilege(format!("the answer was {other:?}"))),
+    }
+}
+
+fn empty_outcome(context: &Context, paths_before: usize) -> RestoreOutcome {
+    RestoreOutcome {
+        hit: Hit::Miss,
+        primary_key: context.key.clone(),
+        matched_key: None,
+        generation: None,
+        paths_before: paths_before as u64,
+        paths_in_snapshot: 0,
+        paths_restored: 0,
+        paths_already_valid: 0,
+        paths_lost: 0,
+        nar_bytes_restored: 0,
+        bytes_downloaded: 0,
+        layers: Vec::new(),
+        mode: "unpack",
+        phases: Vec::new(),
+        notes: Vec::new(),
+        seconds: 0.0,
+    }
+}
+
+async fn use_snapshot(
+    context: &Context,
+    found: SnapshotFound,
+    valid: &BTreeMap<StorePath, PathInfo>,
+    record: &mut RestoreRecord,
+    outcome: &mut RestoreOutcome,
+) -> Result<(), CacheError> {
+    let chosen = found.snapshot.chosen();
+    outcome.paths_in_snapshot = chosen.len() as u64;
+    outcome.paths_already_valid = chosen.keys().filter(|path| valid.contains_key(*path)).count() as u64;
+    let missing: BTreeMap<StorePath, PathInfo> = chosen
+        .into_iter()
+        .filter(|(path, _)| !valid.contains_key(path))
+        .map(|(path, record)| (path, record.info.clone()))
+        .collect();
+    let valid = &fetch_upstream(context, &found, &missing, valid, outcome).await?;
+    let assigned = assign(&found.snapshot.layers, &missing);
+    let restored = attach_layers(context, &found, &missing, &assigned, valid, outcome).await?;
+    record.lost_layers = lost(&outcome.layers);
+    outcome.paths_restored = restored.len() as u64;
+    outcome.nar_bytes_restored = restored.iter().map(|path| missing[path].nar_size).sum();
+    outcome.paths_lost = missing.len() as u64 - outcome.paths_restored;
+    record.restored = restored;
+    if outcome.paths_in_snapshot > 0 && outcome.paths_restored + outcome.paths_already_valid == 0 {
+        return Ok(());
+    }
+    outcome.hit = if found.key == context.key { Hit::Exact } else { Hit::Partial };
+    outcome.matched_key = Some(found.key);
+    outcome.generation = Some(found.generation);
+    Ok(())
+}
+
+/// Lets Nix fetch what the snapshot leaves to a substituter and its paths refer to. Gives what is valid then.
+async fn fetch_upstream(
+    context: &Context,
+    found: &SnapshotFound,
+    missing: &BTreeMap<StorePath, PathInfo>,
+    valid: &BTreeMap<StorePath, PathInfo>,
+    outcome: &mut RestoreOutcome,
+) -> Result<BTreeMap<StorePath, PathInfo>, CacheError> {
+    let paths = missing_upstream(&found.snapshot, missing, valid);
+    if paths.is_empty() {
+        return Ok(valid.clone());
+    }
+    let (start, count) = (Instant::now(), paths.len() as u64);
+    let dirs = context.dirs.clone();
+    let now_valid = tokio::task::spawn_blocking(move || {
+        substitute::fetch(&dirs, &paths);
+        store::read_all(&dirs)
+    })
+    .await??;
+    outcome.phases.push(Phase::end("substitute", start, count, 0));
+    Ok(now_valid)
+}
+
+/// From which layer each missing path comes: of several that hold it, the one that holds most of the others.
+fn assign(
+    layers: &BTreeMap<Sha, Layer>,
+    missing: &BTreeMap<StorePath, PathInfo>,
+) -> BTreeMap<Sha, BTreeSet<StorePath>> {
+    let wanted_of = |layer: &Layer| -> BTreeSet<StorePath> {
+        let is_wanted = |key: &&(StorePath, _)| missing.get(&key.0).is_some_and(|info| info.nar_hash == key.1);
+        layer.paths.iter().filter(is_wanted).map(|key| key.0.clone()).collect()
+    };
+    let mut offers: Vec<(Sha, BTreeSet<StorePath>)> =
+        layers.iter().map(|(id, layer)| (*id, wanted_of(layer))).collect();
+    offers.sort_by_key(|(id, paths)| (std::cmp::Reverse(paths.len()), *id));
+    let mut taken: BTreeSet<StorePath> = BTreeSet::new();
+    let mut assigned = BTreeMap::new();
+    for (id, mut paths) in offers {
+        paths.retain(|path| taken.insert(path.clone()));
+        if !paths.is_empty() {
+            assigned.insert(id, paths);
+        }
+    }
+    assigned
+}
+
+/// Fetches and attaches the assigned layers and registers what is whole then. Gives the paths that became valid.
+async fn attach_layers(
+    context: &Context,
+    found: &SnapshotFound,
+    missing: &BTreeMap<StorePath, PathInfo>,
+    assigned: &BTreeMap<Sha, BTreeSet<StorePath>>,
+    valid: &BTreeMap<StorePath, PathInfo>,
+    outcome: &mut RestoreOutcome,
+) -> Result<BTreeSet<StorePath>, CacheError> {
+    let wanted = assigned.keys().map(|id| (*id, &found.snapshot.layers[id])).collect();
+    let fetching = Instant::now();
+    let mut files: Vec<(Sha, PathBuf)> = Vec::new();
+    let mut bytes = 0;
+    for fetched in fetch_layers(context, &wanted).await {
+        if let Some(file) = fetched.file {
+            bytes += fetched.fetch.bytes;
+            files.push((fetched.id, file));
+        }
+        outcome.layers.push(fetched.fetch);
+        outcome.notes.extend(fetched.note);
+    }
+    outcome.bytes_downloaded += bytes;
+    outcome.phases.push(Phase::end("fetch", fetching, files.len() as u64, bytes));
+
+    // A path that lacks a reference will never be valid: it need not be attached.
+    let available: BTreeMap<StorePath, PathInfo> =
+        files.iter().flat_map(|(id, _)| &assigned[id]).map(|path| (path.clone(), missing[path].clone())).collect();
+    let useful = closed_subset(&available, &|path| valid.contains_key(path));
+    let layers = files.into_iter().map(|(id, file)| {
+        let wanted = assigned[&id].iter().filter(|path| useful.contains(*path));
+        AttachLayer { id, file, infos: wanted.map(|path| missing[path].clone()).collect() }
+    });
+    let layers = layers.collect();
+    let total = useful.iter().map(|path| missing[path].nar_size).sum();
+    attach(context, layers, total, outcome).await
+}
+
+/// Attaches layers that are here, and notes how. Gives the paths that became valid.
+async fn attach(
+    context: &Context,
+    layers: Vec<AttachLayer>,
+    total: u64,
+    outcome: &mut RestoreOutcome,
+) -> Result<BTreeSet<StorePath>, CacheError> {
+    let (mode, why) = choose(context.mode);
+    tracing::info!("Layers are to be attached by {}: {why}.", mode.word());
+    let progress = Progress::start("attaching", total);
+    let (dirs, counter) = (context.dirs.clone(), progress.bytes.clone());
+    let store_root = dirs.root().map(Into::into);
+    let request = Request::Attach(AttachRequest { store_root, mode, layers, threads: context.threads });
+    let answer = tokio::task::spawn_blocking(move || privileged::run(&dirs, &request, &counter)).await??;
+    let Answer::Attached(attached) = answer else {
+        return Err(CacheError::Privilege(format!("the answer was {answer:?}")));
+    };
+    if let Some(why) = &attached.not_mounted {
+        outcome
+            .notes
+            .push(Note::info("not-mounted", format!("Layers were unpacked, since mounting did not work. {why}.")));
+    }
+    note_rejected(&attached.rejected, outcome);
+    outcome.mode = attached.mode.word();
+    let count = attached.registered.len() as u64;
+    outcome.phases.push(Phase::measured(attached.mode.word(), attached.seconds.0, count, total));
+    outcome.phases.push(Phase::measured("register", attached.seconds.1, count, 0));
+    Ok(attached.registered)
+}
+
+fn note_rejected(rejected: &[Rejected], outcome: &mut RestoreOutcome) {
+    if let Some(first) = rejected.first() {
+        let count = rejected.len();
+        let message = format!("{count} paths were not restored, such as {}: {}", first.path, first.why);
+        outcome.notes.push(Note::warn("paths-rejected", message));
+    }
+}
+
+fn lost(layers: &[LayerFetch]) -> BTreeSet<Sha> {
+    let is_lost = |layer: &&LayerFetch| matches!(layer.state, LayerState::Missing | LayerState::Damaged);
+    layers.iter().filter(is_lost).filter_map(|layer| layer.id.parse().ok()).collect()
+}

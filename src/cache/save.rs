@@ -1,0 +1,368 @@
+//! Save: what the store holds now, less what layers hold already, becomes one new layer and the next generation.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::commit::{Pushed, push_layer, push_snapshot};
+use super::fetch::find_snapshot;
+use super::outcome::{Note, Phase, SaveOutcome, SaveReason};
+use super::progress::Progress;
+use super::record::{self, RestoreRecord};
+use super::repack::{layers_to_repack, shrink};
+use super::select::{Selection, Situation, select};
+use super::{CacheError, Context, now};
+use crate::layer::pack::{self, Item, Options, Outcome, Packed, Rejected};
+use crate::remote::RemoteError;
+use crate::snapshot::{Facts, Lane, Snapshot, generation_prefix};
+use crate::store::{self, PathInfo, StorePath, useless_without};
+
+/// Saves what is new in the store here under the primary key.
+///
+/// # Errors
+/// When the store cannot be read. Trouble with the remote is noted in the outcome.
+pub async fn save(context: &Context) -> Result<SaveOutcome, CacheError> {
+    let start = Instant::now();
+    let mut outcome = empty_outcome(context);
+    let dirs = context.dirs.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let lock = store::gc_lock(&dirs)?;
+        let valid = store::read_all(&dirs)?;
+        let roots = store::roots(&dirs);
+        Ok::<_, CacheError>((lock, valid, roots, record::load(&dirs)?))
+    });
+    let (_lock, valid, roots, record) = read.await??;
+    outcome.phases.push(Phase::end("read the store", start, valid.len() as u64, 0));
+    if let Err(error) = save_paths(context, valid, &roots, record, &mut outcome).await {
+        let message = format!("Nothing was saved: {error}");
+        let (reason, note) = match error {
+            // The user or the machine wants it so.
+            Trouble::Remote(RemoteError::Denied(_) | RemoteError::Unavailable(_)) => {
+                (SaveReason::Refused, Note::info("save-refused", message))
+            }
+            _ => (SaveReason::Failed, Note::warn("save-failed", message)),
+        };
+        outcome.reason = reason;
+        outcome.notes.push(note);
+    }
+    outcome.seconds = start.elapsed().as_secs_f64();
+    Ok(outcome)
+}
+
+/// What ends a save early, without harm.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    #[error("the new layer could not be written: {0}. Is the disk full?")]
+    Pack(#[from] std::io::Error),
+    #[error("a part of the work broke off: {0}.")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+fn empty_outcome(context: &Context) -> SaveOutcome {
+    SaveOutcome {
+        reason: SaveReason::NothingToSave,
+        primary_key: context.key.clone(),
+        saved: None,
+        paths_new: 0,
+        nar_bytes_new: 0,
+        paths_dropped: 0,
+        paths_left_out: 0,
+        bytes_uploaded: 0,
+        entries_created: 0,
+        largest_new: Vec::new(),
+        phases: Vec::new(),
+        notes: Vec::new(),
+        seconds: 0.0,
+    }
+}
+
+/// The snapshots that a save starts from.
+struct Base {
+    /// The newest generation of the primary key.
+    same_key: Option<Snapshot>,
+    /// Its number; 0 when there is none.
+    newest: u64,
+    /// The snapshot that was restored, if that is one of another key.
+    near: Option<Snapshot>,
+    /// Names of entries whose bytes are known to be lost.
+    lost_entries: BTreeSet<String>,
+}
+
+async fn load_base(context: &Context, record: &RestoreRecord, notes: &mut Vec<Note>) -> Result<Base, RemoteError> {
+    let prefix = generation_prefix(&context.key);
+    let same = find_snapshot(&*context.remote, std::slice::from_ref(&prefix), notes).await?;
+    let same = same.filter(|found| found.key == context.key);
+    let newest = same.as_ref().map_or(0, |found| found.generation);
+    let mut near = None;
+    if let Some(name) = record.matched.as_ref().filter(|name| !name.starts_with(&prefix)) {
+        near = find_snapshot(&*context.remote, std::slice::from_ref(name), notes).await?.map(|found| found.snapshot);
+    }
+    let mut base = Base { same_key: same.map(|found| found.snapshot), newest, near, lost_entries: BTreeSet::new() };
+    for snapshot in base.same_key.iter_mut().chain(base.near.as_mut()) {
+        for id in &record.lost_layers {
+            base.lost_entries.extend(snapshot.layers.remove(id).map(|layer| layer.entry));
+        }
+        keep_held(snapshot);
+    }
+    Ok(base)
+}
+
+async fn save_paths(
+    context: &Context,
+    valid: BTreeMap<StorePath, PathInfo>,
+    roots: &BTreeSet<StorePath>,
+    record: Option<RestoreRecord>,
+    outcome: &mut SaveOutcome,
+) -> Result<(), Trouble> {
+    let record = record.unwrap_or_else(|| RestoreRecord::begin(&context.run, BTreeSet::new(), None));
+    let mut base = load_base(context, &record, &mut outcome.notes).await?;
+    let known: BTreeSet<StorePath> = [&base.same_key, &base.near]
+        .into_iter()
+        .flatten()
+        .flat_map(|snapshot| snapshot.paths.keys().map(|key| &key.0).chain(&snapshot.upstream))
+        .cloned()
+        .collect();
+    let situation = Situation {
+        valid: &valid,
+        baseline: &record.baseline,
+        known: &known,
+        roots,
+        lock_changed: base.near.is_some(),
+    };
+    let selection = select(&situation);
+    let mut snapshot = base.near.take().unwrap_or_default();
+    let before = snapshot.paths.len();
+    snapshot.retain(|key| selection.wanted.contains(&key.0));
+    snapshot.upstream.retain(|path| selection.wanted.contains(path));
+    outcome.paths_dropped = (before - snapshot.paths.len()) as u64;
+    let is_new_key = base.same_key.is_none();
+    if let Some(same) = base.same_key.take() {
+        snapshot.merge(same);
+    }
+    let held: BTreeSet<StorePath> = snapshot.paths.keys().map(|key| key.0.clone()).collect();
+    let mut new: BTreeSet<StorePath> = selection.wanted.difference(&held).cloned().collect();
+    leave_to_upstream(context, &valid, &mut new, &mut snapshot, outcome).await;
+    if new.is_empty() && (!is_new_key || snapshot.paths.is_empty()) {
+        outcome.reason = if is_new_key { SaveReason::NothingToSave } else { SaveReason::NothingNew };
+        tracing::info!("Nothing new to save.");
+        return Ok(());
+    }
+    let mut pushed = Pushed::default();
+    let result = push(context, &valid, &selection, &new, snapshot, &base, outcome, &mut pushed).await;
+    outcome.bytes_uploaded = pushed.bytes;
+    outcome.entries_created = pushed.entries;
+    if result? {
+        outcome.reason = if is_new_key { SaveReason::NewKey } else { SaveReason::NewPaths };
+    }
+    Ok(())
+}
+
+/// Takes out of `new` what a substituter has, if that is wanted, and notes it in the snapshot.
+async fn leave_to_upstream(
+    context: &Context,
+    valid: &BTreeMap<StorePath, PathInfo>,
+    new: &mut BTreeSet<StorePath>,
+    snapshot: &mut Snapshot,
+    outcome: &mut SaveOutcome,
+) {
+    let Some(upstream) = &context.upstream else { return };
+    // What an earlier save left to a substituter is there still, for all we know: it was restored.
+    new.retain(|path| !snapshot.upstream.contains(path));
+    let start = Instant::now();
+    let infos: Vec<&PathInfo> = new.iter().map(|path| &valid[path]).collect();
+    let present = upstream.present(&infos).await;
+    new.retain(|path| !present.contains(path));
+    outcome.phases.push(Phase::end("ask substituters", start, present.len() as u64, 0));
+    snapshot.upstream.extend(present);
+}
+
+/// Packs and pushes. Gives whether a generation was written: not if all that is new turned out to be corrupt.
+#[allow(clippy::too_many_arguments, reason = "one step of one function, cut out for its length")]
+async fn push(
+    context: &Context,
+    valid: &BTreeMap<StorePath, PathInfo>,
+    selection: &Selection,
+    new: &BTreeSet<StorePath>,
+    mut snapshot: Snapshot,
+    base: &Base,
+    outcome: &mut SaveOutcome,
+    pushed: &mut Pushed,
+) -> Result<bool, Trouble> {
+    let time = now();
+    mark_used(&mut snapshot, selection, time);
+    let to_pack = plan(context, &mut snapshot, new, valid, time);
+    let packing = Instant::now();
+    let total = to_pack.iter().map(|path| valid[path].nar_size).sum();
+    let packed = pack_sound(context, valid, to_pack, total, outcome).await?;
+    if let Some((packed, paths, file)) = packed {
+        outcome.phases.push(Phase::end("pack", packing, paths.len() as u64, total));
+        note_new(paths.intersection(new), valid, outcome);
+        let pushing = Instant::now();
+        let id = packed.digests.id();
+        let size = packed.digests.size;
+        let entry = push_layer(&*context.remote, id, file.path(), size, &base.lost_entries, pushed).await?;
+        outcome.phases.push(Phase::end("upload", pushing, 1, pushed.bytes));
+        let infos = paths.iter().map(|path| valid[path].clone());
+        snapshot.add_layer(packed.digests, entry, infos, time);
+    } else if base.newest > 0 || snapshot.paths.is_empty() {
+        outcome.reason = SaveReason::NothingToSave;
+        return Ok(false);
+    }
+    keep_held(&mut snapshot);
+    finish_snapshot(context, &mut snapshot, selection, time);
+    let saved = push_snapshot(context, snapshot, base.newest, &mut outcome.notes, pushed).await?;
+    tracing::info!(
+        "Saved generation {} of {}: {} paths in {} layers.",
+        saved.generation,
+        context.key,
+        saved.paths,
+        saved.layers
+    );
+    outcome.saved = Some(saved);
+    Ok(true)
+}
+
+/// Compression makes about a third of store paths, before their own layer tells better.
+const LIKELY_RATIO: u64 = 3;
+
+/// What to pack: all that is new, and what small or mostly dead layers hold, which `snapshot` then does without. Over the
+/// limit that the user set, what was used longest ago is dropped first.
+fn plan(
+    context: &Context,
+    snapshot: &mut Snapshot,
+    new: &BTreeSet<StorePath>,
+    valid: &BTreeMap<StorePath, PathInfo>,
+    time: u64,
+) -> BTreeSet<StorePath> {
+    let new_bytes: u64 = new.iter().map(|path| valid[path].nar_size).sum();
+    let before = snapshot.paths.len();
+    let smaller = match context.max_size {
+        Some(max) => shrink(snapshot, max.saturating_sub(new_bytes / LIKELY_RATIO), &BTreeSet::new(), time),
+        None => BTreeSet::new(),
+    };
+    if before > snapshot.paths.len() {
+        tracing::info!(
+            "Dropped {} paths that were used longest ago, to stay below max-size.",
+            before - snapshot.paths.len()
+        );
+    }
+    let mut to_pack = new.clone();
+    for id in layers_to_repack(snapshot, new_bytes, valid, &smaller) {
+        let layer = snapshot.layers.remove(&id);
+        to_pack.extend(layer.into_iter().flat_map(|layer| layer.paths).map(|(path, _)| path));
+    }
+    to_pack
+}
+
+/// Drops the paths that no layer holds.
+fn keep_held(snapshot: &mut Snapshot) {
+    let held: BTreeSet<_> = snapshot.layers.values().flat_map(|layer| layer.paths.iter().cloned()).collect();
+    snapshot.retain(|key| held.contains(key));
+}
+
+/// Notes which paths this job used.
+fn mark_used(snapshot: &mut Snapshot, selection: &Selection, time: u64) {
+    for record in snapshot.paths.values_mut().filter(|record| selection.used.contains(&record.info.path)) {
+        record.last_used = record.last_used.max(time);
+    }
+}
+
+/// Says who writes the snapshot, and what this lane used.
+fn finish_snapshot(context: &Context, snapshot: &mut Snapshot, selection: &Selection, time: u64) {
+    let names: BTreeSet<&StorePath> = snapshot.paths.keys().map(|key| &key.0).collect();
+    let paths = selection.wanted.iter().filter(|path| names.contains(path)).cloned().collect();
+    snapshot.lanes.insert(context.lane.clone(), Lane { used: time, paths });
+    snapshot.facts = Facts {
+        created: time,
+        key: context.key.clone(),
+        system: context.system.clone(),
+        tool: concat!("nix-cache ", env!("CARGO_PKG_VERSION")).into(),
+        lane: context.lane.clone(),
+    };
+}
+
+fn note_new<'a>(
+    paths: impl Iterator<Item = &'a StorePath>,
+    valid: &BTreeMap<StorePath, PathInfo>,
+    outcome: &mut SaveOutcome,
+) {
+    let mut sizes: Vec<(StorePath, u64)> = paths.map(|path| (path.clone(), valid[path].nar_size)).collect();
+    outcome.paths_new = sizes.len() as u64;
+    outcome.nar_bytes_new = sizes.iter().map(|(_, size)| size).sum();
+    sizes.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    sizes.truncate(10);
+    outcome.largest_new = sizes;
+}
+
+/// Packs `new` less what is corrupt and what refers to it. None when nothing is left.
+async fn pack_sound(
+    context: &Context,
+    valid: &BTreeMap<StorePath, PathInfo>,
+    mut new: BTreeSet<StorePath>,
+    total: u64,
+    outcome: &mut SaveOutcome,
+) -> Result<Option<(Packed, BTreeSet<StorePath>, tempfile::NamedTempFile)>, Trouble> {
+    while !new.is_empty() {
+        let progress = Progress::start("packing", total);
+        let items: Vec<Item> =
+            new.iter().map(|path| Item { path: path.clone(), nar_hash: valid[path].nar_hash }).collect();
+        let (store, folder) = (context.dirs.real_store(), work_folder(context));
+        let (options, counter) = (Options { level: context.level, threads: context.threads }, progress.bytes.clone());
+        let work = tokio::task::spawn_blocking(move || {
+            let file = tempfile::Builder::new()
+                .prefix(&format!("{PACKING_PREFIX}{}-", std::process::id()))
+                .tempfile_in(folder)?;
+            let outcome = pack::pack(&store, &items, file.as_file(), options, &counter)?;
+            Ok::<_, std::io::Error>((outcome, file))
+        });
+        match work.await?? {
+            (Outcome::Packed(packed), file) => return Ok(Some((packed, new, file))),
+            (Outcome::Rejected(rejected), _) => leave_out(&rejected, valid, &mut new, outcome),
+        }
+    }
+    Ok(None)
+}
+
+fn leave_out(
+    rejected: &[Rejected],
+    valid: &BTreeMap<StorePath, PathInfo>,
+    new: &mut BTreeSet<StorePath>,
+    outcome: &mut SaveOutcome,
+) {
+    for Rejected { path, why } in rejected {
+        outcome.notes.push(Note::warn("path-corrupt", format!("{path} is not cached, nor what refers to it. {why}")));
+    }
+    let before = new.len();
+    for path in useless_without(valid, rejected.iter().map(|rejected| &rejected.path)) {
+        new.remove(&path);
+    }
+    outcome.paths_left_out += (before - new.len()) as u64;
+}
+
+/// Names of layers that are being packed begin with this, the number of the process and a dash.
+const PACKING_PREFIX: &str = "layer-";
+
+/// Our folder beside the store, where there is as much room as the store has; or that for temporary files.
+fn work_folder(context: &Context) -> PathBuf {
+    let own = context.dirs.own_dir();
+    let usable = std::fs::create_dir_all(&own).and_then(|()| tempfile::tempfile_in(&own)).map(drop as fn(File));
+    let folder = if usable.is_ok() { own } else { context.temporary.clone() };
+    remove_leftovers(&folder);
+    folder
+}
+
+/// Removes what saves that were killed left there: layers that no living process packs.
+fn remove_leftovers(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let rest = name.to_str().and_then(|name| name.strip_prefix(PACKING_PREFIX));
+        let process = rest.and_then(|rest| rest.split_once('-')).and_then(|(process, _)| process.parse::<u32>().ok());
+        if process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
+            // It costs space, no more.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What a job did with its store, counted: what it got from the cache and kept, what it built, what it fetched elsewhere.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::select::{Situation, select};
+use super::{CacheError, record};
+use crate::snapshot::generation_prefix;
+use crate::store::{self, PathInfo, StoreDirs, StorePath};
+
+/// The counts. Derivations and sources that an evaluation writes are in none of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Survey {
+    /// Valid before the restore.
+    pub baseline: u64,
+    /// Made valid by the restore.
+    pub restored: u64,
+    /// Of these, the paths that a save keeps: all of them after an exact hit, and after a change of the lock those that
+    /// something new or rooted needs.
+    pub needed: u64,
+    /// Built here since.
+    pub built_here: u64,
+    /// Fetched from a substituter since.
+    pub fetched_upstream: u64,
+}
+
+/// Counts for the job whose primary key is `key`, escaped.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn survey(dirs: &StoreDirs, key: &str) -> Result<Survey, CacheError> {
+    let valid = store::read_all(dirs)?;
+    let Some(record) = record::load(dirs)? else { return Ok(Survey::default()) };
+    let roots = store::roots(dirs);
+    let restored: BTreeSet<StorePath> =
+        record.restored.iter().filter(|path| valid.contains_key(path)).cloned().collect();
+    let lock_changed = record.matched.as_ref().is_some_and(|name| !name.starts_with(&generation_prefix(key)));
+    let situation =
+        Situation { valid: &valid, baseline: &record.baseline, known: &restored, roots: &roots, lock_changed };
+    let kept = select(&situation).wanted;
+    let is_fresh = |info: &&PathInfo| !record.baseline.contains(&info.path) && !restored.contains(&info.path);
+    let fresh: Vec<&PathInfo> = valid.values().filter(is_fresh).collect();
+    Ok(Survey {
+        baseline: record.baseline.len() as u64,
+        restored: record.restored.len() as u64,
+        needed: restored.iter().filter(|path| kept.contains(path)).count() as u64,
+        built_here: fresh.iter().filter(|info| info.ultimate).count() as u64,
+        fetched_upstream: fresh.iter().filter(|info| !info.ultimate && info.ca.is_none()).count() as u64,
+    })
+}

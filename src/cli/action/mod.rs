@@ -1,0 +1,50 @@
+//! `nix-cache action`: what the hook of the GitHub action calls. Settings come from the environment, results go to the runner's
+//! files. Nothing here fails a job but a wrong input (exit code 2) and what `fail-on` asks for (exit code 1).
+
+mod evicted;
+mod fill;
+mod job;
+mod levels;
+mod machine;
+mod post;
+mod restore;
+
+use clap::{Args, Subcommand};
+
+use super::Failure;
+use job::Job;
+
+#[derive(Debug, Args)]
+pub(super) struct ActionCommand {
+    #[command(subcommand)]
+    pub step: Step,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(super) enum Step {
+    /// The main step: restore
+    Restore,
+    /// The post step: save, and write the job summary
+    Post,
+    /// Save at once, and write the job summary
+    Save,
+}
+
+/// Carries out a step.
+pub(super) async fn run(step: Step) -> Result<(), Failure> {
+    let mut job = match Job::from_environment() {
+        Ok(job) => job,
+        Err(failure) => {
+            job::annotator().error("nix-cache", &failure.message);
+            return Err(failure);
+        }
+    };
+    let done = match step {
+        Step::Restore => restore::restore(&mut job).await,
+        Step::Post | Step::Save => post::save(&mut job, step).await,
+    };
+    if let Err(failure) = &done {
+        job::annotator().error("nix-cache", &failure.message);
+    }
+    done
+}

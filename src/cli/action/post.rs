@@ -1,0 +1,134 @@
+//! The post step, and the save of its own: save within the deadline, count, and write the summary.
+
+use std::time::{Duration, Instant};
+
+use super::job::{Job, Lookup, Place};
+use super::{Step, fill, levels, machine};
+use crate::cache;
+use crate::cli::Failure;
+use crate::runner::report::{Outcome, Report, Severity};
+use crate::runner::values::{Action, JobStatus, SaveWhen};
+use crate::runner::{outputs, summary};
+
+/// Saves and reports.
+pub(super) async fn save(job: &mut Job, step: Step) -> Result<(), Failure> {
+    take_over_report(job);
+    if job.inputs.action == Action::Restore && job.report.save.is_some() {
+        tracing::info!("A step of this job has saved and reported already.");
+        return Ok(());
+    }
+    let shown = job.report.notes.len();
+    if job.report.machine.system.is_empty() {
+        let free = machine::free_space(&job.dirs);
+        job.report.machine = machine::describe(&job.dirs, job.facts.environment, free).await;
+    }
+    let lookup = job.key()?;
+    match job.place() {
+        Ok(place) => {
+            survey(job, &lookup).await;
+            save_if_wanted(job, &place, &lookup).await;
+            fill::quota(job, &place).await;
+        }
+        Err(error) => {
+            job.note_no_cache(&error);
+            fill::not_saved(job, Outcome::Skipped, "no-cache", "since there is no cache here");
+        }
+    }
+    job.write_report();
+    if matches!(step, Step::Save)
+        && let Err(error) = outputs::set(&job.report, &job.report_path)
+    {
+        tracing::warn!("{error}");
+    }
+    tracing::info!("{}", summary::headline(&job.report));
+    if job.inputs.summarize
+        && let Err(error) = summary::write(&job.report)
+    {
+        tracing::warn!("{error}");
+    }
+    // Those of the restore stand on the page already.
+    job.report.notes.drain(..shown.min(job.report.notes.len()));
+    super::restore::annotate(job);
+    Ok(())
+}
+
+/// Goes on with the report of the restore in this job, if there was one.
+fn take_over_report(job: &mut Job) {
+    match Report::read(&job.report_path) {
+        Ok(report) => {
+            let fresh = std::mem::replace(&mut job.report, report);
+            job.report.action = fresh.action;
+            job.report.job.status = fresh.job.status;
+        }
+        Err(error) => tracing::debug!("{error}"),
+    }
+    if job.inputs.action == Action::Save {
+        job.report.action = Action::Save;
+    }
+}
+
+async fn survey(job: &mut Job, lookup: &Lookup) {
+    let (dirs, key) = (job.dirs.clone(), lookup.primary.clone());
+    match tokio::task::spawn_blocking(move || cache::survey(&dirs, &key)).await {
+        Ok(Ok(survey)) => fill::survey(job, &survey),
+        Ok(Err(error)) => tracing::warn!("{error}"),
+        Err(error) => tracing::warn!("The store could not be counted: {error}."),
+    }
+}
+
+async fn save_if_wanted(job: &mut Job, place: &Place, lookup: &Lookup) {
+    if !job.inputs.may_save() {
+        let (reason, because) = why_not_wanted(job);
+        fill::not_saved(job, Outcome::Skipped, reason, because);
+        return;
+    }
+    job.note_read_only(place);
+    if !place.github.as_ref().is_none_or(|github| github.mode().writable()) {
+        fill::not_saved(job, Outcome::Skipped, "read-only", "since the `cache-mode` of this job does not let it write");
+        return;
+    }
+    let context = job.context(place, lookup);
+    let limit = job.inputs.save_timeout;
+    let start = Instant::now();
+    match tokio::time::timeout(limit, cache::save(&context)).await {
+        Ok(Ok(outcome)) => fill::save(job, &outcome),
+        Ok(Err(error)) => {
+            job.report.note(Severity::Warning, "save-failed", &error.to_string(), "Nothing was saved.");
+            fill::not_saved(job, Outcome::Failed, "failed", "as the warnings tell");
+        }
+        Err(_) => {
+            let message = format!(
+                "The save took longer than {} s and was given up: this job's new paths are not saved.",
+                limit.as_secs()
+            );
+            let remedy =
+                "What was uploaded whole is used by the next save. Raise `save-timeout` if that happens often.";
+            job.report.note(Severity::Warning, "deadline", &message, remedy);
+            fill::not_saved(job, Outcome::Failed, "deadline", "since it took longer than `save-timeout` allows");
+        }
+    }
+    save_levels(job, place, lookup, limit.saturating_sub(start.elapsed())).await;
+}
+
+/// Saves the levels above the store in the time that is left.
+async fn save_levels(job: &mut Job, place: &Place, lookup: &Lookup, left: Duration) {
+    let levels = match levels::wanted(job, lookup) {
+        Ok(levels) => levels,
+        // Main has failed the job for it already.
+        Err(failure) => return tracing::warn!("{}", failure.message),
+    };
+    if tokio::time::timeout(left, levels::save(job, place, &levels)).await.is_err() {
+        let message = "There was no time left to save the files of `paths` and Nix's own caches.";
+        job.report.note(Severity::Warning, "deadline", message, "Raise `save-timeout` if that happens often.");
+    }
+}
+
+fn why_not_wanted(job: &Job) -> (&'static str, &'static str) {
+    match (job.inputs.action, job.inputs.save, job.inputs.job_status) {
+        (Action::Restore, ..) => ("restore-only", "since this action only restores"),
+        (_, SaveWhen::OnSuccess, JobStatus::Failure | JobStatus::Cancelled) => {
+            ("job-failed", "since the job did not succeed and `save` is `on-success`")
+        }
+        _ => ("not-wanted", "since `save` is `never`"),
+    }
+}

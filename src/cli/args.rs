@@ -1,0 +1,211 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::layer::pack::DEFAULT_LEVEL;
+
+/// Gives a job the Nix store of the last one.
+///
+/// The store is kept in layers (squashfs images) under a key made from flake.lock. `restore` attaches what the newest
+/// fitting snapshot has; `save` adds what is new since then.
+#[derive(Debug, Parser)]
+#[command(name = "nix-cache", version, after_help = EXIT_CODES, max_term_width = 110)]
+pub(super) struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub logging: LoggingArgs,
+}
+
+const EXIT_CODES: &str = "Exit codes:
+  0  done; a cache miss, or trouble with the cache, is a warning and no failure
+  1  the work could not be done, `verify` found damage, or `--fail-on-miss` met a miss
+  2  wrong arguments, or a setting or file that makes no sense";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Print the key, the restore prefixes from near to far, and what they are made of
+    Key(KeyCommand),
+    /// Attach what the newest fitting snapshot has to the store here
+    Restore(RestoreCommand),
+    /// Save what is new in the store here
+    Save(SaveCommand),
+    /// Show what a snapshot holds: paths, sizes, layers, lanes
+    Inspect(InspectCommand),
+    /// Hash what was restored once more and compare it with the Nix database
+    Verify(VerifyCommand),
+    /// Unmount what restores have mounted over the store; what is new stays, with all it refers to
+    Detach(DetachCommand),
+    /// The steps of the GitHub action, with settings from the environment
+    #[command(hide = true)]
+    Action(super::action::ActionCommand),
+    /// The steps that need root, for the program itself
+    #[command(hide = true)]
+    Privileged,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct LoggingArgs {
+    /// Say more about what happens (environment: `NIX_CACHE_LOG`, as in `debug` or `nix_cache=trace`)
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// Say nothing but warnings and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+/// How the key is made; the same for every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Key")]
+pub(super) struct KeyArgs {
+    /// The project's folder
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub project: PathBuf,
+    /// A lock file, or a glob of them [default: flake.lock in the project, if there is one]
+    #[arg(long, value_name = "FILE")]
+    pub flake_lock: Vec<PathBuf>,
+    /// The first word of the key
+    #[arg(long, value_name = "WORD", default_value = "nix")]
+    pub prefix_key: String,
+    /// Files that the key depends on as well: globs in the project's folder, `!` in front of what to leave out
+    #[arg(long, value_name = "GLOB")]
+    pub key_files: Vec<String>,
+    /// Environment variables whose values the key depends on
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub env_vars: Vec<String>,
+    /// Text that the key depends on
+    #[arg(long, value_name = "TEXT")]
+    pub extra_key: Option<String>,
+    /// The Nix system [default: that of this machine]
+    #[arg(long, value_name = "SYSTEM", default_value = "", hide_default_value = true)]
+    pub system: String,
+    /// A key to use as it is; nothing is computed then
+    #[arg(long, value_name = "KEY", alias = "key")]
+    pub primary_key: Option<String>,
+    /// Prefixes of keys to fall back on, used as they are, the first one first
+    #[arg(long, value_name = "PREFIX", aliases = ["restore-key", "restore-prefix"])]
+    pub restore_prefixes_first_match: Vec<String>,
+}
+
+/// Where the cache is.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Cache")]
+pub(super) struct RemoteArgs {
+    /// Where layers and snapshots live: `dir:PATH`, or `github` inside of an action
+    #[arg(long, value_name = "REMOTE", env = "NIX_CACHE_REMOTE")]
+    pub remote: String,
+    /// The job's name among those that share the key: who used what
+    #[arg(long, value_name = "NAME", env = "NIX_CACHE_LANE", default_value = "default")]
+    pub lane: String,
+}
+
+/// Where the store is.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Store")]
+pub(super) struct StoreArgs {
+    /// A store under another root, as `nix --store DIR`; made if it is not there [default: the store at /nix]
+    #[arg(long, value_name = "DIR")]
+    pub store_root: Option<PathBuf>,
+    /// Threads that pack, unpack and hash [default: one for each core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct KeyCommand {
+    #[command(flatten)]
+    pub key: KeyArgs,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum RestoreMode {
+    /// Mount on GitHub-hosted machines where the kernel can, unpack everywhere else
+    Auto,
+    /// Mount layers below the store directory; unpack them where that does not work
+    Mount,
+    /// Write every path into the store directory
+    Unpack,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RestoreCommand {
+    #[command(flatten)]
+    pub key: KeyArgs,
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// How layers get into the store
+    #[arg(long, value_enum, default_value_t = RestoreMode::Auto)]
+    pub restore_mode: RestoreMode,
+    /// End with exit code 1 when nothing fits
+    #[arg(long)]
+    pub fail_on_miss: bool,
+    /// How to print what came of it
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SaveCommand {
+    #[command(flatten)]
+    pub key: KeyArgs,
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Level of zstd for new layers
+    #[arg(long, value_name = "1-22", default_value_t = DEFAULT_LEVEL, value_parser = clap::value_parser!(i32).range(1..=22))]
+    pub compression_level: i32,
+    /// Most that the layers of one snapshot may take, such as 5G or 500M; what was used longest ago goes first
+    #[arg(long, value_name = "SIZE")]
+    pub max_size: Option<String>,
+    /// How to print what came of it
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct InspectCommand {
+    #[command(flatten)]
+    pub key: KeyArgs,
+    #[command(flatten)]
+    pub remote: RemoteArgs,
+    /// List every path
+    #[arg(long)]
+    pub paths: bool,
+    /// How to print it; JSON has every path
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct VerifyCommand {
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// How to print what came of it
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DetachCommand {
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// How to print what came of it
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}

@@ -1,0 +1,152 @@
+//! `nix-cache inspect`: what a snapshot holds.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::Failure;
+use super::args::{Format, InspectCommand};
+use super::logging::{print, print_json};
+use super::{show, verbs};
+use crate::cache::{SnapshotFound, find_snapshot, human_bytes, now};
+use crate::snapshot::{Facts, generation_prefix};
+use crate::store::StorePath;
+
+/// A snapshot for people and programs.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Inspection {
+    key: String,
+    generation: u64,
+    facts: Facts,
+    nar_bytes: u64,
+    layer_bytes: u64,
+    paths: Vec<InspectedPath>,
+    layers: Vec<InspectedLayer>,
+    lanes: BTreeMap<String, InspectedLane>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct InspectedPath {
+    path: StorePath,
+    nar_hash: String,
+    nar_size: u64,
+    references: u64,
+    signatures: u64,
+    last_used: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct InspectedLayer {
+    id: String,
+    bytes: u64,
+    paths: u64,
+    wanted_nar_bytes: u64,
+    nar_bytes: u64,
+    created: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct InspectedLane {
+    used: u64,
+    paths: u64,
+}
+
+/// Prints what the newest snapshot of the key holds, or of the first restore prefix that has one.
+pub(super) async fn inspect(command: &InspectCommand) -> Result<(), Failure> {
+    let key = show::of(&command.key)?;
+    let (primary, prefixes) = show::escaped(&key)?;
+    let remote = verbs::remote(&command.remote.remote)?;
+    let names: Vec<String> = std::iter::once(generation_prefix(&primary)).chain(prefixes).collect();
+    let found = find_snapshot(&*remote, &names, &mut Vec::new()).await.map_err(Failure::work)?;
+    let Some(found) = found else {
+        return Err(Failure::work(format!("There is no snapshot for {primary} in the {}.", remote.describe())));
+    };
+    let inspection = of(found);
+    match command.format {
+        Format::Json => print_json(&inspection)?,
+        Format::Text => print(&describe(&inspection, command.paths)),
+    }
+    Ok(())
+}
+
+fn of(found: SnapshotFound) -> Inspection {
+    let snapshot = found.snapshot;
+    let size = |key: &_| snapshot.paths.get(key).map_or(0, |record| record.info.nar_size);
+    let layers = snapshot.layers.iter().map(|(id, layer)| InspectedLayer {
+        id: id.to_string(),
+        bytes: layer.digests.size,
+        paths: layer.paths.len() as u64,
+        wanted_nar_bytes: layer.paths.iter().map(size).sum(),
+        nar_bytes: layer.nar_bytes,
+        created: layer.created,
+    });
+    let layers: Vec<_> = layers.collect();
+    let paths = snapshot.paths.values().map(|record| InspectedPath {
+        path: record.info.path.clone(),
+        nar_hash: record.info.nar_hash.to_database(),
+        nar_size: record.info.nar_size,
+        references: record.info.references.len() as u64,
+        signatures: record.info.signatures.len() as u64,
+        last_used: record.last_used,
+    });
+    let lane = |(name, lane): (&String, &crate::snapshot::Lane)| {
+        (name.clone(), InspectedLane { used: lane.used, paths: lane.paths.len() as u64 })
+    };
+    Inspection {
+        key: found.key,
+        generation: found.generation,
+        facts: snapshot.facts.clone(),
+        nar_bytes: snapshot.paths.keys().map(size).sum(),
+        layer_bytes: layers.iter().map(|layer| layer.bytes).sum(),
+        paths: paths.collect(),
+        layers,
+        lanes: snapshot.lanes.iter().map(lane).collect(),
+    }
+}
+
+fn describe(inspection: &Inspection, with_paths: bool) -> String {
+    let Inspection { key, generation, facts, .. } = inspection;
+    let mut out = format!(
+        "{key}, generation {generation}\n  written {} by {} on {} for lane {}\n  {} store paths, {} of NARs, \
+         {} in layers\n",
+        ago(facts.created),
+        facts.tool,
+        facts.system,
+        facts.lane,
+        inspection.paths.len(),
+        human_bytes(inspection.nar_bytes),
+        human_bytes(inspection.layer_bytes),
+    );
+    // Writing to a String cannot fail.
+    for layer in &inspection.layers {
+        let (bytes, wanted) = (human_bytes(layer.bytes), human_bytes(layer.wanted_nar_bytes));
+        let all = human_bytes(layer.nar_bytes);
+        let id = &layer.id[..16];
+        let _ = writeln!(out, "layer {id}  {bytes}, {} paths wanted ({wanted} of {all})", layer.paths);
+    }
+    for (name, lane) in &inspection.lanes {
+        let _ = writeln!(out, "lane {name}  {} paths, last saved {}", lane.paths, ago(lane.used));
+    }
+    if with_paths {
+        for path in &inspection.paths {
+            let _ = writeln!(out, "{:>10}  {}", human_bytes(path.nar_size), path.path);
+        }
+    }
+    out
+}
+
+/// How long ago a moment was, for a person.
+fn ago(seconds_since_1970: u64) -> String {
+    let age = now().saturating_sub(seconds_since_1970);
+    match age {
+        0..120 => format!("{age} s ago"),
+        120..7_200 => format!("{} min ago", age / 60),
+        7_200..172_800 => format!("{} h ago", age / 3_600),
+        _ => format!("{} days ago", age / 86_400),
+    }
+}

@@ -1,0 +1,75 @@
+//! The command line. What was typed becomes what is meant here, and nowhere else.
+
+mod action;
+mod args;
+mod inspect;
+mod logging;
+mod show;
+mod verbs;
+
+use std::fmt;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+
+/// A whole sentence for the user, and the exit code that goes with it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    message: String,
+    code: u8,
+}
+
+impl Failure {
+    /// Something was wrong with what the user gave us: exit code 2.
+    #[allow(clippy::needless_pass_by_value, reason = "errors are handed over as they come out of `map_err`")]
+    pub fn usage(message: impl fmt::Display) -> Self {
+        Self { message: message.to_string(), code: 2 }
+    }
+
+    /// The work could not be done, or found what it looked for in vain: exit code 1.
+    #[allow(clippy::needless_pass_by_value, reason = "errors are handed over as they come out of `map_err`")]
+    pub fn work(message: impl fmt::Display) -> Self {
+        Self { message: message.to_string(), code: 1 }
+    }
+}
+
+/// Runs the program with the arguments of this process. Exit codes: 0 done, a miss included; 1 the work failed, or a
+/// condition was asked for that does not hold; 2 wrong arguments or settings.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    logging::start(&cli.logging);
+    // Files in a store have fixed modes; what is made on the way must not depend on who calls.
+    rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
+    let done = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => {
+            let done = runtime.block_on(dispatch(cli.command));
+            // A save that was given up at its deadline may still be packing: nobody waits for that.
+            runtime.shutdown_background();
+            done
+        }
+        Err(error) => Err(Failure::work(format!("No threads can be started: {error}."))),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tracing::error!("{}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+async fn dispatch(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Key(args) => show::key(&args),
+        Command::Restore(args) => verbs::restore(&args).await,
+        Command::Save(args) => verbs::save(&args).await,
+        Command::Inspect(args) => inspect::inspect(&args).await,
+        Command::Verify(args) => verbs::verify(&args).await,
+        Command::Detach(args) => verbs::detach(&args).await,
+        Command::Action(command) => action::run(command.step).await,
+        Command::Privileged => verbs::privileged().await,
+    }
+}

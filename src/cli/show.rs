@@ -1,0 +1,47 @@
+//! `nix-cache key`, and how every command makes its key.
+
+use super::Failure;
+use super::args::{Format, KeyArgs, KeyCommand};
+use super::logging::{print, print_json};
+use crate::flake::{Key, KeyRequest, current_system, escape, key as make_key};
+
+/// Prints the key.
+pub(super) fn key(command: &KeyCommand) -> Result<(), Failure> {
+    let key = of(&command.key)?;
+    match command.format {
+        Format::Json => print_json(&key),
+        Format::Text => {
+            print(&key.describe());
+            Ok(())
+        }
+    }
+}
+
+/// The key that the arguments ask for.
+pub(super) fn of(args: &KeyArgs) -> Result<Key, Failure> {
+    let given = &args.restore_prefixes_first_match;
+    let request = KeyRequest {
+        prefix: args.prefix_key.clone(),
+        system: args.system.clone(),
+        locks: args.flake_lock.clone(),
+        base: args.project.clone(),
+        key_files: args.key_files.clone(),
+        env_vars: args.env_vars.clone(),
+        extra: args.extra_key.clone(),
+        primary_key: args.primary_key.clone(),
+        restore_prefixes: (!given.is_empty()).then(|| given.clone()),
+    };
+    make_key(&request).map_err(Failure::usage)
+}
+
+/// The escaped forms that a remote takes: primary key and restore prefixes.
+pub(super) fn escaped(key: &Key) -> Result<(String, Vec<String>), Failure> {
+    let primary = escape(&key.primary).map_err(Failure::usage)?;
+    let prefixes = key.restore_prefixes.iter().map(|prefix| escape(prefix)).collect::<Result<_, _>>();
+    Ok((primary, prefixes.map_err(Failure::usage)?))
+}
+
+/// The system that the arguments mean.
+pub(super) fn system(args: &KeyArgs) -> String {
+    if args.system.is_empty() { current_system() } else { args.system.clone() }
+}

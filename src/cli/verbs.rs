@@ -1,0 +1,192 @@
+//! `nix-cache restore`, `save` and `verify`.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use super::Failure;
+use super::args::{
+    DetachCommand, Format, KeyArgs, RemoteArgs, RestoreCommand, RestoreMode, SaveCommand, StoreArgs, VerifyCommand,
+};
+use super::logging::{print, print_json};
+use super::show;
+use crate::cache::{self, Context, Hit, ModeRequest, RestoreOutcome, SaveOutcome, SaveReason, human_bytes};
+use crate::layer::pack::{DEFAULT_LEVEL, Options};
+use crate::remote::github::{GithubConfig, GithubRemote};
+use crate::remote::{DirectoryRemote, Remote};
+use crate::runner::values::size;
+use crate::store::StoreDirs;
+
+/// Restores and prints what came of it.
+pub(super) async fn restore(command: &RestoreCommand) -> Result<(), Failure> {
+    let mut context = context(&command.key, &command.remote, &command.store, DEFAULT_LEVEL)?;
+    context.mode = match command.restore_mode {
+        RestoreMode::Auto => ModeRequest::Auto {
+            is_hosted: std::env::var("RUNNER_ENVIRONMENT").is_ok_and(|value| value == "github-hosted"),
+        },
+        RestoreMode::Mount => ModeRequest::Mount,
+        RestoreMode::Unpack => ModeRequest::Unpack,
+    };
+    let outcome = cache::restore(&context).await.map_err(Failure::work)?;
+    match command.format {
+        Format::Json => print_json(&outcome)?,
+        Format::Text => print(&describe_restore(&outcome)),
+    }
+    if command.fail_on_miss && outcome.hit == Hit::Miss {
+        return Err(Failure::work(format!("Nothing fits the key {}, and --fail-on-miss was given.", context.key)));
+    }
+    Ok(())
+}
+
+/// Saves and prints what came of it.
+pub(super) async fn save(command: &SaveCommand) -> Result<(), Failure> {
+    let mut context = context(&command.key, &command.remote, &command.store, command.compression_level)?;
+    context.max_size = command.max_size.as_deref().map(max_size).transpose()?;
+    let outcome = cache::save(&context).await.map_err(Failure::work)?;
+    match command.format {
+        Format::Json => print_json(&outcome),
+        Format::Text => {
+            print(&describe_save(&outcome));
+            Ok(())
+        }
+    }
+}
+
+/// Verifies and prints what came of it; damage is a failure.
+pub(super) async fn verify(command: &VerifyCommand) -> Result<(), Failure> {
+    let dirs = StoreDirs::new(command.store.store_root.as_deref());
+    let threads = threads(&command.store);
+    let task = tokio::task::spawn_blocking(move || cache::verify(&dirs, threads));
+    let verified = task.await.map_err(Failure::work)?.map_err(Failure::work)?;
+    match command.format {
+        Format::Json => print_json(&verified)?,
+        Format::Text => {
+            let size = human_bytes(verified.nar_bytes);
+            print(&format!("{} paths ({size}) are what the Nix database says.\n", verified.sound));
+            for (path, why) in &verified.damaged {
+                print(&format!("DAMAGED {path}: {why}\n"));
+            }
+        }
+    }
+    match verified.damaged.len() {
+        0 => Ok(()),
+        count => Err(Failure::work(format!("{count} paths are damaged. Repair them with `nix-store --repair-path`."))),
+    }
+}
+
+/// Detaches and prints what came of it.
+pub(super) async fn detach(command: &DetachCommand) -> Result<(), Failure> {
+    let dirs = StoreDirs::new(command.store.store_root.as_deref());
+    let threads = threads(&command.store);
+    let task = tokio::task::spawn_blocking(move || cache::detach(&dirs, threads));
+    let detached = task.await.map_err(Failure::work)?.map_err(Failure::work)?;
+    match command.format {
+        Format::Json => print_json(&detached)?,
+        Format::Text if !detached.was_mounted => print("Nothing was mounted.\n"),
+        Format::Text => print(&format!(
+            "Unmounted. {} paths that came from layers are valid no more; {} stay, because paths made since need them.\n",
+            detached.unregistered, detached.kept
+        )),
+    }
+    Ok(())
+}
+
+/// Carries out the step on standard input and answers on standard output.
+pub(super) async fn privileged() -> Result<(), Failure> {
+    let task = tokio::task::spawn_blocking(|| {
+        let request: cache::Request = serde_json::from_reader(std::io::stdin().lock()).map_err(Failure::usage)?;
+        cache::perform(&request, &AtomicU64::new(0)).map_err(Failure::work)
+    });
+    let answer = task.await.map_err(Failure::work)??;
+    print(&serde_json::to_string(&answer).map_err(Failure::work)?);
+    Ok(())
+}
+
+/// What a remote's name means.
+pub(super) fn remote(name: &str) -> Result<Arc<dyn Remote>, Failure> {
+    match name.split_once(':') {
+        Some(("dir", path)) if !path.is_empty() => match DirectoryRemote::open(Path::new(path)) {
+            Ok(remote) => Ok(Arc::new(remote)),
+            Err(error) => Err(Failure::usage(format!("The directory {path} cannot be used as a cache: {error}."))),
+        },
+        None if name == "github" => {
+            let remote = GithubConfig::from_env(|name| std::env::var(name).ok()).and_then(GithubRemote::new);
+            Ok(Arc::new(remote.map_err(Failure::work)?))
+        }
+        _ => Err(Failure::usage(format!("--remote {name:?} names no cache. It takes dir:PATH or github."))),
+    }
+}
+
+fn context(key: &KeyArgs, place: &RemoteArgs, store: &StoreArgs, level: i32) -> Result<Context, Failure> {
+    let made = show::of(key)?;
+    let (primary, prefixes) = show::escaped(&made)?;
+    tracing::info!("Key {}", made.primary);
+    Ok(Context {
+        dirs: StoreDirs::new(store.store_root.as_deref()),
+        remote: remote(&place.remote)?,
+        key: primary,
+        prefixes,
+        system: show::system(key),
+        lane: place.lane.clone(),
+        run: String::new(),
+        mode: ModeRequest::Auto { is_hosted: false },
+        upstream: None,
+        max_size: None,
+        level,
+        threads: threads(store),
+        temporary: std::env::temp_dir(),
+    })
+}
+
+fn max_size(text: &str) -> Result<u64, Failure> {
+    size(text).ok_or_else(|| {
+        Failure::usage(format!("--max-size {text:?} is no size. It takes bytes, or a number with K, M or G."))
+    })
+}
+
+fn threads(store: &StoreArgs) -> usize {
+    store.threads.map_or_else(|| Options::new().threads, usize::from)
+}
+
+fn describe_restore(outcome: &RestoreOutcome) -> String {
+    let RestoreOutcome { paths_restored, paths_in_snapshot, paths_already_valid, seconds, .. } = outcome;
+    let (Some(key), Some(generation)) = (&outcome.matched_key, outcome.generation) else {
+        return format!("Miss: no snapshot for {} nor for any restore prefix could be used.\n", outcome.primary_key);
+    };
+    let kind = if outcome.hit == Hit::Exact { "Exact hit" } else { "Near hit" };
+    let nar = human_bytes(outcome.nar_bytes_restored);
+    let fetched = human_bytes(outcome.bytes_downloaded);
+    format!(
+        "{kind}: generation {generation} of {key}. {paths_restored} of {paths_in_snapshot} store paths restored ({nar}, \
+         {fetched} fetched), {paths_already_valid} were here already; {seconds:.1} s.\n"
+    )
+}
+
+fn describe_save(outcome: &SaveOutcome) -> String {
+    let seconds = outcome.seconds;
+    match &outcome.saved {
+        Some(saved) => {
+            let sent = human_bytes(outcome.bytes_uploaded);
+            let nar = human_bytes(outcome.nar_bytes_new);
+            let dropped = match outcome.paths_dropped {
+                0 => String::new(),
+                count => format!(", {count} no longer needed and dropped"),
+            };
+            format!(
+                "Saved generation {} of {}: {} store paths in {} layers. {} new paths ({nar}, {sent} sent){dropped}; \
+                 {seconds:.1} s.\n",
+                saved.generation, outcome.primary_key, saved.paths, saved.layers, outcome.paths_new
+            )
+        }
+        None => format!("{}; {seconds:.1} s.\n", why_not(outcome.reason)),
+    }
+}
+
+fn why_not(reason: SaveReason) -> &'static str {
+    match reason {
+        SaveReason::NothingNew => "Nothing saved: the snapshot of this key has everything already",
+        SaveReason::NothingToSave => "Nothing saved: the store holds nothing but what was there before the restore",
+        SaveReason::Refused => "Nothing saved: the cache does not take it",
+        SaveReason::Failed | SaveReason::NewKey | SaveReason::NewPaths => "Nothing saved: see the warnings above",
+    }
+}

@@ -1,0 +1,129 @@
+//! Finds entries and fetches them: the header, then the body in ranges side by side, hashed as they arrive.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::Path;
+
+use futures_util::{StreamExt, TryStreamExt};
+use sha2::{Digest, Sha256};
+
+use super::header::{Header, HeaderError, SIZE};
+use super::{KIND, parse_name};
+use crate::layer::digest::Sha;
+use crate::remote::{Entry, Remote, RemoteError};
+
+/// Bytes of a range.
+const RANGE: u64 = 4 << 20;
+/// Ranges in flight, and so in memory.
+const PARALLEL: usize = 8;
+
+/// A generation of a level.
+#[derive(Clone, Debug)]
+pub(super) struct Generation {
+    /// Its key, escaped.
+    pub key: String,
+    /// Its number.
+    pub number: u64,
+    /// Its entry.
+    pub entry: Entry,
+}
+
+/// The newest generation of the first of `names` for which there is one.
+///
+/// # Errors
+/// When the remote cannot be asked.
+pub(super) async fn find(
+    remote: &dyn Remote,
+    level: &str,
+    names: &[String],
+) -> Result<Option<Generation>, RemoteError> {
+    let Some(entry) = remote.find(KIND, names).await? else { return Ok(None) };
+    let parsed = parse_name(level, &entry.name).map(|(key, number)| (key.to_owned(), number));
+    if parsed.is_none() {
+        tracing::debug!("{} is no generation of the level {level}", entry.name);
+    }
+    Ok(parsed.map(|(key, number)| Generation { key, number, entry }))
+}
+
+/// Why an entry cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FetchError {
+    /// The remote failed.
+    #[error("{0}")]
+    Remote(#[from] RemoteError),
+    /// The header cannot be used.
+    #[error("{0}.")]
+    Header(#[from] HeaderError),
+    /// The bytes are not those that were stored.
+    #[error("its bytes are not those that were stored.")]
+    Damaged,
+    /// Our own disk.
+    #[error("it could not be written to {0}. Is the disk full?")]
+    Local(String),
+}
+
+/// The header of an entry.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) async fn header(remote: &dyn Remote, entry: &Entry) -> Result<Header, FetchError> {
+    let bytes = remote.read(entry, 0..SIZE as u64).await?;
+    let header = Header::decode(&bytes)?;
+    let whole = header.body_size.checked_add(SIZE as u64).ok_or(FetchError::Damaged)?;
+    if entry.size.is_some_and(|size| size != whole) { Err(FetchError::Damaged) } else { Ok(header) }
+}
+
+/// Fetches the body of an entry into a new temporary file in the folder `scratch`, and makes sure of its bytes.
+///
+/// # Errors
+/// When it cannot be fetched, or is another one than `header` says.
+pub(super) async fn body(
+    remote: &dyn Remote,
+    entry: &Entry,
+    header: &Header,
+    scratch: &Path,
+) -> Result<File, FetchError> {
+    let local = |error: io::Error| FetchError::Local(format!("{}: {error}", scratch.display()));
+    let file = tempfile::tempfile_in(scratch).map_err(local)?;
+    let (file, digest) = receive(remote, entry, header, file).await?.map_err(local)?;
+    if digest == header.body_digest { Ok(file) } else { Err(FetchError::Damaged) }
+}
+
+/// Whether the remote gives the body that `header` tells of. It is fetched for that, and not kept.
+pub(super) async fn is_whole(remote: &dyn Remote, entry: &Entry, header: &Header) -> bool {
+    match receive(remote, entry, header, io::sink()).await {
+        Ok(Ok((_, digest))) => digest == header.body_digest,
+        Ok(Err(_)) => false,
+        Err(error) => {
+            tracing::debug!("{} cannot be read: {error}", entry.name);
+            false
+        }
+    }
+}
+
+async fn receive<W: Write + Send + 'static>(
+    remote: &dyn Remote,
+    entry: &Entry,
+    header: &Header,
+    writer: W,
+) -> Result<io::Result<(W, Sha)>, FetchError> {
+    let end = SIZE as u64 + header.body_size;
+    let starts = (0..header.body_size.div_ceil(RANGE)).map(|range| SIZE as u64 + range * RANGE);
+    let reads = starts.map(|start| remote.read(entry, start..(start + RANGE).min(end)));
+    let mut pieces = futures_util::stream::iter(reads).buffered(PARALLEL);
+    let (mut writer, mut hash) = (writer, Sha256::new());
+    while let Some(piece) = pieces.try_next().await? {
+        let work = tokio::task::spawn_blocking(move || {
+            hash.update(&piece);
+            let written = writer.write_all(&piece);
+            (writer, hash, written)
+        });
+        let written;
+        (writer, hash, written) =
+            work.await.map_err(|error| RemoteError::Local(format!("A task broke off: {error}.")))?;
+        if let Err(error) = written {
+            return Ok(Err(error));
+        }
+    }
+    Ok(Ok((writer, Sha(hash.finalize().into()))))
+}

@@ -1,0 +1,198 @@
+//! Nix's own caches: evaluations and downloads. What of them is worth keeping, and copies of their databases that are whole
+//! even while Nix writes to them.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, Metadata};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use super::walk::Gaps;
+use super::{FilesNote, sqlite};
+
+/// Evaluation caches that were last used longer ago are left out, unless said otherwise.
+pub const DEFAULT_MAX_AGE: Duration = Duration::from_hours(14 * 24);
+/// The most bytes of Nix's caches that are kept, unpacked, unless said otherwise.
+pub const DEFAULT_MAX_BYTES: u64 = 500_000_000;
+
+/// What is kept, from Nix's cache folder: evaluations (`src/libexpr/eval-cache.cc`), what fetchers found
+/// (`src/libfetchers/cache.cc`), the Git stores of `tarball:`, `github:` and `git:` inputs (`git-utils.cc`, `git.cc`). Not
+/// `binary-cache-v*.sqlite`, which says what substituters had a while ago, nor files that are being written.
+pub(super) const PATTERNS: [&str; 8] = [
+    "eval-cache-v*/*.sqlite",
+    "fetcher-cache-v*.sqlite",
+    "tarball-cache*",
+    "gitv3",
+    "!gitv3/*.lock",
+    "!{gitv3/*,tarball-cache*}/**/*.lock",
+    "!{gitv3/*,tarball-cache*}/**/tmp_*",
+    "!{gitv3/*,tarball-cache*}/hooks",
+];
+
+/// What limits Nix's caches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NixLimits {
+    /// Evaluation caches that were last used longer ago are left out.
+    pub max_age: Duration,
+    /// The most bytes in all, unpacked.
+    pub max_bytes: u64,
+}
+
+impl Default for NixLimits {
+    fn default() -> Self {
+        Self { max_age: DEFAULT_MAX_AGE, max_bytes: DEFAULT_MAX_BYTES }
+    }
+}
+
+/// The folder of Nix's caches in an environment that `lookup` answers for: `NIX_CACHE_HOME`, `nix` in `XDG_CACHE_HOME`, or
+/// `.cache/nix` in `HOME`. Source: `getCacheDir` in Nix's `src/libutil/users.cc`. None when none of them is set.
+#[must_use]
+pub fn nix_cache_dir(lookup: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let folder = |name: &str| lookup(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    folder("NIX_CACHE_HOME")
+        .or_else(|| folder("XDG_CACHE_HOME").map(|folder| folder.join("nix")))
+        .or_else(|| folder("HOME").map(|folder| folder.join(".cache/nix")))
+}
+
+/// A part of the caches that is kept whole or not at all.
+#[derive(Default)]
+struct Unit {
+    /// Its class in the order of worth, then its age: what comes first is kept first.
+    order: (u8, Duration),
+    bytes: u64,
+    is_database: bool,
+}
+
+/// Which parts are kept, and copies of the databases among them.
+#[derive(Default)]
+pub(super) struct Staged {
+    units: BTreeMap<PathBuf, Option<PathBuf>>,
+}
+
+impl Staged {
+    /// Where the bytes of `path`, from Nix's cache folder, are to be read. None when it is left out.
+    pub(super) fn source(&self, path: &Path, original: &Path) -> Option<PathBuf> {
+        match self.units.get(&unit_of(path)?)? {
+            Some(copy) => Some(copy.clone()),
+            None => Some(original.to_owned()),
+        }
+    }
+}
+
+/// Gathers the parts of Nix's caches; `walk` shows each file with its path from their folder, and where it is.
+pub(super) struct Gathering {
+    limits: NixLimits,
+    units: BTreeMap<PathBuf, (PathBuf, Unit)>,
+}
+
+impl Gathering {
+    pub(super) fn new(limits: NixLimits) -> Self {
+        Self { limits, units: BTreeMap::new() }
+    }
+
+    /// Takes in one file.
+    pub(super) fn add(&mut self, path: &Path, at: &Path, metadata: &Metadata) {
+        let Some(name) = unit_of(path) else { return };
+        let is_database = name == path && path.extension().is_some_and(|end| end == "sqlite");
+        let (_, unit) = self.units.entry(name).or_insert_with(|| {
+            let unit = Unit { order: (class(path), Duration::MAX), bytes: 0, is_database };
+            (at.to_owned(), unit)
+        });
+        unit.bytes += metadata.len();
+        unit.order.1 = unit.order.1.min(age(metadata));
+    }
+
+    /// Decides which parts are kept, and copies the databases among them into the folder `scratch`.
+    pub(super) fn stage(self, scratch: &Path, notes: &mut Vec<FilesNote>) -> io::Result<Staged> {
+        let copies = scratch.join("databases");
+        fs::create_dir_all(&copies)?;
+        let mut ordered: Vec<_> = self.units.into_iter().collect();
+        ordered.sort_by_key(|(_, (_, unit))| unit.order);
+        let (mut staged, mut total) = (Staged::default(), 0);
+        let (mut large, mut unreadable) = ((0_u64, 0_u64), Gaps::default());
+        for (number, (name, (at, mut unit))) in ordered.into_iter().enumerate() {
+            if unit.order.0 == EVALUATIONS && unit.order.1 > self.limits.max_age {
+                tracing::debug!("{} is left out: it was not used for a long time", name.display());
+                continue;
+            }
+            let mut copy = None;
+            if unit.is_database {
+                let to = copies.join(number.to_string());
+                match sqlite::copy(&at, &to) {
+                    Ok(bytes) => unit.bytes = bytes,
+                    Err(error) => {
+                        unreadable.add(&at, &error);
+                        continue;
+                    }
+                }
+                copy = Some(to);
+            }
+            if total + unit.bytes > self.limits.max_bytes {
+                large = (large.0 + 1, large.1 + unit.bytes);
+                if let Some(copy) = copy {
+                    fs::remove_file(copy)?;
+                }
+                continue;
+            }
+            total += unit.bytes;
+            staged.units.insert(name, copy);
+        }
+        note(large, self.limits.max_bytes, &unreadable, notes);
+        Ok(staged)
+    }
+}
+
+fn note(large: (u64, u64), limit: u64, unreadable: &Gaps, notes: &mut Vec<FilesNote>) {
+    if large.0 > 0 {
+        let (count, bytes) = large;
+        let message = format!(
+            "{count} parts of Nix's caches with {bytes} bytes are not kept: the limit is {limit} bytes in all. \
+             Evaluations are kept first, then what was fetched."
+        );
+        notes.push(FilesNote::info("eval-cache-too-large", message));
+    }
+    if let Some(what) = unreadable.sentence() {
+        let message = format!("Databases of Nix's caches that could not be read are not kept: {what}.");
+        notes.push(FilesNote::warn("eval-cache-unreadable", message));
+    }
+}
+
+const EVALUATIONS: u8 = 0;
+
+fn class(path: &Path) -> u8 {
+    match first_name(path).as_deref() {
+        Some(name) if name.starts_with("eval-cache-") => EVALUATIONS,
+        Some(name) if name.starts_with("fetcher-cache-") => 1,
+        Some("gitv3") => 2,
+        _ => 3,
+    }
+}
+
+/// The part that a file belongs to: a database or a Git store.
+fn unit_of(path: &Path) -> Option<PathBuf> {
+    let names = match first_name(path)?.as_str() {
+        name if name.starts_with("tarball-cache") => 1,
+        _ => 2,
+    };
+    Some(path.components().take(names).collect())
+}
+
+fn first_name(path: &Path) -> Option<String> {
+    path.components().next().map(|name| name.as_os_str().to_string_lossy().into_owned())
+}
+
+/// How long ago a file was last used: read, where the file system says so, or written.
+fn age(metadata: &Metadata) -> Duration {
+    let used = [metadata.modified(), metadata.accessed()].into_iter().flatten().max();
+    used.and_then(|time| SystemTime::now().duration_since(time).ok()).unwrap_or_default()
+}
+
+/// The names of the journals that lie beside the file `name` while it is a database in use. None for other files.
+pub(super) fn journals(name: &OsStr) -> Vec<OsString> {
+    if Path::new(name).extension().is_none_or(|end| end != "sqlite") {
+        return Vec::new();
+    }
+    let beside = |end: &str| [name, OsStr::new(end)].into_iter().collect();
+    ["-wal", "-journal"].map(beside).into()
+}

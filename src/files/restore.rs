@@ -1,0 +1,147 @@
+//! Restore of a level: the newest entry that fits is fetched, checked, and its files are put in their places.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use super::fetch::{self, FetchError, Generation};
+use super::header::HeaderError;
+use super::unpack::{self, Placed};
+use super::{FilesHit, FilesLevel, FilesNote, FilesRestored, entry_prefix, generation_name, generation_prefix};
+use crate::remote::{Remote, RemoteError};
+
+/// So many generations are tried when the newest ones are damaged.
+const GENERATIONS_TRIED: u64 = 3;
+
+/// Puts the files of the newest fitting entry in their places. Nothing is written outside of the level's roots, and nothing at
+/// all before every byte of the entry is known to be right. Folders that are missing are made; files that are there are
+/// replaced whole; nothing is removed. `scratch` is a folder for temporary files.
+///
+/// Trouble is never an error: it is a miss, or a file less, and a note.
+pub async fn restore(remote: &dyn Remote, level: &FilesLevel, scratch: &Path) -> FilesRestored {
+    let mut restored = FilesRestored {
+        hit: FilesHit::Miss,
+        matched: None,
+        files: 0,
+        bytes: 0,
+        downloaded: 0,
+        digest: None,
+        notes: Vec::new(),
+    };
+    if level.roots.is_empty() {
+        return restored;
+    }
+    let near = std::iter::once(generation_prefix(level.name, &level.key));
+    let names: Vec<String> = near.chain(level.prefixes.iter().map(|prefix| entry_prefix(level.name, prefix))).collect();
+    match fetch::find(remote, level.name, &names).await {
+        Ok(Some(newest)) => restore_newest(remote, level, scratch, newest, &mut restored).await,
+        Ok(None) => {}
+        Err(error) => {
+            let message = format!("The cache could not be asked for the level {}: {error}", level.name);
+            restored.notes.push(FilesNote::warn("files-lookup-failed", message));
+        }
+    }
+    restored
+}
+
+/// Restores `newest`, or one of the generations before it when it is damaged.
+async fn restore_newest(
+    remote: &dyn Remote,
+    level: &FilesLevel,
+    scratch: &Path,
+    newest: Generation,
+    restored: &mut FilesRestored,
+) {
+    let (key, number) = (newest.key.clone(), newest.number);
+    let mut found = Some(newest);
+    for number in (1..=number).rev().take(GENERATIONS_TRIED as usize) {
+        let name = generation_name(level.name, &key, number);
+        let generation = match found.take() {
+            Some(generation) => Some(generation),
+            None => fetch::find(remote, level.name, std::slice::from_ref(&name)).await.ok().flatten(),
+        };
+        let Some(generation) = generation.filter(|generation| generation.entry.name == name) else { continue };
+        match restore_one(remote, level, scratch, &generation, restored).await {
+            Ok(placed) => {
+                restored.hit = if key == level.key { FilesHit::Exact } else { FilesHit::Partial };
+                restored.matched = Some(key);
+                (restored.files, restored.bytes) = (placed.files, placed.bytes);
+                placed.note(&mut restored.notes);
+                return;
+            }
+            Err(trouble) => {
+                restored.digest = None;
+                let message =
+                    format!("Generation {number} of {key} in the level {} is not used: {trouble}", level.name);
+                restored.notes.push(FilesNote::warn(trouble.code(), message));
+                if !trouble.is_of_the_entry() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Why a generation was not restored.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    #[error("{0}.")]
+    Refused(std::io::Error),
+    #[error("its files could not all be put in their places: {0}.")]
+    Place(std::io::Error),
+    #[error("a part of the work broke off: {0}.")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl Trouble {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Fetch(FetchError::Header(HeaderError::Format(_))) => "files-format",
+            Self::Fetch(
+                FetchError::Header(HeaderError::Damaged)
+                | FetchError::Damaged
+                | FetchError::Remote(RemoteError::Gone(_)),
+            ) => "files-damaged",
+            Self::Refused(_) => "files-refused",
+            Self::Fetch(_) => "files-failed",
+            Self::Place(_) | Self::Task(_) => "files-not-placed",
+        }
+    }
+
+    /// Whether an older generation may do better.
+    fn is_of_the_entry(&self) -> bool {
+        matches!(self.code(), "files-damaged" | "files-refused" | "files-format")
+    }
+}
+
+async fn restore_one(
+    remote: &dyn Remote,
+    level: &FilesLevel,
+    scratch: &Path,
+    generation: &Generation,
+    restored: &mut FilesRestored,
+) -> Result<Placed, Trouble> {
+    let header = fetch::header(remote, &generation.entry).await?;
+    make(scratch.to_owned()).await?;
+    let file = fetch::body(remote, &generation.entry, &header, scratch).await?;
+    restored.downloaded += header.entry_size();
+    let (roots, digest) = (level.roots.clone(), header.digest.to_string());
+    let work = move || {
+        unpack::check(&file, &header).map_err(|error| match error.kind() {
+            ErrorKind::InvalidData => Trouble::Refused(error),
+            _ => Trouble::Refused(std::io::Error::other(format!("its archive cannot be read: {error}"))),
+        })?;
+        unpack::place(&file, &roots).map_err(Trouble::Place)
+    };
+    let placed = tokio::task::spawn_blocking(work).await??;
+    restored.digest = placed.is_complete().then_some(digest);
+    Ok(placed)
+}
+
+async fn make(scratch: PathBuf) -> Result<(), Trouble> {
+    let made = tokio::task::spawn_blocking(move || {
+        std::fs::create_dir_all(&scratch).map_err(|error| FetchError::Local(format!("{}: {error}", scratch.display())))
+    });
+    Ok(made.await??)
+}

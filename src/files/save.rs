@@ -1,0 +1,180 @@
+//! Save of a level: what is there becomes the next generation, unless the cache has that very content.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tempfile::NamedTempFile;
+
+use super::fetch::{self, Generation};
+use super::pack::{self, Packed};
+use super::place::TEMPORARY;
+use super::walk::{Findings, Sources};
+use super::{FilesLevel, FilesNote, FilesOutcome, FilesSaved, KIND, Roots, generation_name, generation_prefix};
+use crate::layer::digest::Sha;
+use crate::remote::{Put, Remote, RemoteError, confirmed};
+
+/// So many generations are tried when others save at the same time.
+const TRIES: u64 = 16;
+
+/// Saves the files of a level as the next generation of its primary key. `restored_digest` is [`super::FilesRestored::digest`]
+/// of the restore before: nothing is written when the content is still the same, nor when the newest generation of the key
+/// has the same content. `scratch` is a folder for temporary files.
+///
+/// Trouble is never an error: nothing is saved then, and a note says why.
+pub async fn save(
+    remote: &dyn Remote,
+    level: &FilesLevel,
+    restored_digest: Option<&str>,
+    scratch: &Path,
+) -> FilesSaved {
+    let mut saved =
+        FilesSaved { outcome: FilesOutcome::Nothing, files: 0, bytes: 0, uploaded: 0, entries: 0, notes: Vec::new() };
+    if level.roots.is_empty() {
+        return saved;
+    }
+    match try_save(remote, level, restored_digest, scratch, &mut saved).await {
+        Ok(outcome) => saved.outcome = outcome,
+        Err(trouble) => {
+            saved.outcome = FilesOutcome::Failed;
+            let code = match trouble {
+                Trouble::Remote(RemoteError::Denied(_) | RemoteError::Unavailable(_)) => "files-save-refused",
+                _ => "files-save-failed",
+            };
+            let message = format!("The level {} was not saved: {trouble}", level.name);
+            saved.notes.push(FilesNote::warn(code, message));
+        }
+    }
+    saved
+}
+
+/// What ends a save early.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    #[error("its files could not be packed: {0}.")]
+    Pack(#[from] io::Error),
+    #[error("a part of the work broke off: {0}.")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+async fn try_save(
+    remote: &dyn Remote,
+    level: &FilesLevel,
+    restored_digest: Option<&str>,
+    scratch: &Path,
+    saved: &mut FilesSaved,
+) -> Result<FilesOutcome, Trouble> {
+    let newest = newest(remote, level).await?;
+    let header = match &newest {
+        Some(newest) => fetch::header(remote, &newest.entry).await.ok(),
+        None => None,
+    };
+    let restored: Option<Sha> = restored_digest.and_then(|digest| digest.parse().ok());
+    let known: Vec<Sha> = restored.into_iter().chain(header.as_ref().map(|header| header.digest)).collect();
+    let mut made = make(level, scratch, known).await?;
+    if let (None, Some(newest), Some(header)) = (&made.file, &newest, &header) {
+        // The restore before may have found its bytes damaged: then the next generation replaces it.
+        if restored != Some(made.packed.digest) && !fetch::is_whole(remote, &newest.entry, header).await {
+            made = make(level, scratch, Vec::new()).await?;
+        }
+    }
+    (saved.files, saved.bytes) = (made.packed.files, made.packed.bytes);
+    saved.notes.append(&mut made.notes);
+    match made.file {
+        _ if made.packed.files == 0 => Ok(FilesOutcome::Nothing),
+        None => Ok(FilesOutcome::Unchanged),
+        Some((file, size)) => {
+            let next = newest.map_or(1, |newest| newest.number + 1);
+            push(remote, level, &file, made.packed.digest, next, saved, size).await
+        }
+    }
+}
+
+/// The newest generation of the level's own key.
+async fn newest(remote: &dyn Remote, level: &FilesLevel) -> Result<Option<Generation>, RemoteError> {
+    let names = [generation_prefix(level.name, &level.key)];
+    Ok(fetch::find(remote, level.name, &names).await?.filter(|found| found.key == level.key))
+}
+
+/// What is there, and its entry.
+struct Made {
+    packed: Packed,
+    /// The entry and its size in bytes; none when the content is known, or there is none.
+    file: Option<(NamedTempFile, u64)>,
+    notes: Vec<FilesNote>,
+}
+
+/// Packs what is there, unless its digest is one of `known`.
+async fn make(level: &FilesLevel, scratch: &Path, known: Vec<Sha>) -> Result<Made, Trouble> {
+    let (roots, scratch, zstd_level) = (level.roots.clone(), scratch.to_owned(), level.level);
+    let work = move || make_now(&roots, &scratch, zstd_level, &known);
+    Ok(tokio::task::spawn_blocking(work).await??)
+}
+
+fn make_now(roots: &Roots, scratch: &Path, level: i32, known: &[Sha]) -> io::Result<Made> {
+    let mut notes = Vec::new();
+    fs::create_dir_all(scratch)?;
+    let temporary = || {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(TEMPORARY);
+        builder
+    };
+    let databases = temporary().tempdir_in(scratch)?;
+    let sources = Sources::prepare(roots, databases.path(), &mut notes)?;
+    if !known.is_empty() {
+        let mut findings = Findings::default();
+        let packed = pack::measure(&sources, &mut findings)?;
+        if packed.files == 0 || known.contains(&packed.digest) {
+            findings.note(roots, &mut notes);
+            return Ok(Made { packed, file: None, notes });
+        }
+    }
+    let mut findings = Findings::default();
+    let file = temporary().tempfile_in(scratch)?;
+    let (packed, header) = pack::pack(&sources, file.as_file(), level, seconds_now(), &mut findings)?;
+    findings.note(roots, &mut notes);
+    let size = header.entry_size();
+    Ok(Made { packed, file: (packed.files > 0).then_some((file, size)), notes })
+}
+
+fn seconds_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+/// Stores `file` as generation `next`, or the one after it when another job was faster with another content.
+async fn push(
+    remote: &dyn Remote,
+    level: &FilesLevel,
+    file: &NamedTempFile,
+    digest: Sha,
+    next: u64,
+    saved: &mut FilesSaved,
+    size: u64,
+) -> Result<FilesOutcome, Trouble> {
+    for number in next..next.saturating_add(TRIES) {
+        let name = generation_name(level.name, &level.key, number);
+        if remote.put_file(KIND, &name, file.path()).await? == Put::Stored {
+            (saved.uploaded, saved.entries) = (saved.uploaded + size, saved.entries + 1);
+            return Ok(FilesOutcome::Saved);
+        }
+        // Who took the name may have been killed before it was written.
+        if confirmed(remote, KIND, &name).await && has_content(remote, level, &name, digest).await {
+            tracing::info!("Another job saved the same files as generation {number}.");
+            return Ok(FilesOutcome::Unchanged);
+        }
+    }
+    Err(RemoteError::Failed(format!("{TRIES} generations in a row were taken by other jobs.")).into())
+}
+
+/// Whether the entry `name` has the content of this digest, and all of it.
+async fn has_content(remote: &dyn Remote, level: &FilesLevel, name: &str, digest: Sha) -> bool {
+    let names = [name.to_owned()];
+    let Ok(Some(other)) = fetch::find(remote, level.name, &names).await else { return false };
+    match fetch::header(remote, &other.entry).await {
+        Ok(header) if header.digest == digest => fetch::is_whole(remote, &other.entry, &header).await,
+        _ => false,
+    }
+}

@@ -1,0 +1,181 @@
+//! Reads the archive of an entry twice: first to be sure that there is nothing in it that should not be, then to put its
+//! members in their places.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use super::FilesNote;
+use super::archive::{self, Attributes, Content, refused};
+use super::header::Header;
+use super::member::Member;
+use super::place::Placer;
+use super::roots::Roots;
+use super::walk::Gaps;
+
+/// What was put in its place.
+#[derive(Debug, Default)]
+pub(super) struct Placed {
+    /// Files and symbolic links.
+    pub files: u64,
+    /// Bytes of the files.
+    pub bytes: u64,
+    /// Members that belong to no root of this job.
+    outside: Gaps,
+    /// Members that could not be put in their places.
+    failed: Gaps,
+}
+
+impl Placed {
+    /// Whether every member is in its place.
+    pub(super) fn is_complete(&self) -> bool {
+        self.outside.count() + self.failed.count() == 0
+    }
+
+    /// Says what the user should know.
+    pub(super) fn note(&self, notes: &mut Vec<FilesNote>) {
+        if let Some(what) = self.outside.sentence() {
+            let message = format!("The cache has files that this job does not name, and they are left out: {what}.");
+            notes.push(FilesNote::info("files-outside", message));
+        }
+        if let Some(what) = self.failed.sentence() {
+            let message = format!("Files of the cache could not be put in their places: {what}.");
+            notes.push(FilesNote::warn("files-not-placed", message));
+        }
+    }
+}
+
+/// Looks through the archive in `file`, whose bytes are those that `header` tells, before anything is written.
+///
+/// # Errors
+/// With the reason when it is no archive of this program, or holds something else than the header says.
+pub(super) fn check(file: &File, header: &Header) -> io::Result<()> {
+    let (mut files, mut bytes) = (0, 0);
+    let mut links: HashSet<Member> = HashSet::new();
+    archive::read(body(file)?, &mut |member, _, content| {
+        // Whoever puts a link there and then a file behind it means to write elsewhere.
+        if !links.is_empty() && ancestors(&member).any(|around| links.contains(&around)) {
+            return Err(refused(&format!("{member}, which is behind a link of its own")));
+        }
+        match content {
+            Content::Directory => {}
+            Content::Link(_) => {
+                files += 1;
+                links.insert(member);
+            }
+            Content::File(size, reader) => {
+                files += 1;
+                bytes += io::copy(&mut reader.take(size), &mut io::sink())?;
+            }
+        }
+        Ok(())
+    })?;
+    if (files, bytes) == (header.files, header.bytes) {
+        Ok(())
+    } else {
+        Err(io::Error::new(ErrorKind::InvalidData, "it does not hold what its header says"))
+    }
+}
+
+/// Puts the members of the archive in `file` where `roots` wants them.
+///
+/// # Errors
+/// When the archive cannot be read, or the disk is full. All else is in the result.
+pub(super) fn place(file: &File, roots: &Roots) -> io::Result<Placed> {
+    let mut placing = Placing { roots, open: BTreeMap::new(), placed: Placed::default() };
+    let read = archive::read(body(file)?, &mut |member, attributes, content| placing.add(&member, attributes, content));
+    for opened in std::mem::take(&mut placing.open).into_values().flatten() {
+        if let Err(error) = opened.placer.close() {
+            placing.placed.failed.add(&opened.name, &error);
+        }
+    }
+    read.map(|()| placing.placed)
+}
+
+fn body(mut file: &File) -> io::Result<impl Read> {
+    file.seek(SeekFrom::Start(0))?;
+    zstd::Decoder::new(file)
+}
+
+fn ancestors(member: &Member) -> impl Iterator<Item = Member> {
+    let around = member.path.ancestors().filter(|path| !path.as_os_str().is_empty());
+    around.map(|path| Member { anchor: member.anchor, path: path.to_owned() })
+}
+
+struct Placing<'a> {
+    roots: &'a Roots,
+    /// By the number of the place; none where it cannot be opened.
+    open: BTreeMap<usize, Option<Opened>>,
+    placed: Placed,
+}
+
+/// A place that files are being put in.
+struct Opened {
+    placer: Placer,
+    /// What the place is called.
+    name: PathBuf,
+    /// Where it is, from the placer's folder.
+    rest: PathBuf,
+}
+
+impl Placing<'_> {
+    fn add(&mut self, member: &Member, attributes: Attributes, content: Content<'_>) -> io::Result<()> {
+        let Some((number, path)) = self.roots.locate(member) else {
+            self.placed.outside.add(Path::new(&member.to_string()), &"no pattern of this job names it");
+            return Ok(());
+        };
+        match self.put(number, &path, attributes, content) {
+            Ok(()) => Ok(()),
+            // A full disk, and what the archive cannot give, are no trouble of this file alone.
+            Err(error) if ends_all(error.kind()) => Err(error),
+            Err(error) => {
+                self.placed.failed.add(&path, &error);
+                Ok(())
+            }
+        }
+    }
+
+    fn put(&mut self, number: usize, path: &Path, attributes: Attributes, content: Content<'_>) -> io::Result<()> {
+        let opened = match self.open.entry(number) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let opened = open(self.roots, number);
+                if let Err(error) = &opened {
+                    tracing::debug!("the place of {} cannot be opened: {error}", path.display());
+                }
+                entry.insert(opened.ok())
+            }
+        };
+        let Some(opened) = opened else {
+            return Err(io::Error::other(
+                "the folder that it belongs to cannot be opened, or leads out of the workspace",
+            ));
+        };
+        let inner = path.strip_prefix(&opened.name).unwrap_or(path);
+        let inner: PathBuf = opened.rest.components().chain(inner.components()).collect();
+        match content {
+            Content::Directory => return opened.placer.directory(&inner, attributes),
+            Content::Link(target) => opened.placer.link(&inner, &target, attributes.modified)?,
+            Content::File(size, reader) => {
+                opened.placer.file(&inner, size, reader, attributes)?;
+                self.placed.bytes += size;
+            }
+        }
+        self.placed.files += 1;
+        Ok(())
+    }
+}
+
+fn open(roots: &Roots, number: usize) -> io::Result<Opened> {
+    let place = roots.places().get(number).ok_or_else(|| io::Error::from(ErrorKind::NotFound))?;
+    let location = roots.location(place)?;
+    let placer = Placer::new(&location.base, roots.nix().is_some())?;
+    Ok(Opened { placer, name: place.path.clone(), rest: location.rest })
+}
+
+fn ends_all(kind: ErrorKind) -> bool {
+    use ErrorKind::{InvalidData, QuotaExceeded, StorageFull, UnexpectedEof};
+    matches!(kind, StorageFull | QuotaExceeded | UnexpectedEof | InvalidData)
+}

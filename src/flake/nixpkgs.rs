@@ -1,0 +1,135 @@
+//! Which input is nixpkgs, and what to call an input in front of people.
+
+use url::Url;
+
+use super::fingerprint::{Graph, Source, reachable};
+
+/// The node of nixpkgs: the root's input `nixpkgs`, or else the nearest node, by the names of inputs
+/// where two are as near, that is locked to a repository called `nixpkgs` or to a release of a Nixpkgs channel.
+pub(super) fn find(graph: &Graph) -> Option<usize> {
+    let named = graph.nodes[graph.root].inputs.iter().find(|(name, _)| name == "nixpkgs").map(|(_, node)| *node);
+    named
+        .filter(|node| *node != graph.root)
+        .or_else(|| reachable(graph, graph.root).into_iter().find(|node| source(graph, *node).is_some_and(is_nixpkgs)))
+}
+
+/// The source of a node, unless it is the root.
+pub(super) fn source(graph: &Graph, node: usize) -> Option<&Source> {
+    graph.nodes[node].source.as_ref()
+}
+
+fn is_nixpkgs(source: &Source) -> bool {
+    if let Some(repo) = source.text("repo") {
+        return repo.eq_ignore_ascii_case("nixpkgs");
+    }
+    let Some(url) = source.text("url") else {
+        return false;
+    };
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    path.split('/')
+        .any(|name| name == "nixexprs.tar.xz" || name.trim_end_matches(".git").eq_ignore_ascii_case("nixpkgs"))
+}
+
+/// An input as people write it: `github:NixOS/nixpkgs/<rev>`. Without whatever may be a secret in an address.
+pub(super) fn describe(source: &Source) -> String {
+    let kind = source.text("type").unwrap_or("unknown");
+    let rev = source.text("rev");
+    let mut text = match (source.text("owner"), source.text("repo")) {
+        (Some(owner), Some(repo)) => format!("{kind}:{owner}/{repo}"),
+        _ => match (source.text("url"), source.text("path")) {
+            (Some(url), _) => format!("{kind} {}", without_secrets(url)),
+            (None, Some(path)) => format!("{kind}:{path}"),
+            (None, None) => kind.to_owned(),
+        },
+    };
+    if let Some(content) = rev.or_else(|| source.text("narHash")) {
+        text.push('/');
+        text.push_str(content);
+    }
+    text
+}
+
+/// The address without user, password, query and fragment.
+fn without_secrets(url: &str) -> String {
+    let Ok(mut url) = Url::parse(url) else {
+        return "(an address)".to_owned();
+    };
+    url.set_query(None);
+    url.set_fragment(None);
+    // These fail where the address can have neither, and then has neither.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fingerprint::{Node, Value};
+    use super::*;
+
+    fn locked(attributes: &[(&str, &str)]) -> Source {
+        let attributes =
+            attributes.iter().map(|(name, value)| ((*name).to_owned(), Value::Text((*value).to_owned()))).collect();
+        Source { attributes, is_flake: true, parent: None }
+    }
+
+    fn node(attributes: &[(&str, &str)], inputs: &[(&str, usize)]) -> Node {
+        let inputs = inputs.iter().map(|(name, node)| ((*name).to_owned(), *node)).collect();
+        Node { source: Some(locked(attributes)), inputs }
+    }
+
+    fn graph(root: &[(&str, usize)], mut others: Vec<Node>) -> Graph {
+        let mut nodes = vec![Node { source: None, ..node(&[], root) }];
+        nodes.append(&mut others);
+        Graph { nodes, root: 0 }
+    }
+
+    const NIXPKGS: [(&str, &str); 3] = [("owner", "nixos"), ("repo", "nixpkgs"), ("type", "github")];
+    const OTHER: [(&str, &str); 3] = [("owner", "x"), ("repo", "nixpkgs.lib"), ("type", "github")];
+
+    #[test]
+    fn the_roots_own_input_wins_whatever_it_is() {
+        let lock = graph(&[("a", 1), ("nixpkgs", 2)], vec![node(&NIXPKGS, &[]), node(&OTHER, &[])]);
+        assert_eq!(find(&lock), Some(2));
+    }
+
+    #[test]
+    fn otherwise_the_nearest_that_is_nixpkgs() {
+        let deep = node(&OTHER, &[("nixpkgs", 2)]);
+        let lock = graph(&[("a", 1), ("z", 3)], vec![deep, node(&NIXPKGS, &[]), node(&NIXPKGS, &[])]);
+        assert_eq!(find(&lock), Some(3));
+        let lock = graph(&[("a", 1)], vec![node(&OTHER, &[("x", 2)]), node(&NIXPKGS, &[])]);
+        assert_eq!(find(&lock), Some(2));
+    }
+
+    #[test]
+    fn there_need_not_be_one() {
+        assert_eq!(find(&graph(&[("a", 1)], vec![node(&OTHER, &[])])), None);
+        assert_eq!(find(&graph(&[("nixpkgs", 0)], vec![])), None);
+    }
+
+    #[test]
+    fn addresses_of_nixpkgs_are_known() {
+        for (url, expected) in [
+            ("https://github.com/NixOS/nixpkgs", true),
+            ("https://github.com/NixOS/nixpkgs.git?ref=x", true),
+            ("https://releases.nixos.org/nixos/unstable/nixos-1/nixexprs.tar.xz", true),
+            ("https://example.org/nixpkgs-lib", false),
+            ("https://example.org/x?from=/nixpkgs/", false),
+        ] {
+            assert_eq!(is_nixpkgs(&locked(&[("url", url)])), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn descriptions_hold_no_secrets() {
+        let github = locked(&[("owner", "NixOS"), ("repo", "nixpkgs"), ("rev", "abc"), ("type", "github")]);
+        assert_eq!(describe(&github), "github:NixOS/nixpkgs/abc");
+        let git =
+            locked(&[("rev", "abc"), ("type", "git"), ("url", "https://me:hunter2@host/x?token=hunter2#hunter2")]);
+        assert_eq!(describe(&git), "git https://host/x/abc");
+        let scp = locked(&[("type", "git"), ("url", "hunter2@host:x")]);
+        assert_eq!(describe(&scp), "git (an address)");
+        assert_eq!(describe(&locked(&[("path", "./dep"), ("type", "path")])), "path:./dep");
+    }
+}

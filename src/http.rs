@@ -1,0 +1,144 @@
+//! The HTTP client that all requests share the making of.
+
+use std::error::Error;
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::redirect::{Attempt, Policy};
+use reqwest::{Certificate, Client, ClientBuilder};
+
+/// What we call ourselves in every request.
+const USER_AGENT: &str = concat!("nix-cache-action/", env!("CARGO_PKG_VERSION"));
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Enough for the blocks and ranges that are under way at once.
+const IDLE_CONNECTIONS: usize = 16;
+const MAX_REDIRECTS: usize = 5;
+
+/// There is no HTTPS on this machine.
+#[derive(Debug, thiserror::Error)]
+#[error("Cannot set up HTTPS on this machine: {0}. Check its CA certificates (SSL_CERT_FILE).")]
+pub struct HttpError(String);
+
+/// A client for any server: rustls with ring, names by hickory (a static binary cannot use the C library's resolver),
+/// HTTP/1.1 so that parallel transfers get connections of their own, no limit on the whole of a request. It trusts the
+/// certificates of `ca_file` if that holds any, else those of the system, else Mozilla's as they were when this was built.
+///
+/// # Errors
+/// When no client can be built.
+pub fn client(ca_file: Option<&Path>) -> Result<Client, HttpError> {
+    // An error says that a provider is installed already, which is all we want.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    if let Some(certificates) = ca_file.and_then(certificates_of) {
+        return base().tls_certs_only(certificates).build().map_err(|error| unavailable(&error));
+    }
+    base().build().or_else(|error| {
+        tracing::debug!("using the built-in CA certificates, the system has none: {}", chain(&error));
+        base().tls_certs_only(built_in_certificates()?).build().map_err(|error| unavailable(&error))
+    })
+}
+
+fn base() -> ClientBuilder {
+    Client::builder()
+        .user_agent(USER_AGENT)
+        .hickory_dns(true)
+        .http1_only()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS)
+        // A signed address must not travel in a header to where a redirect points.
+        .referer(false)
+        .redirect(Policy::custom(|attempt| if may_follow(&attempt) { attempt.follow() } else { attempt.stop() }))
+}
+
+fn may_follow(attempt: &Attempt<'_>) -> bool {
+    let same_scheme = attempt.previous().iter().all(|url| url.scheme() == attempt.url().scheme());
+    same_scheme && attempt.previous().len() <= MAX_REDIRECTS
+}
+
+fn certificates_of(file: &Path) -> Option<Vec<Certificate>> {
+    let pem = std::fs::read(file)
+        .inspect_err(|error| tracing::warn!("Cannot read the CA certificates in {}: {error}", file.display()))
+        .ok()?;
+    let certificates = Certificate::from_pem_bundle(&pem).unwrap_or_default();
+    if certificates.is_empty() {
+        tracing::warn!("There are no CA certificates in {}; using those of the system.", file.display());
+        return None;
+    }
+    Some(certificates)
+}
+
+fn built_in_certificates() -> Result<Vec<Certificate>, HttpError> {
+    let all = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
+    all.map(|der| Certificate::from_der(der).map_err(|error| unavailable(&error))).collect()
+}
+
+fn unavailable(error: &reqwest::Error) -> HttpError {
+    HttpError(chain(error))
+}
+
+/// An error and all its causes in one line. The errors here come before any request, so no address is in them.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::http::HeaderMap;
+    use axum::response::Redirect;
+    use axum::routing::get;
+
+    use super::*;
+
+    async fn serve(router: Router) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        format!("http://{address}")
+    }
+
+    #[test]
+    fn a_client_can_be_built_from_each_source_of_certificates() {
+        client(None).unwrap();
+        client(Some(Path::new("/does/not/exist.pem"))).unwrap();
+        client(None).unwrap();
+        assert!(built_in_certificates().unwrap().len() > 50);
+        base().tls_certs_only(built_in_certificates().unwrap()).build().unwrap();
+    }
+
+    #[test]
+    fn a_file_without_certificates_is_passed_over() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "not a certificate").unwrap();
+        assert!(certificates_of(file.path()).is_none());
+    }
+
+    #[tokio::test]
+    async fn redirects_keep_their_scheme_and_carry_no_address() {
+        let router = Router::new()
+            .route("/plain", get(|| async { Redirect::temporary("/target") }))
+            .route("/other", get(|| async { Redirect::temporary("https://127.0.0.1:1/") }))
+            .route("/target", get(|headers: HeaderMap| async move { format!("{:?}", headers.get("referer")) }));
+        let base = serve(router).await;
+        let client = client(None).unwrap();
+        let followed = client.get(format!("{base}/plain?sig=secret")).send().await.unwrap();
+        assert_eq!(followed.text().await.unwrap(), "None");
+        let stopped = client.get(format!("{base}/other")).send().await.unwrap();
+        assert_eq!(stopped.status(), 307);
+    }
+
+    #[tokio::test]
+    async fn it_says_who_it_is() {
+        let router = Router::new()
+            .route("/", get(|headers: HeaderMap| async move { headers["user-agent"].to_str().unwrap().to_owned() }));
+        let base = serve(router).await;
+        let text = client(None).unwrap().get(base).send().await.unwrap().text().await.unwrap();
+        assert_eq!(text, format!("nix-cache-action/{}", env!("CARGO_PKG_VERSION")));
+    }
+}

@@ -1,0 +1,170 @@
+//! Digests of a layer: one SHA-256 for every chunk of fixed size, so that a download is checked as it arrives, and the
+//! layer's name, made of them.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// Bytes of a chunk. A gigabyte has 256 of them, 8 KiB of digests.
+pub const CHUNK_SIZE: u64 = 4 * 1024 * 1024;
+
+/// A SHA-256.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Sha(pub [u8; 32]);
+
+impl Sha {
+    /// The digest of `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+}
+
+impl fmt::Display for Sha {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Sha {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl FromStr for Sha {
+    type Err = crate::store::NarHashError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.parse::<crate::store::NarHash>()?.0))
+    }
+}
+
+impl TryFrom<String> for Sha {
+    type Error = crate::store::NarHashError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Sha> for String {
+    fn from(sha: Sha) -> Self {
+        sha.to_string()
+    }
+}
+
+/// Size and chunk digests of some bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Digests {
+    /// Bytes in all.
+    pub size: u64,
+    /// The digest of each chunk of [`CHUNK_SIZE`] bytes; the last one may be shorter.
+    pub chunks: Vec<Sha>,
+}
+
+impl Digests {
+    /// The name of these bytes: the SHA-256 over their size (8 bytes, little-endian) and their chunk digests in order.
+    #[must_use]
+    pub fn id(&self) -> Sha {
+        let mut hash = Sha256::new();
+        hash.update(self.size.to_le_bytes());
+        for chunk in &self.chunks {
+            hash.update(chunk.0);
+        }
+        Sha(hash.finalize().into())
+    }
+
+    /// Whether there are as many digests as the size asks for.
+    #[must_use]
+    pub fn is_consistent(&self) -> bool {
+        self.chunks.len() as u64 == self.size.div_ceil(CHUNK_SIZE)
+    }
+
+    /// The digests of what `reader` gives.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn of_reader(mut reader: impl Read) -> io::Result<Self> {
+        let mut writer = DigestWriter::new(io::sink());
+        io::copy(&mut reader, &mut writer)?;
+        Ok(writer.finish().1)
+    }
+}
+
+/// Passes bytes on and takes their digests.
+pub struct DigestWriter<W> {
+    inner: W,
+    hash: Sha256,
+    in_chunk: u64,
+    digests: Digests,
+}
+
+impl<W: Write> DigestWriter<W> {
+    /// A writer in front of `inner`.
+    pub fn new(inner: W) -> Self {
+        Self { inner, hash: Sha256::new(), in_chunk: 0, digests: Digests { size: 0, chunks: Vec::new() } }
+    }
+
+    /// Bytes written so far.
+    pub fn position(&self) -> u64 {
+        self.digests.size
+    }
+
+    /// The inner writer and the digests of all that was written.
+    pub fn finish(mut self) -> (W, Digests) {
+        if self.in_chunk > 0 {
+            self.digests.chunks.push(Sha(self.hash.finalize().into()));
+        }
+        (self.inner, self.digests)
+    }
+}
+
+impl<W: Write> Write for DigestWriter<W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(buffer)?;
+        let mut rest = &buffer[..written];
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min((CHUNK_SIZE - self.in_chunk) as usize));
+            self.hash.update(now);
+            self.in_chunk += now.len() as u64;
+            if self.in_chunk == CHUNK_SIZE {
+                self.digests.chunks.push(Sha(self.hash.finalize_reset().into()));
+                self.in_chunk = 0;
+            }
+            rest = later;
+        }
+        self.digests.size += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+/// Replaces the digest of the first chunk by that of what `file` holds there now.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn refresh_first_chunk(digests: &mut Digests, mut file: &File) -> io::Result<()> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 256 * 1024];
+    let mut left = digests.size.min(CHUNK_SIZE) as usize;
+    while left > 0 {
+        let part = left.min(buffer.len());
+        file.read_exact(&mut buffer[..part])?;
+        hash.update(&buffer[..part]);
+        left -= part;
+    }
+    if let Some(first) = digests.chunks.first_mut() {
+        *first = Sha(hash.finalize().into());
+    }
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! Layers: store paths packed into one squashfs image, named by its content, and how they come back.
+
+pub mod digest;
+pub mod index;
+pub mod mount;
+mod nar;
+pub mod pack;
+pub mod squashfs;
+pub mod unpack;
+
+pub use nar::hash_of;

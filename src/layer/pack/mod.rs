@@ -1,0 +1,128 @@
+//! Packing store paths into a layer.
+//!
+//! One thread reads: it walks the paths in order, takes the NAR hash of each from the very bytes that it hands on, and
+//! finds files that were packed before. A pool compresses blocks, and one thread writes them in order, so the same paths
+//! give the same image however many threads there are. At most a few megabytes are in flight.
+
+mod pipeline;
+mod walk;
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+
+use serde::{Deserialize, Serialize};
+
+use super::digest::{DigestWriter, Digests, refresh_first_chunk};
+use super::index::write_index;
+use super::squashfs::{SUPERBLOCK_SIZE, round_up_to_page, write_tables};
+use crate::store::{NarHash, StorePath};
+
+/// A path to pack, and what the Nix database says its NAR is.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// The path.
+    pub path: StorePath,
+    /// What its bytes must hash to.
+    pub nar_hash: NarHash,
+}
+
+/// How to pack.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Level of zstd, 1 to 19.
+    pub level: i32,
+    /// Threads that compress.
+    pub threads: usize,
+}
+
+impl Options {
+    /// The level that measurement favours, on all cores.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { level: DEFAULT_LEVEL, threads: std::thread::available_parallelism().map_or(2, usize::from) }
+    }
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The level of zstd unless the user asks for another.
+pub const DEFAULT_LEVEL: i32 = 3;
+
+/// A path that must not be packed, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejected {
+    /// The path.
+    pub path: StorePath,
+    /// A whole sentence.
+    pub why: String,
+}
+
+/// A layer that was written.
+#[derive(Clone, Debug)]
+pub struct Packed {
+    /// Size and digests of the whole file; its name is their id.
+    pub digests: Digests,
+    /// Files, symlinks and directories in it.
+    pub nodes: u64,
+    /// Bytes of all its files, before compression and counting every copy.
+    pub bytes: u64,
+    /// Of these, bytes of files that stood in it already.
+    pub duplicate_bytes: u64,
+}
+
+/// What packing came to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The layer is written.
+    Packed(Packed),
+    /// These paths are not what the database says, or cannot be read. Nothing of use was written: pack again without them
+    /// and without what refers to them.
+    Rejected(Vec<Rejected>),
+}
+
+/// Packs `items` from the directory `store` into `file`, which is empty. `progress` counts bytes read.
+///
+/// # Errors
+/// When the layer cannot be written (disk full). What is wrong with single paths is in the outcome.
+pub fn pack(store: &Path, items: &[Item], file: &File, options: Options, progress: &AtomicU64) -> io::Result<Outcome> {
+    let mut sorted: Vec<&Item> = items.iter().collect();
+    // Outputs and versions of one package lie side by side: they resemble each other, and are used together.
+    sorted.sort_by(|a, b| a.path.name().cmp(b.path.name()).then_with(|| a.path.cmp(&b.path)));
+    sorted.dedup_by(|a, b| a.path == b.path);
+
+    let mut out = DigestWriter::new(BufWriter::with_capacity(1 << 20, file));
+    out.write_all(&[0; SUPERBLOCK_SIZE])?;
+    let (walked, written) = pipeline::run(&mut out, options, |sender| walk::walk(store, &sorted, sender, progress))?;
+    if !walked.rejected.is_empty() {
+        return Ok(Outcome::Rejected(walked.rejected));
+    }
+    let mut tree = walked.tree;
+    written.complete(&mut tree);
+    let tables = write_tables(&tree, &written.fragments, out.position())?;
+    out.write_all(&tables.tail)?;
+    pad(&mut out)?;
+    write_index(&mut out, &walked.hashes)?;
+    pad(&mut out)?;
+    out.flush()?;
+    let mut digests = out.finish().1;
+    file.write_all_at(&tables.superblock, 0)?;
+    refresh_first_chunk(&mut digests, file)?;
+    Ok(Outcome::Packed(Packed {
+        digests,
+        nodes: tree.nodes.len() as u64 - 1,
+        bytes: walked.bytes,
+        duplicate_bytes: walked.duplicate_bytes,
+    }))
+}
+
+fn pad(out: &mut DigestWriter<impl Write>) -> io::Result<()> {
+    let missing = round_up_to_page(out.position()) - out.position();
+    out.write_all(&vec![0; missing as usize])
+}

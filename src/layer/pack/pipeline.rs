@@ -1,0 +1,151 @@
+//! Compression on all cores, in order: what is sent in is written in the same order.
+
+use std::io::{self, Write};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use super::Options;
+use crate::layer::digest::DigestWriter;
+use crate::layer::squashfs::{BLOCK_SIZE, Tree, UNCOMPRESSED_BLOCK};
+
+/// Blocks that may wait for the writer: 8 MiB, and as much again after compression.
+const QUEUE: usize = 64;
+
+/// A block and its size word.
+struct Compressed {
+    bytes: Vec<u8>,
+    word: u32,
+}
+
+struct Job {
+    block: Vec<u8>,
+    reply: Sender<io::Result<Compressed>>,
+}
+
+/// What the writer does next.
+enum Step {
+    /// The next block of a content.
+    Block(u32, Receiver<io::Result<Compressed>>),
+    /// The next block of a content is zeros: nothing to write.
+    Hole(u32),
+    /// The next fragment block.
+    Fragment(Receiver<io::Result<Compressed>>),
+}
+
+/// The writer is gone: it failed, and [`run`] says why.
+#[derive(Debug)]
+pub(super) struct WriterGone;
+
+/// Where blocks go in.
+pub(super) struct BlockSender {
+    jobs: Sender<Job>,
+    steps: Sender<Step>,
+}
+
+impl BlockSender {
+    /// The next block of the content with this number.
+    pub fn block(&self, content: u32, block: Vec<u8>) -> Result<(), WriterGone> {
+        if block.iter().all(|byte| *byte == 0) {
+            return self.steps.send(Step::Hole(content)).map_err(|_| WriterGone);
+        }
+        let step = Step::Block(content, self.compress(block)?);
+        self.steps.send(step).map_err(|_| WriterGone)
+    }
+
+    /// The next fragment block.
+    pub fn fragment(&self, block: Vec<u8>) -> Result<(), WriterGone> {
+        let step = Step::Fragment(self.compress(block)?);
+        self.steps.send(step).map_err(|_| WriterGone)
+    }
+
+    fn compress(&self, block: Vec<u8>) -> Result<Receiver<io::Result<Compressed>>, WriterGone> {
+        let (reply, answer) = bounded(1);
+        self.jobs.send(Job { block, reply }).map_err(|_| WriterGone)?;
+        Ok(answer)
+    }
+}
+
+/// Where everything was written.
+#[derive(Default)]
+pub(super) struct Written {
+    /// Content, start of its first block, size word: one for each block, in order.
+    blocks: Vec<(u32, u64, u32)>,
+    /// Start and size word of each fragment block.
+    pub fragments: Vec<(u64, u32)>,
+}
+
+impl Written {
+    /// Tells the contents of `tree` where their blocks are.
+    pub fn complete(&self, tree: &mut Tree) {
+        for &(content, start, word) in &self.blocks {
+            let content = &mut tree.contents[content as usize];
+            if content.blocks.is_empty() {
+                content.start = start;
+            }
+            content.blocks.push(word);
+        }
+    }
+}
+
+/// Runs `produce` on this thread and writes what it sends to `out`. Gives what `produce` came to and where all is.
+pub(super) fn run<W: Write + Send, T>(
+    out: &mut DigestWriter<W>,
+    options: Options,
+    produce: impl FnOnce(&BlockSender) -> Result<T, WriterGone>,
+) -> io::Result<(T, Written)> {
+    let (jobs, job_queue) = bounded(QUEUE);
+    let (steps, step_queue) = bounded(QUEUE);
+    std::thread::scope(|scope| {
+        for _ in 0..options.threads.max(1) {
+            let queue: Receiver<Job> = job_queue.clone();
+            scope.spawn(move || compress_all(&queue, options.level));
+        }
+        drop(job_queue);
+        let writer = scope.spawn(move || write_all(out, &step_queue));
+        let sender = BlockSender { jobs, steps };
+        let produced = produce(&sender);
+        drop(sender);
+        let written = writer.join().map_err(|_| io::Error::other("the thread that writes the layer broke off"))??;
+        let produced = produced.map_err(|WriterGone| io::Error::other("the layer was not written to its end"))?;
+        Ok((produced, written))
+    })
+}
+
+fn compress_all(queue: &Receiver<Job>, level: i32) {
+    let mut compressor = zstd::bulk::Compressor::new(level);
+    let mut buffer = vec![0; BLOCK_SIZE];
+    for job in queue {
+        let done = match &mut compressor {
+            // A block that does not become smaller does not fit the buffer, and stays as it is.
+            Ok(compressor) => Ok(match compressor.compress_to_buffer(&job.block, &mut buffer[..job.block.len() - 1]) {
+                Ok(size) => Compressed { word: size as u32, bytes: buffer[..size].to_vec() },
+                Err(_) => Compressed { word: job.block.len() as u32 | UNCOMPRESSED_BLOCK, bytes: job.block },
+            }),
+            Err(error) => Err(io::Error::new(error.kind(), format!("zstd cannot be set up: {error}"))),
+        };
+        // Nobody waits any more when the writer failed.
+        let _ = job.reply.send(done);
+    }
+}
+
+fn write_all<W: Write>(out: &mut DigestWriter<W>, steps: &Receiver<Step>) -> io::Result<Written> {
+    let lost = |_| io::Error::other("a thread that compresses broke off");
+    let mut written = Written::default();
+    for step in steps {
+        let start = out.position();
+        match step {
+            Step::Hole(content) => written.blocks.push((content, start, 0)),
+            Step::Block(content, answer) => {
+                let block = answer.recv().map_err(lost)??;
+                out.write_all(&block.bytes)?;
+                written.blocks.push((content, start, block.word));
+            }
+            Step::Fragment(answer) => {
+                let block = answer.recv().map_err(lost)??;
+                out.write_all(&block.bytes)?;
+                written.fragments.push((start, block.word));
+            }
+        }
+    }
+    Ok(written)
+}

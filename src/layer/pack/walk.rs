@@ -1,0 +1,292 @@
+//! Reading store paths: the tree of the image, the NAR hash of each path, and its blocks for the pipeline.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::fs::{self, File, FileType, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::pipeline::{BlockSender, WriterGone};
+use super::{Item, Rejected};
+use crate::layer::index::{ContentHash, content_hash, truncate};
+use crate::layer::nar::{self, NarHasher};
+use crate::layer::squashfs::{BLOCK_SIZE, Content, Fragment, Kind, Tree};
+
+/// What the walk found.
+pub(super) struct Walked {
+    pub tree: Tree,
+    /// The hash of each content, by its number.
+    pub hashes: Vec<ContentHash>,
+    pub rejected: Vec<Rejected>,
+    pub bytes: u64,
+    pub duplicate_bytes: u64,
+}
+
+/// Why a path is not packed, or the walk ends.
+enum Trouble {
+    Path(String),
+    Writer,
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Path(format!("It cannot be read: {error}."))
+    }
+}
+
+impl From<nix_archive::nar::Error> for Trouble {
+    fn from(error: nix_archive::nar::Error) -> Self {
+        Self::Path(format!("It changed while it was read, or is no store path: {error}."))
+    }
+}
+
+impl From<WriterGone> for Trouble {
+    fn from(_: WriterGone) -> Self {
+        Self::Writer
+    }
+}
+
+/// Reads `items` in order and sends their blocks. A path that is not what it should be stands in the result; after the
+/// first of them the others are only checked, since the layer is of no use.
+pub(super) fn walk(
+    store: &Path,
+    items: &[&Item],
+    sender: &BlockSender,
+    progress: &AtomicU64,
+) -> Result<Walked, WriterGone> {
+    let mut walker = Walker {
+        sender,
+        progress,
+        walked: Walked { tree: Tree::new(), hashes: Vec::new(), rejected: Vec::new(), bytes: 0, duplicate_bytes: 0 },
+        known: HashMap::new(),
+        large_sizes: HashSet::new(),
+        fragment: Vec::with_capacity(BLOCK_SIZE),
+        fragments: 0,
+        buffer: vec![0; BLOCK_SIZE],
+    };
+    let mut roots = Vec::with_capacity(items.len());
+    for item in items {
+        match walker.path(store, item) {
+            Ok(node) => roots.push(node),
+            Err(Trouble::Path(why)) => walker.walked.rejected.push(Rejected { path: item.path.clone(), why }),
+            Err(Trouble::Writer) => return Err(WriterGone),
+        }
+    }
+    walker.flush_fragment()?;
+    let mut result = walker.walked;
+    let nodes = &result.tree.nodes;
+    roots.sort_by(|a, b| nodes[*a as usize].name.cmp(&nodes[*b as usize].name));
+    result.tree.nodes[0].kind = Kind::Directory(roots);
+    Ok(result)
+}
+
+struct Walker<'a> {
+    sender: &'a BlockSender,
+    progress: &'a AtomicU64,
+    walked: Walked,
+    known: HashMap<ContentHash, u32>,
+    /// Sizes of the contents that have blocks: only a file of such a size can be a copy of one.
+    large_sizes: HashSet<u64>,
+    fragment: Vec<u8>,
+    fragments: u32,
+    buffer: Vec<u8>,
+}
+
+/// Which file is being read: where it is, and as what it goes into the NAR.
+struct Source<'a> {
+    path: &'a Path,
+    nar_name: Option<&'a [u8]>,
+    executable: bool,
+    size: u64,
+}
+
+impl Walker<'_> {
+    fn path(&mut self, store: &Path, item: &Item) -> Result<u32, Trouble> {
+        let full = store.join(item.path.as_str());
+        let mut nar = nar::hasher()?;
+        let kind = fs::symlink_metadata(&full)?.file_type();
+        let kind = self.kind(&full, kind, None, &mut nar)?;
+        let found = nar::finish(nar)?;
+        if found != item.nar_hash {
+            let expected = item.nar_hash;
+            return Err(Trouble::Path(format!(
+                "Its bytes do not match the Nix database (NAR hash {found}, registered {expected}): the path is \
+                 corrupt. Repair it with `nix-store --repair-path`."
+            )));
+        }
+        Ok(self.walked.tree.add(item.path.as_str().as_bytes(), kind))
+    }
+
+    fn kind(&mut self, full: &Path, kind: FileType, name: Option<&[u8]>, nar: &mut NarHasher) -> Result<Kind, Trouble> {
+        if kind.is_dir() {
+            return self.directory(full, name, nar);
+        }
+        if kind.is_symlink() {
+            let target = fs::read_link(full)?.into_os_string().into_vec();
+            nar.symlink(name, &target)?;
+            return Ok(Kind::Symlink(target.into()));
+        }
+        if !kind.is_file() {
+            return Err(Trouble::Path("It holds a device, socket or pipe, which no store path can.".into()));
+        }
+        self.file(full, name, nar)
+    }
+
+    fn directory(&mut self, full: &Path, name: Option<&[u8]>, nar: &mut NarHasher) -> Result<Kind, Trouble> {
+        nar.start_directory(name)?;
+        let mut entries = fs::read_dir(full)?
+            .map(|entry| entry.and_then(|entry| Ok((entry.file_name().into_vec(), entry.file_type()?))))
+            .collect::<io::Result<Vec<_>>>()?;
+        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut children = Vec::with_capacity(entries.len());
+        for (name, kind) in entries {
+            let kind = self.kind(&full.join(OsStr::from_bytes(&name)), kind, Some(&name), nar)?;
+            children.push(self.walked.tree.add(&name, kind));
+        }
+        nar.end_directory()?;
+        Ok(Kind::Directory(children))
+    }
+
+    fn file(&mut self, full: &Path, name: Option<&[u8]>, nar: &mut NarHasher) -> Result<Kind, Trouble> {
+        let mut file = open(full)?;
+        let metadata = file.metadata()?;
+        let size = metadata.len();
+        let source = Source { path: full, nar_name: name, executable: metadata.mode() & 0o100 != 0, size };
+        let content = if size < BLOCK_SIZE as u64 {
+            self.small(&mut file, &source, nar)?
+        } else if self.large_sizes.contains(&size) {
+            self.large_that_may_be_known(&mut file, &source, nar)?
+        } else {
+            self.large(&mut file, &source, nar)?
+        };
+        self.walked.bytes += size;
+        self.progress.fetch_add(size, Ordering::Relaxed);
+        Ok(Kind::File { content, executable: source.executable })
+    }
+
+    fn small(&mut self, file: &mut File, source: &Source<'_>, nar: &mut NarHasher) -> Result<u32, Trouble> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let bytes = &mut buffer[..source.size as usize];
+        let read = file.read_exact(bytes);
+        let content = read.map_err(Trouble::from).and_then(|()| {
+            nar.regular(source.nar_name, source.executable, bytes)?;
+            self.small_content(bytes)
+        });
+        self.buffer = buffer;
+        content
+    }
+
+    fn small_content(&mut self, bytes: &[u8]) -> Result<u32, Trouble> {
+        let hash = content_hash(bytes);
+        if let Some(known) = self.known(&hash, bytes.len() as u64) {
+            return Ok(known);
+        }
+        let mut content = Content { size: bytes.len() as u64, ..Content::default() };
+        if !bytes.is_empty() {
+            if self.fragment.len() + bytes.len() > BLOCK_SIZE {
+                self.flush_fragment()?;
+            }
+            content.fragment = Some(Fragment { index: self.fragments, offset: self.fragment.len() as u32 });
+            self.fragment.extend_from_slice(bytes);
+        }
+        let number = self.walked.tree.add_content(content);
+        self.remember(hash, number);
+        Ok(number)
+    }
+
+    fn flush_fragment(&mut self) -> Result<(), WriterGone> {
+        if self.fragment.is_empty() {
+            return Ok(());
+        }
+        let block = std::mem::replace(&mut self.fragment, Vec::with_capacity(BLOCK_SIZE));
+        self.fragments += 1;
+        if self.is_useless() { Ok(()) } else { self.sender.fragment(block) }
+    }
+
+    /// Whether the layer is lost already, so that nothing needs compressing.
+    fn is_useless(&self) -> bool {
+        !self.walked.rejected.is_empty()
+    }
+
+    fn known(&mut self, hash: &ContentHash, size: u64) -> Option<u32> {
+        let known = *self.known.get(hash)?;
+        self.walked.duplicate_bytes += size;
+        Some(known)
+    }
+
+    fn remember(&mut self, hash: ContentHash, number: u32) {
+        self.known.insert(hash, number);
+        self.walked.hashes.push(hash);
+    }
+
+    /// A file of blocks whose size no other has: read once, sent as it is read.
+    fn large(&mut self, file: &mut File, source: &Source<'_>, nar: &mut NarHasher) -> Result<u32, Trouble> {
+        let mut payload = nar.start_regular(source.nar_name, source.executable, source.size)?;
+        let (hash, number) = self.send(file, source.size, |block| payload.write_all(block))?;
+        payload.finish()?;
+        self.remember(hash, number);
+        Ok(number)
+    }
+
+    /// A file as large as one before it: its hash is taken first, and only if it is new is it read again and sent.
+    fn large_that_may_be_known(
+        &mut self,
+        file: &mut File,
+        source: &Source<'_>,
+        nar: &mut NarHasher,
+    ) -> Result<u32, Trouble> {
+        let mut payload = nar.start_regular(source.nar_name, source.executable, source.size)?;
+        let mut hash = blake3::Hasher::new();
+        let mut left = source.size;
+        while left > 0 {
+            let part = left.min(BLOCK_SIZE as u64) as usize;
+            file.read_exact(&mut self.buffer[..part])?;
+            hash.update(&self.buffer[..part]);
+            payload.write_all(&self.buffer[..part])?;
+            left -= part as u64;
+        }
+        payload.finish()?;
+        let hash = truncate(&hash.finalize());
+        if let Some(known) = self.known(&hash, source.size) {
+            return Ok(known);
+        }
+        let (again, number) = self.send(&mut open(source.path)?, source.size, |_| Ok(()))?;
+        if again != hash {
+            return Err(Trouble::Path("It changed while it was read.".into()));
+        }
+        self.remember(hash, number);
+        Ok(number)
+    }
+
+    /// Sends the blocks of a file as a new content, and shows them to `also`. Gives their hash and the content's number.
+    fn send(
+        &mut self,
+        file: &mut File,
+        size: u64,
+        mut also: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(ContentHash, u32), Trouble> {
+        let number = self.walked.tree.add_content(Content { size, ..Content::default() });
+        self.large_sizes.insert(size);
+        let mut hash = blake3::Hasher::new();
+        let mut left = size;
+        while left > 0 {
+            let mut block = vec![0; left.min(BLOCK_SIZE as u64) as usize];
+            file.read_exact(&mut block)?;
+            hash.update(&block);
+            also(&block)?;
+            left -= block.len() as u64;
+            if !self.is_useless() {
+                self.sender.block(number, block)?;
+            }
+        }
+        Ok((truncate(&hash.finalize()), number))
+    }
+}
+
+/// Opens a file, but not what a symlink in its place would lead to.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()).open(path)
+}

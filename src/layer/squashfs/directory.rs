@@ -1,0 +1,84 @@
+//! The listing of one directory: runs of entries behind headers, and an index for the large ones.
+
+use std::io;
+
+use super::format::METADATA_SIZE;
+use super::metadata::{MetadataWriter, Position};
+
+/// One entry: where the inode is, its number and type.
+pub(super) struct Entry<'a> {
+    pub name: &'a [u8],
+    pub inode: Position,
+    pub number: u32,
+    pub kind: u16,
+}
+
+/// One index entry of a large directory: the run of entries that begins at byte `at` of the listing.
+pub(super) struct Index {
+    pub at: u32,
+    pub block: u32,
+    pub name: Box<[u8]>,
+}
+
+/// A listing that was written.
+pub(super) struct Listing {
+    pub position: Position,
+    pub size: u32,
+    pub index: Vec<Index>,
+}
+
+/// The kernel takes at most this many entries behind one header.
+const MAX_RUN: usize = 256;
+
+/// Writes the listing of `entries`, which are in ascending order of name.
+pub(super) fn write_listing(table: &mut MetadataWriter, entries: &[Entry<'_>]) -> io::Result<Listing> {
+    let position = table.position();
+    let mut listing = Listing { position, size: 0, index: Vec::new() };
+    let mut rest = entries;
+    let mut indexed_blocks = 0;
+    while let Some(first) = rest.first() {
+        // A run that begins in another metadata block than the listing gets an index entry, one for each block, so that
+        // a lookup in a directory of thousands of store paths reads two blocks and not all.
+        let block_number = (usize::from(position.offset) + listing.size as usize) / METADATA_SIZE;
+        if block_number > indexed_blocks {
+            indexed_blocks = block_number;
+            listing.index.push(Index { at: listing.size, block: table.position().block, name: first.name.into() });
+        }
+        let room = METADATA_SIZE - (usize::from(position.offset) + listing.size as usize) % METADATA_SIZE;
+        let (run, after) = rest.split_at(run_length(rest, room));
+        listing.size += write_run(table, run)?;
+        rest = after;
+    }
+    Ok(listing)
+}
+
+/// How many of `entries` may stand behind one header: those with inodes in one metadata block, with numbers in reach of
+/// the first, and that begin within the `room` bytes left in the block of the directory table.
+fn run_length(entries: &[Entry<'_>], room: usize) -> usize {
+    let first = &entries[0];
+    let mut used = 12;
+    let fits = |entry: &&Entry<'_>| {
+        let near = i16::try_from(i64::from(entry.number) - i64::from(first.number)).is_ok();
+        let here = used < room;
+        used += 8 + entry.name.len();
+        near && here && entry.inode.block == first.inode.block
+    };
+    entries.iter().take(MAX_RUN).take_while(fits).count().max(1)
+}
+
+fn write_run(table: &mut MetadataWriter, run: &[Entry<'_>]) -> io::Result<u32> {
+    let first = &run[0];
+    let mut bytes = Vec::with_capacity(12 + run.len() * 40);
+    bytes.extend((run.len() as u32 - 1).to_le_bytes());
+    bytes.extend(first.inode.block.to_le_bytes());
+    bytes.extend(first.number.to_le_bytes());
+    for entry in run {
+        bytes.extend(entry.inode.offset.to_le_bytes());
+        bytes.extend((i64::from(entry.number) - i64::from(first.number)).to_le_bytes()[..2].iter());
+        bytes.extend(entry.kind.to_le_bytes());
+        bytes.extend((entry.name.len() as u16 - 1).to_le_bytes());
+        bytes.extend_from_slice(entry.name);
+    }
+    table.write(&bytes)?;
+    Ok(bytes.len() as u32)
+}

@@ -1,0 +1,130 @@
+//! Constants and the superblock.
+
+/// Bytes of a data block before compression. With 1 MiB blocks, reading everything through a mount costs three times
+/// as much.
+pub const BLOCK_SIZE: usize = 128 * 1024;
+/// The time stamp of everything in the image, in seconds since 1970: what Nix gives store paths.
+pub const MODIFICATION_TIME: u32 = 1;
+/// Set in the size word of a data block or fragment that is stored as it is.
+pub const UNCOMPRESSED_BLOCK: u32 = 1 << 24;
+/// Bytes of the superblock at the start of an image.
+pub const SUPERBLOCK_SIZE: usize = 96;
+/// Bytes of a metadata block before compression.
+pub(super) const METADATA_SIZE: usize = 8192;
+/// Set in the header of a metadata block that is stored as it is.
+pub(super) const UNCOMPRESSED_METADATA: u16 = 1 << 15;
+/// "This file has no fragment", and other absent references of 32 bits.
+pub(super) const NONE_32: u32 = u32::MAX;
+/// An absent table.
+pub(super) const NONE_64: u64 = u64::MAX;
+
+const MAGIC: u32 = 0x7371_7368;
+const ZSTD: u16 = 6;
+const BLOCK_LOG: u16 = 17;
+/// Data is free of duplicates (0x40), no extended attributes (0x200).
+const FLAGS: u16 = 0x0040 | 0x0200;
+
+pub(super) const TYPE_DIRECTORY: u16 = 1;
+pub(super) const TYPE_FILE: u16 = 2;
+pub(super) const TYPE_SYMLINK: u16 = 3;
+pub(super) const TYPE_LONG_DIRECTORY: u16 = 8;
+pub(super) const TYPE_LONG_FILE: u16 = 9;
+
+/// `length` rounded up to 4 KiB: loop devices cut an image that ends in the middle of a sector.
+#[must_use]
+pub fn round_up_to_page(length: u64) -> u64 {
+    length.next_multiple_of(4096)
+}
+
+/// The superblock's fields that differ between images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Superblock {
+    pub inodes: u32,
+    pub fragments: u32,
+    pub ids: u16,
+    pub root_inode: u64,
+    pub bytes_used: u64,
+    pub id_table: u64,
+    pub inode_table: u64,
+    pub directory_table: u64,
+    pub fragment_table: u64,
+}
+
+impl Superblock {
+    pub fn encode(&self) -> [u8; SUPERBLOCK_SIZE] {
+        let mut out = Vec::with_capacity(SUPERBLOCK_SIZE);
+        out.extend(MAGIC.to_le_bytes());
+        out.extend(self.inodes.to_le_bytes());
+        out.extend(MODIFICATION_TIME.to_le_bytes());
+        out.extend((BLOCK_SIZE as u32).to_le_bytes());
+        out.extend(self.fragments.to_le_bytes());
+        for half in [ZSTD, BLOCK_LOG, FLAGS, self.ids, 4, 0] {
+            out.extend(half.to_le_bytes());
+        }
+        let tables = [
+            self.root_inode,
+            self.bytes_used,
+            self.id_table,
+            NONE_64, // extended attributes
+            self.inode_table,
+            self.directory_table,
+            self.fragment_table,
+            NONE_64, // inode lookup table, for NFS
+        ];
+        for table in tables {
+            out.extend(table.to_le_bytes());
+        }
+        out.try_into().expect("five words of 4 bytes, six of 2 and eight of 8 are 96 bytes")
+    }
+
+    /// The superblock in `bytes`, or what is wrong with it.
+    pub fn decode(bytes: &[u8; SUPERBLOCK_SIZE]) -> Result<Self, String> {
+        let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
+        if word(0) != MAGIC {
+            return Err("it does not begin as a squashfs image does".into());
+        }
+        let found = (half(28), half(30), word(12), half(20));
+        if found != (4, 0, BLOCK_SIZE as u32, ZSTD) {
+            return Err(format!("version, block size or compression is not ours: {found:?}"));
+        }
+        Ok(Self {
+            inodes: word(4),
+            fragments: word(16),
+            ids: half(26),
+            root_inode: long(32),
+            bytes_used: long(40),
+            id_table: long(48),
+            inode_table: long(64),
+            directory_table: long(72),
+            fragment_table: long(80),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_superblock_survives_the_round_trip_and_a_foreign_one_is_refused() {
+        let superblock = Superblock {
+            inodes: 7,
+            fragments: 3,
+            ids: 2,
+            root_inode: 1 << 40,
+            bytes_used: 5000,
+            id_table: 4900,
+            inode_table: 1000,
+            directory_table: 2000,
+            fragment_table: 4000,
+        };
+        let mut bytes = superblock.encode();
+        assert_eq!(Superblock::decode(&bytes), Ok(superblock));
+        bytes[20] = 1; // gzip
+        assert!(Superblock::decode(&bytes).unwrap_err().contains("compression"));
+        bytes[0] ^= 1;
+        assert!(Superblock::decode(&bytes).unwrap_err().contains("squashfs"));
+    }
+}

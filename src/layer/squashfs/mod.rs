@@ -1,0 +1,19 @@
+//! The squashfs 4.0 image format, as far as layers use it: zstd, blocks of 128 KiB, one owner, one time stamp, no
+//! extended attributes. Written so that the Linux kernel mounts it and `unsquashfs` reads it; read with every number
+//! checked, because an image comes from a cache that others can write.
+//!
+//! Source of the format: `fs/squashfs/squashfs_fs.h` of the Linux kernel.
+
+mod directory;
+mod format;
+mod metadata;
+mod owner;
+mod read;
+mod tree;
+mod write;
+
+pub use format::{BLOCK_SIZE, MODIFICATION_TIME, SUPERBLOCK_SIZE, UNCOMPRESSED_BLOCK, round_up_to_page};
+pub use owner::set_owner;
+pub use read::{BlockReader, FileInode, Image, ImageError, Inode, Listed, Piece};
+pub use tree::{Content, Fragment, Kind, Node, Tree};
+pub use write::{Tables, write_tables};

@@ -1,0 +1,281 @@
+//! Attaching a layer by unpacking it: for machines where nothing can be mounted, and stores that outlive the job.
+//!
+//! Each path is written under a temporary name beside its place, hashed while it is written, and renamed when its NAR hash
+//! is the one that the snapshot promises. Until it is registered, Nix takes it for a leftover and may remove it.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown, symlink};
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
+
+use super::nar::{self, NarHasher};
+use super::pack::Rejected;
+use super::squashfs::{BlockReader, FileInode, Image, ImageError, Inode, Listed, MODIFICATION_TIME, Piece};
+use crate::store::{PathInfo, StorePath, path_lock};
+
+/// Temporary names in the store directory begin with this. Only one process attaches at a time (the caller holds a lock),
+/// so whatever is found under such a name at the start is left over from one that was killed.
+pub const TEMPORARY_PREFIX: &str = ".nix-cache-unpack.";
+
+/// Where and how to unpack.
+pub struct Target<'a> {
+    /// The real store directory.
+    pub store: &'a Path,
+    /// Owner and group that everything gets; None leaves them to the process.
+    pub owner: Option<(u32, u32)>,
+    /// Whether a path is valid by now. Asked only for one that is in the way.
+    pub is_valid: &'a (dyn Fn(&StorePath) -> bool + Sync),
+    /// Threads that unpack.
+    pub threads: usize,
+    /// Counts bytes of files written.
+    pub progress: &'a AtomicU64,
+}
+
+/// What came of unpacking.
+#[derive(Debug, Default)]
+pub struct Unpacked {
+    /// Paths that are in place, verified, and not registered yet; each with the number of its inode, which tells it from
+    /// what somebody else may put in its place.
+    pub placed: Vec<(StorePath, u64)>,
+    /// Paths that were valid by the time we came to them.
+    pub already: Vec<StorePath>,
+    /// Paths that are not in place, and why.
+    pub rejected: Vec<Rejected>,
+}
+
+/// Removes what an unpacking that was killed left in the directory `store`. Gives the number of things removed.
+///
+/// # Errors
+/// When the directory cannot be read or something in it cannot be removed.
+pub fn remove_leftovers(store: &Path) -> io::Result<usize> {
+    let mut removed = 0;
+    for entry in fs::read_dir(store)? {
+        let entry = entry?;
+        if entry.file_name().as_bytes().starts_with(TEMPORARY_PREFIX.as_bytes()) {
+            remove_tree(&entry.path())?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+/// Unpacks the paths `wanted` out of `image`.
+///
+/// # Errors
+/// When the image as a whole cannot be read; what is wrong with single paths is in the result.
+pub fn unpack(image: &Image, wanted: &[&PathInfo], target: &Target<'_>) -> Result<Unpacked, ImageError> {
+    let Inode::Directory(listed) = image.inode(image.root())? else {
+        return Err(ImageError::Malformed("its root is no directory"));
+    };
+    let inodes: HashMap<&[u8], u64> = listed.iter().map(|entry| (&*entry.name, entry.inode)).collect();
+    let mut order: Vec<&PathInfo> = wanted.to_vec();
+    // The largest first, so that no thread is left alone with one at the end.
+    order.sort_by(|a, b| b.nar_size.cmp(&a.nar_size).then_with(|| a.path.cmp(&b.path)));
+    let next = AtomicUsize::new(0);
+    let result = Mutex::new(Unpacked::default());
+    std::thread::scope(|scope| {
+        for _ in 0..target.threads.clamp(1, order.len().max(1)) {
+            scope.spawn(|| work(image, &inodes, &order, target, &next, &result));
+        }
+    });
+    Ok(result.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
+}
+
+fn work(
+    image: &Image,
+    inodes: &HashMap<&[u8], u64>,
+    order: &[&PathInfo],
+    target: &Target<'_>,
+    next: &AtomicUsize,
+    result: &Mutex<Unpacked>,
+) {
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        let Some(info) = order.get(number) else { return };
+        let temporary = target.store.join(format!("{TEMPORARY_PREFIX}{number}"));
+        let done = match inodes.get(info.path.as_str().as_bytes()) {
+            Some(inode) => unpack_path(image, *inode, info, &temporary, target),
+            None => Err(Trouble::Path("The layer does not hold it.".into())),
+        };
+        let mut result = result.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match done {
+            Ok(Placed::New(inode)) => result.placed.push((info.path.clone(), inode)),
+            Ok(Placed::Already) => result.already.push(info.path.clone()),
+            Err(trouble) => result.rejected.push(Rejected { path: info.path.clone(), why: trouble.to_string() }),
+        }
+        drop(result);
+        if let Err(error) = remove_tree(&temporary) {
+            tracing::debug!("{} stays behind until the next restore: {error}", temporary.display());
+        }
+    }
+}
+
+enum Placed {
+    /// With its inode number.
+    New(u64),
+    Already,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error("{0}")]
+    Path(String),
+    #[error("It cannot be unpacked: {0}.")]
+    Image(#[from] ImageError),
+    #[error("It cannot be written: {0}.")]
+    Io(#[from] io::Error),
+    #[error("It is no store path: {0}.")]
+    Nar(#[from] nix_archive::nar::Error),
+}
+
+fn unpack_path(
+    image: &Image,
+    inode: u64,
+    info: &PathInfo,
+    temporary: &Path,
+    target: &Target<'_>,
+) -> Result<Placed, Trouble> {
+    let mut unpacker =
+        Unpacker { image, blocks: BlockReader::new(image)?, nar: nar::hasher_up_to(info.nar_size)?, target };
+    unpacker.node(inode, temporary, None)?;
+    let found = nar::finish(unpacker.nar)?;
+    if found != info.nar_hash {
+        let expected = info.nar_hash;
+        return Err(Trouble::Path(format!(
+            "The layer holds other bytes than it should (NAR hash {found}, not {expected})."
+        )));
+    }
+    place(temporary, info, target)
+}
+
+/// Renames a verified path to its place, under Nix's lock: whoever builds it at this moment counts on the place being free.
+/// What is in the way there is a leftover.
+fn place(temporary: &Path, info: &PathInfo, target: &Target<'_>) -> Result<Placed, Trouble> {
+    let place = target.store.join(info.path.as_str());
+    let _lock = path_lock(&place)?
+        .ok_or_else(|| Trouble::Path("Another Nix process is making it at this moment: left to that one.".into()))?;
+    if exists(&place)? {
+        if (target.is_valid)(&info.path) {
+            return Ok(Placed::Already);
+        }
+        remove_tree(&place)?;
+    }
+    fs::rename(temporary, &place)?;
+    Ok(Placed::New(fs::symlink_metadata(&place)?.ino()))
+}
+
+fn exists(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+struct Unpacker<'a> {
+    image: &'a Image,
+    blocks: BlockReader<'a>,
+    nar: NarHasher,
+    target: &'a Target<'a>,
+}
+
+impl Unpacker<'_> {
+    fn node(&mut self, inode: u64, path: &Path, name: Option<&[u8]>) -> Result<(), Trouble> {
+        match self.image.inode(inode)? {
+            Inode::Directory(entries) => self.directory(&entries, path, name),
+            Inode::File(file) => self.file(&file, path, name),
+            Inode::Symlink(link) => {
+                self.nar.symlink(name, &link)?;
+                symlink(OsStr::from_bytes(&link), path)?;
+                self.own(path)?;
+                Ok(rustix::fs::utimensat(CWD, path, &times(), AtFlags::SYMLINK_NOFOLLOW).map_err(io::Error::from)?)
+            }
+        }
+    }
+
+    fn directory(&mut self, entries: &[Listed], path: &Path, name: Option<&[u8]>) -> Result<(), Trouble> {
+        // The encoder refuses what is nested too deeply, and with it a directory that holds itself.
+        self.nar.start_directory(name)?;
+        fs::create_dir(path)?;
+        for entry in entries {
+            self.node(entry.inode, &path.join(OsStr::from_bytes(&entry.name)), Some(&entry.name))?;
+        }
+        self.nar.end_directory()?;
+        self.own(path)?;
+        fs::set_permissions(path, Permissions::from_mode(0o555))?;
+        Ok(rustix::fs::utimensat(CWD, path, &times(), AtFlags::empty()).map_err(io::Error::from)?)
+    }
+
+    fn file(&mut self, inode: &FileInode, path: &Path, name: Option<&[u8]>) -> Result<(), Trouble> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let mut payload = self.nar.start_regular(name, inode.executable, inode.content.size)?;
+        let mut at = 0;
+        self.blocks.file(&inode.content, |piece| {
+            match piece {
+                Piece::Bytes(bytes) => {
+                    payload.write_all(bytes)?;
+                    file.write_all_at(bytes, at)?;
+                    at += bytes.len() as u64;
+                }
+                Piece::Hole(length) => {
+                    payload.write_all(&vec![0; length])?;
+                    at += length as u64;
+                }
+            }
+            Ok(())
+        })?;
+        payload.finish()?;
+        if inode.content.blocks.last() == Some(&0) {
+            file.set_len(inode.content.size)?;
+        }
+        if let Some((user, group)) = self.target.owner {
+            std::os::unix::fs::fchown(&file, Some(user), Some(group))?;
+        }
+        file.set_permissions(Permissions::from_mode(if inode.executable { 0o555 } else { 0o444 }))?;
+        rustix::fs::futimens(&file, &times()).map_err(io::Error::from)?;
+        self.target.progress.fetch_add(inode.content.size, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn own(&self, path: &Path) -> io::Result<()> {
+        match self.target.owner {
+            Some((user, group)) => lchown(path, Some(user), Some(group)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn times() -> Timestamps {
+    let time = Timespec { tv_sec: MODIFICATION_TIME.into(), tv_nsec: 0 };
+    Timestamps { last_access: time, last_modification: time }
+}
+
+/// Removes a file or directory with all that is in it, also where directories are read-only, as in a store. What is not there
+/// is fine.
+///
+/// # Errors
+/// When something cannot be removed.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !metadata.is_dir() {
+        return fs::remove_file(path);
+    }
+    if metadata.permissions().mode() & 0o700 != 0o700 {
+        fs::set_permissions(path, Permissions::from_mode(0o700))?;
+    }
+    for entry in fs::read_dir(path)? {
+        remove_tree(&entry?.path())?;
+    }
+    fs::remove_dir(path)
+}

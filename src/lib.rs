@@ -1,0 +1,21 @@
+//! The library behind `nix-cache`: it makes the Nix store of one CI job the start of the next.
+//!
+//! Five nouns, a folder each: [`flake`] makes keys, [`layer`] packs and attaches store paths, [`snapshot`] is the
+//! index of one key, [`store`] is the Nix store here, [`remote`] is where layers and snapshots live. [`cache`] holds
+//! the two verbs, restore and save. Beside them, [`files`] keeps further files and Nix's own caches, and [`upstream`] asks
+//! substituters what they have. No noun knows `cache`; only the command line knows [`runner`].
+
+#![forbid(unsafe_code)]
+
+pub mod cache;
+pub mod child;
+pub mod cli;
+pub mod files;
+pub mod flake;
+pub mod http;
+pub mod layer;
+pub mod remote;
+pub mod runner;
+pub mod snapshot;
+pub mod store;
+pub mod upstream;

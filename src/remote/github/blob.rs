@@ -1,0 +1,84 @@
+//! What blob storage answers, and what a broken transfer means. The token of the service never comes here: a signed
+//! address is all that a blob request carries.
+
+use reqwest::{Response, StatusCode};
+
+use super::redact::{chain, excerpt};
+
+/// Why a blob request failed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum BlobError {
+    /// Worth another try.
+    Again(String),
+    /// The signed address does not hold (any more).
+    Expired(String),
+    /// There is no such blob, or it is shorter than asked for.
+    Gone(String),
+    /// Not worth another try.
+    Failed(String),
+}
+
+/// An error of the connection. It never names the address.
+pub(super) fn broken(error: reqwest::Error) -> BlobError {
+    BlobError::Again(chain(&error.without_url()))
+}
+
+/// The error that an answer with a status other than the expected ones stands for.
+pub(super) async fn refused(response: Response) -> BlobError {
+    let status = response.status();
+    let code = response.headers().get("x-ms-error-code").and_then(|code| code.to_str().ok()).map(str::to_owned);
+    let said = match code {
+        Some(code) => code,
+        // Not more than a screenful is of interest, and nobody promises that it is short.
+        None if response.content_length().is_some_and(|length| length <= 4096) => {
+            response.bytes().await.map(|body| excerpt(&body)).unwrap_or_default()
+        }
+        None => String::new(),
+    };
+    let what = format!("blob storage answered {status} {said}").trim_end().to_owned();
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => BlobError::Expired(what),
+        StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::RANGE_NOT_SATISFIABLE => BlobError::Gone(what),
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => BlobError::Again(what),
+        status if status.is_server_error() => BlobError::Again(what),
+        _ => BlobError::Failed(what),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::client;
+    use crate::remote::github::testing::{answer, serve};
+    use axum::Router;
+    use axum::extract::Path;
+    use axum::routing::get;
+
+    #[tokio::test]
+    async fn every_status_has_its_meaning() {
+        let router = Router::new()
+            .route("/{status}", get(|Path(status): Path<u16>| async move { answer(status, &[], "sig=secret") }));
+        let base = serve(router).await;
+        let http = client(None).unwrap();
+        for (statuses, meaning) in [
+            (&[408, 429, 500, 502, 503, 504][..], "Again"),
+            (&[401, 403], "Expired"),
+            (&[404, 410, 416], "Gone"),
+            (&[400, 409, 411, 302], "Failed"),
+        ] {
+            for status in statuses {
+                let response = http.get(format!("{base}/{status}?sig=secret")).send().await.unwrap();
+                let error = format!("{:?}", refused(response).await);
+                assert!(error.starts_with(meaning) && error.contains(&status.to_string()), "{status}: {error}");
+                assert!(!error.contains("secret"), "{error}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_broken_connection_does_not_name_the_address() {
+        let error = client(None).unwrap().get("http://127.0.0.1:1/x?sig=secret").send().await.unwrap_err();
+        let BlobError::Again(text) = broken(error) else { panic!("not worth another try") };
+        assert!(!text.contains("secret") && !text.is_empty(), "{text}");
+    }
+}

@@ -1,0 +1,222 @@
+//! What the environment of an action says about the cache service.
+
+use std::path::PathBuf;
+
+use url::Url;
+
+use super::token::Secret;
+use crate::remote::RemoteError;
+
+/// What `cache-mode:` allows in this job, as `ACTIONS_CACHE_MODE` hands it down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheMode {
+    /// Entries may be read only.
+    Read,
+    /// Both. Also the mode when none, or one we do not know, is set: the service decides then.
+    Write,
+    /// Entries may be written only.
+    WriteOnly,
+    /// Neither.
+    None,
+}
+
+impl CacheMode {
+    /// The mode that `text` names, in any case and with blanks around it.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "read" => Self::Read,
+            "write-only" => Self::WriteOnly,
+            "none" => Self::None,
+            _ => Self::Write,
+        }
+    }
+
+    /// Its word in a workflow.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::WriteOnly => "write-only",
+            Self::None => "none",
+        }
+    }
+
+    /// Whether entries may be looked up and read.
+    #[must_use]
+    pub fn readable(self) -> bool {
+        matches!(self, Self::Read | Self::Write)
+    }
+
+    /// Whether entries may be stored.
+    #[must_use]
+    pub fn writable(self) -> bool {
+        matches!(self, Self::Write | Self::WriteOnly)
+    }
+}
+
+/// How to reach the REST interface, for listings.
+#[derive(Clone, Debug)]
+pub struct RestConfig {
+    /// Its base address, `https://api.github.com` on github.com.
+    pub api_url: String,
+    /// Owner and name of the repository, with a slash between them.
+    pub repository: String,
+    /// A token with the permission `actions: read`.
+    pub token: Secret,
+}
+
+/// How to reach the cache service.
+#[derive(Clone, Debug)]
+pub struct GithubConfig {
+    /// The base address of the service. Its path does not matter.
+    pub results_url: Url,
+    /// The runtime token of the job.
+    pub token: Secret,
+    /// What the job may do.
+    pub mode: CacheMode,
+    /// The REST interface, when there is a token for it.
+    pub rest: Option<RestConfig>,
+    /// A file of CA certificates to trust in place of the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl GithubConfig {
+    /// The configuration that the variables of `lookup` describe: `ACTIONS_RESULTS_URL`, `ACTIONS_RUNTIME_TOKEN`,
+    /// `ACTIONS_CACHE_MODE`, `ACTIONS_CACHE_URL` and `ACTIONS_CACHE_SERVICE_V2` (to tell an old service),
+    /// `GITHUB_TOKEN` or `INPUT_TOKEN`, `GITHUB_REPOSITORY` and `GITHUB_API_URL` (for listings),
+    /// `SSL_CERT_FILE` and `NIX_SSL_CERT_FILE`. A variable that is set to nothing counts as not set.
+    ///
+    /// # Errors
+    /// [`RemoteError::Unavailable`] when there is no cache service of version 2 to be reached from here.
+    pub fn from_env(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, RemoteError> {
+        let set = |name: &str| lookup(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+        Ok(Self {
+            results_url: results_url(&set)?,
+            token: runtime_token(&set)?,
+            mode: set("ACTIONS_CACHE_MODE").map_or(CacheMode::Write, |mode| CacheMode::parse(&mode)),
+            rest: rest_config(&set),
+            ca_file: set("SSL_CERT_FILE").or_else(|| set("NIX_SSL_CERT_FILE")).map(PathBuf::from),
+        })
+    }
+}
+
+fn results_url(set: &impl Fn(&str) -> Option<String>) -> Result<Url, RemoteError> {
+    let refused = set("ACTIONS_CACHE_SERVICE_V2").is_some_and(|v2| ["0", "false"].contains(&&*v2.to_ascii_lowercase()));
+    let Some(text) = set("ACTIONS_RESULTS_URL").filter(|_| !refused) else {
+        let old = refused || set("ACTIONS_CACHE_URL").is_some();
+        return Err(RemoteError::Unavailable(if old {
+            "This server speaks only the old cache service (v1): caching is off.".to_owned()
+        } else {
+            "ACTIONS_RESULTS_URL is not set, so GitHub's cache service cannot be reached: caching is off. Only actions \
+             get it, steps with `run:` do not; outside of GitHub, use a directory as the remote."
+                .to_owned()
+        }));
+    };
+    let url = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    url.ok_or_else(|| {
+        RemoteError::Unavailable(
+            "ACTIONS_RESULTS_URL is no http address, so GitHub's cache service cannot be reached: caching is off. \
+             The runner sets it; see what else in this job changes it."
+                .to_owned(),
+        )
+    })
+}
+
+fn runtime_token(set: &impl Fn(&str) -> Option<String>) -> Result<Secret, RemoteError> {
+    let why = match set("ACTIONS_RUNTIME_TOKEN") {
+        Some(token) if token.bytes().all(|byte| byte.is_ascii_graphic()) => return Ok(Secret::new(token)),
+        Some(_) => "holds characters that no token has",
+        None => "is not set",
+    };
+    Err(RemoteError::Unavailable(format!(
+        "ACTIONS_RUNTIME_TOKEN {why}, so GitHub's cache service would refuse us: caching is off. The runner gives it \
+         to actions, not to steps with `run:`."
+    )))
+}
+
+fn rest_config(set: &impl Fn(&str) -> Option<String>) -> Option<RestConfig> {
+    let token = set("GITHUB_TOKEN").or_else(|| set("INPUT_TOKEN"))?;
+    Some(RestConfig {
+        api_url: set("GITHUB_API_URL").unwrap_or_else(|| "https://api.github.com".to_owned()),
+        repository: set("GITHUB_REPOSITORY")?,
+        token: Secret::new(token),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const URL: (&str, &str) = ("ACTIONS_RESULTS_URL", "https://results.test/");
+    const TOKEN: (&str, &str) = ("ACTIONS_RUNTIME_TOKEN", "eyJ.abc.def");
+
+    fn from(variables: &[(&str, &str)]) -> Result<GithubConfig, RemoteError> {
+        GithubConfig::from_env(|name| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    fn unavailable(variables: &[(&str, &str)]) -> String {
+        match from(variables) {
+            Err(RemoteError::Unavailable(text)) => text,
+            other => panic!("expected Unavailable, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn modes_are_those_of_the_official_client() {
+        for (text, readable, writable) in [
+            ("read", true, false),
+            (" Write ", true, true),
+            ("WRITE-ONLY", false, true),
+            ("none", false, false),
+            ("something new", true, true),
+        ] {
+            let mode = from(&[URL, TOKEN, ("ACTIONS_CACHE_MODE", text)]).unwrap().mode;
+            assert_eq!((mode.readable(), mode.writable()), (readable, writable), "{text}");
+        }
+        assert_eq!(from(&[URL, TOKEN]).unwrap().mode, CacheMode::Write);
+        assert_eq!(from(&[URL, TOKEN, ("ACTIONS_CACHE_MODE", "")]).unwrap().mode, CacheMode::Write);
+    }
+
+    #[test]
+    fn an_old_service_is_named() {
+        let old = "This server speaks only the old cache service (v1): caching is off.";
+        assert_eq!(unavailable(&[("ACTIONS_CACHE_URL", "https://old.test/"), TOKEN]), old);
+        assert_eq!(unavailable(&[URL, TOKEN, ("ACTIONS_CACHE_SERVICE_V2", "False")]), old);
+        assert!(from(&[URL, TOKEN, ("ACTIONS_CACHE_SERVICE_V2", "True")]).is_ok());
+    }
+
+    #[test]
+    fn what_is_missing_is_named_without_its_value() {
+        assert!(unavailable(&[TOKEN]).starts_with("ACTIONS_RESULTS_URL is not set"));
+        assert!(unavailable(&[("ACTIONS_RESULTS_URL", " "), TOKEN]).starts_with("ACTIONS_RESULTS_URL is not set"));
+        assert!(unavailable(&[("ACTIONS_RESULTS_URL", "results"), TOKEN]).contains("is no http address"));
+        assert!(unavailable(&[URL]).starts_with("ACTIONS_RUNTIME_TOKEN is not set"));
+        assert!(!unavailable(&[URL, ("ACTIONS_RUNTIME_TOKEN", "abc def")]).contains("abc"));
+    }
+
+    #[test]
+    fn listings_need_a_token_and_a_repository() {
+        assert!(from(&[URL, TOKEN, ("GITHUB_TOKEN", "t")]).unwrap().rest.is_none());
+        let rest = from(&[URL, TOKEN, ("INPUT_TOKEN", "t"), ("GITHUB_REPOSITORY", "a/b")]).unwrap().rest.unwrap();
+        assert_eq!((&*rest.api_url, &*rest.repository), ("https://api.github.com", "a/b"));
+    }
+
+    #[test]
+    fn nothing_secret_is_printed() {
+        let config = from(&[URL, TOKEN, ("GITHUB_TOKEN", "ghs_topsecret"), ("GITHUB_REPOSITORY", "a/b")]).unwrap();
+        let printed = format!("{config:?}");
+        assert!(!printed.contains("abc.def") && !printed.contains("topsecret"), "{printed}");
+    }
+
+    #[test]
+    fn a_certificate_file_may_come_from_nix() {
+        let nix = ("NIX_SSL_CERT_FILE", "/nix.crt");
+        assert_eq!(from(&[URL, TOKEN, nix]).unwrap().ca_file, Some("/nix.crt".into()));
+        assert_eq!(from(&[URL, TOKEN, nix, ("SSL_CERT_FILE", "/own.crt")]).unwrap().ca_file, Some("/own.crt".into()));
+        assert_eq!(from(&[URL, TOKEN]).unwrap().ca_file, None);
+    }
+}

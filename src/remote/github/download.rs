@@ -1,0 +1,228 @@
+//! Reads blobs, by ranges or from start to end, and goes on where a connection was cut.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::ExponentialBackoff;
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::stream::{self, BoxStream, StreamExt};
+use reqwest::header::{CONTENT_RANGE, RANGE};
+use reqwest::{Response, StatusCode};
+use tokio::time::timeout;
+use url::Url;
+
+use super::Hub;
+use super::blob::{BlobError, broken, refused};
+use crate::remote::{Entry, RemoteError};
+
+/// The bytes `range` of an entry, exactly.
+pub(super) async fn read(hub: &Hub, entry: &Entry, range: Range<u64>) -> Result<Bytes, RemoteError> {
+    let want = range.end.saturating_sub(range.start) as usize;
+    let mut got = BytesMut::with_capacity(want);
+    let mut tries = Tries::new(hub);
+    while got.len() < want {
+        let url = hub.address(entry).await?;
+        let before = got.len();
+        let result = read_on(hub, &url, &range, &mut got).await;
+        tries.moved(hub, got.len() - before);
+        if let Err(error) = result {
+            tries.recover(hub, entry, &url, error).await?;
+        }
+    }
+    Ok(got.freeze())
+}
+
+/// Adds to `got` what is missing of `range`, as far as one answer brings it.
+async fn read_on(hub: &Hub, url: &Url, range: &Range<u64>, got: &mut BytesMut) -> Result<(), BlobError> {
+    let from = range.start + got.len() as u64;
+    let mut body = open(hub, url, from, Some(range.end)).await?;
+    let mut missing = (range.end - from) as usize;
+    while missing > 0 {
+        let piece = body.next().await?.ok_or_else(ended_early)?;
+        let piece = &piece[..piece.len().min(missing)];
+        got.extend_from_slice(piece);
+        missing -= piece.len();
+    }
+    Ok(())
+}
+
+/// The whole entry in pieces. The first answer is awaited here, so that an entry that cannot be read is known at once.
+pub(super) async fn stream(
+    hub: &Arc<Hub>,
+    entry: &Entry,
+) -> Result<BoxStream<'static, Result<Bytes, RemoteError>>, RemoteError> {
+    let mut flow = Flow { hub: Arc::clone(hub), entry: entry.clone(), offset: 0, body: None, tries: Tries::new(hub) };
+    let first = flow.next().await?;
+    let rest = stream::try_unfold(flow, |mut flow| async move { Ok(flow.next().await?.map(|piece| (piece, flow))) });
+    Ok(stream::iter(first.map(Ok)).chain(rest).boxed())
+}
+
+/// A stream under way.
+struct Flow {
+    hub: Arc<Hub>,
+    entry: Entry,
+    offset: u64,
+    body: Option<(Url, Body)>,
+    tries: Tries,
+}
+
+impl Flow {
+    async fn next(&mut self) -> Result<Option<Bytes>, RemoteError> {
+        loop {
+            let (url, mut body) = match self.body.take() {
+                Some(open) => open,
+                None => match self.open().await? {
+                    (url, Ok(body)) => (url, body),
+                    (url, Err(error)) => {
+                        self.tries.recover(&self.hub, &self.entry, &url, error).await?;
+                        continue;
+                    }
+                },
+            };
+            let error = match body.next().await {
+                Ok(Some(piece)) => {
+                    self.offset += piece.len() as u64;
+                    self.tries.moved(&self.hub, piece.len());
+                    self.body = Some((url, body));
+                    return Ok(Some(piece));
+                }
+                Ok(None) if body.total.is_none_or(|total| self.offset >= total) => return Ok(None),
+                Ok(None) => ended_early(),
+                Err(error) => error,
+            };
+            self.tries.recover(&self.hub, &self.entry, &url, error).await?;
+        }
+    }
+
+    async fn open(&self) -> Result<(Url, Result<Body, BlobError>), RemoteError> {
+        let url = self.hub.address(&self.entry).await?;
+        let body = open(&self.hub, &url, self.offset, None).await;
+        Ok((url, body))
+    }
+}
+
+/// The body of an answer, with what stands before the first byte asked for still in it.
+struct Body {
+    response: Response,
+    skip: u64,
+    stall: Duration,
+    /// The size of the whole blob, where the answer tells.
+    total: Option<u64>,
+}
+
+impl Body {
+    /// The next bytes that were asked for.
+    async fn next(&mut self) -> Result<Option<Bytes>, BlobError> {
+        loop {
+            let piece = timeout(self.stall, self.response.chunk()).await.map_err(|_| stalled())?.map_err(broken)?;
+            let Some(mut piece) = piece else { return Ok(None) };
+            let skip = self.skip.min(piece.len() as u64);
+            self.skip -= skip;
+            piece.advance(skip as usize);
+            if !piece.is_empty() {
+                return Ok(Some(piece));
+            }
+        }
+    }
+}
+
+fn stalled() -> BlobError {
+    BlobError::Again("the download stood still".to_owned())
+}
+
+fn ended_early() -> BlobError {
+    BlobError::Again("the answer ended early".to_owned())
+}
+
+/// Asks for the bytes from `from` to `to`, or to the end. A server that ignores ranges is remembered, and what it sends
+/// too much at the front is skipped.
+async fn open(hub: &Hub, url: &Url, from: u64, to: Option<u64>) -> Result<Body, BlobError> {
+    let whole = from == 0 && to.is_none();
+    let ranged = !whole && hub.ranges_work();
+    let mut request = hub.http.get(url.clone());
+    if ranged {
+        let last = to.map_or_else(String::new, |to| (to - 1).to_string());
+        request = request.header(RANGE, format!("bytes={from}-{last}"));
+    }
+    let response = timeout(hub.tuning.stall, request.send()).await.map_err(|_| stalled())?.map_err(broken)?;
+    let (skip, total) = match response.status() {
+        StatusCode::PARTIAL_CONTENT if ranged => (0, total_of(&response, from)?),
+        StatusCode::OK => {
+            let length = response.content_length();
+            // A range that is the whole blob may be answered as such, which says nothing about other ranges.
+            if ranged && !(from == 0 && length.is_some() && length == to) {
+                hub.ignores_ranges();
+            }
+            (from, length)
+        }
+        _ => return Err(refused(response).await),
+    };
+    if let Some((total, to)) = total.zip(to).filter(|(total, to)| total < to) {
+        return Err(BlobError::Gone(format!("it has {total} bytes, at least {to} were expected")));
+    }
+    Ok(Body { response, skip, stall: hub.tuning.stall, total })
+}
+
+/// The size of the whole blob if known, from an answer that must hold the part that starts at `from`.
+fn total_of(response: &Response, from: u64) -> Result<Option<u64>, BlobError> {
+    let header = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let parse = || {
+        let (range, total) = header.strip_prefix("bytes ")?.split_once('/')?;
+        let (start, _) = range.split_once('-')?;
+        Some((start.parse::<u64>().ok()?, if total == "*" { None } else { Some(total.parse().ok()?) }))
+    };
+    match parse() {
+        Some((start, total)) if start == from => Ok(total),
+        _ => Err(BlobError::Again(format!("the answer holds {header:?} in place of what starts at {from}"))),
+    }
+}
+
+/// How often a transfer may still be taken up again.
+struct Tries {
+    pauses: ExponentialBackoff,
+    renewed: bool,
+    moved: u64,
+}
+
+impl Tries {
+    fn new(hub: &Hub) -> Self {
+        Self { pauses: hub.tuning.blob_pauses(), renewed: false, moved: 0 }
+    }
+
+    /// Counts what arrived. After some way all tries are back: only standing still makes a transfer fail.
+    fn moved(&mut self, hub: &Hub, bytes: usize) {
+        self.moved += bytes as u64;
+        if self.moved >= hub.tuning.progress {
+            *self = Self::new(hub);
+        }
+    }
+
+    /// Makes ready for another try, or says why there is none.
+    async fn recover(&mut self, hub: &Hub, entry: &Entry, url: &Url, error: BlobError) -> Result<(), RemoteError> {
+        let what = format!("the {} {} in GitHub's cache", entry.kind.word(), entry.name);
+        match error {
+            BlobError::Expired(why) if !self.renewed => {
+                tracing::debug!("{}: {why}", entry.name);
+                self.renewed = true;
+                hub.addresses.replace(&hub.twirp, entry, url).await
+            }
+            BlobError::Again(why) => {
+                let Some(pause) = self.pauses.next() else {
+                    let tries = hub.tuning.blob_tries;
+                    return Err(RemoteError::Failed(format!("Cannot read {what}, after {tries} tries: {why}.")));
+                };
+                tracing::debug!("reading {} again in {pause:?}: {why}", entry.name);
+                tokio::time::sleep(pause).await;
+                Ok(())
+            }
+            BlobError::Gone(why) => Err(RemoteError::Gone(format!("Cannot read {what}: {why}."))),
+            BlobError::Expired(why) | BlobError::Failed(why) => {
+                Err(RemoteError::Failed(format!("Cannot read {what}: {why}.")))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

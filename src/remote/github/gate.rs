@@ -1,0 +1,102 @@
+//! What keeps us from asking too often: gates that the service shuts, and a pace for reservations.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Shut for as long as the service asked us to stay away. There is one for each method, so that throttled reservations
+/// never hold up lookups.
+#[derive(Default)]
+pub(super) struct Gate {
+    opens: Mutex<Option<Instant>>,
+}
+
+impl Gate {
+    /// Shuts the gate for `time`, unless it is shut for longer already.
+    pub(super) fn shut(&self, time: Duration) {
+        let mut opens = self.opens.lock().unwrap_or_else(PoisonError::into_inner);
+        *opens = (*opens).max(Some(Instant::now() + time));
+    }
+
+    /// Waits until the gate is open, or says how much longer it is shut when that is after `deadline`.
+    pub(super) async fn pass(&self, deadline: Instant) -> Result<(), Duration> {
+        while let Some(opens) = self.opens().filter(|opens| *opens > Instant::now()) {
+            if opens > deadline {
+                return Err(opens - Instant::now());
+            }
+            tokio::time::sleep_until(opens).await;
+        }
+        Ok(())
+    }
+
+    fn opens(&self) -> Option<Instant> {
+        *self.opens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lets a burst through at once and the rest at a steady pace: the repository's allowance is shared by all its jobs.
+pub(super) struct Pacer {
+    /// When the allowance is whole again.
+    refilled: Mutex<Option<Instant>>,
+    interval: Duration,
+    burst: u32,
+}
+
+impl Pacer {
+    pub(super) fn new(interval: Duration, burst: u32) -> Self {
+        Self { refilled: Mutex::new(None), interval, burst }
+    }
+
+    /// Waits for the next turn.
+    pub(super) async fn turn(&self) {
+        let wait = self.book(Instant::now());
+        tokio::time::sleep(wait).await;
+    }
+
+    /// Books a turn at `now` and returns how long it is until then (generic cell rate algorithm).
+    fn book(&self, now: Instant) -> Duration {
+        let mut refilled = self.refilled.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = refilled.map_or(now, |at| at.max(now)) + self.interval;
+        *refilled = Some(next);
+        (next - now).saturating_sub(self.interval * self.burst)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_passes_and_the_rest_is_paced() {
+        let second = Duration::from_secs(1);
+        let pacer = Pacer::new(second, 3);
+        let now = Instant::now();
+        let waits: Vec<_> = (0..5).map(|_| pacer.book(now)).collect();
+        assert_eq!(waits, [Duration::ZERO, Duration::ZERO, Duration::ZERO, second, 2 * second]);
+        // Long after, the burst is whole again.
+        let later = now + 100 * second;
+        assert_eq!(
+            (0..4).map(|_| pacer.book(later)).collect::<Vec<_>>(),
+            [Duration::ZERO, Duration::ZERO, Duration::ZERO, second]
+        );
+    }
+
+    #[tokio::test]
+    async fn a_shut_gate_turns_away_whoever_cannot_wait() {
+        let gate = Gate::default();
+        assert_eq!(gate.pass(Instant::now()).await, Ok(()));
+        gate.shut(Duration::from_mins(1));
+        gate.shut(Duration::from_secs(1));
+        let left = gate.pass(Instant::now() + Duration::from_secs(5)).await.unwrap_err();
+        assert!(left > Duration::from_secs(50), "{left:?}");
+    }
+
+    #[tokio::test]
+    async fn a_gate_opens_by_itself() {
+        let gate = Gate::default();
+        gate.shut(Duration::from_millis(20));
+        assert_eq!(gate.pass(Instant::now() + Duration::from_secs(5)).await, Ok(()));
+        assert!(gate.opens() <= Some(Instant::now()), "it let somebody through while it was shut");
+    }
+}

@@ -1,0 +1,199 @@
+//! GitHub's cache service, version 2, as a [`Remote`]: names and addresses over Twirp, bytes from and to blob storage.
+
+mod address;
+mod answers;
+mod blob;
+mod calls;
+mod config;
+mod download;
+mod gate;
+mod redact;
+mod rest;
+mod store;
+#[cfg(test)]
+mod testing;
+mod token;
+mod tuning;
+mod twirp;
+mod upload;
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use url::Url;
+
+pub use self::calls::version;
+pub use self::config::{CacheMode, GithubConfig, RestConfig};
+pub use self::redact::redact;
+pub use self::rest::{CacheEntryInfo, Rest, Usage};
+pub use self::token::{Secret, TokenScope, scopes};
+pub use self::tuning::Tuning;
+
+use self::address::Addresses;
+use self::gate::Pacer;
+use self::twirp::Twirp;
+use self::upload::Source;
+use super::{Entry, Kind, Put, Remote, RemoteError};
+
+/// The cache of the repository that this job runs in.
+pub struct GithubRemote {
+    hub: Arc<Hub>,
+    scopes: Vec<TokenScope>,
+    rest_config: Option<RestConfig>,
+    rest: OnceLock<Option<Rest>>,
+}
+
+/// What all requests share.
+struct Hub {
+    http: reqwest::Client,
+    twirp: Twirp,
+    tuning: Arc<Tuning>,
+    mode: CacheMode,
+    addresses: Addresses,
+    pacer: Pacer,
+    creations: AtomicU64,
+    ranges_ignored: AtomicBool,
+}
+
+impl GithubRemote {
+    /// The cache that `config` leads to. Nothing is asked before the first call.
+    ///
+    /// # Errors
+    /// [`RemoteError::Unavailable`] when this machine cannot do HTTPS at all.
+    pub fn new(config: GithubConfig) -> Result<Self, RemoteError> {
+        Self::with_tuning(config, Tuning::default())
+    }
+
+    /// As [`GithubRemote::new`], with other delays and sizes than the default ones.
+    ///
+    /// # Errors
+    /// As [`GithubRemote::new`].
+    pub fn with_tuning(config: GithubConfig, tuning: Tuning) -> Result<Self, RemoteError> {
+        let http = crate::http::client(config.ca_file.as_deref())
+            .map_err(|error| RemoteError::Unavailable(error.to_string()))?;
+        let tuning = Arc::new(tuning);
+        let hub = Hub {
+            twirp: Twirp::new(http.clone(), config.results_url, &config.token, Arc::clone(&tuning))?,
+            http,
+            mode: config.mode,
+            addresses: Addresses::default(),
+            pacer: Pacer::new(tuning.creation_interval, tuning.creation_burst),
+            creations: AtomicU64::new(0),
+            ranges_ignored: AtomicBool::new(false),
+            tuning,
+        };
+        let (scopes, rest_config) = (scopes(&config.token), config.rest);
+        Ok(Self { hub: Arc::new(hub), scopes, rest_config, rest: OnceLock::new() })
+    }
+
+    /// How many names were reserved so far.
+    #[must_use]
+    pub fn creations(&self) -> u64 {
+        self.hub.creations.load(Ordering::Relaxed)
+    }
+
+    /// What the workflow allows this job to do.
+    #[must_use]
+    pub fn mode(&self) -> CacheMode {
+        self.hub.mode
+    }
+
+    /// The scopes that the token names, a hint for messages. Empty when it names none.
+    #[must_use]
+    pub fn scopes(&self) -> &[TokenScope] {
+        &self.scopes
+    }
+
+    /// The REST interface on the same client, when there is a token for it. Call it inside of a Tokio runtime.
+    #[must_use]
+    pub fn rest(&self) -> Option<&Rest> {
+        let connect = || {
+            let config = self.rest_config.clone()?;
+            Rest::new(self.hub.http.clone(), &config, &self.hub.tuning)
+                .inspect_err(|error| tracing::debug!("no listings of GitHub's cache: {error}"))
+                .ok()
+        };
+        self.rest.get_or_init(connect).as_ref()
+    }
+}
+
+#[async_trait]
+impl Remote for GithubRemote {
+    fn describe(&self) -> String {
+        format!("GitHub's cache service at {}", self.hub.twirp.host())
+    }
+
+    /// As the trait says, except that the service looks through one scope after the other (own branch, base of the pull
+    /// request, default branch) and through `prefixes` in each. At most nine of them are asked for; the rest is left
+    /// out.
+    async fn find(&self, kind: Kind, prefixes: &[String]) -> Result<Option<Entry>, RemoteError> {
+        let hub = &self.hub;
+        if !hub.mode.readable() {
+            return Err(hub.forbidden("reading", "read"));
+        }
+        let Some((name, url)) = calls::find(&hub.twirp, kind, prefixes).await? else { return Ok(None) };
+        let location = url.as_str().to_owned();
+        hub.addresses.keep(kind, &name, url);
+        Ok(Some(Entry { kind, name, size: None, location }))
+    }
+
+    async fn read(&self, entry: &Entry, range: Range<u64>) -> Result<Bytes, RemoteError> {
+        download::read(&self.hub, entry, range).await
+    }
+
+    async fn stream(&self, entry: &Entry) -> Result<BoxStream<'static, Result<Bytes, RemoteError>>, RemoteError> {
+        download::stream(&self.hub, entry).await
+    }
+
+    async fn put_file(&self, kind: Kind, name: &str, body: &Path) -> Result<Put, RemoteError> {
+        let open = || {
+            let file = File::open(body)?;
+            let size = file.metadata()?.len();
+            Ok::<_, std::io::Error>(Source::File { file: Arc::new(file), size })
+        };
+        let source = open().map_err(|error| {
+            RemoteError::Failed(format!("Cannot read {}, which was to be stored as {name}: {error}.", body.display()))
+        })?;
+        store::put(&self.hub, kind, name, &source).await
+    }
+
+    async fn put_bytes(&self, kind: Kind, name: &str, body: Bytes) -> Result<Put, RemoteError> {
+        store::put(&self.hub, kind, name, &Source::Bytes(body)).await
+    }
+
+    fn ranges_work(&self) -> bool {
+        self.hub.ranges_work()
+    }
+}
+
+impl Hub {
+    /// An address to read `entry` from now on.
+    async fn address(&self, entry: &Entry) -> Result<Url, RemoteError> {
+        self.addresses.current(&self.twirp, entry, self.tuning.address_margin).await
+    }
+
+    fn ranges_work(&self) -> bool {
+        !self.ranges_ignored.load(Ordering::Relaxed)
+    }
+
+    fn ignores_ranges(&self) {
+        if !self.ranges_ignored.swap(true, Ordering::Relaxed) {
+            tracing::debug!("{} ignores ranges; entries are read as single streams", self.twirp.host());
+        }
+    }
+
+    /// The error for what the mode rules out, without asking the service.
+    fn forbidden(&self, what: &str, needed: &str) -> RemoteError {
+        RemoteError::Denied(format!(
+            "The effective cache-mode '{}' of this job does not allow {what}. Set `cache-mode: write`, or `{needed}`, \
+             for the job or the workflow if it should.",
+            self.mode.word()
+        ))
+    }
+}

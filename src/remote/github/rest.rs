@@ -1,0 +1,236 @@
+//! What the REST interface knows of the cache: which entries there are, and how much room they take. It needs a token
+//! with `actions: read`; having none is normal, so every failure here is a debug line and no answer.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use octocrab::Octocrab;
+use octocrab::models::actions::ActionsCacheItem;
+
+use super::config::RestConfig;
+use super::redact::{chain, excerpt};
+use super::tuning::Tuning;
+use crate::remote::RemoteError;
+
+const PER_PAGE: u8 = 100;
+
+/// An entry of the repository's cache, of any tool's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheEntryInfo {
+    /// Its name.
+    pub key: String,
+    /// Its version; [`super::version`] gives ours.
+    pub version: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The Git reference that it belongs to. Empty when GitHub names none.
+    pub git_ref: String,
+    /// When it was last read.
+    pub last_accessed: SystemTime,
+    /// When it was stored.
+    pub created: SystemTime,
+}
+
+/// How much of the repository's cache is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// The number of entries.
+    pub count: u64,
+    /// Their size in bytes.
+    pub bytes: u64,
+}
+
+/// The REST interface for one repository.
+pub struct Rest {
+    octocrab: Octocrab,
+    owner: String,
+    repository: String,
+    timeout: Duration,
+    pages: u32,
+}
+
+impl Rest {
+    /// The interface that `config` leads to, on the client that everything else uses. Call it inside of a Tokio
+    /// runtime.
+    ///
+    /// # Errors
+    /// [`RemoteError::Unavailable`] when the address, the repository or the token cannot be right.
+    pub fn new(http: reqwest::Client, config: &RestConfig, tuning: &Arc<Tuning>) -> Result<Self, RemoteError> {
+        let wrong = |what: &str| RemoteError::Unavailable(format!("{what}, so GitHub's cache cannot be listed."));
+        let (owner, repository) = config
+            .repository
+            .split_once('/')
+            .filter(|(owner, name)| plain(owner) && plain(name))
+            .ok_or_else(|| wrong(&format!("GITHUB_REPOSITORY is {:?} and not owner/name", config.repository)))?;
+        // The builder would panic on a token that no header can hold.
+        if !config.token.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(wrong("The token holds characters that no token has"));
+        }
+        // It calls itself `octocrab`; a name of ours would only be added to that one.
+        let octocrab = Octocrab::builder()
+            .base_uri(&*config.api_url)
+            .map_err(|_| wrong("GITHUB_API_URL is no address"))?
+            .personal_token(config.token.expose())
+            .build_with_reqwest(http)
+            .map_err(|error| wrong(&short(&error)))?;
+        let (owner, repository) = (owner.to_owned(), repository.to_owned());
+        Ok(Self { octocrab, owner, repository, timeout: tuning.rpc_timeout, pages: tuning.rest_pages })
+    }
+
+    /// All entries whose key starts with `prefix`, oldest first. None when they cannot be listed completely: an entry
+    /// that is missing from an answer was evicted.
+    pub async fn caches(&self, prefix: &str) -> Option<Vec<CacheEntryInfo>> {
+        let mut found = Vec::new();
+        let mut most = 0;
+        for page in 1..=self.pages {
+            let actions = self.octocrab.actions();
+            let request = actions
+                .list_repo_caches(&self.owner, &self.repository)
+                .key(prefix)
+                // By age and oldest first: what is stored meanwhile comes last and moves nothing to another page.
+                .sort("created_at")
+                .direction("asc")
+                .per_page(PER_PAGE)
+                .page(page);
+            let answer = self.answer("list", request.send()).await?;
+            if answer.total_count < most {
+                tracing::debug!("GitHub's cache shrank while it was listed");
+                return None;
+            }
+            most = answer.total_count;
+            let last = answer.actions_caches.len() < usize::from(PER_PAGE);
+            found.extend(answer.actions_caches.into_iter().map(info));
+            if last {
+                return Some(found);
+            }
+        }
+        tracing::debug!("GitHub's cache has more than {} entries under {prefix}", found.len());
+        None
+    }
+
+    /// How full the repository's cache is, of any tool's entries.
+    pub async fn usage(&self) -> Option<Usage> {
+        let actions = self.octocrab.actions();
+        let usage = self.answer("measure", actions.get_repo_cache_usage(&self.owner, &self.repository)).await?;
+        Some(Usage {
+            count: u64::try_from(usage.active_caches_count).ok()?,
+            bytes: u64::try_from(usage.active_caches_size_in_bytes).ok()?,
+        })
+    }
+
+    async fn answer<T>(&self, what: &str, request: impl Future<Output = octocrab::Result<T>>) -> Option<T> {
+        match tokio::time::timeout(self.timeout, request).await {
+            Ok(Ok(answer)) => return Some(answer),
+            Ok(Err(error)) => tracing::debug!("cannot {what} GitHub's cache: {}", short(&error)),
+            Err(_) => tracing::debug!("cannot {what} GitHub's cache: no answer in {:?}", self.timeout),
+        }
+        None
+    }
+}
+
+/// An error of octocrab's in one line: it would bring a backtrace with it.
+fn short(error: &octocrab::Error) -> String {
+    excerpt(chain(error).as_bytes())
+}
+
+/// Whether `text` can stand in a path as it is.
+fn plain(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+}
+
+fn info(item: ActionsCacheItem) -> CacheEntryInfo {
+    CacheEntryInfo {
+        key: item.key,
+        version: item.version,
+        size: u64::try_from(item.size_in_bytes).unwrap_or(0),
+        git_ref: item.r#ref.unwrap_or_default(),
+        last_accessed: item.last_accessed_at.into(),
+        created: item.created_at.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::client;
+    use crate::remote::github::testing::{answer, serve};
+    use crate::remote::github::token::Secret;
+    use axum::extract::Query;
+    use axum::http::HeaderMap;
+    use axum::routing::get;
+    use axum::{Json, Router};
+    use serde_json::{Value, json};
+    use std::collections::HashMap;
+
+    async fn rest(router: Router, path: &str) -> Rest {
+        let api_url = format!("{}{path}", serve(router).await);
+        let config = RestConfig { api_url, repository: "own/repo".into(), token: Secret::new("ghs_secret".into()) };
+        Rest::new(client(None).unwrap(), &config, &Arc::new(Tuning { rest_pages: 3, ..Tuning::default() })).unwrap()
+    }
+
+    fn item(index: u64) -> Value {
+        json!({"id": index, "ref": "refs/heads/main", "key": format!("k{index}"), "version": "v",
+            "size_in_bytes": index, "created_at": "2026-09-21T14:13:20Z", "last_accessed_at": "2026-09-21T14:13:21.5Z"})
+    }
+
+    /// A repository with `count` entries that loses `loss` of them with every page.
+    fn listing(count: u64, loss: u64) -> Router {
+        let list = move |headers: HeaderMap, Query(query): Query<HashMap<String, String>>| async move {
+            assert_eq!(headers["authorization"], "Bearer ghs_secret");
+            assert_eq!(headers.get_all("user-agent").iter().count(), 1);
+            assert_eq!((&*query["key"], &*query["sort"], &*query["direction"]), ("k+/", "created_at", "asc"));
+            let page = query["page"].parse::<u64>().unwrap() - 1;
+            let (start, count) = (page * 100, count - page * loss);
+            let items: Vec<Value> = (start..count.min(start + 100)).map(item).collect();
+            Json(json!({"total_count": count, "actions_caches": items}))
+        };
+        Router::new().route("/repos/own/repo/actions/caches", get(list))
+    }
+
+    #[tokio::test]
+    async fn all_pages_of_a_listing_are_read() {
+        let found = rest(listing(205, 0), "").await.caches("k+/").await.unwrap();
+        assert_eq!(found.len(), 205);
+        let known = SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_000_000);
+        assert_eq!(found[204].key, "k204");
+        assert_eq!((found[204].size, &*found[204].git_ref, found[204].created), (204, "refs/heads/main", known));
+        assert_eq!(found[204].last_accessed, known + Duration::from_millis(1500));
+        assert_eq!(rest(listing(200, 0), "/").await.caches("k+/").await.unwrap().len(), 200);
+    }
+
+    #[tokio::test]
+    async fn a_listing_that_is_not_complete_is_none() {
+        assert_eq!(rest(listing(301, 0), "").await.caches("k+/").await, None);
+        assert_eq!(rest(listing(205, 1), "").await.caches("k+/").await, None);
+    }
+
+    #[tokio::test]
+    async fn a_base_address_may_have_a_path() {
+        let usage = || async {
+            Json(json!({"full_name": "own/repo", "active_caches_size_in_bytes": 9, "active_caches_count": 2}))
+        };
+        let router = Router::new().route("/api/v3/repos/own/repo/actions/cache/usage", get(usage));
+        assert_eq!(rest(router, "/api/v3").await.usage().await, Some(Usage { count: 2, bytes: 9 }));
+    }
+
+    #[tokio::test]
+    async fn no_permission_is_no_answer() {
+        let forbidden = || async { answer(403, &[], r#"{"message":"Resource not accessible by integration"}"#) };
+        let rest = rest(Router::new().fallback(forbidden), "").await;
+        assert_eq!((rest.caches("k").await, rest.usage().await), (None, None));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_right_is_refused_before_any_request() {
+        let build = |api_url: &str, repository: &str, token: &str| {
+            let config =
+                RestConfig { api_url: api_url.into(), repository: repository.into(), token: Secret::new(token.into()) };
+            Rest::new(client(None).unwrap(), &config, &Arc::default()).err().map(|error| error.to_string())
+        };
+        assert_eq!(build("https://api.test", "a/b", "t"), None);
+        assert!(build("https://api.test", "a/b/../c", "t").unwrap().contains("GITHUB_REPOSITORY"));
+        assert!(build("https://api.test", "ab", "t").unwrap().contains("GITHUB_REPOSITORY"));
+        let error = build("https://api.test", "a/b", "se cret").unwrap();
+        assert!(error.contains("token") && !error.contains("cret"), "{error}");
+    }
+}

@@ -1,0 +1,51 @@
+//! Stores an entry: reserve the name, upload, commit. A reservation that is not committed burns its name, so nothing is
+//! reserved before its bytes are at hand.
+
+use std::sync::atomic::Ordering;
+
+use super::blob::BlobError;
+use super::twirp::Method;
+use super::upload::{Source, Upload};
+use super::{Hub, calls};
+use crate::remote::{Kind, Put, RemoteError};
+
+/// Stores the bytes of `source` under `name`.
+pub(super) async fn put(hub: &Hub, kind: Kind, name: &str, source: &Source) -> Result<Put, RemoteError> {
+    if !hub.mode.writable() {
+        return Err(hub.forbidden("saving", "write-only"));
+    }
+    if source.size() == 0 {
+        return Err(RemoteError::Failed(format!("{name} is empty, and GitHub's cache stores no empty entries.")));
+    }
+    may_write(hub)?;
+    hub.pacer.turn().await;
+    // Another put may have learnt of a refusal while this one waited.
+    may_write(hub)?;
+    let Some(url) = calls::create(&hub.twirp, kind, name).await? else {
+        tracing::debug!("{name} is taken");
+        return Ok(Put::Taken);
+    };
+    hub.creations.fetch_add(1, Ordering::Relaxed);
+    let upload = Upload { http: &hub.http, url: &url, source, name, tuning: &hub.tuning };
+    upload.run().await.map_err(|error| burnt(name, error))?;
+    calls::finalize(&hub.twirp, kind, name, source.size(), &hub.tuning).await
+}
+
+fn may_write(hub: &Hub) -> Result<(), RemoteError> {
+    hub.twirp.refused(Method::Create).map_or(Ok(()), |refusal| Err(refusal.into()))
+}
+
+/// The address of an upload cannot be renewed, so whatever ends it ends the reservation too.
+fn burnt(name: &str, error: BlobError) -> RemoteError {
+    let why = match error {
+        BlobError::Expired(why) => format!("{why}, the address to upload to does not hold (any more)"),
+        BlobError::Again(why) | BlobError::Gone(why) | BlobError::Failed(why) => why,
+    };
+    RemoteError::Failed(format!(
+        "Cannot upload {name} to GitHub's cache: {why}. The name is used up and holds nothing; the next run stores \
+         under another one."
+    ))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! Servers on loopback for the tests of this folder, and a remote with short delays.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Path;
+use axum::http::{HeaderMap, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt};
+use serde_json::Value;
+use tokio::net::TcpListener;
+
+use super::{CacheMode, GithubConfig, GithubRemote, Secret, Tuning};
+
+/// Starts a server that lives as long as the test's runtime, and returns its base address.
+pub(super) async fn serve(router: Router) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    format!("http://{address}")
+}
+
+/// An answer with these headers and this body.
+pub(super) fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::builder().status(status);
+    for (name, value) in headers {
+        response = response.header(*name, *value);
+    }
+    response.body(body.into()).unwrap()
+}
+
+/// Delays of milliseconds, so that a test sees every one of them pass.
+pub(super) fn quick() -> Tuning {
+    let short = Duration::from_millis(2);
+    Tuning {
+        rpc_timeout: Duration::from_secs(5),
+        rpc_delay: short,
+        find_patience: Duration::from_millis(300),
+        put_patience: Duration::from_millis(300),
+        finalize_delay: short,
+        creation_interval: short,
+        stall: Duration::from_millis(400),
+        upload_stall: Duration::from_millis(400),
+        blob_delay: short,
+        progress: 1,
+        ..Tuning::default()
+    }
+}
+
+/// The token that the remotes of the tests have.
+pub(super) const TOKEN: &str = "eyJhbGciOiJ9.eyJhYyI6IiJ9.tokensecret";
+
+/// A remote that asks the service at `base`.
+pub(super) fn remote(base: &str, mode: CacheMode, tuning: Tuning) -> GithubRemote {
+    let config = GithubConfig {
+        results_url: base.parse().unwrap(),
+        token: Secret::new(TOKEN.to_owned()),
+        mode,
+        rest: None,
+        ca_file: None,
+    };
+    GithubRemote::with_tuning(config, tuning).unwrap()
+}
+
+/// What a server saw, in order.
+#[derive(Clone, Default)]
+pub(super) struct Seen(Arc<Mutex<Vec<String>>>);
+
+impl Seen {
+    pub(super) fn add(&self, what: impl Into<String>) -> usize {
+        let mut seen = self.0.lock().unwrap();
+        seen.push(what.into());
+        seen.len()
+    }
+
+    pub(super) fn all(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+}
+
+/// A cache service whose answers are those of `reply`, which gets the method, the request and how many there were
+/// before it. Every request is noted as `<method> <key>`, and must look as the service wants it.
+pub(super) fn service<R>(seen: Seen, reply: R) -> Router
+where
+    R: Fn(&str, &Value, usize) -> Response<Body> + Clone + Send + Sync + 'static,
+{
+    let handler = move |Path(method): Path<String>, headers: HeaderMap, Json(request): Json<Value>| async move {
+        assert_eq!(headers["authorization"], format!("Bearer {TOKEN}"));
+        assert_eq!(request["version"].as_str().unwrap().len(), 64);
+        let before = seen.add(format!("{method} {}", request["key"].as_str().unwrap())) - 1;
+        reply(&method, &request, before)
+    };
+    Router::new().route("/twirp/github.actions.results.api.v1.CacheService/{method}", post(handler))
+}
+
+/// The answer 200 with this JSON.
+pub(super) fn json(value: &Value) -> Response<Body> {
+    answer(200, &[("content-type", "application/json")], value.to_string())
+}
+
+/// A body that breaks off with a connection error after `bytes`.
+pub(super) fn cut(bytes: &[u8]) -> Body {
+    let pieces = [Ok(Bytes::copy_from_slice(bytes)), Err(std::io::Error::other("cut"))];
+    // A pause between the two, or the server drops the connection before anything is sent.
+    Body::from_stream(stream::iter(pieces).then(|piece| async {
+        tokio::time::sleep(Duration::from_millis(if piece.is_err() { 20 } else { 0 })).await;
+        piece
+    }))
+}
+
+/// A body that stands still after `bytes`.
+pub(super) fn stuck(bytes: &[u8]) -> Body {
+    let first = stream::iter([Ok::<_, std::io::Error>(Bytes::copy_from_slice(bytes))]);
+    Body::from_stream(first.chain(stream::pending()))
+}

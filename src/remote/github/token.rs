@@ -1,0 +1,108 @@
+//! The runtime token: kept from every print, and read for what it says about scopes.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Deserialize;
+
+/// A text that must reach no log, file, argument or output. It prints as `Secret(***)`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps `text` from now on.
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text itself, for the one header that it belongs in.
+    pub(super) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(***)")
+    }
+}
+
+/// A part of the cache (a branch, a tag, a pull request) and what the token may do there.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct TokenScope {
+    /// The Git reference, such as `refs/heads/main`.
+    pub scope: String,
+    /// Bits: 1 to read, 2 to write.
+    pub permission: u8,
+}
+
+impl TokenScope {
+    /// Whether entries of this scope may be read.
+    #[must_use]
+    pub fn readable(&self) -> bool {
+        self.permission & 1 != 0
+    }
+
+    /// Whether entries may be written to this scope.
+    #[must_use]
+    pub fn writable(&self) -> bool {
+        self.permission & 2 != 0
+    }
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    #[serde(default)]
+    ac: String,
+}
+
+/// The scopes that a runtime token names, for messages and the summary. The service alone decides what holds: the
+/// claim is neither documented nor verified here. Empty when the token says nothing of them. Format: the `ac` claim of
+/// the JWT is a JSON text inside of JSON, as other clients of the service read it.
+#[must_use]
+pub fn scopes(token: &Secret) -> Vec<TokenScope> {
+    let decode = || {
+        let payload = token.expose().split('.').nth(1)?.trim_end_matches('=');
+        let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
+        serde_json::from_str(&claims.ac).ok()
+    };
+    decode().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(payload: &str) -> Secret {
+        Secret::new(format!("eyJhbGciOiJSUzI1NiJ9.{}.c2ln", URL_SAFE_NO_PAD.encode(payload)))
+    }
+
+    #[test]
+    fn scopes_come_from_the_ac_claim() {
+        let ac = r#"[{"Scope":"refs/heads/main","Permission":1},{"Scope":"refs/pull/7/merge","Permission":3}]"#;
+        let token = token(&serde_json::json!({"exp": 1, "ac": ac}).to_string());
+        let found = scopes(&token);
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0], TokenScope { scope: "refs/heads/main".into(), permission: 1 });
+        assert!(found[0].readable() && !found[0].writable());
+        assert!(found[1].readable() && found[1].writable());
+    }
+
+    #[test]
+    fn other_tokens_say_nothing() {
+        for text in ["", "abc", "a.b.c", "a..c"] {
+            assert_eq!(scopes(&Secret::new(text.into())), []);
+        }
+        assert_eq!(scopes(&token(r#"{"exp":1}"#)), []);
+        assert_eq!(scopes(&token(r#"{"ac":"no list"}"#)), []);
+    }
+
+    #[test]
+    fn a_secret_does_not_print() {
+        let secret = Secret::new("hunter2".into());
+        assert_eq!(format!("{secret:?} {secret:#?}"), "Secret(***) Secret(***)");
+    }
+}

@@ -1,0 +1,128 @@
+//! Every delay, count and size of the GitHub backend in one place, so that tests can shrink them.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+
+const MIB: u64 = 1024 * 1024;
+
+/// How patient, how parallel and in which portions. The defaults are meant for the hosted service.
+#[derive(Clone, Debug)]
+pub struct Tuning {
+    /// The most one request to the service or to the REST interface may take. 30 s; answers take a quarter of one.
+    pub rpc_timeout: Duration,
+    /// How often a request is sent when the service fails or cannot be reached. 5.
+    pub rpc_tries: usize,
+    /// The first pause between those, doubled each time. 0.5 s.
+    pub rpc_delay: Duration,
+    /// How long a lookup waits in all when the service throttles. 5 s: a miss is cheaper than a long wait.
+    pub find_patience: Duration,
+    /// How long a reservation or a commit waits in all when the service throttles. 90 s, two windows of the service.
+    pub put_patience: Duration,
+    /// How often a commit is repeated when the service does not see the bytes yet. 5.
+    pub finalize_retries: usize,
+    /// The pause before each of those. 2 s.
+    pub finalize_delay: Duration,
+    /// How many reservations may be made at once before they are paced. 50 of the 200 a repository has per minute.
+    pub creation_burst: u32,
+    /// The pause between reservations after that. A third of a second.
+    pub creation_interval: Duration,
+    /// How long a download may stand still, or keep silent at its start. 10 s.
+    pub stall: Duration,
+    /// How long an upload may stand still, or wait for its answer after the last byte. 30 s.
+    pub upload_stall: Duration,
+    /// How often a blob request is sent before it is given up. 6.
+    pub blob_tries: usize,
+    /// The first pause between those, doubled each time. 0.25 s.
+    pub blob_delay: Duration,
+    /// A download that moved this many bytes before it was cut gets all its tries back. 64 KiB.
+    pub progress: u64,
+    /// Up to this size an entry is uploaded in one request. 16 MiB.
+    pub single_put: u64,
+    /// The size of a block above that, unless there would be too many. 16 MiB.
+    pub block: u64,
+    /// The most blocks a blob may have. 50,000, Azure's limit.
+    pub max_blocks: u64,
+    /// How many blocks are uploaded at once. 8.
+    pub parallel_blocks: usize,
+    /// How much of a block is in memory at once. 256 KiB.
+    pub piece: u64,
+    /// Nothing new starts on a signed address in the last part of its life. 30 s.
+    pub address_margin: Duration,
+    /// How many pages of 100 entries a REST listing may have. 10.
+    pub rest_pages: u32,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self {
+            rpc_timeout: Duration::from_secs(30),
+            rpc_tries: 5,
+            rpc_delay: Duration::from_millis(500),
+            find_patience: Duration::from_secs(5),
+            put_patience: Duration::from_secs(90),
+            finalize_retries: 5,
+            finalize_delay: Duration::from_secs(2),
+            creation_burst: 50,
+            creation_interval: Duration::from_millis(334),
+            stall: Duration::from_secs(10),
+            upload_stall: Duration::from_secs(30),
+            blob_tries: 6,
+            blob_delay: Duration::from_millis(250),
+            progress: 64 * 1024,
+            single_put: 16 * MIB,
+            block: 16 * MIB,
+            max_blocks: 50_000,
+            parallel_blocks: 8,
+            piece: 256 * 1024,
+            address_margin: Duration::from_secs(30),
+            rest_pages: 10,
+        }
+    }
+}
+
+impl Tuning {
+    /// The pauses between the tries of a request to the service.
+    pub(super) fn rpc_pauses(&self) -> ExponentialBackoff {
+        pauses(self.rpc_delay, self.rpc_tries)
+    }
+
+    /// The pauses between the tries of a blob request.
+    pub(super) fn blob_pauses(&self) -> ExponentialBackoff {
+        pauses(self.blob_delay, self.blob_tries)
+    }
+
+    /// The size of the blocks for a blob of `size` bytes: whole MiB, and never more than [`Tuning::max_blocks`] of
+    /// them.
+    pub(super) fn block_size(&self, size: u64) -> u64 {
+        let least = size.div_ceil(self.max_blocks);
+        if least <= self.block { self.block } else { least.next_multiple_of(MIB) }
+    }
+}
+
+/// One pause fewer than there are tries.
+fn pauses(first: Duration, tries: usize) -> ExponentialBackoff {
+    ExponentialBuilder::new().with_min_delay(first).with_max_times(tries.saturating_sub(1)).with_jitter().build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_grow_only_when_there_would_be_too_many() {
+        let tuning = Tuning::default();
+        assert_eq!(tuning.block_size(17 * MIB), 16 * MIB);
+        assert_eq!(tuning.block_size(50_000 * 16 * MIB), 16 * MIB);
+        let size = 50_000 * 16 * MIB + 1;
+        assert_eq!(tuning.block_size(size), 17 * MIB);
+        assert!(size.div_ceil(tuning.block_size(size)) <= tuning.max_blocks);
+    }
+
+    #[test]
+    fn there_is_one_pause_fewer_than_there_are_tries() {
+        let tuning = Tuning { blob_tries: 6, rpc_tries: 1, ..Tuning::default() };
+        assert_eq!(tuning.blob_pauses().count(), 5);
+        assert_eq!(tuning.rpc_pauses().count(), 0);
+    }
+}

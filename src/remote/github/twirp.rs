@@ -1,0 +1,217 @@
+//! How a call gets to the cache service and back: Twirp in JSON, with tries, gates and a memory of refusals.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::{Client, StatusCode};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+use url::Url;
+
+use super::answers::{Reach, Refusal, Trouble, trouble};
+use super::gate::Gate;
+use super::redact::chain;
+use super::token::Secret;
+use super::tuning::Tuning;
+use crate::remote::RemoteError;
+
+const SERVICE: &str = "/twirp/github.actions.results.api.v1.CacheService/";
+
+/// The calls that there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    Find,
+    Create,
+    Finalize,
+}
+
+impl Method {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Find => "GetCacheEntryDownloadURL",
+            Self::Create => "CreateCacheEntry",
+            Self::Finalize => "FinalizeCacheEntryUpload",
+        }
+    }
+}
+
+/// Why a call failed for good.
+#[derive(Debug)]
+pub(super) enum CallError {
+    /// The name is reserved or stored already.
+    Taken,
+    /// The service does not know what we speak of. An earlier try whose answer got lost may have changed that.
+    Missing { what: String, answer_lost: bool },
+    /// Everything else.
+    Remote(RemoteError),
+}
+
+impl From<Refusal> for CallError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Remote(refusal.into())
+    }
+}
+
+/// The service, its gates, and what it refused for good.
+pub(super) struct Twirp {
+    http: Client,
+    base: Url,
+    authorization: HeaderValue,
+    tuning: Arc<Tuning>,
+    gates: [Gate; 3],
+    no_reads: Mutex<Option<Refusal>>,
+    no_writes: Mutex<Option<Refusal>>,
+    spoken: AtomicBool,
+}
+
+impl Twirp {
+    /// A service at the host of `base`. Its path is dropped, as the official client does.
+    pub(super) fn new(http: Client, base: Url, token: &Secret, tuning: Arc<Tuning>) -> Result<Self, RemoteError> {
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(|_| {
+            RemoteError::Unavailable("ACTIONS_RUNTIME_TOKEN holds characters that no token has.".to_owned())
+        })?;
+        authorization.set_sensitive(true);
+        Ok(Self {
+            http,
+            base,
+            authorization,
+            tuning,
+            gates: Default::default(),
+            no_reads: Mutex::default(),
+            no_writes: Mutex::default(),
+            spoken: AtomicBool::new(false),
+        })
+    }
+
+    /// The host that is asked, for messages.
+    pub(super) fn host(&self) -> &str {
+        self.base.host_str().unwrap_or("an unknown host")
+    }
+
+    /// What an earlier answer refused for the rest of the job, if it was calls like this one.
+    pub(super) fn refused(&self, method: Method) -> Option<Refusal> {
+        let memory = if method == Method::Find { &self.no_reads } else { &self.no_writes };
+        memory.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps a refusal in mind, as far as it reaches.
+    pub(super) fn remember(&self, refusal: &Refusal) {
+        let (reads, writes) = match refusal.reach {
+            Reach::Nothing => (false, false),
+            Reach::Reads => (true, false),
+            Reach::Writes => (false, true),
+            Reach::Everything => (true, true),
+        };
+        for memory in [(reads, &self.no_reads), (writes, &self.no_writes)].into_iter().filter(|(to, _)| *to) {
+            memory.1.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| refusal.clone());
+        }
+    }
+
+    /// Calls `method` until there is an answer that counts. A failing service or connection is tried again a few times,
+    /// a throttled call waits as long as its method is worth.
+    pub(super) async fn call<A: DeserializeOwned>(
+        &self,
+        method: Method,
+        request: &impl Serialize,
+    ) -> Result<A, CallError> {
+        let deadline = Instant::now() + self.patience(method);
+        let mut pauses = self.tuning.rpc_pauses();
+        let mut answer_lost = false;
+        loop {
+            self.pass_gate(method, deadline).await?;
+            match self.once(method, request).await {
+                Ok(answer) => return Ok(answer),
+                Err(Trouble::Taken) => return Err(CallError::Taken),
+                Err(Trouble::Missing(what)) => return Err(CallError::Missing { what, answer_lost }),
+                Err(Trouble::Throttled(time)) => {
+                    let time = time.unwrap_or_default().max(self.tuning.rpc_delay);
+                    tracing::debug!("{} is throttled for {time:?}", method.name());
+                    self.gates[method as usize].shut(time);
+                }
+                Err(Trouble::Again(why)) => {
+                    answer_lost = true;
+                    let pause = pauses.next().ok_or_else(|| self.gave_up(method, &why))?;
+                    tracing::debug!("calling {} again in {pause:?}: {why}", method.name());
+                    tokio::time::sleep(pause).await;
+                }
+                Err(Trouble::Refused(refusal)) => {
+                    self.remember(&refusal);
+                    return Err(refusal.into());
+                }
+            }
+        }
+    }
+
+    async fn once<A: DeserializeOwned>(&self, method: Method, request: &impl Serialize) -> Result<A, Trouble> {
+        let mut url = self.base.clone();
+        url.set_query(None);
+        url.set_path(&format!("{SERVICE}{}", method.name()));
+        let request = self.http.post(url).header(AUTHORIZATION, self.authorization.clone()).json(request);
+        let response = request.timeout(self.tuning.rpc_timeout).send().await.map_err(lost)?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = response.bytes().await.map_err(lost)?;
+        if status != StatusCode::OK {
+            let trouble = trouble(status, &headers, &body, self.spoken.load(Ordering::Relaxed));
+            // A throttled call or a refused token is an answer of the service; a failing gateway is none.
+            if !matches!(&trouble, Trouble::Again(_) | Trouble::Refused(Refusal { reach: Reach::Everything, .. })) {
+                self.spoken.store(true, Ordering::Relaxed);
+            }
+            return Err(trouble);
+        }
+        match serde_json::from_slice(&body) {
+            Ok(answer) => {
+                self.spoken.store(true, Ordering::Relaxed);
+                Ok(answer)
+            }
+            Err(_) if !self.spoken.load(Ordering::Relaxed) => {
+                let what = format!("what it answered to {} is not JSON", method.name());
+                Err(Trouble::Refused(Refusal::unavailable(&what)))
+            }
+            Err(error) => Err(Trouble::Again(format!("the answer to {} cannot be read: {error}", method.name()))),
+        }
+    }
+
+    fn patience(&self, method: Method) -> Duration {
+        match method {
+            Method::Find => self.tuning.find_patience,
+            Method::Create | Method::Finalize => self.tuning.put_patience,
+        }
+    }
+
+    async fn pass_gate(&self, method: Method, deadline: Instant) -> Result<(), CallError> {
+        self.gates[method as usize].pass(deadline).await.map_err(|left| {
+            CallError::Remote(RemoteError::Throttled(format!(
+                "GitHub's cache service gets too many requests from this repository ({}) and wants {} s of quiet, more \
+                 than is worth waiting. Fewer jobs at once, or fewer entries, avoid it.",
+                method.name(),
+                left.as_secs() + 1
+            )))
+        })
+    }
+
+    /// The error after the last try. A place that never once answered as a cache service is not asked again.
+    fn gave_up(&self, method: Method, why: &str) -> CallError {
+        if self.spoken.load(Ordering::Relaxed) {
+            return CallError::Remote(RemoteError::Failed(format!(
+                "{} failed {} times at {}: {why}. Nothing is wrong with the job; the next one tries again.",
+                method.name(),
+                self.tuning.rpc_tries,
+                self.host()
+            )));
+        }
+        let refusal =
+            Refusal::unavailable(&format!("{} was asked {} times: {why}", self.host(), self.tuning.rpc_tries));
+        self.remember(&refusal);
+        refusal.into()
+    }
+}
+
+fn lost(error: reqwest::Error) -> Trouble {
+    Trouble::Again(chain(&error.without_url()))
+}
+
+#[cfg(test)]
+mod tests;

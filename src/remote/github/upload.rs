@@ -1,0 +1,225 @@
+//! Puts bytes into a blob: in one request when they are few, else as blocks in parallel and then their list.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use reqwest::{Body, Client, RequestBuilder};
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+use url::Url;
+
+use super::blob::{BlobError, broken, refused};
+use super::calls::hex;
+use super::tuning::Tuning;
+
+/// Where the bytes of an upload come from. Reading a part again gives the same bytes.
+#[derive(Clone)]
+pub(super) enum Source {
+    File { file: Arc<File>, size: u64 },
+    Bytes(Bytes),
+}
+
+impl Source {
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Self::File { size, .. } => *size,
+            Self::Bytes(bytes) => bytes.len() as u64,
+        }
+    }
+
+    async fn piece(&self, range: Range<u64>) -> std::io::Result<Bytes> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes.slice(range.start as usize..range.end as usize)),
+            Self::File { file, .. } => {
+                let file = Arc::clone(file);
+                let read = move || {
+                    let mut piece = vec![0; (range.end - range.start) as usize];
+                    file.read_exact_at(&mut piece, range.start)?;
+                    Ok(Bytes::from(piece))
+                };
+                tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other)?
+            }
+        }
+    }
+}
+
+/// One upload to a signed address.
+pub(super) struct Upload<'a> {
+    pub http: &'a Client,
+    pub url: &'a Url,
+    pub source: &'a Source,
+    pub name: &'a str,
+    pub tuning: &'a Tuning,
+}
+
+impl Upload<'_> {
+    /// Sends everything. Nothing can be read before the whole of it was stored.
+    pub(super) async fn run(&self) -> Result<(), BlobError> {
+        let size = self.source.size();
+        if size <= self.tuning.single_put {
+            return self.put(self.url, &Part::Whole(0..size)).await;
+        }
+        let block = self.tuning.block_size(size);
+        let blocks = size.div_ceil(block);
+        let puts = (0..blocks).map(|index| async move {
+            let mut url = self.url.clone();
+            url.query_pairs_mut().append_pair("comp", "block").append_pair("blockid", &block_id(self.name, index));
+            self.put(&url, &Part::Block(index * block..size.min((index + 1) * block))).await
+        });
+        stream::iter(puts).buffer_unordered(self.tuning.parallel_blocks.max(1)).try_collect::<()>().await?;
+        let mut url = self.url.clone();
+        url.query_pairs_mut().append_pair("comp", "blocklist");
+        self.put(&url, &Part::List(Bytes::from(block_list(self.name, blocks)))).await
+    }
+
+    /// Sends one part until it is stored, or there is no point in going on.
+    async fn put(&self, url: &Url, part: &Part) -> Result<(), BlobError> {
+        let mut pauses = self.tuning.blob_pauses();
+        loop {
+            match self.put_once(url, part).await {
+                Err(BlobError::Again(why)) => {
+                    let Some(pause) = pauses.next() else {
+                        return Err(BlobError::Again(format!("{why}, {} times", self.tuning.blob_tries)));
+                    };
+                    tracing::debug!("uploading a part of {} again in {pause:?}: {why}", self.name);
+                    tokio::time::sleep(pause).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    async fn put_once(&self, url: &Url, part: &Part) -> Result<(), BlobError> {
+        let moved = Moved::default();
+        let request = self.request(url, part, &moved);
+        let response = tokio::select! {
+            response = request.send() => response.map_err(broken)?,
+            () = moved.stalled(self.tuning.upload_stall) => {
+                return Err(BlobError::Again("the upload stood still".to_owned()));
+            }
+        };
+        if response.status().is_success() { Ok(()) } else { Err(refused(response).await) }
+    }
+
+    fn request(&self, url: &Url, part: &Part, moved: &Moved) -> RequestBuilder {
+        let request = self.http.put(url.clone());
+        match part {
+            // Without its type the request is refused; with a length, the pieces go out without chunked encoding, which
+            // blob storage does not take.
+            Part::Whole(range) => self.body(request.header("x-ms-blob-type", "BlockBlob"), range, moved),
+            Part::Block(range) => self.body(request, range, moved),
+            Part::List(xml) => request.header(CONTENT_TYPE, "application/xml").body(xml.clone()),
+        }
+    }
+
+    fn body(&self, request: RequestBuilder, range: &Range<u64>, moved: &Moved) -> RequestBuilder {
+        let pieces = pieces(self.source.clone(), range.clone(), self.tuning.piece, moved.clone());
+        request.header(CONTENT_LENGTH, range.end - range.start).body(Body::wrap_stream(pieces))
+    }
+}
+
+/// What one request of an upload carries.
+enum Part {
+    Whole(Range<u64>),
+    Block(Range<u64>),
+    List(Bytes),
+}
+
+/// When an upload last asked for more to send.
+#[derive(Clone)]
+struct Moved(Arc<Mutex<Instant>>);
+
+impl Default for Moved {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+}
+
+impl Moved {
+    fn now(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Returns when nothing moved for `limit`.
+    async fn stalled(&self, limit: Duration) {
+        loop {
+            let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner) + limit;
+            if until <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(until).await;
+        }
+    }
+}
+
+fn pieces(
+    source: Source,
+    range: Range<u64>,
+    piece: u64,
+    moved: Moved,
+) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
+    stream::try_unfold((source, range, moved), move |(source, range, moved)| async move {
+        moved.now();
+        if range.is_empty() {
+            return Ok(None);
+        }
+        let end = range.end.min(range.start + piece);
+        let bytes = source.piece(range.start..end).await?;
+        Ok(Some((bytes, (source, end..range.end, moved))))
+    })
+    .boxed()
+}
+
+/// The id of a block in base64: 48 bytes, a UUID in text and the index in 12 digits, as Azure's JavaScript client makes
+/// them; other servers take no other form. The UUID comes from the name, so that a repeated block replaces itself.
+fn block_id(name: &str, index: u64) -> String {
+    let hex = hex(&Sha256::digest(name)[..16]);
+    let uuid = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
+    STANDARD.encode(format!("{uuid}{index:012}"))
+}
+
+fn block_list(name: &str, blocks: u64) -> String {
+    let ids =
+        (0..blocks).map(|index| format!("<Latest>{}</Latest>", block_id(name, index))).collect::<Vec<_>>().concat();
+    format!(r#"<?xml version="1.0" encoding="utf-8"?><BlockList>{ids}</BlockList>"#)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn block_ids_are_48_bytes_with_the_index_last() {
+        let id = STANDARD.decode(block_id("name", 17)).unwrap();
+        assert_eq!(id.len(), 48);
+        assert_eq!(&id[36..], b"000000000017");
+        assert_eq!(str::from_utf8(&id[..36]).unwrap().split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
+        assert_ne!(block_id("name", 0), block_id("other", 0));
+    }
+
+    #[test]
+    fn a_block_list_keeps_the_order() {
+        let list = block_list("n", 2);
+        let (first, second) = (block_id("n", 0), block_id("n", 1));
+        assert!(list.ends_with(&format!("<Latest>{first}</Latest><Latest>{second}</Latest></BlockList>")), "{list}");
+    }
+
+    #[tokio::test]
+    async fn pieces_of_a_file_are_its_bytes() {
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, b"0123456789").unwrap();
+        let source = Source::File { file: Arc::new(file), size: 10 };
+        let got: Vec<Bytes> = pieces(source.clone(), 1..8, 3, Moved::default()).try_collect().await.unwrap();
+        assert_eq!(got, ["123", "456", "7"]);
+        let short: Result<Vec<Bytes>, _> = pieces(source, 8..12, 3, Moved::default()).try_collect().await;
+        assert!(short.is_err(), "a file that shrank must not be sent");
+    }
+}

@@ -1,0 +1,244 @@
+//! Fetches an entry into a file, many ranges at once, and checks every chunk of it before it is written.
+
+use std::fs::File;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use sha2::{Digest, Sha256};
+
+use super::{Entry, Remote, RemoteError};
+
+/// The size of a read that [`FetchPlan::new`] aims at: large enough to come close to what a link can do, small enough
+/// that all reads under way fit well into memory.
+const READ: u64 = 8 * 1024 * 1024;
+const PARALLEL: usize = 8;
+/// How soon reads notice that the place answers with whole entries.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// What to fetch and how.
+#[derive(Clone, Debug)]
+pub struct FetchPlan {
+    /// The size of the entry in bytes.
+    pub size: u64,
+    /// The size of a chunk in bytes; the last one may be shorter.
+    pub chunk_size: u64,
+    /// The SHA-256 of each chunk.
+    pub digests: Vec<[u8; 32]>,
+    /// How many reads are under way at once.
+    pub parallel: usize,
+    /// How many chunks one read asks for. `parallel * range_chunks * chunk_size` bounds the memory in use.
+    pub range_chunks: usize,
+    /// Grows by the size of each chunk that was checked and written.
+    pub progress: Arc<AtomicU64>,
+}
+
+/// How a fetch went.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FetchOutcome {
+    /// The chunks whose bytes were wrong twice, in order. Nothing was written in their place.
+    pub bad_chunks: Vec<usize>,
+    /// How many bytes were checked and written.
+    pub bytes: u64,
+}
+
+impl FetchPlan {
+    /// A plan with 8 reads at once of about 8 MiB each (at least one chunk).
+    #[must_use]
+    pub fn new(size: u64, chunk_size: u64, digests: Vec<[u8; 32]>) -> Self {
+        let range_chunks = READ.checked_div(chunk_size).unwrap_or(1).max(1) as usize;
+        Self { size, chunk_size, digests, parallel: PARALLEL, range_chunks, progress: Arc::default() }
+    }
+
+    /// Where a chunk lies in the file.
+    fn place(&self, chunk: usize) -> Range<u64> {
+        let start = chunk as u64 * self.chunk_size;
+        start..self.size.min(start + self.chunk_size)
+    }
+
+    fn bytes_of(&self, chunks: &Range<usize>) -> Range<u64> {
+        self.place(chunks.start).start..self.place(chunks.end - 1).end
+    }
+
+    fn reads(&self) -> Vec<Range<usize>> {
+        let (count, step) = (self.digests.len(), self.range_chunks.max(1));
+        (0..count).step_by(step).map(|start| start..count.min(start + step)).collect()
+    }
+
+    fn fits_itself(&self) -> bool {
+        self.chunk_size > 0 && self.size.div_ceil(self.chunk_size) == self.digests.len() as u64
+    }
+}
+
+/// Fetches `entry` into the file `into` at the same offsets. Every chunk is compared with its digest; one that is wrong
+/// is read once more, and reported if it stays wrong. Where ranges do not work, everything comes as one stream.
+///
+/// # Errors
+/// As [`Remote::read`] and [`Remote::stream`]; [`RemoteError::Failed`] also when the plan contradicts itself or the
+/// file cannot be written.
+pub async fn fetch_file(
+    remote: &dyn Remote,
+    entry: &Entry,
+    plan: &FetchPlan,
+    into: &File,
+) -> Result<FetchOutcome, RemoteError> {
+    if !plan.fits_itself() {
+        let (chunks, size) = (plan.digests.len(), plan.size);
+        return Err(RemoteError::Failed(format!(
+            "The snapshot lists {chunks} digests for the {size} bytes of {}, which is not one for every {} bytes. The \
+             snapshot is damaged.",
+            entry.name, plan.chunk_size
+        )));
+    }
+    let fetch =
+        Fetch { remote, entry, plan, file: Arc::new(into.try_clone().map_err(|error| unwritten(entry, &error))?) };
+    let reads = stream::iter(plan.reads()).map(|chunks| fetch.range(chunks)).buffer_unordered(plan.parallel.max(1));
+    let done: Vec<Done> = reads.try_collect().await?;
+    let mut bad_chunks = Vec::new();
+    let mut left = Vec::new();
+    for done in done {
+        match done {
+            Done::Read { bad } => bad_chunks.extend(bad),
+            Done::Left { chunks } => left.extend(chunks),
+        }
+    }
+    if !left.is_empty() {
+        left.sort_unstable();
+        bad_chunks.extend(fetch.in_order(&left).await?);
+    }
+    bad_chunks.sort_unstable();
+    let missing: u64 = bad_chunks.iter().map(|chunk| plan.place(*chunk)).map(|place| place.end - place.start).sum();
+    Ok(FetchOutcome { bad_chunks, bytes: plan.size - missing })
+}
+
+/// What became of one range.
+enum Done {
+    Read {
+        bad: Vec<usize>,
+    },
+    /// Not read, because the place turned out to ignore ranges.
+    Left {
+        chunks: Range<usize>,
+    },
+}
+
+struct Fetch<'a> {
+    remote: &'a dyn Remote,
+    entry: &'a Entry,
+    plan: &'a FetchPlan,
+    file: Arc<File>,
+}
+
+impl Fetch<'_> {
+    /// Reads some chunks with one request, checks and writes them.
+    async fn range(&self, chunks: Range<usize>) -> Result<Done, RemoteError> {
+        if !self.remote.ranges_work() {
+            return Ok(Done::Left { chunks });
+        }
+        // A read that the place answers with the whole entry is dropped: one stream for all of them is shorter.
+        let bytes = tokio::select! {
+            biased;
+            bytes = self.read(&chunks) => bytes?,
+            () = ranges_lost(self.remote) => return Ok(Done::Left { chunks }),
+        };
+        let mut bad = Vec::new();
+        for chunk in self.keep(chunks, bytes).await? {
+            bad.extend(self.again(chunk).await?);
+        }
+        Ok(Done::Read { bad })
+    }
+
+    /// Reads the chunks of `wanted`, which is sorted, from one stream.
+    async fn in_order(&self, wanted: &[usize]) -> Result<Vec<usize>, RemoteError> {
+        let mut pieces = self.remote.stream(self.entry).await?;
+        let mut wanted = wanted.iter().copied().peekable();
+        let mut buffer = BytesMut::new();
+        let mut bad = Vec::new();
+        let mut chunk = 0;
+        while wanted.peek().is_some() {
+            let place = self.plan.place(chunk);
+            let size = (place.end - place.start) as usize;
+            while buffer.len() < size {
+                buffer.extend_from_slice(&pieces.next().await.ok_or_else(|| self.too_short())??);
+            }
+            let bytes = buffer.split_to(size).freeze();
+            if wanted.next_if_eq(&chunk).is_some() {
+                bad.extend(self.keep(chunk..chunk + 1, bytes).await?);
+            }
+            chunk += 1;
+        }
+        drop(pieces);
+        let mut still_bad = Vec::new();
+        for chunk in bad {
+            still_bad.extend(self.again(chunk).await?);
+        }
+        Ok(still_bad)
+    }
+
+    /// Reads a chunk that was wrong once more. Returns it if it is wrong still.
+    async fn again(&self, chunk: usize) -> Result<Option<usize>, RemoteError> {
+        tracing::debug!("chunk {chunk} of {} does not have its digest; reading it again", self.entry.name);
+        let bytes = self.read(&(chunk..chunk + 1)).await?;
+        Ok(self.keep(chunk..chunk + 1, bytes).await?.pop())
+    }
+
+    async fn read(&self, chunks: &Range<usize>) -> Result<Bytes, RemoteError> {
+        let place = self.plan.bytes_of(chunks);
+        let size = place.end - place.start;
+        let bytes = self.remote.read(self.entry, place).await?;
+        if bytes.len() as u64 == size { Ok(bytes) } else { Err(self.too_short()) }
+    }
+
+    /// Writes those of the chunks that have their digests and returns the others. Off the threads that drive transfers.
+    async fn keep(&self, chunks: Range<usize>, bytes: Bytes) -> Result<Vec<usize>, RemoteError> {
+        let start = self.plan.place(chunks.start).start;
+        let jobs: Vec<_> = chunks.map(|chunk| (chunk, self.plan.place(chunk), self.plan.digests[chunk])).collect();
+        let (file, progress) = (Arc::clone(&self.file), Arc::clone(&self.plan.progress));
+        let work = move || {
+            let mut bad = Vec::new();
+            for (chunk, place, digest) in jobs {
+                let bytes = &bytes[(place.start - start) as usize..(place.end - start) as usize];
+                if Sha256::digest(bytes)[..] == digest {
+                    file.write_all_at(bytes, place.start)?;
+                    progress.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                } else {
+                    bad.push(chunk);
+                }
+            }
+            Ok(bad)
+        };
+        let done = tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other);
+        done.flatten().map_err(|error| unwritten(self.entry, &error))
+    }
+
+    fn too_short(&self) -> RemoteError {
+        RemoteError::Gone(format!(
+            "The {} {} is shorter than the {} bytes that its snapshot says.",
+            self.entry.kind.word(),
+            self.entry.name,
+            self.plan.size
+        ))
+    }
+}
+
+/// Returns when the place was seen to ignore ranges.
+async fn ranges_lost(remote: &dyn Remote) {
+    while remote.ranges_work() {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn unwritten(entry: &Entry, error: &std::io::Error) -> RemoteError {
+    RemoteError::Failed(format!(
+        "Cannot write the {} {} to the disk: {error}. See whether there is room on it.",
+        entry.kind.word(),
+        entry.name
+    ))
+}
+
+#[cfg(test)]
+mod tests;

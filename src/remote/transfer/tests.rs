@@ -1,0 +1,221 @@
+//! Fetches from a place in memory that can lie, ignore ranges and vanish.
+
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+
+use super::*;
+use crate::remote::{Kind, Put, confirmed_within};
+
+/// What the place in memory does. Everything is off at first.
+#[derive(Default)]
+struct Place {
+    body: Vec<u8>,
+    /// A byte that comes out wrong, in this many of the reads that hold it.
+    wrong: Option<(u64, AtomicUsize)>,
+    ignores_ranges: bool,
+    ranges_lost: AtomicBool,
+    gone: bool,
+    reads: Mutex<Vec<Range<u64>>>,
+    streams: AtomicUsize,
+    under_way: AtomicUsize,
+    most_under_way: AtomicUsize,
+    /// What each lookup finds, from the last to the first.
+    found: Mutex<Vec<Option<String>>>,
+}
+
+impl Place {
+    fn cut(&self, range: Range<u64>) -> Bytes {
+        let mut bytes = self.body[range.start as usize..range.end as usize].to_vec();
+        if let Some((at, times)) = self.wrong.as_ref().filter(|(at, _)| range.contains(at))
+            && times.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+        {
+            bytes[(at - range.start) as usize] ^= 1;
+        }
+        bytes.into()
+    }
+}
+
+#[async_trait]
+impl Remote for Place {
+    fn describe(&self) -> String {
+        "a place in memory".to_owned()
+    }
+
+    async fn find(&self, kind: Kind, _: &[String]) -> Result<Option<Entry>, RemoteError> {
+        let name = self.found.lock().unwrap().pop().expect("no more lookups were expected");
+        Ok(name.map(|name| Entry { kind, name, size: None, location: String::new() }))
+    }
+
+    async fn read(&self, _: &Entry, range: Range<u64>) -> Result<Bytes, RemoteError> {
+        self.reads.lock().unwrap().push(range.clone());
+        if self.gone {
+            return Err(RemoteError::Gone("It is no more.".to_owned()));
+        }
+        if self.ignores_ranges && !self.ranges_lost.swap(true, Ordering::Relaxed) {
+            // As a server that sends the whole entry, slowly.
+            std::future::pending::<()>().await;
+        }
+        let under_way = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most_under_way.fetch_max(under_way, Ordering::Relaxed);
+        tokio::task::yield_now().await;
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
+        Ok(self.cut(range))
+    }
+
+    async fn stream(&self, _: &Entry) -> Result<BoxStream<'static, Result<Bytes, RemoteError>>, RemoteError> {
+        self.streams.fetch_add(1, Ordering::Relaxed);
+        let size = self.body.len() as u64;
+        let pieces: Vec<_> = (0..size).step_by(7).map(|at| Ok(self.cut(at..size.min(at + 7)))).collect();
+        Ok(stream::iter(pieces).boxed())
+    }
+
+    async fn put_file(&self, _: Kind, _: &str, _: &Path) -> Result<Put, RemoteError> {
+        unreachable!("nothing is stored here")
+    }
+
+    async fn put_bytes(&self, _: Kind, _: &str, _: Bytes) -> Result<Put, RemoteError> {
+        unreachable!("nothing is stored here")
+    }
+
+    fn ranges_work(&self) -> bool {
+        !self.ranges_lost.load(Ordering::Relaxed)
+    }
+}
+
+/// 1,003 bytes in chunks of 10, five to a read.
+fn body() -> Vec<u8> {
+    (0..1003_u32).map(|index| (index * 7 % 251) as u8).collect()
+}
+
+fn plan() -> FetchPlan {
+    let digests = body().chunks(10).map(|chunk| Sha256::digest(chunk).into()).collect();
+    FetchPlan { parallel: 4, range_chunks: 5, ..FetchPlan::new(1003, 10, digests) }
+}
+
+fn entry() -> Entry {
+    Entry { kind: Kind::Layer, name: "layer-1".into(), size: None, location: String::new() }
+}
+
+async fn fetch(place: &Place, plan: &FetchPlan) -> (Result<FetchOutcome, RemoteError>, Vec<u8>) {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(plan.size).unwrap();
+    let outcome = fetch_file(place, &entry(), plan, &file).await;
+    let mut bytes = vec![0; plan.size as usize];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    (outcome, bytes)
+}
+
+#[tokio::test]
+async fn an_entry_arrives_whole_with_few_reads_at_once() {
+    let place = Place { body: body(), ..Place::default() };
+    let plan = plan();
+    let (outcome, bytes) = fetch(&place, &plan).await;
+    assert_eq!(outcome.unwrap(), FetchOutcome { bad_chunks: vec![], bytes: 1003 });
+    assert_eq!(bytes, body());
+    assert_eq!(plan.progress.load(Ordering::Relaxed), 1003);
+    let mut reads = place.reads.lock().unwrap().clone();
+    reads.sort_by_key(|range| range.start);
+    assert_eq!(reads.len(), 21);
+    assert_eq!((reads[0].clone(), reads[20].clone()), (0..50, 1000..1003));
+    assert!(place.most_under_way.into_inner() <= 4);
+}
+
+#[tokio::test]
+async fn a_chunk_that_is_wrong_once_is_read_again() {
+    let place = Place { body: body(), wrong: Some((123, 1.into())), ..Place::default() };
+    let (outcome, bytes) = fetch(&place, &plan()).await;
+    assert_eq!(outcome.unwrap().bad_chunks, [] as [usize; 0]);
+    assert_eq!(bytes, body());
+    assert!(place.reads.lock().unwrap().contains(&(120..130)), "only the chunk itself is read again");
+}
+
+#[tokio::test]
+async fn a_chunk_that_stays_wrong_is_reported_and_not_written() {
+    let place = Place { body: body(), wrong: Some((1001, usize::MAX.into())), ..Place::default() };
+    let plan = plan();
+    let (outcome, bytes) = fetch(&place, &plan).await;
+    assert_eq!(outcome.unwrap(), FetchOutcome { bad_chunks: vec![100], bytes: 1000 });
+    assert_eq!(bytes[..1000], body()[..1000]);
+    assert_eq!(bytes[1000..], [0, 0, 0]);
+    assert_eq!(plan.progress.load(Ordering::Relaxed), 1000);
+}
+
+#[tokio::test]
+async fn a_place_that_ignores_ranges_is_read_as_one_stream() {
+    for (times, bad) in [(0, vec![]), (1, vec![]), (usize::MAX, vec![12])] {
+        let place = Place { body: body(), ignores_ranges: true, wrong: Some((123, times.into())), ..Place::default() };
+        let (outcome, bytes) = fetch(&place, &plan()).await;
+        assert_eq!(outcome.unwrap().bad_chunks, bad);
+        let mut expected = body();
+        if !bad.is_empty() {
+            expected[120..130].fill(0);
+        }
+        assert_eq!(bytes, expected);
+        assert_eq!(place.streams.into_inner(), 1);
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_is_gone_ends_the_fetch() {
+    let place = Place { body: body(), gone: true, ..Place::default() };
+    let (outcome, bytes) = fetch(&place, &plan()).await;
+    assert!(matches!(outcome, Err(RemoteError::Gone(_))), "{outcome:?}");
+    assert_eq!(bytes, vec![0; 1003]);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_too_short_is_gone() {
+    let place = Place { body: body()[..900].to_vec(), ranges_lost: true.into(), ..Place::default() };
+    let (outcome, bytes) = fetch(&place, &plan()).await;
+    assert!(matches!(outcome, Err(RemoteError::Gone(_))), "{outcome:?}");
+    assert_eq!(bytes[..900], body()[..900]);
+}
+
+#[tokio::test]
+async fn a_plan_that_contradicts_itself_is_refused() {
+    let place = Place::default();
+    for plan in [FetchPlan::new(21, 10, vec![[0; 32]; 2]), FetchPlan::new(21, 0, vec![[0; 32]; 2])] {
+        let (outcome, _) = fetch(&place, &plan).await;
+        assert!(outcome.unwrap_err().to_string().contains("2 digests"));
+    }
+    let empty = FetchPlan::new(0, 10, vec![]);
+    assert_eq!(fetch(&place, &empty).await.0.unwrap(), FetchOutcome::default());
+    assert!(place.reads.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_disk_that_cannot_be_written_is_named() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let read_only = File::open(file.path()).unwrap();
+    let place = Place { body: body(), ..Place::default() };
+    let error = fetch_file(&place, &entry(), &plan(), &read_only).await.unwrap_err();
+    assert!(error.to_string().contains("Cannot write the layer layer-1 to the disk"), "{error}");
+}
+
+#[test]
+fn reads_are_about_8_mib() {
+    let mib = 1024 * 1024;
+    for (chunk, chunks) in [(mib, 8), (3 * mib, 2), (4 * mib, 2), (16 * mib, 1), (64 * 1024, 128)] {
+        assert_eq!(FetchPlan::new(0, chunk, vec![]).range_chunks, chunks);
+    }
+}
+
+#[tokio::test]
+async fn a_taken_name_is_confirmed_by_an_exact_match_alone() {
+    let confirmed = async |found: &[Option<&str>]| {
+        let found = found.iter().rev().map(|name| name.map(str::to_owned)).collect::<Vec<_>>();
+        let place = Place { found: Mutex::new(found), ..Place::default() };
+        let answer = confirmed_within(&place, Kind::Layer, "name", Duration::ZERO).await;
+        assert!(place.found.lock().unwrap().is_empty(), "a lookup is missing");
+        answer
+    };
+    assert!(confirmed(&[Some("name")]).await);
+    assert!(confirmed(&[None, Some("name-longer"), Some("name")]).await);
+    assert!(!confirmed(&[None, None, None]).await);
+    assert!(!confirmed(&[Some("name-longer"), None, Some("name-longer")]).await);
+}

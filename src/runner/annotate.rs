@@ -1,0 +1,208 @@
+//! Notices, warnings and errors that GitHub shows on the run's page, within its limits: ten of a kind for a step, 4,096
+//! characters each. What would be an eleventh is told in the last one, not lost.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+
+use actions_rs::{Annotation, AnnotationKind, WorkflowCommand};
+
+/// Annotations of a kind that we may make. GitHub counts ten for an action with all its steps; the hook needs one.
+pub const MOST: usize = 9;
+
+/// UTF-16 units of one message that GitHub shows.
+pub const LONGEST: usize = 4096;
+
+/// How messages are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// As workflow commands, for a runner.
+    Workflow,
+    /// As plain lines, for a terminal.
+    Plain,
+}
+
+/// Writes annotations and remembers how many. Call [`Annotator::finish`] at the end, or drop it.
+#[derive(Debug)]
+pub struct Annotator<W: Write> {
+    writer: W,
+    style: Style,
+    kinds: [Kind; 3],
+}
+
+#[derive(Debug, Default)]
+struct Kind {
+    written: usize,
+    seen: BTreeSet<String>,
+    waiting: Vec<(String, String)>,
+}
+
+impl<W: Write> Annotator<W> {
+    /// An annotator that writes to `writer`, on a runner its standard output.
+    pub fn new(writer: W, style: Style) -> Self {
+        Self { writer, style, kinds: Default::default() }
+    }
+
+    /// Something good to know, under a short `title`.
+    pub fn notice(&mut self, title: &str, message: &str) {
+        self.add(AnnotationKind::Notice, title, message);
+    }
+
+    /// Something that went wrong and did not stop the job.
+    pub fn warning(&mut self, title: &str, message: &str) {
+        self.add(AnnotationKind::Warning, title, message);
+    }
+
+    /// Why the job stops.
+    pub fn error(&mut self, title: &str, message: &str) {
+        self.add(AnnotationKind::Error, title, message);
+    }
+
+    /// Writes what is still held back. Later messages would go beyond GitHub's limit.
+    pub fn finish(&mut self) {
+        for kind in [AnnotationKind::Notice, AnnotationKind::Warning, AnnotationKind::Error] {
+            let waiting = std::mem::take(&mut self.kinds[index(kind)].waiting);
+            match waiting.as_slice() {
+                [] => {}
+                [(title, message)] => self.write(kind, title, message),
+                several => {
+                    let all: Vec<_> = several.iter().map(|(title, message)| format!("{title}: {message}")).collect();
+                    self.write(kind, &format!("{} more", several.len()), &all.join("\n"));
+                }
+            }
+        }
+        let _ = self.writer.flush(); // nobody is left to tell
+    }
+
+    /// The same message is written once. The last place of a kind is held back until it is known what must share it.
+    fn add(&mut self, kind: AnnotationKind, title: &str, message: &str) {
+        let known = &mut self.kinds[index(kind)];
+        if !known.seen.insert(format!("{title}\n{message}")) {
+            return;
+        }
+        if known.written + 1 >= MOST {
+            known.waiting.push((title.to_owned(), message.to_owned()));
+        } else {
+            self.write(kind, title, message);
+        }
+    }
+
+    fn write(&mut self, kind: AnnotationKind, title: &str, message: &str) {
+        self.kinds[index(kind)].written += 1;
+        let line = match self.style {
+            Style::Workflow => {
+                Annotation::new().title(cut(title, 100)).command(kind, cut(message, LONGEST)).to_string()
+            }
+            Style::Plain => format!("{}: {title}: {message}", word(kind)),
+        };
+        let _ = writeln!(self.writer, "{line}"); // a log that cannot be written is no reason to stop
+    }
+}
+
+impl<W: Write> Drop for Annotator<W> {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+/// Has the runner replace `value` by `***` in every log from now on, line by line. Texts of fewer than four characters
+/// are left alone: hiding them would make the log unreadable and protect nothing.
+pub fn mask(value: &str) {
+    for line in value.lines().map(str::trim).filter(|line| line.len() >= 4) {
+        WorkflowCommand::new("add-mask").message(line).issue();
+    }
+}
+
+/// Runs `work` with its lines of log folded under `title`, on a runner; otherwise under a heading.
+pub fn group<T>(style: Style, title: &str, work: impl FnOnce() -> T) -> T {
+    match style {
+        Style::Workflow => actions_rs::log::group(title, work),
+        Style::Plain => {
+            actions_rs::log::info(format!("{title}:"));
+            work()
+        }
+    }
+}
+
+fn index(kind: AnnotationKind) -> usize {
+    match kind {
+        AnnotationKind::Notice => 0,
+        AnnotationKind::Warning => 1,
+        AnnotationKind::Error => 2,
+    }
+}
+
+fn word(kind: AnnotationKind) -> &'static str {
+    ["notice", "warning", "error"][index(kind)]
+}
+
+/// `text` in at most `most` UTF-16 units, which is what GitHub counts.
+fn cut(text: &str, most: usize) -> String {
+    if text.encode_utf16().count() <= most {
+        return text.to_owned();
+    }
+    let mut units = 1; // the ellipsis
+    let fits = |c: &char| {
+        units += c.len_utf16();
+        units <= most
+    };
+    text.chars().take_while(fits).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn written(style: Style, messages: &[(&str, String)]) -> Vec<String> {
+        let mut out = Vec::new();
+        let mut annotator = Annotator::new(&mut out, style);
+        for (title, message) in messages {
+            annotator.warning(title, message);
+        }
+        drop(annotator);
+        String::from_utf8(out).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    fn numbered(count: usize) -> Vec<(&'static str, String)> {
+        (0..count).map(|number| ("t", format!("m{number}"))).collect()
+    }
+
+    #[test]
+    fn what_would_be_too_many_shares_the_last_one() {
+        assert_eq!(written(Style::Workflow, &numbered(2)), ["::warning title=t::m0", "::warning title=t::m1"]);
+        assert_eq!(written(Style::Workflow, &numbered(MOST)).last().unwrap(), "::warning title=t::m8");
+        let lines = written(Style::Workflow, &numbered(30));
+        assert_eq!(lines.len(), MOST);
+        assert!(lines[8].starts_with("::warning title=22 more::t: m8%0At: m9%0A"), "{}", lines[8]);
+        assert!(lines[8].ends_with("t: m29"));
+    }
+
+    #[test]
+    fn kinds_are_counted_apart_and_repeats_once() {
+        let mut out = Vec::new();
+        let mut annotator = Annotator::new(&mut out, Style::Workflow);
+        for _ in 0..50 {
+            annotator.notice("n", "same");
+            annotator.error("e", "same");
+        }
+        drop(annotator);
+        assert_eq!(String::from_utf8(out).unwrap(), "::notice title=n::same\n::error title=e::same\n");
+    }
+
+    #[test]
+    fn a_terminal_gets_plain_lines() {
+        assert_eq!(written(Style::Plain, &[("t", "a".into())]), ["warning: t: a"]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_one_line_within_the_limits(title in any::<String>(), message in "(?s).{0,6000}") {
+            let lines = written(Style::Workflow, &[(title.as_str(), message)]);
+            prop_assert_eq!(lines.len(), 1);
+            let shown = lines[0].split_once("::").and_then(|(_, rest)| rest.split_once("::")).unwrap().1;
+            let decoded = shown.replace("%0A", "\n").replace("%0D", "\r").replace("%25", "%");
+            prop_assert!(decoded.encode_utf16().count() <= LONGEST);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What the environment says about the job: the variables `GITHUB_*` and `RUNNER_*`, which no action can change.
+//! Source: "Variables reference" in GitHub's documentation.
+
+use std::path::{Path, PathBuf};
+
+use actions_rs::env::vars;
+use serde::{Deserialize, Serialize};
+
+/// Whose machine it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Environment {
+    /// GitHub's: fresh for each job and thrown away after it.
+    GithubHosted,
+    /// The user's: it may keep its store for the next job.
+    SelfHosted,
+    /// Not a runner, such as a laptop.
+    #[default]
+    None,
+}
+
+/// Facts about the job. Texts are empty where nothing is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// Whether this is GitHub's runner, which reads workflow commands.
+    pub on_github: bool,
+    /// The workflow's name, or its file where it has none.
+    pub workflow: String,
+    /// The job's id in the workflow's file.
+    pub job: String,
+    /// The event that started the run (`push`, `pull_request`, …).
+    pub event: String,
+    /// The full ref, such as `refs/heads/main`.
+    pub git_ref: String,
+    /// The commit.
+    pub sha: String,
+    /// `owner/name`.
+    pub repository: String,
+    /// The run's number, the same for all its attempts.
+    pub run_id: Option<u64>,
+    /// 1 for the first attempt.
+    pub run_attempt: Option<u64>,
+    /// The base branch of a pull request, short.
+    pub base_ref: String,
+    /// Whose machine it is.
+    pub environment: Environment,
+    /// The machine's operating system and processor as the runner says them (`Linux`, `X64`).
+    pub machine: (String, String),
+    /// A folder that is emptied before and after each job; the system's own where there is no runner.
+    pub temp: PathBuf,
+    /// Where the repository is checked out.
+    pub workspace: Option<PathBuf>,
+    /// GitHub's REST interface.
+    pub api_url: Option<String>,
+    /// Whether the user asked for debug messages.
+    pub debug: bool,
+}
+
+pub use crate::child::{SECRETS, without_secrets};
+
+impl Facts {
+    /// The facts in this process's environment.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        Self::from_lookup(|name| std::env::var(name).ok())
+    }
+
+    /// The facts in an environment that `lookup` answers for. An empty variable counts as none.
+    #[must_use]
+    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Self {
+        let maybe = |name: &str| lookup(name).filter(|value| !value.is_empty());
+        let text = |name: &str| maybe(name).unwrap_or_default();
+        let count = |name: &str| maybe(name).and_then(|value| value.parse().ok());
+        let environment = match text("RUNNER_ENVIRONMENT").as_str() {
+            "github-hosted" => Environment::GithubHosted,
+            "self-hosted" => Environment::SelfHosted,
+            _ => Environment::None,
+        };
+        Self {
+            on_github: text(vars::GITHUB_ACTIONS) == "true",
+            workflow: text(vars::GITHUB_WORKFLOW),
+            job: text(vars::GITHUB_JOB),
+            event: text(vars::GITHUB_EVENT_NAME),
+            git_ref: text(vars::GITHUB_REF),
+            sha: text(vars::GITHUB_SHA),
+            repository: text(vars::GITHUB_REPOSITORY),
+            run_id: count(vars::GITHUB_RUN_ID),
+            run_attempt: count("GITHUB_RUN_ATTEMPT"),
+            base_ref: text(vars::GITHUB_BASE_REF),
+            environment,
+            machine: (text(vars::RUNNER_OS), text(vars::RUNNER_ARCH)),
+            temp: maybe(vars::RUNNER_TEMP).map_or_else(std::env::temp_dir, PathBuf::from),
+            workspace: maybe(vars::GITHUB_WORKSPACE).map(PathBuf::from),
+            api_url: maybe(vars::GITHUB_API_URL),
+            debug: text(vars::RUNNER_DEBUG) == "1",
+        }
+    }
+
+    /// The folder for our own files of this job, the same in both halves and in later steps.
+    #[must_use]
+    pub fn scratch(&self) -> PathBuf {
+        self.temp.join("nix-cache")
+    }
+
+    /// Where the report of `lane` stands, known from the start of the job.
+    #[must_use]
+    pub fn report_path(&self, lane: &str) -> PathBuf {
+        self.scratch().join(super::lane::component(lane)).join("report.json")
+    }
+
+    /// `path` as the user means it: from the workspace, unless it is absolute.
+    #[must_use]
+    pub fn in_workspace(&self, path: &Path) -> PathBuf {
+        self.workspace.as_ref().map_or_else(|| path.to_path_buf(), |workspace| workspace.join(path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(variables: &[(&str, &str)]) -> Facts {
+        Facts::from_lookup(|name| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn a_runner() {
+        let facts = facts(&[
+            ("GITHUB_ACTIONS", "true"),
+            ("GITHUB_WORKFLOW", "CI"),
+            ("GITHUB_JOB", "build"),
+            ("GITHUB_REF", "refs/pull/7/merge"),
+            ("GITHUB_BASE_REF", "main"),
+            ("GITHUB_RUN_ID", "1658821493"),
+            ("GITHUB_RUN_ATTEMPT", "2"),
+            ("RUNNER_ENVIRONMENT", "self-hosted"),
+            ("RUNNER_TEMP", "/tmp/runner"),
+            ("GITHUB_WORKSPACE", "/work space"),
+        ]);
+        assert!(facts.on_github);
+        assert_eq!((facts.run_id, facts.run_attempt), (Some(1_658_821_493), Some(2)));
+        assert_eq!(facts.environment, Environment::SelfHosted);
+        assert_eq!(facts.report_path("CI"), Path::new("/tmp/runner/nix-cache/CI/report.json"));
+        assert_eq!(facts.in_workspace(Path::new("flake.lock")), Path::new("/work space/flake.lock"));
+        assert_eq!(facts.in_workspace(Path::new("/a")), Path::new("/a"));
+    }
+
+    #[test]
+    fn a_laptop() {
+        let facts = facts(&[("GITHUB_ACTIONS", ""), ("RUNNER_TEMP", ""), ("GITHUB_RUN_ID", "x")]);
+        assert!(!facts.on_github);
+        assert_eq!((facts.environment, facts.run_id), (Environment::None, None));
+        assert_eq!(facts.temp, std::env::temp_dir());
+        assert_eq!(facts.in_workspace(Path::new("a/b")), Path::new("a/b"));
+    }
+
+    #[test]
+    fn no_process_that_we_start_gets_a_token() {
+        let mut command = std::process::Command::new("env");
+        for name in SECRETS {
+            command.env(name, "s3cret");
+        }
+        let output = without_secrets(command.env("KEPT", "yes")).output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(printed.contains("KEPT=yes") && !printed.contains("s3cret"), "{printed}");
+    }
+}

@@ -1,0 +1,118 @@
+//! A lane tells jobs apart that have the same key but use other paths: by default the workflow, the job, and the row of
+//! its matrix. Lanes are parts of names in the cache, so they keep to letters, digits, `.`, `_`, `-` and `/`.
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::env::Facts;
+
+/// Longest readable part of a component.
+const READABLE: usize = 40;
+
+/// `<workflow>/<job>`, and `/<matrix>` where the job has one. What is short and plain is kept as it is; anything else
+/// becomes a readable rest and eight digits of its SHA-256, so that two different jobs have different lanes.
+#[must_use]
+pub fn default_lane(facts: &Facts, matrix: &Value) -> String {
+    let named = |text: &str, nameless: &str| if text.is_empty() { nameless.to_owned() } else { component(text) };
+    let mut lane = format!("{}/{}", named(&facts.workflow, "local"), named(&facts.job, "job"));
+    if let Some(row) = row(matrix) {
+        lane.push('/');
+        lane.push_str(&row);
+    }
+    lane
+}
+
+/// `text` as one component of a name: itself when it is short and plain, otherwise what is plain in it and a digest.
+#[must_use]
+pub fn component(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let dots = text.bytes().all(|byte| byte == b'.');
+    if !dots && text.len() <= READABLE && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    with_digest(text, text)
+}
+
+/// The row of the matrix: the value where there is one plain value, else all plain values and a digest of everything.
+fn row(matrix: &Value) -> Option<String> {
+    let rows = matrix.as_object().filter(|rows| !rows.is_empty())?;
+    let values: Vec<String> = rows.values().filter_map(scalar).collect();
+    match values.as_slice() {
+        [one] if rows.len() == 1 && !one.is_empty() => Some(component(one)),
+        _ => Some(with_digest(&values.join("-"), &matrix.to_string())),
+    }
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+fn with_digest(readable: &str, all: &str) -> String {
+    let words = readable.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '_'));
+    let mut name = words.filter(|word| word.bytes().any(|byte| byte != b'.')).collect::<Vec<_>>().join("-");
+    name.truncate(READABLE);
+    let digest = Sha256::digest(all.as_bytes());
+    let head = digest.iter().take(4).fold(0_u32, |head, byte| head << 8 | u32::from(*byte));
+    if name.is_empty() { format!("{head:08x}") } else { format!("{name}-{head:08x}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn lane(workflow: &str, job: &str, matrix: &Value) -> String {
+        let facts = Facts { workflow: workflow.to_owned(), job: job.to_owned(), ..Facts::default() };
+        default_lane(&facts, matrix)
+    }
+
+    #[test]
+    fn readable_where_that_is_possible() {
+        assert_eq!(lane("CI", "build", &Value::Null), "CI/build");
+        assert_eq!(lane("CI", "build", &json!({})), "CI/build");
+        assert_eq!(lane("CI", "build", &json!({"os": "ubuntu-24.04"})), "CI/build/ubuntu-24.04");
+        assert_eq!(lane("", "", &Value::Null), "local/job");
+        let two = lane("Build & test", "build", &json!({"os": "linux", "nix": 2.34}));
+        assert!(two.starts_with("Build-test-") && two.contains("/build/") && two.contains("linux"), "{two}");
+    }
+
+    #[test]
+    fn a_value_that_looks_like_two_is_not_two() {
+        let rows = [
+            json!({"a": "x-y", "b": "z"}),
+            json!({"a": "x", "b": "y-z"}),
+            json!({"a": "x", "b": "y", "c": "z"}),
+            json!({"a": ["x", "y", "z"]}),
+            json!({"a": {"x": "y"}}),
+            json!({"a": "x/y"}),
+            json!({"a": "x y"}),
+            json!({"a": ""}),
+        ];
+        let lanes: std::collections::BTreeSet<_> = rows.iter().map(|row| lane("CI", "j", row)).collect();
+        assert_eq!(lanes.len(), rows.len(), "{lanes:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn lanes_are_portable_and_short(workflow in any::<String>(), job in any::<String>(), value in any::<String>()) {
+            let lane = lane(&workflow, &job, &json!({"value": value}));
+            prop_assert!(lane.len() <= 150);
+            prop_assert!(lane.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b)), "{}", lane);
+            prop_assert_eq!(lane.split('/').count(), 3);
+            prop_assert!(lane.split('/').all(|part| !part.is_empty() && Path::new(part).file_name().is_some()));
+        }
+
+        #[test]
+        fn different_texts_are_different_components(one in ".{0,50}", other in ".{0,50}") {
+            prop_assert_eq!(one == other, component(&one) == component(&other));
+        }
+    }
+}

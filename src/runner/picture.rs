@@ -1,0 +1,69 @@
+//! Pictures that survive in a job summary: Mermaid, which GitHub draws itself, and bars of block characters. Inline SVG
+//! does not; GitHub strips it.
+
+use super::report::Paths;
+
+/// A pie of where the needed paths came from, as a Mermaid block. None when there are fewer than two slices, which is
+/// no picture. Mermaid refuses a slice of nothing, so such slices are left out.
+pub(super) fn pie(paths: &Paths) -> Option<String> {
+    let all = [
+        ("From the cache", paths.needed?),
+        ("Built here", paths.built_here),
+        ("Fetched from substituters", paths.fetched_upstream),
+    ];
+    let slices: Vec<_> = all.into_iter().filter(|(_, count)| *count > 0).collect();
+    if slices.len() < 2 {
+        return None;
+    }
+    let lines: Vec<_> = slices.iter().map(|(name, count)| format!("    \"{name}\" : {count}\n")).collect();
+    let lines = lines.concat();
+    Some(format!("```mermaid\npie showData title Store paths that the job needed\n{lines}```\n\n"))
+}
+
+/// A bar of at most `width` characters for `value` of `most`, in eighths of a character. Something is never shown as
+/// nothing.
+pub(super) fn bar(value: u64, most: u64, width: u64) -> String {
+    if value == 0 || most == 0 {
+        return String::new();
+    }
+    let eighths = (u128::from(value.min(most)) * u128::from(width) * 8).div_ceil(u128::from(most));
+    let eighths = usize::try_from(eighths).unwrap_or(0);
+    let rest = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"][eighths % 8];
+    format!("{}{rest}", "█".repeat(eighths / 8))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_pie_has_two_slices_or_more_and_none_is_empty() {
+        let paths =
+            |needed, built_here, fetched_upstream| Paths { needed, built_here, fetched_upstream, ..Paths::default() };
+        let shown = pie(&paths(Some(1440), 3, 0)).unwrap();
+        assert!(shown.starts_with("```mermaid\npie showData title "), "{shown}");
+        assert!(
+            shown.contains("    \"From the cache\" : 1440\n    \"Built here\" : 3\n```\n") && !shown.contains(": 0")
+        );
+        assert_eq!(pie(&paths(Some(1440), 0, 0)), None);
+        assert_eq!(pie(&paths(None, 3, 4)), None);
+    }
+
+    #[test]
+    fn bars() {
+        assert_eq!(bar(0, 10, 20), "");
+        assert_eq!(bar(1, u64::MAX, 20), "▏");
+        assert_eq!(bar(5, 10, 20), "█".repeat(10));
+        assert_eq!(bar(99, 10, 20), "█".repeat(20));
+    }
+
+    proptest! {
+        #[test]
+        fn a_bar_is_as_long_as_its_share(value in 1_u64.., most in 1_u64.., width in 1_u64..60) {
+            let shown = bar(value, most, width);
+            prop_assert!((1..=width as usize).contains(&shown.chars().count()));
+        }
+    }
+}

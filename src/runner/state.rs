@@ -1,0 +1,84 @@
+//! What the main step leaves for the post step. The runner keeps it in a file and hands it over in a variable
+//! `STATE_<name>`, so it must be short, and it must be no secret.
+
+use super::env::SECRETS;
+
+/// Longest value in bytes. Linux starts no process with a variable above 128 KiB, so a longer one would cost the whole
+/// post step.
+pub const LONGEST: usize = 32 * 1024;
+
+/// Why a value could not be left for the post step.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// It is longer than [`LONGEST`].
+    #[error(
+        "The state {name:?} has {bytes} bytes, more than the {LONGEST} that a variable may take. Write it to a file in RUNNER_TEMP and keep the file's path."
+    )]
+    TooLong {
+        /// Its name.
+        name: &'static str,
+        /// Its length.
+        bytes: usize,
+    },
+    /// It holds the value of a variable with a token.
+    #[error("The state {name:?} holds a token, and state is written to disk. Keep it out.")]
+    Secret {
+        /// Its name.
+        name: &'static str,
+    },
+    /// The runner's file could not be written.
+    #[error(
+        "The state {name:?} could not be written to the file in GITHUB_STATE: {cause}. Check that RUNNER_TEMP has room."
+    )]
+    File {
+        /// Its name.
+        name: &'static str,
+        /// What happened.
+        cause: actions_rs::Error,
+    },
+}
+
+/// Leaves `value` for the post step. Without a runner it does nothing.
+///
+/// # Errors
+/// [`StateError`] when the value is too long or a token, or the runner's file cannot be written.
+pub fn save(name: &'static str, value: &str) -> Result<(), StateError> {
+    check(name, value, |secret| std::env::var(secret).ok())?;
+    if std::env::var_os("GITHUB_STATE").is_none() {
+        return Ok(());
+    }
+    actions_rs::output::save_state(name, value).map_err(|cause| StateError::File { name, cause })
+}
+
+/// What the main step left under `name`.
+#[must_use]
+pub fn load(name: &str) -> Option<String> {
+    actions_rs::output::get_state(name).filter(|value| !value.is_empty())
+}
+
+fn check(name: &'static str, value: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<(), StateError> {
+    if value.len() > LONGEST {
+        return Err(StateError::TooLong { name, bytes: value.len() });
+    }
+    let holds = |secret: String| secret.len() >= 8 && value.contains(&secret);
+    if SECRETS.iter().filter_map(|secret| lookup(secret)).any(holds) {
+        return Err(StateError::Secret { name });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_values_and_tokens_are_refused() {
+        let none = |_: &str| None;
+        assert!(check("a", &"x".repeat(LONGEST), none).is_ok());
+        assert!(matches!(check("a", &"x".repeat(LONGEST + 1), none), Err(StateError::TooLong { .. })));
+        let token = |name: &str| (name == "ACTIONS_RUNTIME_TOKEN").then(|| "eyJhbGciOi".to_owned());
+        let error = check("a", "x eyJhbGciOi y", token).unwrap_err();
+        assert!(matches!(error, StateError::Secret { .. }) && !error.to_string().contains("eyJ"));
+        assert!(check("a", "x eyJhbG y", token).is_ok());
+    }
+}

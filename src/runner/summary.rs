@@ -1,0 +1,235 @@
+//! The job summary: one sentence that says how it went, then the figures behind it. GitHub shows at most 1 MiB a step,
+//! and nothing at all above that, so lists are cut and the sentence alone is kept where there is no more room.
+
+use super::report::{Hit, Outcome, Report, Severity};
+use super::{markdown, picture, text};
+
+/// Most bytes that GitHub shows.
+pub const MOST: usize = 1024 * 1024;
+
+/// Most rows of any table; the report has them all.
+const ROWS: usize = 10;
+
+/// Why there is no summary.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "The job summary could not be written to the file in GITHUB_STEP_SUMMARY: {0}. The report holds the same figures."
+)]
+pub struct SummaryError(actions_rs::Error);
+
+/// Appends the summary of `report` to the runner's file. Without a runner it does nothing.
+///
+/// # Errors
+/// [`SummaryError`] when the file cannot be written, or earlier steps left no room in it.
+pub fn write(report: &Report) -> Result<(), SummaryError> {
+    let append = |body: String| actions_rs::Summary::new().raw(body, false).write();
+    match append(render(report)) {
+        Err(actions_rs::Error::SummaryTooLarge { .. }) => {
+            append(format!("{}\n", sentence(report, markdown::plain))).map_err(SummaryError)
+        }
+        other => other.map_err(SummaryError),
+    }
+}
+
+/// The summary as Markdown, far below [`MOST`] whatever the report holds.
+#[must_use]
+pub fn render(report: &Report) -> String {
+    let sections = [levels(report), layers(report), timings(report), largest(report), facts(report)];
+    let details: String = sections.into_iter().flatten().collect();
+    let pie = picture::pie(&report.paths).unwrap_or_default();
+    let body =
+        format!("### Nix store cache\n\n{}\n\n{}{pie}{details}", sentence(report, markdown::plain), notes(report));
+    debug_assert!(body.len() <= MOST, "every list and value is cut");
+    body
+}
+
+/// How it went, in one sentence for a line of log, such as "Exact hit: 1,440 of 1,440 store paths came from the cache in
+/// 1.2 s; nothing new to save."
+#[must_use]
+pub fn headline(report: &Report) -> String {
+    sentence(report, |value| value.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// [`headline`] with `show` applied to the texts in it that are not ours.
+fn sentence(report: &Report, show: fn(&str) -> String) -> String {
+    let ends = [restored(report), saved(report, show)].into_iter().flatten().collect::<Vec<_>>().join("; ");
+    let mut sentence = if ends.is_empty() { "nothing was restored or saved".to_owned() } else { ends };
+    if let Some(first) = sentence.get_mut(0..1) {
+        first.make_ascii_uppercase();
+    }
+    format!("{sentence}.")
+}
+
+fn restored(report: &Report) -> Option<String> {
+    let restore = report.restore.as_ref()?;
+    let (paths, time) = (&report.paths, text::time(restore.ms));
+    let what = match report.key.hit {
+        Hit::Exact => "exact hit",
+        Hit::Partial => "partial hit",
+        Hit::Miss => "miss",
+    };
+    Some(match (report.key.hit, paths.all_needed(), paths.needed) {
+        (Hit::Miss, Some(all), _) if all > 0 => {
+            format!("{what}: {}, and {} had to be built or fetched", why_missed(report), text::count(all, "store path"))
+        }
+        (Hit::Miss, ..) => format!("{what}: {}", why_missed(report)),
+        _ if restore.lookup_only => format!("{what}: only looked up, nothing restored"),
+        (_, Some(all), Some(needed)) => {
+            let of = format!("{} of {} came", text::number(needed), text::count(all, "store path"));
+            format!("{what}: {of} from the cache in {time}")
+        }
+        _ => format!("{what}: {} came from the cache in {time}", text::count(paths.restored, "store path")),
+    })
+}
+
+/// A plain miss is nobody's fault; any other has a note that says more.
+fn why_missed(report: &Report) -> &'static str {
+    let noted = |codes: &[&str]| report.notes.iter().any(|note| codes.contains(&note.code.as_str()));
+    if noted(&["lookup-failed", "lookup-refused", "restore-failed"]) {
+        "the cache could not be read"
+    } else if noted(&["snapshot-unreadable", "layer-missing", "layer-failed", "layer-damaged", "paths-rejected"]) {
+        "what the cache has could not be used"
+    } else {
+        "no snapshot fits yet"
+    }
+}
+
+fn saved(report: &Report, show: fn(&str) -> String) -> Option<String> {
+    let save = report.save.as_ref()?;
+    let because = show(&save.because);
+    Some(match save.outcome {
+        Outcome::Saved => format!(
+            "saved {} in {} and {}",
+            text::count(report.paths.new, "new path"),
+            text::bytes(save.uploaded_bytes),
+            text::time(save.ms)
+        ),
+        Outcome::Skipped if save.reason == "nothing-new" => "nothing new to save".to_owned(),
+        Outcome::Skipped if because.is_empty() => "nothing saved".to_owned(),
+        Outcome::Skipped => format!("nothing saved, {because}"),
+        Outcome::Failed if because.is_empty() => "the save failed".to_owned(),
+        Outcome::Failed => format!("the save failed, {because}"),
+    })
+}
+
+fn notes(report: &Report) -> String {
+    let mut notes: Vec<_> = report.notes.iter().collect();
+    notes.sort_by_key(|note| std::cmp::Reverse(note.severity));
+    let line = |note: &&super::report::Note| {
+        let sign = match note.severity {
+            Severity::Notice => "ℹ️",
+            Severity::Warning => "⚠️",
+            Severity::Error => "❌",
+        };
+        let [message, remedy, code] = [&note.message, &note.remedy, &note.code].map(|value| markdown::plain(value));
+        format!("- {sign} {message} {remedy} <sub>{code}</sub>\n")
+    };
+    let shown: String = notes.iter().take(ROWS).map(line).collect();
+    if shown.is_empty() { shown } else { format!("{shown}{}\n", more(notes.len())) }
+}
+
+fn levels(report: &Report) -> Option<String> {
+    let row = |level: &super::report::Level| {
+        vec![
+            markdown::plain(&level.name),
+            level.hit.word().to_owned(),
+            text::number(level.restored),
+            text::bytes(level.restored_bytes),
+            text::bytes(level.downloaded_bytes),
+            text::number(level.saved),
+            text::bytes(level.uploaded_bytes),
+        ]
+    };
+    let head = ["Level", "Hit", "Restored", "Size", "Downloaded", "New", "Uploaded"];
+    section(None, &head, 5, report.levels.iter().map(row))
+}
+
+fn layers(report: &Report) -> Option<String> {
+    let row = |layer: &super::report::Layer| {
+        let speed = layer
+            .bytes
+            .saturating_mul(1000)
+            .checked_div(layer.ms)
+            .map_or("–".to_owned(), |rate| format!("{}/s", text::bytes(rate)));
+        vec![markdown::code(&layer.name), text::bytes(layer.bytes), text::time(layer.ms), speed]
+    };
+    section(Some("Layers fetched"), &["Layer", "Size", "Time", "Speed"], 3, report.layers.iter().map(row))
+}
+
+fn timings(report: &Report) -> Option<String> {
+    let most = report.timings.iter().map(|timing| timing.ms).max()?;
+    let row = |timing: &super::report::Timing| {
+        vec![markdown::plain(&timing.phase), text::time(timing.ms), picture::bar(timing.ms, most, 20)]
+    };
+    section(Some("Time"), &["Phase", "Time", ""], 0, report.timings.iter().map(row))
+}
+
+fn largest(report: &Report) -> Option<String> {
+    let row = |new: &super::report::NewPath| vec![markdown::code(&new.path), text::bytes(new.nar_bytes)];
+    section(Some("Largest new paths"), &["Path", "Size"], 1, report.largest_new.iter().map(row))
+}
+
+fn facts(report: &Report) -> Option<String> {
+    let mut rows = vec![("Key", markdown::code(&report.key.primary))];
+    rows.extend(report.key.matched.as_ref().map(|matched| ("Found", markdown::code(matched))));
+    rows.extend(report.paths.hit_rate().map(|rate| ("Hit rate", text::percent(rate))));
+    rows.push(("Lane", markdown::code(&report.job.lane)));
+    rows.extend(report.restore.as_ref().map(|restore| ("Attached by", markdown::plain(&restore.mode))));
+    let entries = |save: &super::report::Save| ("Cache entries created", text::number(save.entries_created));
+    rows.extend(report.save.as_ref().map(entries));
+    rows.extend(report.quota.map(|quota| ("Cache in use", in_use(quota))));
+    rows.push(("Machine", markdown::plain(&machine(&report.machine))));
+    rows.retain(|(_, value)| !value.is_empty() && value != "<code></code>");
+    section(Some("Facts"), &["", ""], 0, rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]))
+}
+
+/// What is known of the machine.
+fn machine(machine: &super::report::Machine) -> String {
+    let some = |value: u64, shown: String| if value > 0 { shown } else { String::new() };
+    let nix = format!("Nix {}", machine.nix_version);
+    let facts = [
+        machine.system.clone(),
+        if machine.nix_version.is_empty() { String::new() } else { nix },
+        machine.installation.clone(),
+        some(machine.cpus, text::count(machine.cpus, "CPU")),
+        some(machine.memory_bytes, format!("{} of memory", text::bytes(machine.memory_bytes))),
+        some(machine.disk_free_bytes, format!("{} free for the store", text::bytes(machine.disk_free_bytes))),
+    ];
+    facts.into_iter().filter(|fact| !fact.is_empty()).collect::<Vec<_>>().join(", ")
+}
+
+fn in_use(quota: super::report::Quota) -> String {
+    let of = quota.limit_bytes.map_or(String::new(), |limit| format!(" of {}", text::bytes(limit)));
+    let entries = if quota.entries == 1 { "entry" } else { "entries" };
+    format!("{}{of}, {} {entries}", text::bytes(quota.used_bytes), text::number(quota.entries))
+}
+
+/// A table of at most [`ROWS`] rows, folded away under `title` where it has one. None without rows.
+fn section(
+    title: Option<&str>,
+    head: &[&str],
+    numbers: usize,
+    rows: impl Iterator<Item = Vec<String>>,
+) -> Option<String> {
+    let rows: Vec<_> = rows.collect();
+    let shown = &rows[..rows.len().min(ROWS)];
+    if shown.is_empty() {
+        return None;
+    }
+    let table = format!("{}{}", markdown::table(head, numbers, shown), more(rows.len()));
+    Some(match title {
+        Some(title) => format!("<details><summary>{title}</summary>\n\n{table}</details>\n\n"),
+        None => table,
+    })
+}
+
+fn more(all: usize) -> String {
+    match all.saturating_sub(ROWS) {
+        0 => String::new(),
+        left => format!("and {} more in the report\n\n", text::number(left as u64)),
+    }
+}
+
+#[cfg(test)]
+#[path = "summary_test.rs"]
+mod tests;

@@ -1,0 +1,68 @@
+//! The union of two snapshots: commutative, associative and idempotent, because every part of it is (a union of sets, a
+//! maximum, a minimum).
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use super::{Lane, Layer, Record, Snapshot};
+use crate::store::PathInfo;
+
+impl Snapshot {
+    /// Takes in all that `other` holds.
+    pub fn merge(&mut self, other: Snapshot) {
+        if other.facts > self.facts {
+            self.facts = other.facts;
+        }
+        union(&mut self.paths, other.paths, merge_record);
+        self.upstream.extend(other.upstream);
+        union(&mut self.layers, other.layers, merge_layer);
+        union(&mut self.lanes, other.lanes, |lane: &mut Lane, other| {
+            if other > *lane {
+                *lane = other;
+            }
+        });
+    }
+}
+
+fn union<K: Ord, V>(into: &mut BTreeMap<K, V>, from: BTreeMap<K, V>, join: impl Fn(&mut V, V)) {
+    for (key, value) in from {
+        match into.entry(key) {
+            Entry::Vacant(slot) => {
+                slot.insert(value);
+            }
+            Entry::Occupied(mut slot) => join(slot.get_mut(), value),
+        }
+    }
+}
+
+fn merge_record(record: &mut Record, other: Record) {
+    record.last_used = record.last_used.max(other.last_used);
+    merge_info(&mut record.info, other.info);
+}
+
+/// Two databases can know different things of the same bytes: who signed them, which derivation made them, when.
+fn merge_info(info: &mut PathInfo, other: PathInfo) {
+    info.nar_size = info.nar_size.max(other.nar_size);
+    info.references.extend(other.references);
+    info.signatures.extend(other.signatures);
+    info.ultimate |= other.ultimate;
+    info.registration_time = info.registration_time.min(other.registration_time);
+    info.deriver = info.deriver.take().max(other.deriver);
+    info.ca = info.ca.take().max(other.ca);
+    union(&mut info.outputs, other.outputs, |path, other| {
+        if other > *path {
+            *path = other;
+        }
+    });
+}
+
+/// Layers of one id have the same bytes; they can differ in what is still wanted of them.
+fn merge_layer(layer: &mut Layer, other: Layer) {
+    layer.paths.extend(other.paths);
+    // An entry is stored under a later name only when the earlier one is lost.
+    if (other.entry.len(), &other.entry) > (layer.entry.len(), &layer.entry) {
+        layer.entry = other.entry;
+    }
+    layer.nar_bytes = layer.nar_bytes.max(other.nar_bytes);
+    layer.created = layer.created.min(other.created);
+}

@@ -1,0 +1,152 @@
+//! Snapshots: the index of one key. Which store paths there are, with all that the Nix database says of them, which layers
+//! hold them, and which lane of jobs used what.
+//!
+//! A snapshot is written in generations under `<key>#g<number>`; none is ever changed. Two that were written apart are
+//! joined by [`Snapshot::merge`], a union: whichever is merged first, and however often, the result is the same.
+
+mod codec;
+mod merge;
+#[cfg(test)]
+mod properties;
+mod wire;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::layer::digest::{Digests, Sha};
+use crate::store::{NarHash, PathInfo, StorePath};
+
+pub use codec::{SnapshotError, decode, encode};
+
+/// A store path with the bytes it has. The same path can have been built twice with different bytes; both versions may stand
+/// in one snapshot, each with the layer that holds it.
+pub type PathKey = (StorePath, NarHash);
+
+/// The index of one key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Who wrote it, when and for what.
+    pub facts: Facts,
+    /// All paths.
+    pub paths: BTreeMap<PathKey, Record>,
+    /// All layers by their id.
+    pub layers: BTreeMap<Sha, Layer>,
+    /// Paths that were left out because a substituter has them; what refers to them needs them all the same.
+    pub upstream: BTreeSet<StorePath>,
+    /// What each lane used when it last saved.
+    pub lanes: BTreeMap<String, Lane>,
+}
+
+/// Facts about the making of a snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Facts {
+    /// When it was written, in seconds since 1970.
+    pub created: u64,
+    /// The key that it was written for.
+    pub key: String,
+    /// The system of the machine that wrote it, as Nix names it.
+    pub system: String,
+    /// The program and its version.
+    pub tool: String,
+    /// Which job wrote it: its lane.
+    pub lane: String,
+}
+
+/// One path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What the Nix database says of it.
+    pub info: PathInfo,
+    /// When a save last found it to be in use, in seconds since 1970.
+    pub last_used: u64,
+}
+
+/// One layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Size and chunk digests of its file; its id is theirs.
+    pub digests: Digests,
+    /// The name of its entry in the remote: its id, with a number behind it when an entry of that name was lost.
+    pub entry: String,
+    /// Which of its paths the snapshot still wants.
+    pub paths: BTreeSet<PathKey>,
+    /// Bytes of the NARs of all paths that it holds, wanted or not.
+    pub nar_bytes: u64,
+    /// When it was packed, in seconds since 1970.
+    pub created: u64,
+}
+
+/// What a lane used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lane {
+    /// When it last saved, in seconds since 1970.
+    pub used: u64,
+    /// The paths it had or made.
+    pub paths: BTreeSet<StorePath>,
+}
+
+impl Snapshot {
+    /// The paths, each in one version: the one used last (of two used at the same time, that with the greater hash), if a
+    /// layer holds it.
+    #[must_use]
+    pub fn chosen(&self) -> BTreeMap<StorePath, &Record> {
+        let held: BTreeSet<&PathKey> = self.layers.values().flat_map(|layer| &layer.paths).collect();
+        let mut chosen: BTreeMap<StorePath, &Record> = BTreeMap::new();
+        for (key, record) in self.paths.iter().filter(|(key, _)| held.contains(key)) {
+            let better = chosen.get(&key.0).is_none_or(|other| other.last_used <= record.last_used);
+            if better {
+                chosen.insert(key.0.clone(), record);
+            }
+        }
+        chosen
+    }
+
+    /// Keeps the paths that `keep` names, and of layers and lanes what has to do with them. Layers that hold nothing wanted
+    /// any more are gone.
+    pub fn retain(&mut self, keep: impl Fn(&PathKey) -> bool) {
+        self.paths.retain(|key, _| keep(key));
+        let paths = &self.paths;
+        for layer in self.layers.values_mut() {
+            layer.paths.retain(|key| paths.contains_key(key));
+        }
+        self.layers.retain(|_, layer| !layer.paths.is_empty());
+        let names: BTreeSet<&StorePath> = paths.keys().map(|key| &key.0).collect();
+        for lane in self.lanes.values_mut() {
+            lane.paths.retain(|path| names.contains(path));
+        }
+    }
+
+    /// Adds a layer, stored as `entry`, and the paths in it. Those that are new here count as used `now`.
+    pub fn add_layer(&mut self, digests: Digests, entry: String, infos: impl IntoIterator<Item = PathInfo>, now: u64) {
+        let mut layer = Layer { digests, entry, paths: BTreeSet::new(), nar_bytes: 0, created: now };
+        for info in infos {
+            let key = (info.path.clone(), info.nar_hash);
+            layer.nar_bytes += info.nar_size;
+            layer.paths.insert(key.clone());
+            self.paths.entry(key).or_insert(Record { info, last_used: now });
+        }
+        self.layers.insert(layer.digests.id(), layer);
+    }
+}
+
+/// The name of generation `number` of the snapshot with the escaped key `key`.
+#[must_use]
+pub fn generation_name(key: &str, number: u64) -> String {
+    format!("{key}#g{number}")
+}
+
+/// The prefix that all generations of the snapshot with the escaped key `key` have in common, and no other key's.
+#[must_use]
+pub fn generation_prefix(key: &str) -> String {
+    format!("{key}#g")
+}
+
+/// The escaped key and the number that a name has, if it is that of a generation.
+#[must_use]
+pub fn parse_generation(name: &str) -> Option<(&str, u64)> {
+    let (key, number) = name.rsplit_once("#g")?;
+    let canonical = !number.is_empty() && !number.starts_with('0') && number.bytes().all(|byte| byte.is_ascii_digit());
+    Some((key, number.parse().ok().filter(|_| canonical)?))
+}

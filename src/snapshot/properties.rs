@@ -1,0 +1,293 @@
+//! Properties of snapshots: the union, the encoding, and what damage does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+
+use super::*;
+use crate::layer::digest::{CHUNK_SIZE, Sha};
+
+/// A store path out of a few, so that two snapshots have some in common.
+fn path() -> impl Strategy<Value = StorePath> {
+    (0..8u8).prop_map(|number| format!("{}-path-{number}", "0".repeat(32)).parse().expect("it is a store path"))
+}
+
+fn info() -> impl Strategy<Value = PathInfo> {
+    let links = (btree_set(path(), 0..4), option::of(path()), btree_map("[a-c]{1,3}", path(), 0..3));
+    let facts =
+        (btree_set("[a-c]:[a-zA-Z0-9+/]{4}", 0..3), option::of("fixed:[rn]:[a-f]{4}"), any::<i64>(), any::<bool>());
+    (path(), 0..3u8, 0..3u64, links, facts).prop_map(|(path, hash, nar_size, links, facts)| {
+        let ((references, deriver, outputs), (signatures, ca, registration_time, ultimate)) = (links, facts);
+        let nar_hash = NarHash([hash; 32]);
+        PathInfo { path, nar_hash, nar_size, references, deriver, signatures, ca, registration_time, ultimate, outputs }
+    })
+}
+
+/// A layer out of a few. Its digests tell it from others, all else may differ.
+#[allow(clippy::needless_pass_by_value, reason = "the strategy that comes out of it outlives the caller's list")]
+fn layer(keys: Vec<PathKey>) -> impl Strategy<Value = Layer> {
+    let paths = proptest::sample::subsequence(keys.clone(), 0..=keys.len());
+    (1..5u8, 1..3u32, paths, 0..9u64, 0..9u64).prop_map(|(number, name, paths, nar_bytes, created)| {
+        let digests = Digests { size: CHUNK_SIZE + u64::from(number), chunks: vec![Sha([number; 32]); 2] };
+        let entry = if name == 1 { digests.id().to_string() } else { format!("{}-{name}", digests.id()) };
+        Layer { digests, entry, paths: paths.into_iter().collect(), nar_bytes, created }
+    })
+}
+
+fn lane() -> impl Strategy<Value = Lane> {
+    (0..5u64, btree_set(path(), 0..5)).prop_map(|(used, paths)| Lane { used, paths })
+}
+
+fn facts() -> impl Strategy<Value = Facts> {
+    (0..5u64, ".{0,6}", "[a-z]{0,2}", "[a-z]{0,2}", "[a-z]{0,2}").prop_map(|(created, key, system, tool, lane)| Facts {
+        created,
+        key,
+        system,
+        tool,
+        lane,
+    })
+}
+
+fn snapshot() -> impl Strategy<Value = Snapshot> {
+    let records = vec((info(), 0..5u64), 0..8).prop_map(|all| {
+        let record =
+            |(info, last_used): (PathInfo, u64)| ((info.path.clone(), info.nar_hash), Record { info, last_used });
+        all.into_iter().map(record).collect::<BTreeMap<PathKey, Record>>()
+    });
+    records
+        .prop_flat_map(|paths| {
+            let keys: Vec<PathKey> = paths.keys().cloned().collect();
+            (facts(), Just(paths), vec(layer(keys), 0..4), btree_map("[a-c]", lane(), 0..3), btree_set(path(), 0..4))
+        })
+        .prop_map(|(facts, paths, layers, lanes, upstream)| {
+            let layers = layers.into_iter().map(|layer| (layer.digests.id(), layer)).collect();
+            Snapshot { facts, paths, layers, upstream, lanes }
+        })
+}
+
+fn union(mut a: Snapshot, b: &Snapshot) -> Snapshot {
+    a.merge(b.clone());
+    a
+}
+
+proptest! {
+    #[test]
+    fn a_union_is_the_same_whichever_comes_first(a in snapshot(), b in snapshot()) {
+        prop_assert_eq!(union(a.clone(), &b), union(b, &a));
+    }
+
+    #[test]
+    fn a_union_of_three_is_the_same_in_whatever_groups(a in snapshot(), b in snapshot(), c in snapshot()) {
+        prop_assert_eq!(union(union(a.clone(), &b), &c), union(a, &union(b, &c)));
+    }
+
+    #[test]
+    fn a_union_with_a_part_of_itself_changes_nothing(a in snapshot(), b in snapshot()) {
+        prop_assert_eq!(union(a.clone(), &a), a.clone());
+        prop_assert_eq!(union(union(a.clone(), &b), &b), union(a, &b));
+    }
+
+    #[test]
+    fn a_union_has_all_that_its_parts_have(a in snapshot(), b in snapshot()) {
+        let both = union(a.clone(), &b);
+        for part in [&a, &b] {
+            prop_assert!(part.paths.keys().all(|key| both.paths.contains_key(key)));
+            prop_assert!(part.lanes.keys().all(|lane| both.lanes.contains_key(lane)));
+            for (id, layer) in &part.layers {
+                prop_assert!(both.layers[id].paths.is_superset(&layer.paths));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded_the_same(snapshot in snapshot()) {
+        let bytes = encode(&snapshot).unwrap();
+        prop_assert_eq!(&encode(&decode(&bytes).unwrap()).unwrap(), &bytes, "the same snapshot is the same bytes");
+        prop_assert_eq!(decode(&bytes).unwrap(), snapshot);
+    }
+
+    #[test]
+    fn gzip_is_read_as_well(snapshot in snapshot()) {
+        let bytes = with_body(&gzip(&json(&snapshot)));
+        prop_assert_eq!(decode(&bytes).unwrap(), snapshot);
+    }
+
+    #[test]
+    fn what_is_kept_is_consistent(snapshot in snapshot(), keep in any::<u8>()) {
+        let mut kept = snapshot.clone();
+        let is_kept = |key: &PathKey| usize::from(keep) >> (key.1.0[0] % 8) & 1 == 1;
+        kept.retain(is_kept);
+        let expected: BTreeSet<&PathKey> = snapshot.paths.keys().filter(|key| is_kept(key)).collect();
+        prop_assert_eq!(kept.paths.keys().collect::<BTreeSet<_>>(), expected);
+        for layer in kept.layers.values() {
+            prop_assert!(!layer.paths.is_empty() && layer.paths.iter().all(|key| kept.paths.contains_key(key)));
+        }
+        prop_assert_eq!(decode(&encode(&kept).unwrap()).unwrap(), kept);
+    }
+
+    #[test]
+    fn each_path_is_chosen_in_the_version_used_last(snapshot in snapshot()) {
+        let held: BTreeSet<&PathKey> = snapshot.layers.values().flat_map(|layer| &layer.paths).collect();
+        let chosen = snapshot.chosen();
+        for (path, record) in &chosen {
+            prop_assert_eq!(path, &record.info.path);
+            let versions = snapshot.paths.values().filter(|other| other.info.path == *path);
+            let rank = |record: &Record| (record.last_used, record.info.nar_hash);
+            let best = versions.filter(|other| held.contains(&(other.info.path.clone(), other.info.nar_hash)));
+            prop_assert_eq!(best.map(rank).max(), Some(rank(record)));
+        }
+        prop_assert!(held.iter().all(|key| chosen.contains_key(&key.0)));
+    }
+
+    #[test]
+    fn names_of_generations_are_read_back(key in "[a-z#g0-9]{0,12}", number in 1..u64::MAX) {
+        let name = generation_name(&key, number);
+        prop_assert!(name.starts_with(&generation_prefix(&key)));
+        prop_assert_eq!(parse_generation(&name), Some((&*key, number)));
+    }
+}
+
+/// A snapshot with something of everything.
+fn sample() -> Snapshot {
+    let mut runner = TestRunner::deterministic();
+    let mut all = Snapshot::default();
+    for _ in 0..3 {
+        all.merge(snapshot().new_tree(&mut runner).unwrap().current());
+    }
+    assert!(!all.paths.is_empty() && !all.layers.is_empty() && !all.lanes.is_empty());
+    all
+}
+
+const HEADER: usize = b"nix-cache snapshot\n".len() + 65;
+
+fn json(snapshot: &Snapshot) -> Vec<u8> {
+    zstd::decode_all(&encode(snapshot).unwrap()[HEADER..]).unwrap()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn with_body(body: &[u8]) -> Vec<u8> {
+    [format!("nix-cache snapshot\n{}\n", Sha::of(body)).as_bytes(), body].concat()
+}
+
+#[test]
+fn every_change_of_a_byte_and_every_cut_is_noticed() {
+    let bytes = encode(&sample()).unwrap();
+    for at in 0..bytes.len() {
+        for change in [0x01, 0x20, 0x80] {
+            let mut changed = bytes.clone();
+            changed[at] ^= change;
+            assert!(matches!(decode(&changed), Err(SnapshotError::Damaged(_))), "byte {at}");
+        }
+        assert!(matches!(decode(&bytes[..at]), Err(SnapshotError::Damaged(_))), "the first {at} bytes");
+    }
+    assert!(decode(&[&bytes[..], b"x"].concat()).is_err());
+}
+
+#[test]
+fn a_format_of_the_future_is_named() {
+    let text = String::from_utf8(json(&sample())).unwrap();
+    let newer = text.replacen("\"format\":1", "\"format\":2", 1);
+    assert_ne!(newer, text);
+    for newer in [newer, "{\"format\":2,\"nothing\":\"else\"}".into()] {
+        let error = decode(&with_body(&gzip(newer.as_bytes()))).unwrap_err();
+        assert!(matches!(error, SnapshotError::Unknown(2)), "{error}");
+        assert!(error.to_string().contains("format 2") && error.to_string().contains("newer"), "{error}");
+    }
+}
+
+#[test]
+fn a_snapshot_that_points_at_nothing_is_damaged() {
+    let good: serde_json::Value = serde_json::from_slice(&json(&sample())).unwrap();
+    let decoded = |value: &serde_json::Value| decode(&with_body(&gzip(&serde_json::to_vec(value).unwrap())));
+    assert_eq!(decoded(&good).unwrap(), sample());
+    let lane = format!("/lanes/{}/paths", good["lanes"].as_object().unwrap().keys().next().unwrap());
+    for pointer in ["/paths/0/path", "/paths/0/deriver", "/layers/0/paths", "/paths/0/refs", &*lane] {
+        let mut bad = good.clone();
+        let far = serde_json::json!(4_000_000_000_u64 >> 1);
+        let is_list = pointer.ends_with("paths") || pointer.ends_with("refs");
+        let (parent, name) = pointer.rsplit_once('/').unwrap();
+        bad.pointer_mut(parent).unwrap()[name] = if is_list { serde_json::json!([far]) } else { far };
+        assert!(matches!(decoded(&bad), Err(SnapshotError::Damaged(_))), "{pointer}");
+    }
+    for (pointer, value) in
+        [("/layers/0/size", 1.into()), ("/names/0", "../etc/passwd".into()), ("/paths/0/hash", "ab".into())]
+    {
+        let mut bad = good.clone();
+        *bad.pointer_mut(pointer).unwrap() = value;
+        assert!(matches!(decoded(&bad), Err(SnapshotError::Damaged(_))), "{pointer}");
+    }
+}
+
+/// As many paths as a large NixOS configuration has, with what cannot be compressed: hashes and signatures.
+fn large() -> Snapshot {
+    let mut state = 1u64;
+    let mut random = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state >> 33
+    };
+    let words =
+        ["python3", "perl5", "lib", "rust", "gcc-wrapper", "source", "hook", "stdenv", "go", "font", "node", "patch"];
+    let letters: Vec<char> = "0123456789abcdfghijklmnpqrsvwxyz".chars().collect();
+    let base64: Vec<char> = ('A'..='Z').chain('a'..='z').chain('0'..='9').chain(['+', '/']).collect();
+    let mut names: Vec<StorePath> = Vec::new();
+    let mut infos = Vec::new();
+    for number in 0..30_000usize {
+        let hash: String = (0..32).map(|_| letters[random() as usize % 32]).collect();
+        let (a, b) = (words[random() as usize % 12], words[random() as usize % 12]);
+        let end = if number % 3 == 0 { ".drv" } else { "" };
+        let path: StorePath = format!("{hash}-{a}-{b}-{}.{}{end}", random() % 9, random() % 40).parse().unwrap();
+        let mut nar_hash = [0; 32];
+        nar_hash.fill_with(|| random() as u8);
+        let near = |far: usize| names.len().saturating_sub(1 + far);
+        let references = if names.is_empty() {
+            BTreeSet::new()
+        } else {
+            (0..number % 9).map(|_| names[near(random() as usize % 400)].clone()).collect()
+        };
+        let signature: String = (0..86).map(|_| base64[random() as usize % 64]).collect();
+        let deriver = names.last().filter(|_| number % 3 != 0).cloned();
+        infos.push(PathInfo {
+            path: path.clone(),
+            nar_hash: NarHash(nar_hash),
+            nar_size: random() % 90_000_000,
+            references,
+            deriver,
+            signatures: (number % 3 != 0).then(|| format!("cache.example.org-1:{signature}==")).into_iter().collect(),
+            ca: None,
+            registration_time: 1_700_000_000 + (number / 100) as i64,
+            ultimate: number % 3 == 0,
+            outputs: BTreeMap::new(),
+        });
+        names.push(path);
+    }
+    let mut snapshot = Snapshot::default();
+    let digests = Digests { size: 900 * CHUNK_SIZE, chunks: vec![Sha([9; 32]); 900] };
+    let entry = digests.id().to_string();
+    snapshot.add_layer(digests, entry, infos, 1_700_000_000);
+    snapshot.lanes.insert("build".into(), Lane { used: 1_700_000_000, paths: names.into_iter().collect() });
+    snapshot
+}
+
+#[test]
+fn thirty_thousand_paths_stay_small() {
+    let snapshot = large();
+    let bytes = encode(&snapshot).unwrap();
+    let json = json(&snapshot);
+    println!("{} bytes by zstd, {} by gzip, {} of JSON", bytes.len(), gzip(&json).len(), json.len());
+    // 20 bytes of name, 32 of hash and for two of three 64 of signature are random: 2.8 MB that nothing makes smaller.
+    assert!(bytes.len() < 6_000_000, "{}", bytes.len());
+    let mut read = Vec::new();
+    zstd::Decoder::new(&bytes[HEADER..]).unwrap().read_to_end(&mut read).unwrap();
+    assert_eq!(read, json);
+    assert_eq!(decode(&bytes).unwrap(), snapshot);
+}

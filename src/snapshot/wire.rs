@@ -1,0 +1,172 @@
+//! The form a snapshot has on the wire: JSON in which every store path is spelt once and meant by its number afterwards.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Facts, Lane, Layer, PathKey, Record, Snapshot, SnapshotError};
+use crate::layer::digest::{Digests, Sha};
+use crate::store::{NarHash, PathInfo, StorePath};
+
+/// The newest format that this program writes and reads.
+pub(super) const FORMAT: u64 = 1;
+
+/// What tells the format, read before everything else.
+#[derive(Deserialize)]
+pub(super) struct Header {
+    pub format: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) struct Wire {
+    format: u64,
+    facts: Facts,
+    /// All store paths that anything below means, ascending.
+    names: Vec<StorePath>,
+    paths: Vec<WirePath>,
+    layers: Vec<WireLayer>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    upstream: Vec<u32>,
+    lanes: BTreeMap<String, WireLane>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WirePath {
+    path: u32,
+    hash: NarHash,
+    size: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    refs: Vec<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    deriver: Option<u32>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sigs: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ca: Option<String>,
+    time: i64,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    ultimate: bool,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    outputs: BTreeMap<String, u32>,
+    used: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireLayer {
+    entry: String,
+    size: u64,
+    chunks: Vec<Sha>,
+    /// Numbers into `paths`, not `names`.
+    paths: Vec<u32>,
+    nar_bytes: u64,
+    created: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct WireLane {
+    used: u64,
+    paths: Vec<u32>,
+}
+
+impl From<&Snapshot> for Wire {
+    fn from(snapshot: &Snapshot) -> Self {
+        let names: Vec<StorePath> = mentioned(snapshot).into_iter().cloned().collect();
+        let number = |path: &StorePath| names.binary_search(path).expect("all mentioned paths are in it") as u32;
+        let numbers = |paths: &BTreeSet<StorePath>| paths.iter().map(number).collect::<Vec<_>>();
+        let places: BTreeMap<&PathKey, u32> = snapshot.paths.keys().zip(0..).collect();
+        let path = |record: &Record| WirePath {
+            path: number(&record.info.path),
+            hash: record.info.nar_hash,
+            size: record.info.nar_size,
+            refs: numbers(&record.info.references),
+            deriver: record.info.deriver.as_ref().map(number),
+            sigs: record.info.signatures.iter().cloned().collect(),
+            ca: record.info.ca.clone(),
+            time: record.info.registration_time,
+            ultimate: record.info.ultimate,
+            outputs: record.info.outputs.iter().map(|(name, path)| (name.clone(), number(path))).collect(),
+            used: record.last_used,
+        };
+        let layer = |layer: &Layer| WireLayer {
+            entry: layer.entry.clone(),
+            size: layer.digests.size,
+            chunks: layer.digests.chunks.clone(),
+            paths: layer.paths.iter().filter_map(|key| places.get(key).copied()).collect(),
+            nar_bytes: layer.nar_bytes,
+            created: layer.created,
+        };
+        let lane = |lane: &Lane| WireLane { used: lane.used, paths: numbers(&lane.paths) };
+        Self {
+            format: FORMAT,
+            facts: snapshot.facts.clone(),
+            paths: snapshot.paths.values().map(path).collect(),
+            layers: snapshot.layers.values().map(layer).collect(),
+            upstream: numbers(&snapshot.upstream),
+            lanes: snapshot.lanes.iter().map(|(name, used)| (name.clone(), lane(used))).collect(),
+            names,
+        }
+    }
+}
+
+/// Every store path that a snapshot names anywhere.
+fn mentioned(snapshot: &Snapshot) -> BTreeSet<&StorePath> {
+    let mut all: BTreeSet<&StorePath> = BTreeSet::new();
+    for Record { info, .. } in snapshot.paths.values() {
+        all.insert(&info.path);
+        all.extend(info.references.iter().chain(&info.deriver).chain(info.outputs.values()));
+    }
+    all.extend(&snapshot.upstream);
+    all.extend(snapshot.lanes.values().flat_map(|lane| &lane.paths));
+    all
+}
+
+impl TryFrom<Wire> for Snapshot {
+    type Error = SnapshotError;
+
+    fn try_from(wire: Wire) -> Result<Self, Self::Error> {
+        let outside = || SnapshotError::Damaged("a number in it points at nothing".into());
+        let name = |number: u32| wire.names.get(number as usize).cloned().ok_or_else(outside);
+        let set = |numbers: &[u32]| numbers.iter().map(|number| name(*number)).collect::<Result<BTreeSet<_>, _>>();
+        let mut keys: Vec<PathKey> = Vec::with_capacity(wire.paths.len());
+        let mut paths = BTreeMap::new();
+        for path in wire.paths {
+            let info = PathInfo {
+                path: name(path.path)?,
+                nar_hash: path.hash,
+                nar_size: path.size,
+                references: set(&path.refs)?,
+                deriver: path.deriver.map(name).transpose()?,
+                signatures: path.sigs.into_iter().collect(),
+                ca: path.ca,
+                registration_time: path.time,
+                ultimate: path.ultimate,
+                outputs: path.outputs.into_iter().map(|(output, path)| Ok((output, name(path)?))).collect::<Result<
+                    _,
+                    SnapshotError,
+                >>(
+                )?,
+            };
+            let key = (info.path.clone(), info.nar_hash);
+            keys.push(key.clone());
+            paths.insert(key, Record { info, last_used: path.used });
+        }
+        let mut layers = BTreeMap::new();
+        for layer in wire.layers {
+            let digests = Digests { size: layer.size, chunks: layer.chunks };
+            if !digests.is_consistent() {
+                return Err(SnapshotError::Damaged("a layer has more or fewer digests than chunks".into()));
+            }
+            let held = layer.paths.iter().map(|number| keys.get(*number as usize).cloned().ok_or_else(outside));
+            let held = held.collect::<Result<_, _>>()?;
+            let id = digests.id();
+            let (nar_bytes, created) = (layer.nar_bytes, layer.created);
+            layers.insert(id, Layer { digests, entry: layer.entry, paths: held, nar_bytes, created });
+        }
+        let mut lanes = BTreeMap::new();
+        for (lane, used) in wire.lanes {
+            lanes.insert(lane, Lane { used: used.used, paths: set(&used.paths)? });
+        }
+        let upstream = set(&wire.upstream)?;
+        Ok(Self { facts: wire.facts, paths, layers, upstream, lanes })
+    }
+}

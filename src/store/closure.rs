@@ -1,0 +1,234 @@
+//! Closures: what a set of paths needs, and what needs it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use super::{PathInfo, StorePath};
+
+/// The paths of `paths` that `roots` need, themselves included, as `nix-store --query --requisites`. What is not in
+/// `paths` is left out.
+#[must_use]
+pub fn closure<'a>(
+    paths: &'a BTreeMap<StorePath, PathInfo>,
+    roots: impl IntoIterator<Item = &'a StorePath>,
+) -> BTreeSet<StorePath> {
+    follow(roots, |path, found| {
+        let Some(info) = paths.get(path) else { return false };
+        found.extend(&info.references);
+        true
+    })
+}
+
+/// As [`closure`], where a derivation also needs those of its outputs that are in `paths`, as `nix-store --query
+/// --requisites --include-outputs`.
+#[must_use]
+pub fn closure_with_outputs<'a>(
+    paths: &'a BTreeMap<StorePath, PathInfo>,
+    roots: impl IntoIterator<Item = &'a StorePath>,
+) -> BTreeSet<StorePath> {
+    follow(roots, |path, found| {
+        let Some(info) = paths.get(path) else { return false };
+        found.extend(info.references.iter().chain(info.outputs.values()));
+        true
+    })
+}
+
+/// The paths of `paths` that need one of `of`, those themselves included, as `nix-store --query --referrers-closure`.
+#[must_use]
+pub fn referrers_closure<'a>(
+    paths: &'a BTreeMap<StorePath, PathInfo>,
+    of: impl IntoIterator<Item = &'a StorePath>,
+) -> BTreeSet<StorePath> {
+    let referrers = referrers(paths);
+    follow(of, |path, found| {
+        found.extend(referrers.get(path).into_iter().flatten());
+        paths.contains_key(path)
+    })
+}
+
+/// `lost`, all that refers to them, and the other outputs of the derivations that made any of these, with what refers to
+/// those: several versions of Nix fail to build a derivation of which one output is valid and another is not.
+#[must_use]
+pub fn useless_without<'a>(
+    map: &'a BTreeMap<StorePath, PathInfo>,
+    lost: impl IntoIterator<Item = &'a StorePath>,
+) -> BTreeSet<StorePath> {
+    let mut all = referrers_closure(map, lost);
+    loop {
+        let made_by = |path: &StorePath| map.get(path).and_then(|info| info.deriver.as_ref());
+        let derivers: BTreeSet<&StorePath> = all.iter().filter_map(made_by).collect();
+        let is_sibling = |info: &&PathInfo| info.deriver.as_ref().is_some_and(|deriver| derivers.contains(deriver));
+        let siblings: Vec<&StorePath> =
+            map.values().filter(is_sibling).map(|info| &info.path).filter(|path| !all.contains(*path)).collect();
+        if siblings.is_empty() {
+            return all;
+        }
+        all.extend(referrers_closure(map, siblings));
+    }
+}
+
+/// The largest part of `candidates` in which every reference is in that part too, or is `valid` already. A candidate
+/// that lacks something is out, and so is all that refers to it.
+#[must_use]
+pub fn closed_subset(
+    candidates: &BTreeMap<StorePath, PathInfo>,
+    valid: &dyn Fn(&StorePath) -> bool,
+) -> BTreeSet<StorePath> {
+    let referrers = referrers(candidates);
+    let lacks = |info: &PathInfo| {
+        info.references.iter().any(|reference| !candidates.contains_key(reference) && !valid(reference))
+    };
+    let mut out: HashSet<&StorePath> =
+        candidates.iter().filter(|(_, info)| lacks(info)).map(|(path, _)| path).collect();
+    let mut queue: Vec<&StorePath> = out.iter().copied().collect();
+    while let Some(path) = queue.pop() {
+        if valid(path) {
+            continue;
+        }
+        for &referrer in referrers.get(path).into_iter().flatten() {
+            if out.insert(referrer) {
+                queue.push(referrer);
+            }
+        }
+    }
+    candidates.keys().filter(|path| !out.contains(path)).cloned().collect()
+}
+
+fn referrers(paths: &BTreeMap<StorePath, PathInfo>) -> HashMap<&StorePath, Vec<&StorePath>> {
+    let mut referrers: HashMap<&StorePath, Vec<&StorePath>> = HashMap::new();
+    for (path, info) in paths {
+        for reference in &info.references {
+            referrers.entry(reference).or_default().push(path);
+        }
+    }
+    referrers
+}
+
+/// Everything that can be reached from `start`. `next` adds the neighbours of a path and says whether it counts itself.
+fn follow<'a>(
+    start: impl IntoIterator<Item = &'a StorePath>,
+    next: impl Fn(&StorePath, &mut Vec<&'a StorePath>) -> bool,
+) -> BTreeSet<StorePath> {
+    let mut seen = HashSet::new();
+    let mut reached = BTreeSet::new();
+    let mut queue: Vec<&StorePath> = start.into_iter().collect();
+    while let Some(path) = queue.pop() {
+        if seen.insert(path) && next(path, &mut queue) {
+            reached.insert(path.clone());
+        }
+    }
+    reached
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::NarHash;
+
+    fn path(number: usize) -> StorePath {
+        format!("{number:032}-p{number}").parse().unwrap()
+    }
+
+    fn info(number: usize, references: &BTreeSet<usize>, outputs: &BTreeSet<usize>) -> PathInfo {
+        PathInfo {
+            path: path(number),
+            nar_hash: NarHash([0; 32]),
+            nar_size: 1,
+            references: references.iter().copied().map(path).collect(),
+            deriver: None,
+            signatures: BTreeSet::new(),
+            ca: None,
+            registration_time: 0,
+            ultimate: false,
+            outputs: outputs.iter().map(|&output| (format!("o{output}"), path(output))).collect(),
+        }
+    }
+
+    const PATHS: usize = 12;
+
+    type Edges = Vec<(usize, usize)>;
+
+    /// Any graph, circles included. Numbers up to `PATHS + 3` leave some references without a path.
+    fn edges() -> impl Strategy<Value = Edges> {
+        prop::collection::vec((0..PATHS, 0..PATHS + 3), 0..40)
+    }
+
+    fn graph(references: &Edges, outputs: &Edges) -> BTreeMap<StorePath, PathInfo> {
+        let from = |edges: &Edges, number| edges.iter().filter(|e| e.0 == number).map(|e| e.1).collect();
+        (0..PATHS)
+            .map(|number| (path(number), info(number, &from(references, number), &from(outputs, number))))
+            .collect()
+    }
+
+    /// The slow way: add what the edges reach until nothing changes.
+    fn reach(edges: &[(usize, usize)], start: usize) -> BTreeSet<usize> {
+        let mut set = BTreeSet::from([start]);
+        loop {
+            let more: BTreeSet<usize> =
+                edges.iter().filter(|e| set.contains(&e.0) && e.1 < PATHS).map(|e| e.1).collect();
+            if more.is_subset(&set) {
+                return set;
+            }
+            set.extend(more);
+        }
+    }
+
+    fn named(numbers: BTreeSet<usize>) -> BTreeSet<StorePath> {
+        numbers.into_iter().map(path).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn closures_are_what_the_edges_reach(references in edges(), outputs in edges(), start in 0..PATHS) {
+            let paths = graph(&references, &outputs);
+            prop_assert_eq!(closure(&paths, [&path(start)]), named(reach(&references, start)));
+
+            let both: Edges = references.iter().chain(&outputs).copied().collect();
+            prop_assert_eq!(closure_with_outputs(&paths, [&path(start)]), named(reach(&both, start)));
+
+            let back: Edges = references.iter().filter(|e| e.1 < PATHS).map(|e| (e.1, e.0)).collect();
+            prop_assert_eq!(referrers_closure(&paths, [&path(start)]), named(reach(&back, start)));
+        }
+
+        #[test]
+        fn without_a_path_its_referrers_and_the_other_outputs_are_useless(
+            references in edges(),
+            made_by in prop::collection::vec(prop::option::of(0..4_usize), PATHS),
+            lost in 0..PATHS,
+        ) {
+            let mut paths = graph(&references, &Vec::new());
+            for (info, maker) in paths.values_mut().zip(&made_by) {
+                info.deriver = maker.map(|maker| path(100 + maker));
+            }
+            let siblings = (0..PATHS).flat_map(|a| (0..PATHS).map(move |b| (a, b)));
+            let siblings = siblings.filter(|(a, b)| made_by[*a].is_some() && made_by[*a] == made_by[*b]);
+            let drags: Edges = references.iter().map(|e| (e.1, e.0)).chain(siblings).collect();
+            prop_assert_eq!(useless_without(&paths, [&path(lost)]), named(reach(&drags, lost)));
+        }
+
+        #[test]
+        fn the_closed_subset_is_closed_and_the_largest(references in edges(), here in prop::collection::btree_set(0..PATHS + 3, 0..6)) {
+            let paths = graph(&references, &Vec::new());
+            let valid = |path: &StorePath| named(here.clone()).contains(path);
+            let subset = closed_subset(&paths, &valid);
+
+            // The slow way: drop whatever lacks something until nothing does.
+            let mut largest: BTreeSet<usize> = (0..PATHS).collect();
+            while let Some(&(lacking, _)) = references
+                .iter()
+                .find(|e| largest.contains(&e.0) && !largest.contains(&e.1) && !here.contains(&e.1))
+            {
+                largest.remove(&lacking);
+            }
+            prop_assert_eq!(subset, named(largest));
+        }
+    }
+
+    #[test]
+    fn a_root_that_is_not_there_is_left_out() {
+        let paths = graph(&vec![(0, 1)], &Vec::new());
+        assert_eq!(closure(&paths, [&path(99), &path(0)]), named([0, 1].into()));
+        assert_eq!(referrers_closure(&paths, [&path(99)]), BTreeSet::new());
+    }
+}

@@ -1,0 +1,224 @@
+//! Opening the Nix database: the checks of its layout, and the two ways to read it.
+//!
+//! The layout is that of `src/libstore/schema.sql` in Nix, version 10, in use since Nix 2.0.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::error::show;
+use super::{StoreDirs, StoreError, locks};
+
+/// The version of the database layout that we read and write.
+pub const SUPPORTED_SCHEMA: u32 = 10;
+
+/// The tables and columns that we use.
+const USED: [(&str, &[&str]); 3] = [
+    ("ValidPaths", &["id", "path", "hash", "registrationTime", "deriver", "narSize", "ultimate", "sigs", "ca"]),
+    ("Refs", &["referrer", "reference"]),
+    ("DerivationOutputs", &["drv", "id", "path"]),
+];
+
+/// How often an unlocked read is tried while somebody writes.
+const ATTEMPTS: usize = 5;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Opens the database to change it, with the settings that Nix gives its own connections. The journal mode stays as it
+/// is in the file.
+pub(super) fn open_for_writing(dirs: &StoreDirs) -> Result<Connection, StoreError> {
+    check_version(dirs)?;
+    let failed = StoreError::database("open", dirs);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(dirs.db_path(), flags).map_err(&failed)?;
+    db.busy_timeout(locks::PATIENCE).map_err(&failed)?;
+    db.execute_batch("pragma foreign_keys = on; pragma synchronous = normal;").map_err(&failed)?;
+    check_tables(&db, dirs)?;
+    Ok(db)
+}
+
+/// Runs `read` in one read transaction on the database.
+///
+/// A database with a write-ahead log can only be opened by who may make the files beside it, unless they are there.
+/// For everybody else the database is read without locks, which is right as long as nothing is in the log and nobody
+/// writes; both are checked before and after.
+pub(super) fn reading<T>(dirs: &StoreDirs, read: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+    check_version(dirs)?;
+    match read_locked(dirs, &read) {
+        Err(StoreError::Database { source, .. }) if needs_more_rights(&source) => read_unlocked(dirs, &read),
+        result => result,
+    }
+}
+
+fn read_locked<T>(dirs: &StoreDirs, read: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(dirs.db_path(), flags).map_err(StoreError::database("open", dirs))?;
+    read_once(&db, dirs, read)
+}
+
+/// Whether `SQLite` failed because this user cannot make or change the files beside the database.
+fn needs_more_rights(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied))
+}
+
+fn read_once<T>(
+    db: &Connection,
+    dirs: &StoreDirs,
+    read: impl Fn(&Connection) -> rusqlite::Result<T>,
+) -> Result<T, StoreError> {
+    let failed = StoreError::database("read", dirs);
+    db.busy_timeout(locks::PATIENCE).map_err(&failed)?;
+    let transaction = db.unchecked_transaction().map_err(&failed)?;
+    check_tables(&transaction, dirs)?;
+    read(&transaction).map_err(&failed)
+}
+
+/// Reads the database file as if nothing could change it, and believes the result only if nothing did.
+fn read_unlocked<T>(dirs: &StoreDirs, read: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+    for attempt in 0..ATTEMPTS {
+        if attempt > 0 {
+            std::thread::sleep(PAUSE);
+        }
+        let Some(before) = settled(dirs)? else { continue };
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+        let db = Connection::open_with_flags(immutable_uri(&dirs.db_path()), flags)
+            .map_err(StoreError::database("open", dirs))?;
+        let result = read_once(&db, dirs, &read);
+        // A change under our hands makes errors as well as wrong answers: neither counts then.
+        if settled(dirs)?.is_some_and(|after| after == before) {
+            return result;
+        }
+    }
+    Err(StoreError::Unsettled { place: show(&dirs.db_path()) })
+}
+
+/// The size and time of the database file, where all of its content is in that file: no log or journal with anything in
+/// it. Nix leaves empty ones behind.
+fn settled(dirs: &StoreDirs) -> Result<Option<(u64, SystemTime)>, StoreError> {
+    let database = dirs.db_path();
+    for suffix in ["-wal", "-journal"] {
+        let mut beside = database.clone().into_os_string();
+        beside.push(suffix);
+        let beside = PathBuf::from(beside);
+        match beside.metadata() {
+            Ok(metadata) if metadata.len() > 0 => return Ok(None),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(StoreError::io("look at", &beside, error)),
+        }
+    }
+    let looked = database.metadata().and_then(|metadata| Ok((metadata.len(), metadata.modified()?)));
+    looked.map(Some).map_err(|error| StoreError::io("look at", &database, error))
+}
+
+/// The address of a database that `SQLite` takes for unchangeable (<https://www.sqlite.org/uri.html>).
+fn immutable_uri(path: &Path) -> String {
+    use std::fmt::Write as _;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let mut uri = String::from("file:");
+    for &byte in path.as_os_str().as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/._-".contains(&byte) {
+            uri.push(char::from(byte));
+        } else {
+            write!(uri, "%{byte:02X}").expect("writing to a string does not fail");
+        }
+    }
+    uri + "?immutable=1"
+}
+
+/// Nix keeps the version of the layout in a file beside the database.
+fn check_version(dirs: &StoreDirs) -> Result<(), StoreError> {
+    let file = dirs.state_dir().join("db/schema");
+    let text = match std::fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StoreError::no_store(dirs)),
+        Err(error) => return Err(StoreError::io("read", &file, error)),
+    };
+    if text.trim().parse() == Ok(SUPPORTED_SCHEMA) {
+        return Ok(());
+    }
+    Err(wrong_schema(dirs, format!("schema {:?}", text.trim())))
+}
+
+fn check_tables(db: &Connection, dirs: &StoreDirs) -> Result<(), StoreError> {
+    let failed = StoreError::database("read", dirs);
+    let mut statement = db.prepare_cached("select name from pragma_table_info(?1)").map_err(&failed)?;
+    for (table, columns) in USED {
+        let there = statement
+            .query_map([table], |row| row.get::<_, String>(0))
+            .and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>)
+            .map_err(&failed)?;
+        if let Some(missing) = columns.iter().find(|column| !there.iter().any(|name| name == *column)) {
+            return Err(wrong_schema(dirs, format!("a table {table} without the column {missing}")));
+        }
+    }
+    Ok(())
+}
+
+fn wrong_schema(dirs: &StoreDirs, found: String) -> StoreError {
+    StoreError::Schema {
+        place: show(&dirs.db_path()),
+        found,
+        supported: format!("schema {SUPPORTED_SCHEMA} (Nix 2.x)"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_value() -> (tempfile::TempDir, StoreDirs) {
+        let dir = tempfile::tempdir().unwrap();
+        // A name that a careless address would cut off or misread.
+        let dirs = StoreDirs::new(Some(&dir.path().join("a?b#c%41 d")));
+        std::fs::create_dir_all(dirs.state_dir().join("db")).unwrap();
+        std::fs::write(dirs.state_dir().join("db/schema"), "10").unwrap();
+        let db = Connection::open(dirs.db_path()).unwrap();
+        db.execute_batch(
+            "pragma journal_mode = wal;
+             create table ValidPaths (id, path, hash, registrationTime, deriver, narSize, ultimate, sigs, ca);
+             create table Refs (referrer, reference);
+             create table DerivationOutputs (drv, id, path);
+             insert into Refs values (1, 2);",
+        )
+        .unwrap();
+        (dir, dirs)
+    }
+
+    fn count(db: &Connection) -> rusqlite::Result<i64> {
+        db.query_row("select count(*) from Refs", [], |row| row.get(0))
+    }
+
+    #[test]
+    fn an_unlocked_read_sees_a_settled_database() {
+        let (_dir, dirs) = with_value();
+        assert_eq!(read_unlocked(&dirs, count).unwrap(), 1);
+    }
+
+    #[test]
+    fn an_unlocked_read_refuses_a_log_with_content() {
+        let (_dir, dirs) = with_value();
+        let writer = Connection::open(dirs.db_path()).unwrap();
+        writer.execute("insert into Refs values (1, 3)", []).unwrap();
+        let error = read_unlocked(&dirs, count).unwrap_err();
+        assert!(matches!(error, StoreError::Unsettled { .. }), "{error}");
+        drop(writer);
+        assert_eq!(read_unlocked(&dirs, count).unwrap(), 2);
+    }
+
+    #[test]
+    fn an_unlocked_read_starts_again_when_the_database_changes_under_it() {
+        let (_dir, dirs) = with_value();
+        let runs = std::cell::Cell::new(0);
+        let seen = read_unlocked(&dirs, |db| {
+            let seen = count(db);
+            if runs.replace(runs.get() + 1) == 0 {
+                Connection::open(dirs.db_path())?.execute("insert into Refs values (1, 3)", [])?;
+            }
+            seen
+        });
+        assert_eq!((seen.unwrap(), runs.get()), (2, 2));
+    }
+}

@@ -1,0 +1,120 @@
+//! Where the store is: its directory, its state and our own folder beside it.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::{StoreError, StorePath};
+
+/// The logical store directory: what store paths begin with in the database, in references and inside files, wherever
+/// the store really lies.
+pub const STORE_DIR: &str = "/nix/store";
+
+/// The directories of one store: the machine's own under `/nix`, or one below another root as `nix --store DIR` has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreDirs {
+    root: Option<PathBuf>,
+}
+
+impl StoreDirs {
+    /// The machine's own store, or the one below `root`: files in `root/nix/store`, state in `root/nix/var/nix`. A
+    /// relative `root` is taken from the working directory of now. Nothing is looked at or made on disk.
+    #[must_use]
+    pub fn new(root: Option<&Path>) -> Self {
+        Self { root: root.map(|root| std::path::absolute(root).unwrap_or_else(|_| root.to_owned())) }
+    }
+
+    /// The root as `nix --store` takes it; nothing for the machine's own store.
+    #[must_use]
+    pub fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
+    }
+
+    /// The logical store directory, always [`STORE_DIR`].
+    #[must_use]
+    pub fn store_dir(&self) -> &'static str {
+        STORE_DIR
+    }
+
+    /// The directory that really holds the store paths.
+    #[must_use]
+    pub fn real_store(&self) -> PathBuf {
+        self.below_root("nix/store")
+    }
+
+    /// Nix's state: database, locks, roots, profiles.
+    #[must_use]
+    pub fn state_dir(&self) -> PathBuf {
+        self.below_root("nix/var/nix")
+    }
+
+    /// The `SQLite` database of valid paths.
+    #[must_use]
+    pub fn db_path(&self) -> PathBuf {
+        self.state_dir().join("db/db.sqlite")
+    }
+
+    /// Where the files of `path` really are.
+    #[must_use]
+    pub fn real(&self, path: &StorePath) -> PathBuf {
+        self.real_store().join(path.as_str())
+    }
+
+    /// Our own folder, beside Nix's state and so normally on the store's file system. It need not exist.
+    #[must_use]
+    pub fn own_dir(&self) -> PathBuf {
+        self.below_root("nix/var/nix-cache")
+    }
+
+    /// User and group that own the real store directory.
+    ///
+    /// # Errors
+    /// When the store directory cannot be looked at.
+    pub fn owner(&self) -> Result<(u32, u32), StoreError> {
+        let store = self.real_store();
+        match store.metadata() {
+            Ok(metadata) => Ok((metadata.uid(), metadata.gid())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::no_store(self)),
+            Err(error) => Err(StoreError::io("look at the store directory", &store, error)),
+        }
+    }
+
+    fn below_root(&self, path: &str) -> PathBuf {
+        self.root.as_deref().unwrap_or(Path::new("/")).join(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machines_store_is_under_nix() {
+        let dirs = StoreDirs::new(None);
+        assert_eq!(dirs.real_store(), Path::new("/nix/store"));
+        assert_eq!(dirs.db_path(), Path::new("/nix/var/nix/db/db.sqlite"));
+        assert_eq!(dirs.own_dir(), Path::new("/nix/var/nix-cache"));
+        assert_eq!(dirs.root(), None);
+    }
+
+    #[test]
+    fn a_root_moves_the_files_and_not_the_names() {
+        let dirs = StoreDirs::new(Some(Path::new("/srv/x")));
+        let path: StorePath = "00000000000000000000000000000000-a".parse().unwrap();
+        assert_eq!(dirs.real(&path), Path::new("/srv/x/nix/store/00000000000000000000000000000000-a"));
+        assert_eq!(dirs.state_dir(), Path::new("/srv/x/nix/var/nix"));
+        assert_eq!(dirs.store_dir(), "/nix/store");
+    }
+
+    #[test]
+    fn a_relative_root_is_made_absolute() {
+        assert!(StoreDirs::new(Some(Path::new("x"))).root().unwrap().is_absolute());
+    }
+
+    #[test]
+    fn a_store_that_is_not_there_has_no_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = StoreDirs::new(Some(dir.path())).owner().unwrap_err().to_string();
+        assert!(error.contains(dir.path().to_str().unwrap()), "{error}");
+    }
+}

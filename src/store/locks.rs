@@ -1,0 +1,202 @@
+//! Nix's own locks, taken as Nix takes them.
+//!
+//! Nix uses `flock` on two files of its state. `gc.lock` is held alone by a garbage collection (also by `nix-store
+//! --delete` and the automatic collection of `min-free`) and shared by whoever adds paths or verifies. `db/big-lock` is
+//! held alone while a Nix changes the layout of the database and shared by every process that has it open. We only ever
+//! take them shared, so no Nix command waits for us except a garbage collection.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+
+use super::error::show;
+use super::{StoreDirs, StoreError};
+
+/// How long we wait for another process, here and in the database.
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A lock that is held until it is dropped. Programs that we start do not inherit it.
+#[derive(Debug)]
+#[must_use = "the lock is released when it is dropped"]
+pub struct StoreLock {
+    _file: File,
+}
+
+/// Keeps a garbage collection from running until the guard is dropped: hold it from before the first file is attached
+/// until the paths are registered, and while files of the store are read. Waits up to a minute for a collection that
+/// runs. Nothing when this user may not open the lock (the store is another user's); what Nix deletes meanwhile is then
+/// up to the roots.
+///
+/// While it is held, do not run a command that collects garbage or deletes: it would wait for us. Everything else of
+/// Nix's takes this lock shared as well.
+///
+/// # Errors
+/// When a garbage collection still runs after the wait, or locking fails.
+pub fn gc_lock(dirs: &StoreDirs) -> Result<Option<StoreLock>, StoreError> {
+    gc_lock_within(dirs, PATIENCE)
+}
+
+/// As [`gc_lock`], waiting no longer than `patience`.
+///
+/// # Errors
+/// When a garbage collection still runs after the wait, or locking fails.
+pub fn gc_lock_within(dirs: &StoreDirs, patience: Duration) -> Result<Option<StoreLock>, StoreError> {
+    // The file must be made where it is missing: a collection that starts later makes and locks it.
+    shared(dirs, &dirs.state_dir().join("gc.lock"), patience, "a garbage collection")
+}
+
+/// Nix's lock on one path. Whoever holds it may make the path valid, and nobody else: a build aborts when one of its outputs
+/// becomes valid under its hands.
+#[derive(Debug)]
+pub struct PathLock {
+    file: File,
+    path: PathBuf,
+}
+
+/// The lock on the path whose real place is `place`: an exclusive lock on the file `<place>.lock`. None if it is taken.
+///
+/// # Errors
+/// When the lock file cannot be made.
+pub fn path_lock(place: &Path) -> io::Result<Option<PathLock>> {
+    let mut name = place.as_os_str().to_owned();
+    name.push(".lock");
+    let path = PathBuf::from(name);
+    loop {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            // One that is not empty was deleted by its last holder between our two calls, and is a lock no more.
+            Ok(()) if file.metadata()?.len() > 0 => {}
+            Ok(()) => return Ok(Some(PathLock { file, path })),
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+impl Drop for PathLock {
+    fn drop(&mut self) {
+        // Whoever waits for this file learns from its one byte that it is no longer the lock. A failure leaves a lock file
+        // that nobody holds, which does no harm.
+        let _ = std::fs::remove_file(&self.path);
+        let _ = self.file.write_all(b"d");
+    }
+}
+
+/// Makes restores into one store come one after the other: waits for the one that runs, however long it takes.
+///
+/// # Errors
+/// When our folder cannot be written.
+pub fn own_lock(dirs: &StoreDirs) -> Result<StoreLock, StoreError> {
+    let path = dirs.own_dir().join("lock");
+    let locked = std::fs::create_dir_all(dirs.own_dir())
+        .and_then(|()| OpenOptions::new().write(true).create(true).truncate(false).open(&path))
+        .and_then(|file| flock(&file, FlockOperation::LockExclusive).map(|()| file).map_err(Into::into));
+    locked.map(|file| StoreLock { _file: file }).map_err(|error| StoreError::io("lock", &path, error))
+}
+
+/// The lock that every user of the database holds, so that no Nix changes its layout meanwhile.
+pub(super) fn big_lock(dirs: &StoreDirs) -> Result<Option<StoreLock>, StoreError> {
+    shared(dirs, &dirs.state_dir().join("db/big-lock"), PATIENCE, "a change of the database's layout")
+}
+
+fn shared(
+    dirs: &StoreDirs,
+    path: &Path,
+    patience: Duration,
+    holder: &'static str,
+) -> Result<Option<StoreLock>, StoreError> {
+    let Some(file) = open(dirs, path) else {
+        return Ok(None);
+    };
+    let start = Instant::now();
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => return Ok(Some(StoreLock { _file: file })),
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) if start.elapsed() < patience => {
+                std::thread::sleep(PAUSE);
+            }
+            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {
+                return Err(StoreError::Locked { place: show(path), holder, seconds: patience.as_secs() });
+            }
+            Err(error) => return Err(StoreError::io("lock", path, error.into())),
+        }
+    }
+}
+
+/// Opens a lock file, or makes it with the mode that Nix gives it, for the owner of the store.
+fn open(dirs: &StoreDirs, path: &Path) -> Option<File> {
+    let existing = OpenOptions::new().read(true).open(path);
+    if existing.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
+        return match made {
+            Ok(file) => {
+                hand_to_owner(dirs, &file);
+                Some(file)
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => File::open(path).ok(),
+            Err(_) => None,
+        };
+    }
+    existing.ok()
+}
+
+/// A lock file of root's in a user's store would lock that user out.
+fn hand_to_owner(dirs: &StoreDirs, file: &File) {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let Ok((uid, gid)) = dirs.owner() else { return };
+    if uid != 0
+        && let Err(error) = std::os::unix::fs::fchown(file, Some(uid), Some(gid))
+    {
+        tracing::debug!(%error, "could not give a lock file to the owner of the store");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn empty_store() -> (tempfile::TempDir, StoreDirs) {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs = StoreDirs::new(Some(dir.path()));
+        std::fs::create_dir_all(dirs.state_dir().join("db")).unwrap();
+        (dir, dirs)
+    }
+
+    fn lock_alone(dirs: &StoreDirs) -> Result<File, rustix::io::Errno> {
+        let file = File::open(dirs.state_dir().join("gc.lock")).unwrap();
+        flock(&file, FlockOperation::NonBlockingLockExclusive).map(|()| file)
+    }
+
+    #[test]
+    fn two_readers_share_and_a_collector_does_not() {
+        let (_dir, dirs) = empty_store();
+        let first = gc_lock(&dirs).unwrap().unwrap();
+        let second = gc_lock(&dirs).unwrap().unwrap();
+        assert!(lock_alone(&dirs).is_err());
+        drop((first, second));
+        assert!(lock_alone(&dirs).is_ok());
+    }
+
+    #[test]
+    fn a_collection_that_does_not_end_is_an_error() {
+        let (_dir, dirs) = empty_store();
+        drop(gc_lock(&dirs).unwrap());
+        let _collector = lock_alone(&dirs).unwrap();
+        let error = gc_lock_within(&dirs, Duration::ZERO).unwrap_err();
+        assert!(error.to_string().contains("garbage collection"), "{error}");
+    }
+
+    #[test]
+    fn a_lock_that_cannot_be_made_is_none() {
+        let dirs = StoreDirs::new(Some(Path::new("/proc/nowhere")));
+        assert!(gc_lock(&dirs).unwrap().is_none());
+        assert!(big_lock(&dirs).unwrap().is_none());
+    }
+}

@@ -1,0 +1,25 @@
+//! The Nix store on this machine: where it is, what is valid in it, and how paths become valid.
+
+mod closure;
+mod database;
+mod dirs;
+mod error;
+mod init;
+mod locks;
+mod path;
+mod read;
+mod register;
+mod roots;
+mod unregister;
+
+pub use closure::{closed_subset, closure, closure_with_outputs, referrers_closure, useless_without};
+pub use database::SUPPORTED_SCHEMA;
+pub use dirs::{STORE_DIR, StoreDirs};
+pub use error::StoreError;
+pub use init::{ensure, ensure_with};
+pub use locks::{PathLock, StoreLock, gc_lock, gc_lock_within, own_lock, path_lock};
+pub use path::{NarHash, NarHashError, PathInfo, StorePath, StorePathError};
+pub use read::{is_valid, read_all};
+pub use register::{Registered, register};
+pub use roots::roots;
+pub use unregister::unregister;

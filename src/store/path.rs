@@ -1,0 +1,185 @@
+//! Store paths and what the Nix database knows of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The base name of a store path, `<32 characters of hash>-<name>`, without the store directory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct StorePath(String);
+
+/// A text that is not the base name of a store path.
+#[derive(Debug, thiserror::Error)]
+#[error("{text:?} is not the base name of a store path: {why}")]
+pub struct StorePathError {
+    text: String,
+    why: String,
+}
+
+impl StorePath {
+    /// The base name, as it stands in the store directory.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The 32 characters of hash in front of the dash.
+    #[must_use]
+    pub fn hash_part(&self) -> &str {
+        &self.0[..32]
+    }
+
+    /// The name after the hash and the dash.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0[33..]
+    }
+
+    /// Whether this is a derivation (its name ends in `.drv`).
+    #[must_use]
+    pub fn is_derivation(&self) -> bool {
+        self.0.strip_suffix(".drv").is_some()
+    }
+
+    /// The path as the database and Nix's own commands write it, under the logical store directory.
+    #[must_use]
+    pub fn full(&self, store_dir: &str) -> String {
+        format!("{store_dir}/{}", self.0)
+    }
+
+    /// The store path that the full path `text` under `store_dir` names.
+    ///
+    /// # Errors
+    /// When `text` is not directly under `store_dir`, or its base name is not one of a store path.
+    pub fn from_full(text: &str, store_dir: &str) -> Result<Self, StorePathError> {
+        text.strip_prefix(store_dir)
+            .and_then(|rest| rest.strip_prefix('/'))
+            .ok_or_else(|| StorePathError { text: text.to_owned(), why: format!("it is not under {store_dir}") })?
+            .parse()
+    }
+}
+
+impl FromStr for StorePath {
+    type Err = StorePathError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        nix_derivation::StorePath::from_basename(text.as_bytes())
+            .map_err(|error| StorePathError { text: text.to_owned(), why: error.to_string() })?;
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for StorePath {
+    type Error = StorePathError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<StorePath> for String {
+    fn from(path: StorePath) -> Self {
+        path.0
+    }
+}
+
+impl fmt::Display for StorePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The SHA-256 of a store path's NAR serialisation, which is what the Nix database records. Written as 64 digits of hex.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct NarHash(pub [u8; 32]);
+
+impl NarHash {
+    /// The form of the database: `sha256:` and 64 digits of hex.
+    #[must_use]
+    pub fn to_database(self) -> String {
+        format!("sha256:{self}")
+    }
+
+    /// Reads the form of the database.
+    #[must_use]
+    pub fn from_database(text: &str) -> Option<Self> {
+        text.strip_prefix("sha256:")?.parse().ok()
+    }
+}
+
+impl fmt::Display for NarHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for NarHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NarHash({self})")
+    }
+}
+
+/// A text that is not 64 digits of hex.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not a SHA-256 in 64 digits of hex")]
+pub struct NarHashError(String);
+
+impl FromStr for NarHash {
+    type Err = NarHashError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || NarHashError(text.to_owned());
+        if text.len() != 64 || !text.is_ascii() {
+            return Err(wrong());
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+            let pair = std::str::from_utf8(pair).map_err(|_| wrong())?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl TryFrom<String> for NarHash {
+    type Error = NarHashError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<NarHash> for String {
+    fn from(hash: NarHash) -> Self {
+        hash.to_string()
+    }
+}
+
+/// All that the Nix database holds of one valid path.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PathInfo {
+    /// The path itself.
+    pub path: StorePath,
+    /// SHA-256 of its NAR.
+    pub nar_hash: NarHash,
+    /// Size of its NAR in bytes.
+    pub nar_size: u64,
+    /// What it refers to, itself included where it does.
+    pub references: BTreeSet<StorePath>,
+    /// The derivation that made it, where known. It need not be valid.
+    pub deriver: Option<StorePath>,
+    /// Signatures, each `<key name>:<base64>`.
+    pub signatures: BTreeSet<String>,
+    /// The content address, for paths that have one (`fixed:…`, `text:…`).
+    pub ca: Option<String>,
+    /// When it was registered, in seconds since 1970.
+    pub registration_time: i64,
+    /// Whether it was built here, and so is trusted without a signature.
+    pub ultimate: bool,
+    /// For a derivation: its outputs by name (the table `DerivationOutputs`). Empty for all else.
+    pub outputs: BTreeMap<String, StorePath>,
+}

@@ -1,0 +1,134 @@
+//! Reading everything that is valid.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use rusqlite::{Connection, Row};
+
+use super::{NarHash, PathInfo, STORE_DIR, StoreDirs, StoreError, StorePath, closed_subset, database};
+
+/// Every valid path with all that the database holds of it, as of one moment, also while others write.
+///
+/// A row that makes no sense (a name or hash of another form) leaves its path out, and so everything that refers to it:
+/// what is returned is always closed under references. How many were left out is told as a warning.
+///
+/// # Errors
+/// When there is no database, when it has an unknown layout, or when it cannot be read.
+pub fn read_all(dirs: &StoreDirs) -> Result<BTreeMap<StorePath, PathInfo>, StoreError> {
+    database::reading(dirs, read)
+}
+
+/// Whether one path is valid at this moment.
+///
+/// # Errors
+/// As [`read_all`].
+pub fn is_valid(dirs: &StoreDirs, path: &StorePath) -> Result<bool, StoreError> {
+    let full = path.full(dirs.store_dir());
+    database::reading(dirs, |db| db.prepare("select 1 from ValidPaths where path = ?")?.exists([&full]))
+}
+
+/// The rows of the table `ValidPaths` by number, as far as they could be understood.
+#[derive(Default)]
+struct Rows {
+    infos: Vec<PathInfo>,
+    index: HashMap<i64, usize>,
+    unknown: HashSet<i64>,
+}
+
+fn read(db: &Connection) -> rusqlite::Result<BTreeMap<StorePath, PathInfo>> {
+    let mut rows = read_paths(db)?;
+    read_references(db, &mut rows)?;
+    read_outputs(db, &mut rows)?;
+    Ok(understood(rows))
+}
+
+fn read_paths(db: &Connection) -> rusqlite::Result<Rows> {
+    let mut statement = db.prepare(
+        "select id, path, hash, narSize, deriver, sigs, ca, registrationTime, ultimate from ValidPaths order by id",
+    )?;
+    let mut query = statement.query([])?;
+    let mut rows = Rows::default();
+    while let Some(row) = query.next()? {
+        let id = row.get(0)?;
+        if let Some(info) = path_info(row) {
+            rows.index.insert(id, rows.infos.len());
+            rows.infos.push(info);
+        } else {
+            tracing::debug!(id, "a row of the Nix database makes no sense");
+            rows.unknown.insert(id);
+        }
+    }
+    Ok(rows)
+}
+
+/// Nothing where a column does not hold what Nix writes there.
+fn path_info(row: &Row<'_>) -> Option<PathInfo> {
+    let text = |column| row.get_ref(column).ok()?.as_str_or_null().ok();
+    Some(PathInfo {
+        path: StorePath::from_full(text(1)??, STORE_DIR).ok()?,
+        nar_hash: NarHash::from_database(text(2)??)?,
+        // Nix writes null for a size of zero.
+        nar_size: row.get::<_, Option<i64>>(3).ok()?.unwrap_or(0).try_into().ok()?,
+        references: BTreeSet::new(),
+        deriver: match text(4)? {
+            None | Some("") => None,
+            Some(deriver) => Some(StorePath::from_full(deriver, STORE_DIR).ok()?),
+        },
+        signatures: text(5)?.unwrap_or_default().split_ascii_whitespace().map(str::to_owned).collect(),
+        ca: text(6)?.filter(|ca| !ca.is_empty()).map(str::to_owned),
+        registration_time: row.get(7).ok()?,
+        ultimate: row.get::<_, Option<bool>>(8).ok()?.unwrap_or(false),
+        outputs: BTreeMap::new(),
+    })
+}
+
+fn read_references(db: &Connection, rows: &mut Rows) -> rusqlite::Result<()> {
+    let mut statement = db.prepare("select referrer, reference from Refs order by referrer")?;
+    let mut query = statement.query([])?;
+    while let Some(row) = query.next()? {
+        let (referrer, reference) = (row.get(0)?, row.get(1)?);
+        let Some(&referrer_index) = rows.index.get(&referrer) else { continue };
+        if let Some(&reference_index) = rows.index.get(&reference) {
+            let reference = rows.infos[reference_index].path.clone();
+            rows.infos[referrer_index].references.insert(reference);
+        } else {
+            rows.unknown.insert(referrer);
+        }
+    }
+    Ok(())
+}
+
+fn read_outputs(db: &Connection, rows: &mut Rows) -> rusqlite::Result<()> {
+    let mut statement = db.prepare("select drv, id, path from DerivationOutputs")?;
+    let mut query = statement.query([])?;
+    while let Some(row) = query.next()? {
+        let derivation = row.get(0)?;
+        let Some(&index) = rows.index.get(&derivation) else { continue };
+        let name = row.get::<_, String>(1).ok();
+        let path = row.get::<_, String>(2).ok().and_then(|path| StorePath::from_full(&path, STORE_DIR).ok());
+        if let (Some(name), Some(path)) = (name, path) {
+            rows.infos[index].outputs.insert(name, path);
+        } else {
+            rows.unknown.insert(derivation);
+        }
+    }
+    Ok(())
+}
+
+/// All paths but those that were not understood and those that need one of them.
+fn understood(rows: Rows) -> BTreeMap<StorePath, PathInfo> {
+    let Rows { infos, index, unknown } = rows;
+    let all = infos.len() + unknown.iter().filter(|id| !index.contains_key(id)).count();
+    let left_out: HashSet<usize> = unknown.iter().filter_map(|id| index.get(id).copied()).collect();
+    let kept = infos.into_iter().enumerate().filter(|(number, _)| !left_out.contains(number));
+    let mut paths: BTreeMap<_, _> = kept.map(|(_, info)| (info.path.clone(), info)).collect();
+    if !unknown.is_empty() {
+        let whole = closed_subset(&paths, &|_| false);
+        paths.retain(|path, _| whole.contains(path));
+        tracing::warn!(
+            count = all - paths.len(),
+            "Paths of the Nix store are left out because their rows in the database make no sense, or those of what \
+             they refer to. `nix-store --verify` may tell more."
+        );
+    }
+    paths
+}

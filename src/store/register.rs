@@ -1,0 +1,172 @@
+//! Making paths valid.
+//!
+//! The same rows that `LocalStore::registerValidPaths` of Nix writes, under the same conditions. The tables of
+//! content-addressed derivations (`Realisations`), an experimental feature of Nix, are out of scope: their outputs are
+//! registered as paths, and Nix may build such a derivation again.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
+
+use super::error::{list, show};
+use super::{PathInfo, STORE_DIR, StoreDirs, StoreError, StorePath, database, locks};
+
+/// What became of a batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Registered {
+    /// Paths that are valid because of this batch.
+    pub new: Vec<StorePath>,
+    /// Paths that were valid before. Their rows are as they were.
+    pub already: Vec<StorePath>,
+}
+
+/// Makes `infos` valid, all or none, in one transaction, with everything they hold. The order does not matter. Hold
+/// [`gc_lock`](super::gc_lock) from before their files appear until this returns.
+///
+/// The caller answers for the files being those of the NAR hash, and so for a `ca` that fits the path.
+///
+/// # Errors
+/// Nothing is written when a new path has no files, refers to something that is neither valid nor in the batch, is part
+/// of a circle of references, or holds a value that the database cannot; nor when the database cannot be written within
+/// a minute.
+pub fn register(dirs: &StoreDirs, infos: &[PathInfo]) -> Result<Registered, StoreError> {
+    let _lock = locks::big_lock(dirs)?;
+    let mut db = database::open_for_writing(dirs)?;
+    let failed = StoreError::database("write", dirs);
+    // Immediate: what we find valid stays so until we have written.
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
+    let batch: BTreeMap<&StorePath, &PathInfo> = infos.iter().map(|info| (&info.path, info)).collect();
+    let valid = valid_ids(&transaction, &batch).map_err(&failed)?;
+    let (already, new): (Vec<_>, Vec<_>) = batch.into_values().partition(|info| valid.contains_key(&info.path));
+    check(dirs, &new, &valid)?;
+    insert(&transaction, &new, valid).map_err(&failed)?;
+    transaction.commit().map_err(&failed)?;
+    let names = |infos: Vec<&PathInfo>| infos.into_iter().map(|info| info.path.clone()).collect();
+    Ok(Registered { new: names(new), already: names(already) })
+}
+
+/// The row numbers of those valid paths that the batch holds or refers to.
+fn valid_ids<'a>(
+    transaction: &Transaction<'_>,
+    batch: &BTreeMap<&'a StorePath, &'a PathInfo>,
+) -> rusqlite::Result<HashMap<&'a StorePath, i64>> {
+    let mentioned: BTreeSet<&StorePath> =
+        batch.values().flat_map(|info| info.references.iter().chain([&info.path])).collect();
+    let mut statement = transaction.prepare("select id from ValidPaths where path = ?1")?;
+    let mut ids = HashMap::new();
+    for path in mentioned {
+        if let Some(id) = statement.query_row([path.full(STORE_DIR)], |row| row.get(0)).optional()? {
+            ids.insert(path, id);
+        }
+    }
+    Ok(ids)
+}
+
+fn check(dirs: &StoreDirs, new: &[&PathInfo], valid: &HashMap<&StorePath, i64>) -> Result<(), StoreError> {
+    let place = || show(&dirs.db_path());
+    for info in new {
+        if let Some(why) = unstorable(info) {
+            return Err(StoreError::Unstorable { place: place(), path: info.path.clone(), why });
+        }
+    }
+    let names: BTreeSet<&StorePath> = new.iter().map(|info| &info.path).collect();
+    let wanted = new.iter().flat_map(|info| &info.references);
+    let missing: BTreeSet<&StorePath> =
+        wanted.filter(|path| !names.contains(path) && !valid.contains_key(path)).collect();
+    if !missing.is_empty() {
+        return Err(StoreError::MissingReference { place: place(), list: list(missing) });
+    }
+    let circle = circle(new);
+    if !circle.is_empty() {
+        return Err(StoreError::Cycle { place: place(), list: list(circle) });
+    }
+    let absent: Vec<&StorePath> =
+        names.into_iter().filter(|path| dirs.real(path).symlink_metadata().is_err()).collect();
+    if !absent.is_empty() {
+        return Err(StoreError::MissingFiles { place: show(&dirs.real_store()), list: list(absent) });
+    }
+    Ok(())
+}
+
+/// Why a value of `info` would not come back from the database as it is.
+fn unstorable(info: &PathInfo) -> Option<String> {
+    let unreadable = |signature: &&String| {
+        signature.contains(|c: char| c.is_whitespace() || c.is_control())
+            || signature.split_once(':').is_none_or(|(key, value)| key.is_empty() || value.is_empty())
+    };
+    if let Some(signature) = info.signatures.iter().find(unreadable) {
+        return Some(format!("its signature {signature:?} is not of the form <key name>:<base64>"));
+    }
+    if info.ca.as_ref().is_some_and(|ca| !ca.contains(':') || ca.contains(char::is_whitespace)) {
+        return Some(format!("its content address {:?} is not of the form <method>:<hash>", info.ca));
+    }
+    i64::try_from(info.nar_size).err().map(|_| format!("its size of {} bytes is too large", info.nar_size))
+}
+
+/// The paths that are in a circle of references, or need one; none normally. A path may refer to itself. Garbage
+/// collection, deletion and export all need an order, which Nix therefore insists on.
+fn circle<'a>(new: &[&'a PathInfo]) -> Vec<&'a StorePath> {
+    let mut waits_for: HashMap<&StorePath, usize> = new.iter().map(|info| (&info.path, 0)).collect();
+    let mut referrers: HashMap<&StorePath, Vec<&StorePath>> = HashMap::new();
+    for info in new {
+        for reference in info.references.iter().filter(|reference| **reference != info.path) {
+            if waits_for.contains_key(reference) {
+                *waits_for.entry(&info.path).or_default() += 1;
+                referrers.entry(reference).or_default().push(&info.path);
+            }
+        }
+    }
+    let mut free: Vec<&StorePath> = waits_for.iter().filter(|(_, count)| **count == 0).map(|(path, _)| *path).collect();
+    while let Some(path) = free.pop() {
+        waits_for.remove(path);
+        for referrer in referrers.get(path).into_iter().flatten() {
+            if let Some(count) = waits_for.get_mut(referrer) {
+                *count -= 1;
+                if *count == 0 {
+                    free.push(referrer);
+                }
+            }
+        }
+    }
+    let mut rest: Vec<&StorePath> = waits_for.into_keys().collect();
+    rest.sort();
+    rest
+}
+
+/// Writes the rows of `new`. Nix has null where there is nothing to say: no size, not ultimate, no signatures.
+fn insert<'a>(
+    transaction: &Transaction<'_>,
+    new: &[&'a PathInfo],
+    mut ids: HashMap<&'a StorePath, i64>,
+) -> rusqlite::Result<()> {
+    let mut add_path = transaction.prepare(
+        "insert into ValidPaths (path, hash, registrationTime, deriver, narSize, ultimate, sigs, ca)
+         values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?;
+    for info in new {
+        let signatures = info.signatures.iter().map(String::as_str).collect::<Vec<_>>().join(" ");
+        let id = add_path.insert(params![
+            info.path.full(STORE_DIR),
+            info.nar_hash.to_database(),
+            info.registration_time,
+            info.deriver.as_ref().map(|deriver| deriver.full(STORE_DIR)),
+            Some(info.nar_size as i64).filter(|size| *size != 0),
+            info.ultimate.then_some(1),
+            Some(signatures).filter(|signatures| !signatures.is_empty()),
+            info.ca,
+        ])?;
+        ids.insert(&info.path, id);
+    }
+    let mut add_reference = transaction.prepare("insert into Refs (referrer, reference) values (?1, ?2)")?;
+    let mut add_output = transaction.prepare("insert into DerivationOutputs (drv, id, path) values (?1, ?2, ?3)")?;
+    for info in new {
+        let id = ids[&info.path];
+        for reference in &info.references {
+            add_reference.execute([id, ids[reference]])?;
+        }
+        for (name, output) in &info.outputs {
+            add_output.execute(params![id, name, output.full(STORE_DIR)])?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! Asks for many paths, side by side and for a limited time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
+use futures_util::StreamExt;
+use reqwest::Client;
+use tokio::time::Instant;
+
+use super::Options;
+use super::substituter::Substituter;
+use crate::store::{NarHash, PathInfo, StorePath};
+
+/// The substituters, and what they said so far.
+pub struct Upstream {
+    substituters: Vec<Substituter>,
+    client: Option<Client>,
+    options: Options,
+    /// What is known for sure: whether any of them has a path.
+    known: Mutex<BTreeMap<(StorePath, NarHash), bool>>,
+}
+
+impl Upstream {
+    /// The substituters with these addresses, as [`super::configured_substituters`] gives them. Nothing is asked yet.
+    #[must_use]
+    pub fn new(substituters: &[String], options: Options) -> Self {
+        let substituters: Vec<Substituter> = substituters
+            .iter()
+            .filter_map(|address| {
+                let parsed = Substituter::parse(address);
+                if parsed.is_none() {
+                    tracing::debug!("a substituter of a kind that cannot be asked is left out");
+                }
+                parsed
+            })
+            .collect();
+        let client = crate::http::client(options.ca_file.as_deref());
+        let client = client.inspect_err(|error| tracing::warn!("Substituters cannot be asked: {error}")).ok();
+        Self { substituters, client, options, known: Mutex::default() }
+    }
+
+    /// Those of `paths` that at least one substituter has, with the same content. Paths that were built here are asked for like
+    /// all others. What was answered before is not asked again.
+    ///
+    /// Never an error: a path that no answer came for in time counts as absent.
+    pub async fn present(&self, paths: &[&PathInfo]) -> BTreeSet<StorePath> {
+        let deadline = Instant::now() + self.options.deadline;
+        let asked = futures_util::stream::iter(paths.iter().filter(|info| self.answer(info).is_none()))
+            .for_each_concurrent(self.options.parallel.max(1), |info| self.ask(info));
+        if tokio::time::timeout_at(deadline, asked).await.is_err() {
+            let open = paths.iter().filter(|info| self.answer(info).is_none()).count();
+            tracing::warn!(
+                "The substituters did not answer for {open} of {} paths within {} s: these count as absent, and are kept.",
+                paths.len(),
+                self.options.deadline.as_secs_f32()
+            );
+        }
+        let present = paths.iter().filter(|info| self.answer(info) == Some(true));
+        present.map(|info| info.path.clone()).collect()
+    }
+
+    /// Asks one substituter after the other until one has the path.
+    async fn ask(&self, info: &PathInfo) {
+        let mut complete = true;
+        for substituter in &self.substituters {
+            if substituter.is_given_up() {
+                complete = false;
+                continue;
+            }
+            match substituter.has(self.client.as_ref(), info, self.options.patience).await {
+                Some(true) => return self.learn(info, true),
+                Some(false) => {}
+                None => complete = false,
+            }
+        }
+        if complete {
+            self.learn(info, false);
+        }
+    }
+
+    fn answer(&self, info: &PathInfo) -> Option<bool> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&(info.path.clone(), info.nar_hash)).copied()
+    }
+
+    fn learn(&self, info: &PathInfo, present: bool) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert((info.path.clone(), info.nar_hash), present);
+    }
+}

@@ -1,0 +1,124 @@
+//! The substituters that Nix is configured with, read from Nix itself.
+
+use std::collections::BTreeSet;
+use std::process::{Command, Stdio};
+
+use serde::Deserialize;
+
+/// The settings that matter, out of hundreds.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Settings {
+    substituters: Setting<Vec<String>>,
+    /// Whether substituters are used at all.
+    substitute: Option<Setting<bool>>,
+}
+
+#[derive(Deserialize)]
+struct Setting<T> {
+    value: T,
+}
+
+/// The substituters that Nix asks, in its order; those that are asked over HTTP(S) or are a folder (`file://`), no others. Empty
+/// when Nix uses none, or cannot be asked.
+#[must_use]
+pub fn configured_substituters() -> Vec<String> {
+    // The command was called `show-config` until Nix 2.20.
+    let found = [&["config", "show"][..], &["show-config"]].into_iter().find_map(|command| ask("nix", command));
+    found.unwrap_or_else(|| {
+        tracing::warn!(
+            "Nix does not tell its substituters (`nix config show`): all paths count as not in a substituter."
+        );
+        Vec::new()
+    })
+}
+
+fn ask(program: &str, command: &[&str]) -> Option<Vec<String>> {
+    let mut nix = Command::new(program);
+    nix.args(command).args(["--json", "--extra-experimental-features", "nix-command"]);
+    let output = without_secrets(&mut nix).stdin(Stdio::null()).output();
+    let output = output.inspect_err(|error| tracing::debug!("{program} cannot be started: {error}")).ok()?;
+    if !output.status.success() {
+        tracing::debug!("{program} {}: {}", command.join(" "), String::from_utf8_lossy(&output.stderr).trim());
+        return None;
+    }
+    read(&output.stdout)
+}
+
+/// Reads the answer. None when it is another one than expected.
+fn read(json: &[u8]) -> Option<Vec<String>> {
+    let settings: Settings = serde_json::from_slice(json).ok()?;
+    if settings.substitute.is_some_and(|setting| !setting.value) {
+        return Some(Vec::new());
+    }
+    let mut seen = BTreeSet::new();
+    let usable = |url: &String| ["https://", "http://", "file://"].iter().any(|scheme| url.starts_with(scheme));
+    Some(settings.substituters.value.into_iter().filter(|url| usable(url) && seen.insert(url.clone())).collect())
+}
+
+/// Takes tokens out of the environment of `command`: Nix needs none of the runner's.
+fn without_secrets(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os() {
+        let secret = name.to_str().is_none_or(is_secret);
+        if secret {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn is_secret(name: &str) -> bool {
+    name.starts_with("ACTIONS_") || ["NIX_CACHE_INPUTS", "GITHUB_TOKEN", "GH_TOKEN"].contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_is_read_in_its_order() {
+        let json = |substitute: bool| {
+            format!(
+                r#"{{"substituters":{{"value":["https://b/?priority=1","s3://x","http://a","auto","file:///c","http://a"],
+                "defaultValue":[]}},"substitute":{{"value":{substitute}}},"cores":{{"value":0}}}}"#
+            )
+        };
+        assert_eq!(read(json(true).as_bytes()).unwrap(), ["https://b/?priority=1", "http://a", "file:///c"]);
+        assert_eq!(read(json(false).as_bytes()).unwrap(), [""; 0]);
+        assert!(read(br#"{"substituters":{"value":["https://b"]}}"#).is_some());
+        assert!(read(br#"["https://b"]"#).is_none());
+    }
+
+    #[test]
+    fn what_asks_for_it_gets_the_words_and_no_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("nix");
+        let script = "#!/bin/sh\n[ \"$1 $2\" = 'config show' ] || exit 1\n[ \"$3\" = --json ] || exit 1\n\
+                      printf '{\"substituters\":{\"value\":[\"https://%s\"]}}' \"$PWD\"\n";
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let program = program.to_str().unwrap();
+        assert!(ask(program, &["config", "show"]).unwrap()[0].starts_with("https:///"));
+        assert!(ask(program, &["show-config"]).is_none());
+        assert!(ask("/does/not/exist", &["show-config"]).is_none());
+        for secret in ["ACTIONS_RUNTIME_TOKEN", "ACTIONS_RESULTS_URL", "NIX_CACHE_INPUTS", "GITHUB_TOKEN", "GH_TOKEN"] {
+            assert!(is_secret(secret));
+        }
+        assert!(!is_secret("NIX_CONFIG") && !is_secret("GITHUB_REPOSITORY"));
+    }
+
+    #[test]
+    fn the_nix_of_this_machine_is_understood() {
+        let Ok(version) = Command::new("nix").arg("--version").output() else {
+            eprintln!("there is no Nix on this machine");
+            return;
+        };
+        let version = String::from_utf8_lossy(&version.stdout).into_owned();
+        let answer = ask("nix", &["config", "show"]).or_else(|| ask("nix", &["show-config"]));
+        assert!(answer.is_some(), "{version}");
+        assert_eq!(configured_substituters(), answer.unwrap());
+    }
+}

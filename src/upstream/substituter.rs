@@ -1,0 +1,182 @@
+//! One substituter: how it is asked, and when it is asked no more.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use reqwest::{Client, StatusCode};
+use url::Url;
+
+use super::narinfo;
+use crate::store::PathInfo;
+
+/// So many failures in a row end it.
+const FAILURES: u32 = 5;
+/// How often a request is made.
+const TRIES: u32 = 2;
+/// The pause before the second.
+const PAUSE: Duration = Duration::from_millis(200);
+/// No narinfo is larger.
+const MAX_NARINFO: usize = 1 << 20;
+
+/// A place that may have a path.
+#[derive(Debug)]
+pub(super) struct Substituter {
+    place: Place,
+    failures: AtomicU32,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Http(Url),
+    Folder(PathBuf),
+}
+
+impl Substituter {
+    /// The substituter at `address`, a URL as in Nix's configuration. None for a kind that cannot be asked.
+    pub(super) fn parse(address: &str) -> Option<Self> {
+        let mut url = Url::parse(address).ok()?;
+        // Parameters such as `priority` are Nix's own.
+        url.set_query(None);
+        url.set_fragment(None);
+        let place = match url.scheme() {
+            "http" | "https" => {
+                if !url.path().ends_with('/') {
+                    url.set_path(&format!("{}/", url.path()));
+                }
+                Place::Http(url)
+            }
+            "file" => Place::Folder(url.to_file_path().ok()?),
+            _ => return None,
+        };
+        Some(Self { place, failures: AtomicU32::new(0) })
+    }
+
+    /// What to call it, without name and password.
+    pub(super) fn describe(&self) -> String {
+        match &self.place {
+            Place::Http(url) => url.host_str().unwrap_or("a substituter").to_owned(),
+            Place::Folder(path) => path.display().to_string(),
+        }
+    }
+
+    /// Whether it has failed too often.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) >= FAILURES
+    }
+
+    /// Whether it has the path of `info`, with the same content. None when it does not say.
+    pub(super) async fn has(&self, client: Option<&Client>, info: &PathInfo, patience: Duration) -> Option<bool> {
+        let name = format!("{}.narinfo", info.path.hash_part());
+        let text = match (&self.place, client) {
+            (Place::Http(url), Some(client)) => get(client, url.join(&name).ok()?, patience).await,
+            (Place::Http(_), None) => Err("there is no HTTPS here".to_owned()),
+            (Place::Folder(folder), _) => read(folder.join(name)).await,
+        };
+        match text {
+            Ok(text) => {
+                self.failures.store(0, Ordering::Relaxed);
+                Some(text.is_some_and(|text| narinfo::is_of(&text, info)))
+            }
+            Err(why) => {
+                let count = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
+                tracing::debug!("{} does not answer for {}: {why}", self.describe(), info.path);
+                if count == FAILURES {
+                    tracing::warn!(
+                        "The substituter {} failed {FAILURES} times in a row ({why}): it is asked no more, and what it \
+                         may have counts as absent.",
+                        self.describe()
+                    );
+                }
+                None
+            }
+        }
+    }
+}
+
+/// The text at `url`; none when there is none.
+async fn get(client: &Client, url: Url, patience: Duration) -> Result<Option<String>, String> {
+    let mut tries = 1;
+    loop {
+        let answer = match tokio::time::timeout(patience, get_once(client, url.clone())).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Failure::Passing(format!("no answer within {} s", patience.as_secs_f32()))),
+        };
+        match answer {
+            Ok(text) => return Ok(text),
+            Err(Failure::Passing(_)) if tries < TRIES => {
+                tries += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(Failure::Passing(why) | Failure::Lasting(why)) => return Err(why),
+        }
+    }
+}
+
+enum Failure {
+    /// Worth another try.
+    Passing(String),
+    /// Not worth one.
+    Lasting(String),
+}
+
+async fn get_once(client: &Client, url: Url) -> Result<Option<String>, Failure> {
+    // The address may hold a password.
+    let passing = |error: reqwest::Error| Failure::Passing(error.without_url().to_string());
+    let mut response = client.get(url).send().await.map_err(passing)?;
+    match response.status() {
+        StatusCode::OK => {}
+        // A bucket that may not be listed answers 403 for what is not there; Nix takes 401 so, too.
+        StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => return Ok(None),
+        status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+            return Err(Failure::Passing(format!("it answers {status}")));
+        }
+        status => return Err(Failure::Lasting(format!("it answers {status}"))),
+    }
+    let mut text = Vec::new();
+    while let Some(piece) = response.chunk().await.map_err(passing)? {
+        text.extend_from_slice(&piece);
+        if text.len() > MAX_NARINFO {
+            return Err(Failure::Lasting("its answer is no narinfo".to_owned()));
+        }
+    }
+    Ok(Some(String::from_utf8_lossy(&text).into_owned()))
+}
+
+async fn read(path: PathBuf) -> Result<Option<String>, String> {
+    match tokio::fs::read_to_string(&path).await {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_as_nix_does() {
+        let join = |address: &str| match Substituter::parse(address)?.place {
+            Place::Http(url) => Some(url.join("x.narinfo").unwrap().to_string()),
+            Place::Folder(path) => Some(path.join("x.narinfo").display().to_string()),
+        };
+        for (address, expected) in [
+            ("https://cache.example.org", Some("https://cache.example.org/x.narinfo")),
+            ("https://cache.example.org/", Some("https://cache.example.org/x.narinfo")),
+            ("http://h:8080/a/b?priority=30&trusted=1", Some("http://h:8080/a/b/x.narinfo")),
+            ("file:///srv/my%20cache", Some("/srv/my cache/x.narinfo")),
+            ("s3://bucket", None),
+            ("ssh://host", None),
+            ("auto", None),
+        ] {
+            assert_eq!(join(address).as_deref(), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let substituter = Substituter::parse("https://me:secret@cache.example.org/").unwrap();
+        assert_eq!(substituter.describe(), "cache.example.org");
+    }
+}

@@ -1,0 +1,239 @@
+'use strict';
+// Runs the hook as the runner does: as a process of its own, with the runner's variables and files, beside a stand-in for
+// the binary that writes down how it was called. Run with `node --test tests/hook/`.
+const assert = require('node:assert/strict');
+const { spawn } = require('node:child_process');
+const fs = require('node:fs');
+const os = require('node:os');
+const path = require('node:path');
+const { afterEach, test } = require('node:test');
+
+const HOOK = path.join(__dirname, '..', '..', 'hook');
+const TOKEN = 'ghs_0123456789abcdefghijklmnopqrstuvwxyz';
+const JOB_TOKEN = 'ghs_theJobsOwnTokenxxxxxxxxxxxxxxxxxxxxx';
+const CPU = { x64: 'x86_64', arm64: 'aarch64' }[process.arch];
+const made = [];
+
+afterEach(() => {
+  while (made.length) fs.rmSync(made.pop(), { recursive: true, force: true });
+});
+
+// An action folder in a place of its own, with the hook and a binary made of `body`, which sees `called(…)`.
+function action(body = '', name = `dist/nix-cache-${CPU}-${process.platform}`) {
+  const root = fs.mkdtempSync(path.join(os.tmpdir(), 'hook test '));
+  made.push(root);
+  fs.cpSync(HOOK, path.join(root, 'hook'), { recursive: true });
+  for (const folder of ['dist', 'work']) fs.mkdirSync(path.join(root, folder));
+  fs.writeFileSync(path.join(root, 'state'), '');
+  if (body !== null) {
+    const script = `#!${process.execPath}
+      const fs = require('node:fs');
+      const called = (more) => fs.writeFileSync(${JSON.stringify(path.join(root, 'called.json'))},
+        JSON.stringify({ argv: process.argv.slice(2), env: process.env, ...more }));
+      called({});
+      ${body}`;
+    fs.writeFileSync(path.join(root, name), script, { mode: 0o755 });
+  }
+  return root;
+}
+
+// The state as the runner reads it: `name<<delimiter`, lines, delimiter.
+function state(root) {
+  const lines = fs.readFileSync(path.join(root, 'state'), 'utf8').split('\n');
+  const found = {};
+  while (lines.length > 1) {
+    const [name, end] = lines.shift().split('<<');
+    const at = lines.indexOf(end);
+    assert.ok(name && end && at >= 0, 'the state file has its form');
+    found[name] = lines.splice(0, at).join('\n');
+    lines.shift();
+  }
+  return found;
+}
+
+function start(root, script, variables) {
+  const env = {
+    PATH: process.env.PATH, GITHUB_STATE: path.join(root, 'state'), GITHUB_WORKSPACE: path.join(root, 'work'),
+    ACTIONS_RUNTIME_TOKEN: 'runtime', 'INPUT_JOB-TOKEN': JOB_TOKEN, 'INPUT_JOB-STATUS': 'success', ...variables,
+  };
+  const child = spawn(process.execPath, [path.join(root, 'hook', script)], { env });
+  child.log = '';
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => (child.log += text));
+  return child;
+}
+
+function ended(child) {
+  return new Promise((resolve) => child.on('close', (code, signal) => resolve({ code, signal, log: child.log })));
+}
+
+const run = (root, script, variables = {}) => ended(start(root, script, variables));
+const called = (root) => {
+  const file = path.join(root, 'called.json');
+  return fs.existsSync(file) ? JSON.parse(fs.readFileSync(file, 'utf8')) : null;
+};
+const settings = (root) => JSON.parse(called(root).env.NIX_CACHE_INPUTS);
+const inputs = (values) => ({ INPUT_INPUTS: JSON.stringify(values, null, 2) });
+
+// Main and then post, each with the state that the runner would hand over.
+async function both(root, variables, changed = {}) {
+  const first = await run(root, 'hook.cjs', variables);
+  const states = Object.fromEntries(Object.entries(state(root)).map(([name, value]) => [`STATE_${name}`, value]));
+  fs.rmSync(path.join(root, 'called.json'), { force: true });
+  return [first, await run(root, 'post.cjs', { ...variables, ...states, ...changed })];
+}
+
+test('main hands inputs over in the environment and nothing in the arguments', async () => {
+  const root = action();
+  const given = { key: 'k', paths: 'a\nb', token: TOKEN, 'github-token': '' };
+  const { code, log } = await run(root, 'hook.cjs', { ...inputs(given), INPUT_TOKEN: TOKEN, INPUT_MATRIX: '{\n"os": "linux"\n}' });
+  assert.equal(code, 0, log);
+  const { argv, env } = called(root);
+  assert.deepEqual(argv, ['action', 'restore']);
+  assert.equal(env.ACTIONS_RUNTIME_TOKEN, 'runtime');
+  const found = settings(root);
+  assert.deepEqual([found.key, found.paths, found.token, found.action], ['k', 'a\nb', TOKEN, 'both']);
+  assert.deepEqual([JSON.parse(found.matrix).os, found['job-status']], ['linux', 'success']);
+  const places = Object.entries(env).filter(([, value]) => value.includes(TOKEN) || value.includes(JOB_TOKEN));
+  assert.deepEqual(places.map(([name]) => name), ['NIX_CACHE_INPUTS']);
+});
+
+test('the job has a token when the user gives none', async () => {
+  const root = action();
+  await run(root, 'hook.cjs', inputs({ token: '', 'github-token': '' }));
+  assert.equal(settings(root).token, JOB_TOKEN);
+  await run(root, 'hook.cjs', inputs({ 'github-token': TOKEN }));
+  assert.deepEqual([settings(root).token, settings(root)['github-token']], [undefined, TOKEN]);
+});
+
+test('no token is in state, and no value can break out of it', async () => {
+  const root = action();
+  const given = { token: TOKEN, 'github-token': TOKEN, key: 'x\nSTATE<<E\nnix_cache_settings<<end\n{}\nend\n' };
+  await run(root, 'hook.cjs', { ...inputs(given), INPUT_TOKEN: TOKEN, INPUT_MATRIX: 'null' });
+  const text = fs.readFileSync(path.join(root, 'state'), 'utf8');
+  assert.ok(!text.includes(TOKEN) && !text.includes(JOB_TOKEN) && !text.includes('runtime'));
+  const kept = state(root);
+  assert.deepEqual(Object.keys(kept), ['nix_cache_settings']);
+  assert.equal(JSON.parse(kept.nix_cache_settings).key, given.key);
+  fs.writeFileSync(path.join(root, 'state'), '');
+  await run(root, 'hook.cjs', { ...inputs(given), INPUT_MATRIX: 'null' });
+  assert.notEqual(text, fs.readFileSync(path.join(root, 'state'), 'utf8'), 'the delimiter is another one');
+});
+
+test('post takes settings from state, and only the token and the job status anew', async () => {
+  const root = action();
+  const first = { ...inputs({ key: 'mine', token: TOKEN }), INPUT_ACTION: 'both', INPUT_TOKEN: TOKEN, INPUT_MATRIX: '{"a":1}' };
+  const other = { ...inputs({ key: 'of another action' }), INPUT_ACTION: 'save', INPUT_MATRIX: 'null' };
+  const [main, post] = await both(root, first, { ...other, 'INPUT_JOB-STATUS': 'failure' });
+  assert.deepEqual([main.code, post.code], [0, 0], post.log);
+  assert.deepEqual(called(root).argv, ['action', 'post']);
+  const { key, token, matrix, action: kind, 'job-status': status } = settings(root);
+  assert.deepEqual([key, token, matrix, kind, status], ['mine', TOKEN, '{"a":1}', 'both', 'failure']);
+});
+
+test('post does not take another action\'s secret for a token', async () => {
+  for (const [given, taken] of [['cachix-secret', JOB_TOKEN], ['', JOB_TOKEN], ['github_pat_1', 'github_pat_1'], ['ghp_1', 'ghp_1']]) {
+    const root = action();
+    await both(root, inputs({}), { INPUT_TOKEN: given });
+    assert.equal(settings(root).token, taken);
+  }
+});
+
+test('save runs in main and not in post', async () => {
+  const root = action();
+  const [main] = await both(root, { ...inputs({}), INPUT_ACTION: 'save' });
+  assert.equal(main.code, 0);
+  assert.equal(called(root), null, 'post started nothing');
+  await run(root, 'hook.cjs', { ...inputs({}), INPUT_ACTION: 'save' });
+  assert.deepEqual(called(root).argv, ['action', 'save']);
+});
+
+test('main fails with 1 and 2 only; post never fails', async () => {
+  const cases = [['process.exit(0)', 0, false], ['process.exit(1)', 1, false], ['process.exit(2)', 2, false],
+    ['process.exit(3)', 0, true], ['process.exit(101)', 0, true], ["process.kill(process.pid, 'SIGKILL')", 0, true],
+    ['process.abort()', 0, true]];
+  for (const [body, code, warned] of cases) {
+    const [main, post] = await both(action(body), inputs({}));
+    assert.deepEqual([main.code, main.log.includes('::warning ')], [code, warned], `main, ${body}: ${main.log}`);
+    assert.equal(post.code, 0, `post, ${body}`);
+    assert.equal(post.log.includes('::warning '), body !== 'process.exit(0)', `post, ${body}: ${post.log}`);
+  }
+});
+
+test('a missing binary is a warning with its cause and remedy', async () => {
+  const [main, post] = await both(action(null), inputs({}));
+  assert.deepEqual([main.code, post.code], [0, 0]);
+  for (const { log } of [main, post]) assert.match(log, /^::warning title=nix-cache::There is no .*nix-cache-.*"binary"/m);
+});
+
+test('a binary that cannot be started is a warning', async () => {
+  const root = action('');
+  fs.chmodSync(path.join(root, `dist/nix-cache-${CPU}-${process.platform}`), 0o644);
+  const [main, post] = await both(root, inputs({}));
+  assert.deepEqual([main.code, post.code], [0, 0]);
+  for (const { log } of [main, post]) assert.match(log, /::warning title=nix-cache::.*did not start/);
+});
+
+test('a binary that vanishes before post is a warning', async () => {
+  const root = action();
+  await run(root, 'hook.cjs', inputs({}));
+  fs.rmSync(path.join(root, 'dist'), { recursive: true });
+  const post = await run(root, 'post.cjs', { STATE_nix_cache_settings: state(root).nix_cache_settings });
+  assert.equal(post.code, 0);
+  assert.match(post.log, /::warning title=nix-cache::There is no/);
+});
+
+test('the input "binary" counts from the workspace', async () => {
+  const root = action('', 'work/my-nix-cache');
+  const { code, log } = await run(root, 'hook.cjs', inputs({ binary: 'my-nix-cache' }));
+  assert.deepEqual([code, log], [0, '']);
+  assert.deepEqual(called(root).argv, ['action', 'restore']);
+});
+
+test('post without state, or with a broken one, ends well and starts nothing', async () => {
+  for (const [value, warned] of [[undefined, false], ['{', true], ['null', true]]) {
+    const root = action();
+    const { code, log } = await run(root, 'post.cjs', value === undefined ? {} : { STATE_nix_cache_settings: value });
+    assert.deepEqual([code, log.includes('::warning '), called(root)], [0, warned, null], log);
+  }
+});
+
+test('state that cannot be written costs the cache, not the job', async () => {
+  const root = action();
+  const { code, log } = await run(root, 'hook.cjs', { ...inputs({}), GITHUB_STATE: path.join(root, 'no/state') });
+  assert.equal(code, 0);
+  assert.match(log, /::warning title=nix-cache::The hook failed/);
+  assert.equal(called(root), null);
+});
+
+test('a broken input is not quoted, for it may hold the token', async () => {
+  const root = action();
+  const { code, log } = await run(root, 'hook.cjs', { INPUT_INPUTS: TOKEN });
+  assert.deepEqual([code, called(root)], [0, null]);
+  assert.match(log, /::warning title=nix-cache::The hook failed/);
+  for (let at = 0; at + 8 <= TOKEN.length; at++) assert.ok(!log.includes(TOKEN.slice(at, at + 8)), log);
+});
+
+test('a message is one line of the log', async () => {
+  const { log } = await run(action(null), 'hook.cjs', inputs({ binary: 'a\n::error::b%' }));
+  assert.match(log, /^::warning title=nix-cache::[^\n]*a%0A::error::b%25[^\n]*\n$/);
+});
+
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  for (const [script, variables] of [
+    ['hook.cjs', inputs({})], ['post.cjs', { STATE_nix_cache_settings: '{"action":"both"}' }],
+  ]) {
+    test(`${signal} reaches the binary of ${script}, which is waited for`, async () => {
+      const root = action(`
+        process.on('${signal}', () => setTimeout(() => { called({ got: '${signal}' }); process.exit(1); }, 200));
+        setTimeout(() => process.exit(9), 20_000); // no signal came: end, and fail the test
+        console.log('ready');`);
+      const child = start(root, script, variables);
+      const end = ended(child);
+      await new Promise((resolve) => child.stdout.on('data', (text) => String(text).includes('ready') && resolve()));
+      child.kill(signal);
+      const { code, signal: died, log } = await end;
+      assert.deepEqual([code, died, called(root).got], [0, null, signal], log);
+      assert.ok(!log.includes('::warning '), log);
+    });
+  }
+}

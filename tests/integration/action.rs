@@ -1,0 +1,47 @@
+//! The action's steps as the runner starts them, under everything that the cache service is known to answer: no job is red
+//! for it, no store is damaged, the log and the summary say why, and a later job finds everything again.
+
+mod job;
+mod place;
+mod row;
+mod table;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+
+use crate::support::nix;
+use place::Place;
+use row::Row;
+
+/// Rows that are played at once. They mostly wait.
+const AT_ONCE: usize = 6;
+
+fn play(rows: Vec<Row>) {
+    let Some(nix) = nix::all().first() else { return };
+    let place = Place::new(nix);
+    let (waiting, failed) = (Mutex::new(rows), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(row) = { waiting.lock().unwrap().pop() } {
+                    eprintln!("row: {}", row.name);
+                    if catch_unwind(AssertUnwindSafe(|| row.play(&place))).is_err() {
+                        failed.lock().unwrap().push(row.name);
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap();
+    assert!(failed.is_empty(), "these rows failed, for reasons above: {failed:#?}");
+}
+
+#[test]
+fn trouble_with_a_restore_is_a_miss_or_passes() {
+    play(table::restores());
+}
+
+#[test]
+fn trouble_with_a_save_is_told_or_passes() {
+    play(table::saves());
+}

@@ -1,0 +1,16 @@
+//! The integration tests: one binary, a file per subject.
+
+mod act;
+mod action;
+mod cli;
+mod concurrency;
+mod cross_client;
+mod fake_contract;
+mod faults;
+mod kill;
+mod layer;
+mod mounted;
+mod real_client;
+mod roundtrip;
+mod store;
+mod support;

@@ -1,0 +1,292 @@
+//! Things that are in the way of a mount, and mounts that were not finished.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::AtomicU64;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix_cache::cache::{self, Answer, AttachLayer, AttachRequest, Mode, Request};
+use nix_cache::layer::digest::Sha;
+use nix_cache::store::StorePath;
+use rusqlite::Connection;
+
+use super::{
+    Bench, KEY, MOUNT, at_nix, benches, detach_cleanly, expression, mounts_of, own_side, path_named, run, run_detach,
+};
+use crate::support::machine::{TestStore, system};
+use crate::support::rows::rows;
+
+/// A folder and a file whose bytes differ with every build.
+const CHANGING: &str = "{ system, salt }: derivation {
+  inherit system;
+  name = \"changing\";
+  outputs = [ \"out\" \"file\" ];
+  sh = \"${./tools}/busybox\";
+  builder = \"${./tools}/busybox\";
+  args = [ \"sh\" \"-c\" ''
+    $sh mkdir -p $out/sub
+    for name in a b; do $sh head -c 2000 /dev/urandom >$out/sub/$name; done
+    $sh cp $out/sub/a $out/sub/only-$($sh head -c 8 /dev/urandom | $sh md5sum | $sh head -c 8)
+    $sh head -c 2000 /dev/urandom >$file
+  '' ];
+}";
+
+/// Builds it; the paths are the same each time.
+fn build_changing(store: &TestStore) -> [StorePath; 2] {
+    run(expression(store, CHANGING).args(["--argstr", "system", &system(), "--argstr", "salt", ""]));
+    [path_named(store, "changing"), path_named(store, "changing-file")]
+}
+
+fn hash(store: &TestStore, path: &StorePath) -> String {
+    rows(store).paths[&super::full(path)].hash.clone()
+}
+
+#[test]
+fn two_layers_with_other_bytes_under_one_name() {
+    for bench in benches() {
+        let paths = build_changing(&bench.saved);
+        bench.save();
+        let other = bench.machine.store("other");
+        assert_eq!(build_changing(&other), paths);
+        for path in &paths {
+            assert_ne!(hash(&other, path), hash(&bench.saved, path), "the builds are the same");
+        }
+        // Something more, so that both layers are needed.
+        other.build(&["another"]);
+        other.save(&bench.cache, KEY, &[]);
+        let store = bench.machine.store("mounted");
+        assert!(bench.mount_on(&store)["layers"].as_array().unwrap().len() > 1);
+        for path in &paths {
+            let found = hash(&store, path);
+            assert!(found == hash(&other, path) || found == hash(&bench.saved, path));
+        }
+        store.assert_sound();
+        store.assert_verifies();
+        detach_cleanly(&store);
+    }
+}
+
+#[test]
+fn what_the_store_has_is_seen_as_it_has_it() {
+    for bench in benches() {
+        let paths = build_changing(&bench.saved);
+        bench.save();
+        let store = bench.machine.store("mounted");
+        assert_eq!(build_changing(&store), paths);
+        let hashes = paths.each_ref().map(|path| hash(&store, path));
+        store.build(&["another"]);
+        bench.mount_on(&store);
+        assert_eq!(paths.each_ref().map(|path| hash(&store, path)), hashes);
+        store.assert_sound();
+        store.assert_verifies();
+        assert_eq!(store.builds(&["everything"]), 0);
+        detach_cleanly(&store);
+        assert_eq!(paths.each_ref().map(|path| hash(&store, path)), hashes);
+        path_named(&store, "another");
+    }
+}
+
+#[test]
+fn invalid_things_in_the_way_are_replaced() {
+    for bench in benches() {
+        let store = bench.machine.store("mounted");
+        let place = |name: &str| store.dirs().real(&path_named(&bench.saved, name));
+        // Half a path, a file for a folder, a folder for a file, a link to nowhere.
+        fs::create_dir_all(place("package-2").join("lib/junk")).unwrap();
+        fs::write(place("package-2").join("lib/small"), "junk").unwrap();
+        fs::write(place("package-3"), "junk").unwrap();
+        fs::create_dir_all(place("everything").join("junk")).unwrap();
+        std::os::unix::fs::symlink("/nowhere", place("fixed")).unwrap();
+        bench.mount_on(&store);
+        assert_eq!(rows(&store), rows(&bench.saved));
+        store.assert_sound();
+        store.assert_verifies();
+        detach_cleanly(&store);
+    }
+}
+
+/// Starts a restore by mounting and kills it once `is_there` says so of the mounts of the store.
+fn kill_when(bench: &Bench, store: &TestStore, is_there: impl Fn(&[PathBuf]) -> bool) {
+    let mut command = store.verb("restore", &bench.cache, KEY, &MOUNT);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let start = Instant::now();
+    while !is_there(&mounts_of(store)) {
+        assert!(start.elapsed() < Duration::from_mins(2), "the restore does not come to that point");
+        assert!(child.try_wait().unwrap().is_none(), "the restore ended before that point");
+        sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// A new restore after a killed one: everything is there and sound, and can be detached.
+fn assert_recovers(bench: &Bench, store: &TestStore) {
+    let outcome = store.restore(&bench.cache, KEY, &MOUNT);
+    assert_eq!(outcome["hit"], "exact", "{outcome}");
+    assert_eq!(rows(store), rows(&bench.saved));
+    store.assert_sound();
+    store.assert_verifies();
+    store.build(&["onTop"]);
+    detach_cleanly(store);
+    path_named(store, "on-top");
+}
+
+#[test]
+fn a_restore_killed_before_it_registered() {
+    for bench in benches() {
+        let store = bench.machine.store("mounted");
+        let writer = Connection::open(store.dirs().db_path()).unwrap();
+        writer.execute_batch("begin immediate").unwrap();
+        let place = store.dirs().real_store();
+        kill_when(&bench, &store, |mounts| mounts.contains(&place));
+        writer.execute_batch("rollback").unwrap();
+        assert!(store.valid().is_empty());
+        assert_recovers(&bench, &store);
+    }
+}
+
+#[test]
+fn a_restore_killed_before_it_registered_can_be_detached() {
+    for bench in benches() {
+        let store = bench.machine.store("mounted");
+        let writer = Connection::open(store.dirs().db_path()).unwrap();
+        writer.execute_batch("begin immediate").unwrap();
+        let place = store.dirs().real_store();
+        kill_when(&bench, &store, |mounts| mounts.contains(&place));
+        writer.execute_batch("rollback").unwrap();
+        detach_cleanly(&store);
+        assert!(store.valid().is_empty());
+    }
+}
+
+/// A program `mount` in front of the real one, that kills who started it.
+fn lethal_mount(folder: &Path, script: &str) {
+    fs::create_dir_all(folder).unwrap();
+    let file = folder.join("mount");
+    fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn a_restore_killed_while_it_mounts_images() {
+    for bench in benches() {
+        for script in ["kill -9 $PPID", "/usr/bin/env PATH=\"${PATH#*:}\" mount \"$@\"; kill -9 $PPID"] {
+            let store = bench.machine.store(if script.starts_with("kill") { "before" } else { "after" });
+            let folder = bench.machine.path("bin");
+            lethal_mount(&folder, script);
+            let mut command = store.verb("restore", &bench.cache, KEY, &MOUNT);
+            let path = std::env::var_os("PATH").unwrap();
+            let path = std::env::join_paths(std::iter::once(folder).chain(std::env::split_paths(&path))).unwrap();
+            let ended = command.env("PATH", path).output().unwrap();
+            assert_eq!(ended.status.code(), None, "the restore was not killed");
+            assert_eq!(mounts_of(&store).len(), usize::from(!script.starts_with("kill")));
+            bench.mount_on(&store);
+            store.assert_verifies();
+            detach_cleanly(&store);
+        }
+    }
+}
+
+#[test]
+fn a_restore_killed_between_its_two_mounts() {
+    for bench in benches() {
+        let store = bench.machine.store("mounted");
+        let upper = own_side(&store);
+        fs::create_dir_all(&upper).unwrap();
+        rustix::mount::mount_bind(store.dirs().real_store(), &upper).unwrap();
+        assert_eq!(run_detach(&store).json()["was-mounted"], false);
+        rustix::mount::mount_bind(store.dirs().real_store(), &upper).unwrap_or(());
+        bench.mount_on(&store);
+        store.assert_verifies();
+        detach_cleanly(&store);
+    }
+}
+
+#[test]
+fn a_refused_mount_leaves_nothing_and_is_unpacked() {
+    for bench in benches() {
+        let store = bench.machine.store("mounted");
+        let folder = bench.machine.path("bin");
+        lethal_mount(&folder, "echo 'mount: only the superuser may do it' >&2; exit 32");
+        let mut command = store.verb("restore", &bench.cache, KEY, &MOUNT);
+        let path = std::env::var_os("PATH").unwrap();
+        let path = std::env::join_paths(std::iter::once(folder).chain(std::env::split_paths(&path))).unwrap();
+        let outcome = crate::support::program::Run::of({
+            command.env("PATH", path);
+            command
+        });
+        let outcome = outcome.json();
+        assert_eq!(outcome["mode"], "unpack");
+        assert_eq!(crate::support::program::notes(&outcome), ["not-mounted"]);
+        assert!(outcome["notes"][0]["message"].as_str().unwrap().contains("only the superuser"), "{outcome}");
+        assert_eq!(rows(&store), rows(&bench.saved));
+        super::assert_plain(&store);
+    }
+}
+
+/// A store whose mounts are gone while its database takes their paths for valid, as after a restart of the machine.
+fn restarted(bench: &Bench) -> TestStore {
+    let store = bench.machine.store("mounted");
+    let script = "nix_cache restore --restore-mode mount --primary-key \"$1\" --remote \"dir:$2\"
+        nix-build --argstr system \"$4\" \"$3\" -A onTop --no-out-link
+        nix-store --delete \"$5\"";
+    let mut command = at_nix(&store, script);
+    command.arg("sh").arg(KEY).arg(&bench.cache).arg(bench.machine.path("project")).arg(system());
+    run(command.arg(super::full(&path_named(&bench.saved, "everything"))));
+    assert_eq!(mounts_of(&store), Vec::<PathBuf>::new());
+    assert!(store.valid().len() > 10);
+    store
+}
+
+#[test]
+fn after_a_restart_of_the_machine_a_detach_does_the_rest() {
+    for bench in benches().filter(|_| super::has_nix_folder()) {
+        let store = restarted(&bench);
+        assert_eq!(run_detach(&store).json()["was-mounted"], false);
+        super::assert_plain(&store);
+        path_named(&store, "on-top");
+        assert_eq!(store.builds(&["onTop"]), 0);
+    }
+}
+
+#[test]
+fn after_a_restart_of_the_machine_a_restore_mounts_again() {
+    for bench in benches().filter(|_| super::has_nix_folder()) {
+        let store = restarted(&bench);
+        bench.mount_on(&store);
+        store.assert_sound();
+        store.assert_verifies();
+        assert_eq!(store.builds(&["everything"]), 0);
+        detach_cleanly(&store);
+        path_named(&store, "on-top");
+    }
+}
+
+#[test]
+fn what_became_valid_meanwhile_is_left_alone() {
+    for bench in benches() {
+        let store = bench.machine.store("mounted");
+        store.build(&["another"]);
+        let mut infos = nix_cache::store::read_all(&bench.saved.dirs()).unwrap();
+        let (valid, place) = (path_named(&store, "package-1"), store.dirs().own_dir().join("layers"));
+        fs::create_dir_all(&place).unwrap();
+        let layer = fs::read_dir(bench.cache.join("layer")).unwrap().next().unwrap().unwrap().path();
+        fs::copy(layer, place.join("one")).unwrap();
+        let paths = nix_cache::store::closure(&infos, [&path_named(&bench.saved, "package-2")]);
+        assert!(paths.contains(&valid));
+        infos.retain(|path, _| paths.contains(path));
+        let layers =
+            vec![AttachLayer { id: Sha([1; 32]), file: place.join("one"), infos: infos.into_values().collect() }];
+        let root = Some(store.root.clone());
+        let request = AttachRequest { store_root: root, mode: Mode::Mount, layers, threads: 1 };
+        let answer = cache::perform(&Request::Attach(request), &AtomicU64::new(0)).unwrap();
+        let Answer::Attached(attached) = answer else { panic!("{answer:?}") };
+        assert_eq!((attached.mode, attached.rejected.len()), (Mode::Mount, 0));
+        assert!(own_side(&store).join(valid.as_str()).exists(), "a valid path was removed");
+        path_named(&store, "package-2");
+        store.assert_verifies();
+        detach_cleanly(&store);
+    }
+}

@@ -1,0 +1,155 @@
+//! What a request asks for, told from its method, path and query.
+
+use axum::http::{HeaderMap, Method, Uri};
+use serde::{Deserialize, Serialize};
+
+/// A query, decoded.
+pub type Query = Vec<(String, String)>;
+
+/// The first value of `name` in a query.
+pub fn value<'a>(query: &'a Query, name: &str) -> Option<&'a str> {
+    query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+}
+
+/// The operations of the service. Faults name them, and requests are counted by them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Operation {
+    /// `CreateCacheEntry`.
+    Create,
+    /// `FinalizeCacheEntryUpload`.
+    Finalize,
+    /// `GetCacheEntryDownloadURL`.
+    Lookup,
+    /// A blob in one request.
+    PutBlob,
+    /// One block of a blob.
+    PutBlock,
+    /// The list that makes blocks a blob.
+    PutBlockList,
+    /// The bytes of a blob, or a range of them.
+    Download,
+    /// The size of a blob.
+    Head,
+    /// REST: the list of caches.
+    List,
+    /// REST: removal by id or by key.
+    Delete,
+    /// REST: how much is used.
+    Usage,
+    /// The path of another service: cache v1, an unknown method, a typing error.
+    Unknown,
+}
+
+impl Operation {
+    /// Its name in faults and statistics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Finalize => "finalize",
+            Self::Lookup => "lookup",
+            Self::PutBlob => "put-blob",
+            Self::PutBlock => "put-block",
+            Self::PutBlockList => "put-block-list",
+            Self::Download => "download",
+            Self::Head => "head",
+            Self::List => "list",
+            Self::Delete => "delete",
+            Self::Usage => "usage",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Whether it is one of the three remote calls.
+    pub fn is_call(self) -> bool {
+        matches!(self, Self::Create | Self::Finalize | Self::Lookup)
+    }
+
+    /// Whether it sends bytes of a blob, or their list.
+    pub fn is_upload(self) -> bool {
+        matches!(self, Self::PutBlob | Self::PutBlock | Self::PutBlockList)
+    }
+
+    /// Whether it goes to a signed address.
+    pub fn is_blob(self) -> bool {
+        self.is_upload() || matches!(self, Self::Download | Self::Head)
+    }
+
+    /// Whether it belongs to the REST interface.
+    pub fn is_rest(self) -> bool {
+        matches!(self, Self::List | Self::Delete | Self::Usage)
+    }
+}
+
+/// The folder of the three remote calls.
+pub const TWIRP: &str = "/twirp/github.actions.results.api.v1.CacheService/";
+
+/// The container that signed addresses name.
+pub const CONTAINER: &str = "/actions-cache/";
+
+/// One request without its body.
+#[derive(Debug)]
+pub struct Call {
+    /// What is asked for.
+    pub operation: Operation,
+    /// With which method.
+    pub method: Method,
+    /// The path, still encoded.
+    pub path: String,
+    /// The query, decoded.
+    pub query: Query,
+    /// The headers.
+    pub headers: HeaderMap,
+}
+
+impl Call {
+    /// Tells what a request asks for.
+    pub fn new(method: Method, uri: &Uri, headers: HeaderMap) -> Self {
+        let path = uri.path().to_owned();
+        let query = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
+        Self { operation: operation(&method, &path, &query), method, path, query, headers }
+    }
+
+    /// The name of the blob that a signed address is about.
+    pub fn blob(&self) -> &str {
+        self.path.strip_prefix(CONTAINER).unwrap_or_default()
+    }
+
+    /// A value of the query.
+    pub fn query(&self, name: &str) -> Option<&str> {
+        value(&self.query, name)
+    }
+
+    /// A header as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+}
+
+fn operation(method: &Method, path: &str, query: &Query) -> Operation {
+    if let Some(call) = path.strip_prefix(TWIRP) {
+        return match call {
+            "CreateCacheEntry" if method == Method::POST => Operation::Create,
+            "FinalizeCacheEntryUpload" if method == Method::POST => Operation::Finalize,
+            "GetCacheEntryDownloadURL" if method == Method::POST => Operation::Lookup,
+            _ => Operation::Unknown,
+        };
+    }
+    if path.starts_with(CONTAINER) {
+        return match (method.as_str(), value(query, "comp")) {
+            ("PUT", None) => Operation::PutBlob,
+            ("PUT", Some("block")) => Operation::PutBlock,
+            ("PUT", Some("blocklist")) => Operation::PutBlockList,
+            ("GET", None) => Operation::Download,
+            ("HEAD", None) => Operation::Head,
+            _ => Operation::Unknown,
+        };
+    }
+    let parts: Vec<&str> = path.split('/').skip(1).collect();
+    match (method.as_str(), parts.as_slice()) {
+        ("GET", ["repos", _, _, "actions", "caches"]) => Operation::List,
+        ("DELETE", ["repos", _, _, "actions", "caches"] | ["repos", _, _, "actions", "caches", _]) => Operation::Delete,
+        ("GET", ["repos", _, _, "actions", "cache", "usage"]) => Operation::Usage,
+        _ => Operation::Unknown,
+    }
+}

@@ -1,0 +1,32 @@
+//! Temporary folders that stores can stand in.
+
+use std::path::{Path, PathBuf};
+
+use nix_cache::layer::unpack::remove_tree;
+
+/// A new folder, removed at the end with the read-only directories in it.
+#[derive(Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// An empty folder. Newer Nix builds in no store below a folder that all may write to, such as `/tmp`.
+    pub fn new() -> Self {
+        let all = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        Self(tempfile::Builder::new().prefix("t-").tempdir_in(all).expect("target/tmp can be written").keep())
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if std::thread::panicking() && std::env::var_os("NIX_CACHE_TEST_KEEP").is_some() {
+            eprintln!("Kept: {}", self.0.display());
+        } else if let Err(error) = remove_tree(&self.0) {
+            eprintln!("{} stays: {error}", self.0.display());
+        }
+    }
+}
