@@ -6,7 +6,7 @@ use std::path::Path;
 use super::Context;
 use super::fetch::find_snapshot;
 use super::outcome::{Note, Saved};
-use crate::layer::digest::Sha;
+use crate::layer::digest::Digests;
 use crate::remote::{Kind, Put, Remote, RemoteError, confirmed};
 use crate::snapshot::{Snapshot, encode, generation_name, generation_prefix};
 
@@ -22,16 +22,16 @@ pub(super) struct Pushed {
     pub entries: u64,
 }
 
-/// Stores a layer's file; gives the name of its entry. A name that is taken counts as stored once a lookup finds it, unless
+/// Stores the file of a layer, or the new bytes of its recipe; gives the name of its entry. A name that is taken counts as stored once a lookup finds it, unless
 /// the restore found that its bytes are `lost`: then, as when it was reserved and never finished, the next name is taken.
 pub(super) async fn push_layer(
     remote: &dyn Remote,
-    id: Sha,
+    digests: &Digests,
     file: &Path,
-    size: u64,
     lost: &BTreeSet<String>,
     pushed: &mut Pushed,
 ) -> Result<String, RemoteError> {
+    let id = digests.id();
     for number in 1..=NAMES {
         let name = if number == 1 { id.to_string() } else { format!("{id}-{number}") };
         if lost.contains(&name) {
@@ -39,7 +39,7 @@ pub(super) async fn push_layer(
         }
         match remote.put_file(Kind::Layer, &name, file).await? {
             Put::Stored => {
-                pushed.bytes += size;
+                pushed.bytes += digests.size;
                 pushed.entries += 1;
                 return Ok(name);
             }

@@ -1,6 +1,5 @@
 //! Finding the snapshot that fits, and fetching layers.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,12 +10,12 @@ use futures_util::StreamExt;
 use super::Context;
 use super::outcome::{LayerFetch, LayerState, Note};
 use super::progress::Progress;
-use crate::layer::digest::{CHUNK_SIZE, Sha};
+use crate::layer::digest::{CHUNK_SIZE, Digests, Sha};
 use crate::layer::mount::Places;
 use crate::layer::unpack::remove_tree;
 use crate::remote::transfer::{FetchPlan, fetch_file};
 use crate::remote::{Entry, Kind, Remote, RemoteError};
-use crate::snapshot::{self, Layer, Snapshot, SnapshotError, generation_name, generation_prefix, parse_generation};
+use crate::snapshot::{self, Snapshot, SnapshotError, Stored, generation_name, generation_prefix, parse_generation};
 use crate::store::StoreDirs;
 
 /// A snapshot is read whole into memory; one larger than this is refused.
@@ -94,7 +93,14 @@ pub(super) fn snapshot_names(context: &Context) -> Vec<String> {
     std::iter::once(generation_prefix(&context.key)).chain(context.prefixes.iter().cloned()).collect()
 }
 
-/// What became of one layer: the figures, its file if it is here now, and what the user should know.
+/// Stored bytes to fetch.
+pub(super) struct Wanted<'a> {
+    pub stored: &'a Stored,
+    /// How many paths are lost without it.
+    pub paths: usize,
+}
+
+/// What became of one fetch: the figures, the file if it is here now, and what the user should know.
 pub(super) struct Fetched {
     pub id: Sha,
     pub fetch: LayerFetch,
@@ -102,48 +108,54 @@ pub(super) struct Fetched {
     pub note: Option<Note>,
 }
 
-/// Layers that are fetched at the same time. More of them only share the same line.
-const LAYERS_AT_ONCE: usize = 2;
+/// Entries that are fetched at the same time. More of them only share the same line.
+const AT_ONCE: usize = 2;
 
-/// Fetches the layers `wanted` into files of our folder, a few at the same time.
-pub(super) async fn fetch_layers(context: &Context, wanted: &BTreeMap<Sha, &Layer>) -> Vec<Fetched> {
-    let at_once = LAYERS_AT_ONCE.min(wanted.len()).max(1);
-    // 8 MiB each, over all layers: this bounds the memory in use.
+/// Fetches what is `wanted` into files of our folder, a few at the same time.
+pub(super) async fn fetch_stored(context: &Context, wanted: Vec<Wanted<'_>>) -> Vec<Fetched> {
+    let at_once = AT_ONCE.min(wanted.len()).max(1);
+    // 8 MiB each, over all entries: this bounds the memory in use.
     let ranges = (context.remote.parallel_reads() / at_once).max(1);
     // Lookups take a quarter of a second each and nothing else: all of them at once.
-    let lookups = wanted.iter().map(|(id, layer)| look_up(context, *id, layer));
-    let looked_up = futures_util::future::join_all(lookups).await;
+    let looked_up = futures_util::future::join_all(wanted.iter().map(|wanted| look_up(context, wanted))).await;
     let fetches = looked_up.into_iter().map(|found| async move {
         match found {
-            Ok((id, entry, layer)) => fetch_layer(context, id, &entry, layer, ranges).await,
-            Err(lost) => lost,
+            Ok((entry, stored)) => fetch_entry(context, &entry, stored, ranges).await,
+            Err(lost) => *lost,
         }
     });
     futures_util::stream::iter(fetches).buffered(at_once).collect().await
 }
 
-/// The layer's entry, or what became of it.
-async fn look_up<'a>(context: &Context, id: Sha, layer: &'a Layer) -> Result<(Sha, Entry, &'a Layer), Fetched> {
-    let (state, note) = match context.remote.find(Kind::Layer, std::slice::from_ref(&layer.entry)).await {
-        Ok(Some(entry)) if entry.name == layer.entry => return Ok((id, entry, layer)),
+fn fetched(stored: &Stored, seconds: f64, state: LayerState, file: Option<PathBuf>, note: Option<Note>) -> Fetched {
+    let id = stored.digests.id();
+    let fetch = LayerFetch { id: id.to_string(), bytes: stored.digests.size, seconds, state };
+    Fetched { id, fetch, file, note }
+}
+
+/// The entry, or what became of it.
+async fn look_up<'a>(context: &Context, wanted: &Wanted<'a>) -> Result<(Entry, &'a Stored), Box<Fetched>> {
+    let Wanted { stored, paths } = wanted;
+    let name = &stored.entry;
+    let (state, note) = match context.remote.find(Kind::Layer, std::slice::from_ref(name)).await {
+        Ok(Some(entry)) if entry.name == *name => return Ok((entry, stored)),
         Ok(_) => {
-            let paths = layer.paths.len();
             let message =
-                format!("Layer {id} with {paths} paths is no longer in the cache: they are made or fetched anew.");
+                format!("Layer {name} with {paths} paths is no longer in the cache: they are made or fetched anew.");
             (LayerState::Missing, Note::warn("layer-missing", message))
         }
         Err(error) => {
-            (LayerState::Failed, Note::warn("layer-failed", format!("Layer {id} could not be looked up: {error}")))
+            (LayerState::Failed, Note::warn("layer-failed", format!("Layer {name} could not be looked up: {error}")))
         }
     };
-    let fetch = LayerFetch { id: id.to_string(), bytes: layer.digests.size, seconds: 0.0, state };
-    Err(Fetched { id, fetch, file: None, note: Some(note) })
+    Err(Box::new(fetched(stored, 0.0, state, None, Some(note))))
 }
 
-async fn fetch_layer(context: &Context, id: Sha, entry: &Entry, layer: &Layer, parallel: usize) -> Fetched {
+async fn fetch_entry(context: &Context, entry: &Entry, stored: &Stored, parallel: usize) -> Fetched {
     let start = Instant::now();
+    let id = stored.digests.id();
     let path = folder(&context.dirs).join(id.to_string());
-    let (state, note) = match fetch_into(context, entry, layer, &path, parallel).await {
+    let (state, note) = match fetch_into(context, entry, &stored.digests, &path, parallel).await {
         Ok(0) => (LayerState::Fetched, None),
         Ok(bad) => {
             let message = format!(
@@ -157,27 +169,26 @@ async fn fetch_layer(context: &Context, id: Sha, entry: &Entry, layer: &Layer, p
             (state, Some(Note::warn("layer-failed", format!("Layer {id} could not be fetched: {error}"))))
         }
     };
-    let seconds = start.elapsed().as_secs_f64();
-    let fetch = LayerFetch { id: id.to_string(), bytes: layer.digests.size, seconds, state };
-    Fetched { id, fetch, file: (state == LayerState::Fetched).then_some(path), note }
+    let file = (state == LayerState::Fetched).then_some(path);
+    fetched(stored, start.elapsed().as_secs_f64(), state, file, note)
 }
 
-/// Fetches a layer to `path` and gives the number of chunks that are wrong; with any, there is no file.
+/// Fetches an entry to `path` and gives the number of chunks that are wrong; with any, there is no file.
 async fn fetch_into(
     context: &Context,
     entry: &Entry,
-    layer: &Layer,
+    digests: &Digests,
     path: &Path,
     parallel: usize,
 ) -> Result<usize, RemoteError> {
     let local = |error: std::io::Error| RemoteError::Local(format!("Cannot write {}: {error}.", path.display()));
     fs::create_dir_all(path.parent().unwrap_or(path)).map_err(local)?;
     let file = File::options().read(true).write(true).create(true).truncate(true).open(path).map_err(local)?;
-    let progress = Progress::start("fetching a layer", layer.digests.size);
+    let progress = Progress::start("fetching a layer", digests.size);
     let plan = FetchPlan {
-        size: layer.digests.size,
+        size: digests.size,
         chunk_size: CHUNK_SIZE,
-        digests: layer.digests.chunks.iter().map(|chunk| chunk.0).collect(),
+        digests: digests.chunks.iter().map(|chunk| chunk.0).collect(),
         parallel,
         range_chunks: 2,
         progress: Arc::clone(&progress.bytes),
@@ -192,7 +203,7 @@ async fn fetch_into(
 }
 
 /// Where layers are while they are attached.
-fn folder(dirs: &StoreDirs) -> PathBuf {
+pub(super) fn folder(dirs: &StoreDirs) -> PathBuf {
     dirs.own_dir().join("layers")
 }
 

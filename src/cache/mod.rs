@@ -6,6 +6,7 @@
 mod attach;
 mod commit;
 mod fetch;
+mod layers;
 mod mode;
 mod mounted;
 mod outcome;

@@ -16,7 +16,7 @@ pub(super) const MAX_LAYERS: usize = 8;
 /// pack 3.5 bytes for each new one; with 2 it is 5.6.
 const FACTOR: u64 = 1;
 
-/// A layer as the plan sees it: bytes of NARs.
+/// A layer as the plan sees it: bytes that are stored for it alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Weight {
     live: u64,
@@ -24,7 +24,7 @@ struct Weight {
     id: Sha,
 }
 
-/// Which layers of `snapshot` to pack again together with `new_bytes` of new paths. Only layers are taken of which every wanted
+/// Which layers of `snapshot` to pack again together with new paths that take about `new_bytes` in a layer. Only layers are taken of which every wanted
 /// path is in the store here (`valid`), with the same bytes. Those in `must` are taken whatever it costs.
 pub(super) fn layers_to_repack(
     snapshot: &Snapshot,
@@ -35,14 +35,26 @@ pub(super) fn layers_to_repack(
     let is_here = |layer: &Layer| {
         layer.paths.iter().all(|(path, hash)| valid.get(path).is_some_and(|info| info.nar_hash == *hash))
     };
-    let live = |layer: &Layer| -> u64 {
-        layer.paths.iter().filter_map(|key| snapshot.paths.get(key)).map(|record| record.info.nar_size).sum()
+    let weigh = |(id, layer): (&Sha, &Layer)| Weight {
+        live: live_bytes_of(snapshot, layer),
+        total: own_bytes(snapshot, layer),
+        id: *id,
     };
-    let weigh = |(id, layer): (&Sha, &Layer)| Weight { live: live(layer), total: layer.nar_bytes, id: *id };
     let mut weights: Vec<Weight> = snapshot.layers.iter().map(weigh).collect();
     weights.sort();
-    let wanted = plan(&weights, new_bytes, must);
-    wanted.into_iter().filter(|id| is_here(&snapshot.layers[id])).collect()
+    let mut chosen = plan(&weights, new_bytes, must);
+    chosen.retain(|id| is_here(&snapshot.layers[id]));
+    while let Some(id) = borrower(snapshot, &chosen).filter(|id| is_here(&snapshot.layers[id])) {
+        chosen.insert(id);
+    }
+    chosen
+}
+
+/// A layer that is made of bytes that no layer owns any more, once the `chosen` are gone. Packed again, it makes them go.
+fn borrower(snapshot: &Snapshot, chosen: &BTreeSet<Sha>) -> Option<Sha> {
+    let left = || snapshot.layers.iter().filter(|(id, _)| !chosen.contains(id));
+    let owned: BTreeSet<Sha> = left().map(|(_, layer)| layer.own_stored()).collect();
+    left().find(|(_, layer)| !layer.stored().is_subset(&owned)).map(|(id, _)| *id)
 }
 
 /// The plan for layers in ascending order of what is alive in them.
@@ -72,12 +84,17 @@ pub(super) fn live_bytes(snapshot: &Snapshot) -> u64 {
 fn live_bytes_of(snapshot: &Snapshot, layer: &Layer) -> u64 {
     let live: u64 =
         layer.paths.iter().filter_map(|key| snapshot.paths.get(key)).map(|record| record.info.nar_size).sum();
-    scaled(layer, live)
+    scaled(own_bytes(snapshot, layer), layer, live)
 }
 
-/// What `nar_bytes` of NARs take in `layer`, at the ratio of the whole.
-fn scaled(layer: &Layer, nar_bytes: u64) -> u64 {
-    (layer.digests.size as f64 * nar_bytes as f64 / layer.nar_bytes.max(1) as f64) as u64
+/// Bytes that are stored for this layer alone.
+fn own_bytes(snapshot: &Snapshot, layer: &Layer) -> u64 {
+    snapshot.stored.get(&layer.own_stored()).map_or(0, |stored| stored.digests.size)
+}
+
+/// What `nar_bytes` of NARs take of the `own` bytes of `layer`, at the ratio of the whole.
+fn scaled(own: u64, layer: &Layer, nar_bytes: u64) -> u64 {
+    (own as f64 * nar_bytes as f64 / layer.nar_bytes.max(1) as f64) as u64
 }
 
 /// Drops from `snapshot` what was used longest ago, those that `upstream` offers first, until no more than `max` bytes are alive
@@ -91,8 +108,9 @@ pub(super) fn shrink(snapshot: &mut Snapshot, max: u64, upstream: &BTreeSet<Stor
         snapshot.paths.values().map(|record| (record.info.path.clone(), record.info.clone())).collect();
     let mut cost: BTreeMap<&StorePath, u64> = BTreeMap::new();
     for layer in snapshot.layers.values() {
+        let own = own_bytes(snapshot, layer);
         for (path, _) in &layer.paths {
-            *cost.entry(path).or_default() += infos.get(path).map_or(0, |info| scaled(layer, info.nar_size));
+            *cost.entry(path).or_default() += infos.get(path).map_or(0, |info| scaled(own, layer, info.nar_size));
         }
     }
     let mut order: Vec<(bool, u64, &StorePath)> = snapshot
@@ -130,6 +148,7 @@ pub(super) fn shrink(snapshot: &mut Snapshot, max: u64, upstream: &BTreeSet<Stor
 mod tests {
     use super::*;
     use crate::layer::digest::Digests;
+    use crate::snapshot::Stored;
     use crate::store::NarHash;
 
     fn info(number: u64, size: u64, references: &[u64]) -> PathInfo {
@@ -153,7 +172,8 @@ mod tests {
         let mut snapshot = Snapshot::default();
         for (number, size) in (0..).zip(sizes) {
             let digests = Digests { size: size / 2, chunks: vec![Sha([number as u8; 32])] };
-            snapshot.add_layer(digests, format!("{number}"), [info(number, *size, &[])], number);
+            let stored = Stored { digests: digests.clone(), entry: format!("{number}") };
+            snapshot.add_layer((digests, None), stored, [info(number, *size, &[])], number);
         }
         snapshot
     }
@@ -193,7 +213,8 @@ mod tests {
         let mut snapshot = Snapshot::default();
         let digests = Digests { size: 400, chunks: vec![Sha([1; 32])] };
         let infos = [info(0, 100, &[]), info(1, 100, &[0]), info(2, 100, &[]), info(3, 100, &[2])];
-        snapshot.add_layer(digests, "l".into(), infos, 5);
+        let stored = Stored { digests: digests.clone(), entry: "l".into() };
+        snapshot.add_layer((digests, None), stored, infos, 5);
         for (number, record) in (0..).zip(snapshot.paths.values_mut()) {
             record.last_used = [1, 4, 2, 9][number];
         }

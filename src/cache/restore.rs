@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use super::attach::{AttachLayer, AttachRequest};
-use super::fetch::{SnapshotFound, fetch_layers, find_snapshot, remove_leftovers, snapshot_names};
+use super::fetch::{SnapshotFound, find_snapshot, remove_leftovers, snapshot_names};
+use super::layers::{fetch_layers, forget_indexes};
 use super::mode::choose;
 use super::mounted::Detached;
 use super::outcome::{Hit, LayerFetch, LayerState, Note, Phase, RestoreOutcome};
@@ -86,6 +87,7 @@ fn prepare(dirs: &StoreDirs) -> Result<(store::StoreLock, BTreeMap<StorePath, Pa
     privileged::run(dirs, &Request::Prepare { store_root, owner: (user, group) }, &AtomicU64::new(0))?;
     let lock = store::own_lock(dirs)?;
     remove_leftovers(dirs);
+    forget_indexes(dirs);
     Ok((lock, store::read_all(dirs)?))
 }
 
@@ -210,20 +212,18 @@ async fn attach_layers(
     valid: &BTreeMap<StorePath, PathInfo>,
     outcome: &mut RestoreOutcome,
 ) -> Result<BTreeSet<StorePath>, CacheError> {
-    let wanted = assigned.keys().map(|id| (*id, &found.snapshot.layers[id])).collect();
     let fetching = Instant::now();
-    let mut files: Vec<(Sha, PathBuf)> = Vec::new();
-    let mut bytes = 0;
-    for fetched in fetch_layers(context, &wanted).await {
-        if let Some(file) = fetched.file {
-            bytes += fetched.fetch.bytes;
-            files.push((fetched.id, file));
-        }
-        outcome.layers.push(fetched.fetch);
-        outcome.notes.extend(fetched.note);
-    }
-    outcome.bytes_downloaded += bytes;
-    outcome.phases.push(Phase::end("fetch", fetching, files.len() as u64, bytes));
+    let wanted = assigned.keys().copied().collect();
+    let ready = fetch_layers(context, &found.snapshot, &wanted).await.map_err(|error| CacheError::File {
+        what: "Cannot make layers in",
+        path: context.dirs.own_dir(),
+        error,
+    })?;
+    outcome.layers.extend(ready.fetches);
+    outcome.notes.extend(ready.notes);
+    outcome.bytes_downloaded += ready.bytes;
+    let files: Vec<(Sha, PathBuf)> = ready.files.into_iter().collect();
+    outcome.phases.push(Phase::end("fetch", fetching, files.len() as u64, ready.bytes));
 
     // A path that lacks a reference will never be valid: it need not be attached.
     let available: BTreeMap<StorePath, PathInfo> =

@@ -7,15 +7,18 @@ use std::time::Instant;
 
 use super::commit::{Pushed, push_layer, push_snapshot};
 use super::fetch::find_snapshot;
+use super::layers::known_blocks;
 use super::outcome::{Note, Phase, SaveOutcome, SaveReason};
 use super::progress::Progress;
 use super::record::{self, RestoreRecord};
 use super::repack::{layers_to_repack, shrink};
 use super::select::{Selection, Situation, select};
 use super::{CacheError, Context, now};
+use crate::layer::digest::Digests;
 use crate::layer::pack::{self, Item, Options, Outcome, Packed, Rejected};
+use crate::layer::recipe::{self, Recipe};
 use crate::remote::RemoteError;
-use crate::snapshot::{Facts, Lane, Snapshot, generation_prefix};
+use crate::snapshot::{Facts, Lane, Snapshot, Stored, generation_prefix};
 use crate::store::{self, PathInfo, StorePath, useless_without};
 
 /// Saves what is new in the store here under the primary key.
@@ -102,9 +105,7 @@ async fn load_base(context: &Context, record: &RestoreRecord, notes: &mut Vec<No
     }
     let mut base = Base { same_key: same.map(|found| found.snapshot), newest, near, lost_entries: BTreeSet::new() };
     for snapshot in base.same_key.iter_mut().chain(base.near.as_mut()) {
-        for id in &record.lost_layers {
-            base.lost_entries.extend(snapshot.layers.remove(id).map(|layer| layer.entry));
-        }
+        base.lost_entries.extend(snapshot.lose(&record.lost_layers));
         keep_held(snapshot);
     }
     Ok(base)
@@ -201,12 +202,11 @@ async fn push(
         outcome.phases.push(Phase::end("pack", packing, paths.len() as u64, total));
         note_new(paths.intersection(new), valid, outcome);
         let pushing = Instant::now();
-        let id = packed.digests.id();
-        let size = packed.digests.size;
-        let entry = push_layer(&*context.remote, id, file.path(), size, &base.lost_entries, pushed).await?;
+        let (recipe, digests, file) = split_off_known(context, &snapshot, &packed, file).await?;
+        let entry = push_layer(&*context.remote, &digests, file.path(), &base.lost_entries, pushed).await?;
         outcome.phases.push(Phase::end("upload", pushing, 1, pushed.bytes));
         let infos = paths.iter().map(|path| valid[path].clone());
-        snapshot.add_layer(packed.digests, entry, infos, time);
+        snapshot.add_layer((packed.digests, recipe), Stored { digests, entry }, infos, time);
     } else if base.newest > 0 || snapshot.paths.is_empty() {
         outcome.reason = SaveReason::NothingToSave;
         return Ok(false);
@@ -250,11 +250,33 @@ fn plan(
         );
     }
     let mut to_pack = new.clone();
-    for id in layers_to_repack(snapshot, new_bytes, valid, &smaller) {
-        let layer = snapshot.layers.remove(&id);
-        to_pack.extend(layer.into_iter().flat_map(|layer| layer.paths).map(|(path, _)| path));
-    }
+    let again = layers_to_repack(snapshot, new_bytes / LIKELY_RATIO, valid, &smaller);
+    to_pack.extend(again.iter().flat_map(|id| &snapshot.layers[id].paths).map(|(path, _)| path.clone()));
+    snapshot.drop_layers(&again);
     to_pack
+}
+
+/// A new layer as it is to be stored: as a recipe with the bytes that no older layer has, if that saves something, or whole. Gives
+/// the recipe, and digests and file of what is to be stored.
+async fn split_off_known(
+    context: &Context,
+    snapshot: &Snapshot,
+    packed: &Packed,
+    file: tempfile::NamedTempFile,
+) -> Result<(Option<Recipe>, Digests, tempfile::NamedTempFile), Trouble> {
+    let known = known_blocks(&context.dirs, snapshot);
+    if known.is_empty() {
+        return Ok((None, packed.digests.clone(), file));
+    }
+    let (blocks, folder) = (packed.blocks.clone(), work_folder(context));
+    let work = tokio::task::spawn_blocking(move || {
+        let new = packing_file(&folder)?;
+        Ok::<_, std::io::Error>((recipe::split(file.as_file(), &blocks, &known, new.as_file())?, file, new))
+    });
+    Ok(match work.await?? {
+        (Some((recipe, digests)), _, new) => (Some(recipe), digests, new),
+        (None, file, _) => (None, packed.digests.clone(), file),
+    })
 }
 
 /// Drops the paths that no layer holds.
@@ -312,9 +334,7 @@ async fn pack_sound(
         let (store, folder) = (context.dirs.real_store(), work_folder(context));
         let (options, counter) = (Options { level: context.level, threads: context.threads }, progress.bytes.clone());
         let work = tokio::task::spawn_blocking(move || {
-            let file = tempfile::Builder::new()
-                .prefix(&format!("{PACKING_PREFIX}{}-", std::process::id()))
-                .tempfile_in(folder)?;
+            let file = packing_file(&folder)?;
             let outcome = pack::pack(&store, &items, file.as_file(), options, &counter)?;
             Ok::<_, std::io::Error>((outcome, file))
         });
@@ -344,6 +364,11 @@ fn leave_out(
 
 /// Names of layers that are being packed begin with this, the number of the process and a dash.
 const PACKING_PREFIX: &str = "layer-";
+
+/// A new file for a layer that is being packed.
+fn packing_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new().prefix(&format!("{PACKING_PREFIX}{}-", std::process::id())).tempfile_in(folder)
+}
 
 /// Our folder beside the store, where there is as much room as the store has; or that for temporary files.
 fn work_folder(context: &Context) -> PathBuf {

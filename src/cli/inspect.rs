@@ -43,6 +43,8 @@ struct InspectedPath {
 struct InspectedLayer {
     id: String,
     bytes: u64,
+    /// Bytes in the remote for this layer alone; the rest is taken from older ones.
+    stored_bytes: u64,
     paths: u64,
     wanted_nar_bytes: u64,
     nar_bytes: u64,
@@ -80,6 +82,7 @@ fn of(found: SnapshotFound) -> Inspection {
     let layers = snapshot.layers.iter().map(|(id, layer)| InspectedLayer {
         id: id.to_string(),
         bytes: layer.digests.size,
+        stored_bytes: snapshot.stored.get(&layer.own_stored()).map_or(0, |stored| stored.digests.size),
         paths: layer.paths.len() as u64,
         wanted_nar_bytes: layer.paths.iter().map(size).sum(),
         nar_bytes: layer.nar_bytes,
@@ -102,7 +105,7 @@ fn of(found: SnapshotFound) -> Inspection {
         generation: found.generation,
         facts: snapshot.facts.clone(),
         nar_bytes: snapshot.paths.keys().map(size).sum(),
-        layer_bytes: layers.iter().map(|layer| layer.bytes).sum(),
+        layer_bytes: snapshot.stored_bytes(),
         paths: paths.collect(),
         layers,
         lanes: snapshot.lanes.iter().map(lane).collect(),
@@ -124,10 +127,14 @@ fn describe(inspection: &Inspection, with_paths: bool) -> String {
     );
     // Writing to a String cannot fail.
     for layer in &inspection.layers {
-        let (bytes, wanted) = (human_bytes(layer.bytes), human_bytes(layer.wanted_nar_bytes));
+        let (bytes, wanted) = (human_bytes(layer.stored_bytes), human_bytes(layer.wanted_nar_bytes));
         let all = human_bytes(layer.nar_bytes);
         let id = &layer.id[..16];
-        let _ = writeln!(out, "layer {id}  {bytes}, {} paths wanted ({wanted} of {all})", layer.paths);
+        let made = match layer.bytes > layer.stored_bytes {
+            true => format!(" stored, {} with what older layers have", human_bytes(layer.bytes)),
+            false => String::new(),
+        };
+        let _ = writeln!(out, "layer {id}  {bytes}{made}, {} paths wanted ({wanted} of {all})", layer.paths);
     }
     for (name, lane) in &inspection.lanes {
         let _ = writeln!(out, "lane {name}  {} paths, last saved {}", lane.paths, ago(lane.used));

@@ -5,6 +5,7 @@ pub mod index;
 pub mod mount;
 mod nar;
 pub mod pack;
+pub mod recipe;
 pub mod squashfs;
 pub mod unpack;
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use super::{Lane, Layer, Record, Snapshot};
+use super::{Lane, Layer, Record, Snapshot, Stored};
 use crate::store::PathInfo;
 
 impl Snapshot {
@@ -16,6 +16,7 @@ impl Snapshot {
         union(&mut self.paths, other.paths, merge_record);
         self.upstream.extend(other.upstream);
         union(&mut self.layers, other.layers, merge_layer);
+        union(&mut self.stored, other.stored, merge_stored);
         union(&mut self.lanes, other.lanes, |lane: &mut Lane, other| {
             if other > *lane {
                 *lane = other;
@@ -59,10 +60,14 @@ fn merge_info(info: &mut PathInfo, other: PathInfo) {
 /// Layers of one id have the same bytes; they can differ in what is still wanted of them.
 fn merge_layer(layer: &mut Layer, other: Layer) {
     layer.paths.extend(other.paths);
-    // An entry is stored under a later name only when the earlier one is lost.
-    if (other.entry.len(), &other.entry) > (layer.entry.len(), &layer.entry) {
-        layer.entry = other.entry;
-    }
+    layer.recipe = layer.recipe.take().max(other.recipe);
     layer.nar_bytes = layer.nar_bytes.max(other.nar_bytes);
     layer.created = layer.created.min(other.created);
+}
+
+/// An entry is stored under a later name only when the earlier one is lost.
+fn merge_stored(stored: &mut Stored, other: Stored) {
+    if (other.entry.len(), &other.entry) > (stored.entry.len(), &stored.entry) {
+        stored.entry = other.entry;
+    }
 }

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::layer::digest::{Digests, Sha};
+use crate::layer::recipe::Recipe;
 use crate::store::{NarHash, PathInfo, StorePath};
 
 pub use codec::{SnapshotError, decode, encode};
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub paths: BTreeMap<PathKey, Record>,
     /// All layers by their id.
     pub layers: BTreeMap<Sha, Layer>,
+    /// What they are made of, by its id.
+    pub stored: BTreeMap<Sha, Stored>,
     /// Paths that were left out because a substituter has them; what refers to them needs them all the same.
     pub upstream: BTreeSet<StorePath>,
     /// What each lane used when it last saved.
@@ -68,14 +71,38 @@ pub struct Record {
 pub struct Layer {
     /// Size and chunk digests of its file; its id is theirs.
     pub digests: Digests,
-    /// The name of its entry in the remote: its id, with a number behind it when an entry of that name was lost.
-    pub entry: String,
+    /// How its file is put together of [`Snapshot::stored`]; None: it is stored whole, under its own id.
+    pub recipe: Option<Recipe>,
     /// Which of its paths the snapshot still wants.
     pub paths: BTreeSet<PathKey>,
     /// Bytes of the NARs of all paths that it holds, wanted or not.
     pub nar_bytes: u64,
     /// When it was packed, in seconds since 1970.
     pub created: u64,
+}
+
+impl Layer {
+    /// The id of the bytes that were stored for it and for no older layer: its file begins with them.
+    #[must_use]
+    pub fn own_stored(&self) -> Sha {
+        let first = self.recipe.as_ref().and_then(|recipe| recipe.0.first());
+        first.map_or_else(|| self.digests.id(), |segment| segment.stored)
+    }
+
+    /// The ids of the stored bytes that its file is made of.
+    #[must_use]
+    pub fn stored(&self) -> BTreeSet<Sha> {
+        self.recipe.as_ref().map_or_else(|| BTreeSet::from([self.digests.id()]), Recipe::stored)
+    }
+}
+
+/// Bytes in the remote: the file of a layer, or the new bytes of a recipe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Their size and chunk digests; their id is theirs.
+    pub digests: Digests,
+    /// The name of their entry in the remote: their id, with a number behind it when an entry of that name was lost.
+    pub entry: String,
 }
 
 /// What a lane used.
@@ -112,15 +139,50 @@ impl Snapshot {
             layer.paths.retain(|key| paths.contains_key(key));
         }
         self.layers.retain(|_, layer| !layer.paths.is_empty());
-        let names: BTreeSet<&StorePath> = paths.keys().map(|key| &key.0).collect();
+        self.drop_unused();
+        let names: BTreeSet<&StorePath> = self.paths.keys().map(|key| &key.0).collect();
         for lane in self.lanes.values_mut() {
             lane.paths.retain(|path| names.contains(path));
         }
     }
 
-    /// Adds a layer, stored as `entry`, and the paths in it. Those that are new here count as used `now`.
-    pub fn add_layer(&mut self, digests: Digests, entry: String, infos: impl IntoIterator<Item = PathInfo>, now: u64) {
-        let mut layer = Layer { digests, entry, paths: BTreeSet::new(), nar_bytes: 0, created: now };
+    /// Takes layers out.
+    pub fn drop_layers(&mut self, ids: &BTreeSet<Sha>) {
+        self.layers.retain(|id, _| !ids.contains(id));
+        self.drop_unused();
+    }
+
+    /// Drops what no layer is made of.
+    fn drop_unused(&mut self) {
+        let used: BTreeSet<Sha> = self.layers.values().flat_map(Layer::stored).collect();
+        self.stored.retain(|id, _| used.contains(id));
+    }
+
+    /// Takes out the stored bytes `lost`, and the layers that cannot be put together without them. Gives the names of their entries.
+    pub fn lose(&mut self, lost: &BTreeSet<Sha>) -> BTreeSet<String> {
+        let entries = lost.iter().filter_map(|id| self.stored.remove(id)).map(|stored| stored.entry).collect();
+        self.layers.retain(|_, layer| layer.stored().is_disjoint(lost));
+        self.drop_unused();
+        entries
+    }
+
+    /// Bytes in the remote that are needed for all layers.
+    #[must_use]
+    pub fn stored_bytes(&self) -> u64 {
+        self.stored.values().map(|stored| stored.digests.size).sum()
+    }
+
+    /// Adds a layer packed `now`, and the paths in it; those that are new here count as used now. `stored` is its file, or the new
+    /// bytes of its recipe.
+    pub fn add_layer(
+        &mut self,
+        (digests, recipe): (Digests, Option<Recipe>),
+        stored: Stored,
+        infos: impl IntoIterator<Item = PathInfo>,
+        now: u64,
+    ) {
+        self.stored.insert(stored.digests.id(), stored);
+        let mut layer = Layer { digests, recipe, paths: BTreeSet::new(), nar_bytes: 0, created: now };
         for info in infos {
             let key = (info.path.clone(), info.nar_hash);
             layer.nar_bytes += info.nar_size;

@@ -11,6 +11,7 @@ use proptest::test_runner::TestRunner;
 
 use super::*;
 use crate::layer::digest::{CHUNK_SIZE, Sha};
+use crate::layer::recipe::Segment;
 
 /// A store path out of a few, so that two snapshots have some in common.
 fn path() -> impl Strategy<Value = StorePath> {
@@ -32,11 +33,41 @@ fn info() -> impl Strategy<Value = PathInfo> {
 #[allow(clippy::needless_pass_by_value, reason = "the strategy that comes out of it outlives the caller's list")]
 fn layer(keys: Vec<PathKey>) -> impl Strategy<Value = Layer> {
     let paths = proptest::sample::subsequence(keys.clone(), 0..=keys.len());
-    (1..5u8, 1..3u32, paths, 0..9u64, 0..9u64).prop_map(|(number, name, paths, nar_bytes, created)| {
-        let digests = Digests { size: CHUNK_SIZE + u64::from(number), chunks: vec![Sha([number; 32]); 2] };
-        let entry = if name == 1 { digests.id().to_string() } else { format!("{}-{name}", digests.id()) };
-        Layer { digests, entry, paths: paths.into_iter().collect(), nar_bytes, created }
-    })
+    (1..5u8, option::of(vec(5..9u8, 1..4)), paths, 0..9u64, 0..9u64).prop_map(
+        |(number, recipe, paths, nar_bytes, created)| {
+            let digests = digests(number);
+            let recipe = recipe.map(|parts| recipe_of(&digests, &parts));
+            Layer { digests, recipe, paths: paths.into_iter().collect(), nar_bytes, created }
+        },
+    )
+}
+
+/// Digests that tell them from others by `number`.
+fn digests(number: u8) -> Digests {
+    Digests { size: CHUNK_SIZE + u64::from(number), chunks: vec![Sha([number; 32]); 2] }
+}
+
+/// A recipe of `parts` for a file with these digests.
+fn recipe_of(digests: &Digests, parts: &[u8]) -> Recipe {
+    let mut left = digests.size;
+    let segment = |(index, number): (usize, &u8)| {
+        let length = if index + 1 == parts.len() { left } else { 1 };
+        left -= length;
+        Segment { stored: self::digests(*number).id(), offset: u64::from(*number), length }
+    };
+    Recipe(parts.iter().enumerate().map(segment).collect())
+}
+
+/// What `layers` are made of, each under its first or second name.
+fn stored_of(layers: &BTreeMap<Sha, Layer>, second: u16) -> BTreeMap<Sha, Stored> {
+    let needed: BTreeSet<Sha> = layers.values().flat_map(Layer::stored).collect();
+    let stored = |number: u8| {
+        let digests = digests(number);
+        let id = digests.id();
+        let entry = if second >> number & 1 == 0 { id.to_string() } else { format!("{id}-2") };
+        (id, Stored { digests, entry })
+    };
+    (1..9).map(stored).filter(|(id, _)| needed.contains(id)).collect()
 }
 
 fn lane() -> impl Strategy<Value = Lane> {
@@ -62,11 +93,18 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
     records
         .prop_flat_map(|paths| {
             let keys: Vec<PathKey> = paths.keys().cloned().collect();
-            (facts(), Just(paths), vec(layer(keys), 0..4), btree_map("[a-c]", lane(), 0..3), btree_set(path(), 0..4))
+            (
+                facts(),
+                Just(paths),
+                (vec(layer(keys), 0..4), any::<u16>()),
+                btree_map("[a-c]", lane(), 0..3),
+                btree_set(path(), 0..4),
+            )
         })
-        .prop_map(|(facts, paths, layers, lanes, upstream)| {
+        .prop_map(|(facts, paths, (layers, second), lanes, upstream)| {
             let layers = layers.into_iter().map(|layer| (layer.digests.id(), layer)).collect();
-            Snapshot { facts, paths, layers, upstream, lanes }
+            let stored = stored_of(&layers, second);
+            Snapshot { facts, paths, layers, stored, upstream, lanes }
         })
 }
 
@@ -127,7 +165,21 @@ proptest! {
         for layer in kept.layers.values() {
             prop_assert!(!layer.paths.is_empty() && layer.paths.iter().all(|key| kept.paths.contains_key(key)));
         }
+        let needed: BTreeSet<Sha> = kept.layers.values().flat_map(Layer::stored).collect();
+        prop_assert_eq!(kept.stored.keys().copied().collect::<BTreeSet<_>>(), needed);
         prop_assert_eq!(decode(&encode(&kept).unwrap()).unwrap(), kept);
+    }
+
+    #[test]
+    fn what_is_lost_takes_the_layers_made_of_it_along(snapshot in snapshot(), lost in any::<u16>()) {
+        let gone: BTreeSet<Sha> = (1..9).filter(|n| lost >> n & 1 == 1).map(|n| digests(n).id()).collect();
+        let mut left = snapshot.clone();
+        left.lose(&gone);
+        for (id, layer) in &snapshot.layers {
+            prop_assert_eq!(left.layers.contains_key(id), layer.stored().is_disjoint(&gone));
+        }
+        prop_assert!(left.stored.keys().all(|id| !gone.contains(id)));
+        prop_assert_eq!(decode(&encode(&left).unwrap()).unwrap(), left);
     }
 
     #[test]
@@ -211,10 +263,10 @@ fn a_snapshot_that_points_at_nothing_is_damaged() {
     let decoded = |value: &serde_json::Value| decode(&with_body(&gzip(&serde_json::to_vec(value).unwrap())));
     assert_eq!(decoded(&good).unwrap(), sample());
     let lane = format!("/lanes/{}/paths", good["lanes"].as_object().unwrap().keys().next().unwrap());
-    for pointer in ["/paths/0/path", "/paths/0/deriver", "/layers/0/paths", "/paths/0/refs", &*lane] {
+    for pointer in ["/paths/0/path", "/paths/0/deriver", "/layers/0/paths", "/stored", "/paths/0/refs", &*lane] {
         let mut bad = good.clone();
         let far = serde_json::json!(4_000_000_000_u64 >> 1);
-        let is_list = pointer.ends_with("paths") || pointer.ends_with("refs");
+        let is_list = pointer.ends_with("paths") || pointer == "/stored" || pointer.ends_with("refs");
         let (parent, name) = pointer.rsplit_once('/').unwrap();
         bad.pointer_mut(parent).unwrap()[name] = if is_list { serde_json::json!([far]) } else { far };
         assert!(matches!(decoded(&bad), Err(SnapshotError::Damaged(_))), "{pointer}");
@@ -273,7 +325,7 @@ fn large() -> Snapshot {
     let mut snapshot = Snapshot::default();
     let digests = Digests { size: 900 * CHUNK_SIZE, chunks: vec![Sha([9; 32]); 900] };
     let entry = digests.id().to_string();
-    snapshot.add_layer(digests, entry, infos, 1_700_000_000);
+    snapshot.add_layer((digests.clone(), None), Stored { digests, entry }, infos, 1_700_000_000);
     snapshot.lanes.insert("build".into(), Lane { used: 1_700_000_000, paths: names.into_iter().collect() });
     snapshot
 }

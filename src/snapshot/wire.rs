@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Facts, Lane, Layer, PathKey, Record, Snapshot, SnapshotError};
+use super::{Facts, Lane, Layer, PathKey, Record, Snapshot, SnapshotError, Stored};
 use crate::layer::digest::{Digests, Sha};
+use crate::layer::recipe::{Recipe, Segment};
 use crate::store::{NarHash, PathInfo, StorePath};
 
 /// The newest format that this program writes and reads.
@@ -25,6 +26,7 @@ pub(super) struct Wire {
     names: Vec<StorePath>,
     paths: Vec<WirePath>,
     layers: Vec<WireLayer>,
+    stored: Vec<WireStored>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     upstream: Vec<u32>,
     lanes: BTreeMap<String, WireLane>,
@@ -53,13 +55,23 @@ struct WirePath {
 
 #[derive(Serialize, Deserialize)]
 struct WireLayer {
-    entry: String,
     size: u64,
     chunks: Vec<Sha>,
     /// Numbers into `paths`, not `names`.
     paths: Vec<u32>,
     nar_bytes: u64,
     created: u64,
+    /// Each a number into `stored`, an offset and a length.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    recipe: Vec<(u32, u64, u64)>,
+}
+
+/// Bytes in the remote.
+#[derive(Serialize, Deserialize)]
+struct WireStored {
+    entry: String,
+    size: u64,
+    chunks: Vec<Sha>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -87,13 +99,20 @@ impl From<&Snapshot> for Wire {
             outputs: record.info.outputs.iter().map(|(name, path)| (name.clone(), number(path))).collect(),
             used: record.last_used,
         };
+        let stored_places: BTreeMap<&Sha, u32> = snapshot.stored.keys().zip(0..).collect();
+        let segment = |segment: &Segment| Some((*stored_places.get(&segment.stored)?, segment.offset, segment.length));
+        let stored = |stored: &Stored| WireStored {
+            entry: stored.entry.clone(),
+            size: stored.digests.size,
+            chunks: stored.digests.chunks.clone(),
+        };
         let layer = |layer: &Layer| WireLayer {
-            entry: layer.entry.clone(),
             size: layer.digests.size,
             chunks: layer.digests.chunks.clone(),
             paths: layer.paths.iter().filter_map(|key| places.get(key).copied()).collect(),
             nar_bytes: layer.nar_bytes,
             created: layer.created,
+            recipe: layer.recipe.iter().flat_map(|recipe| &recipe.0).filter_map(segment).collect(),
         };
         let lane = |lane: &Lane| WireLane { used: lane.used, paths: numbers(&lane.paths) };
         Self {
@@ -101,6 +120,7 @@ impl From<&Snapshot> for Wire {
             facts: snapshot.facts.clone(),
             paths: snapshot.paths.values().map(path).collect(),
             layers: snapshot.layers.values().map(layer).collect(),
+            stored: snapshot.stored.values().map(stored).collect(),
             upstream: numbers(&snapshot.upstream),
             lanes: snapshot.lanes.iter().map(|(name, used)| (name.clone(), lane(used))).collect(),
             names,
@@ -150,6 +170,7 @@ impl TryFrom<Wire> for Snapshot {
             keys.push(key.clone());
             paths.insert(key, Record { info, last_used: path.used });
         }
+        let (stored, stored_ids) = stored(wire.stored)?;
         let mut layers = BTreeMap::new();
         for layer in wire.layers {
             let digests = Digests { size: layer.size, chunks: layer.chunks };
@@ -160,13 +181,42 @@ impl TryFrom<Wire> for Snapshot {
             let held = held.collect::<Result<_, _>>()?;
             let id = digests.id();
             let (nar_bytes, created) = (layer.nar_bytes, layer.created);
-            layers.insert(id, Layer { digests, entry: layer.entry, paths: held, nar_bytes, created });
+            let recipe = (!layer.recipe.is_empty()).then(|| recipe(&layer.recipe, &stored_ids)).transpose()?;
+            let layer = Layer { digests, recipe, paths: held, nar_bytes, created };
+            let length = layer.recipe.as_ref().map_or(layer.digests.size, Recipe::length);
+            if length != layer.digests.size || !layer.stored().iter().all(|id| stored.contains_key(id)) {
+                return Err(SnapshotError::Damaged("a layer is not made of what it names".into()));
+            }
+            layers.insert(id, layer);
         }
         let mut lanes = BTreeMap::new();
         for (lane, used) in wire.lanes {
             lanes.insert(lane, Lane { used: used.used, paths: set(&used.paths)? });
         }
         let upstream = set(&wire.upstream)?;
-        Ok(Self { facts: wire.facts, paths, layers, upstream, lanes })
+        Ok(Self { facts: wire.facts, paths, layers, stored, upstream, lanes })
     }
+}
+
+/// What is stored, and the ids in the order of the list.
+fn stored(list: Vec<WireStored>) -> Result<(BTreeMap<Sha, Stored>, Vec<Sha>), SnapshotError> {
+    let (mut all, mut ids) = (BTreeMap::new(), Vec::new());
+    for WireStored { entry, size, chunks } in list {
+        let digests = Digests { size, chunks };
+        if !digests.is_consistent() {
+            return Err(SnapshotError::Damaged("an entry has more or fewer digests than chunks".into()));
+        }
+        ids.push(digests.id());
+        all.insert(digests.id(), Stored { digests, entry });
+    }
+    Ok((all, ids))
+}
+
+fn recipe(segments: &[(u32, u64, u64)], stored: &[Sha]) -> Result<Recipe, SnapshotError> {
+    let outside = || SnapshotError::Damaged("a number in it points at nothing".into());
+    let segment = |&(number, offset, length): &(u32, u64, u64)| {
+        let stored = *stored.get(number as usize).ok_or_else(outside)?;
+        Ok::<_, SnapshotError>(Segment { stored, offset, length })
+    };
+    segments.iter().map(segment).collect::<Result<_, _>>().map(Recipe)
 }

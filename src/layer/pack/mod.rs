@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicU64;
 use serde::{Deserialize, Serialize};
 
 use super::digest::{DigestWriter, Digests, refresh_first_chunk};
-use super::index::write_index;
+use super::index::{StoredBlock, encode_index};
 use super::squashfs::{SUPERBLOCK_SIZE, round_up_to_page, write_tables};
 use crate::store::{NarHash, StorePath};
 
@@ -75,6 +75,8 @@ pub struct Packed {
     pub bytes: u64,
     /// Of these, bytes of files that stood in it already.
     pub duplicate_bytes: u64,
+    /// Its blocks, in the order of the file.
+    pub blocks: Vec<StoredBlock>,
 }
 
 /// What packing came to.
@@ -108,7 +110,7 @@ pub fn pack(store: &Path, items: &[Item], file: &File, options: Options, progres
     let tables = write_tables(&tree, &written.fragments, out.position())?;
     out.write_all(&tables.tail)?;
     pad(&mut out)?;
-    write_index(&mut out, &walked.hashes)?;
+    out.write_all(&encode_index(&written.stored))?;
     pad(&mut out)?;
     out.flush()?;
     let mut digests = out.finish().1;
@@ -119,6 +121,7 @@ pub fn pack(store: &Path, items: &[Item], file: &File, options: Options, progres
         nodes: tree.nodes.len() as u64 - 1,
         bytes: walked.bytes,
         duplicate_bytes: walked.duplicate_bytes,
+        blocks: written.stored,
     }))
 }
 

@@ -6,15 +6,17 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::Options;
 use crate::layer::digest::DigestWriter;
+use crate::layer::index::{ContentHash, StoredBlock, content_hash};
 use crate::layer::squashfs::{BLOCK_SIZE, Tree, UNCOMPRESSED_BLOCK};
 
 /// Blocks that may wait for the writer: 8 MiB, and as much again after compression.
 const QUEUE: usize = 64;
 
-/// A block and its size word.
+/// A block, its size word, and the hash of its bytes.
 struct Compressed {
     bytes: Vec<u8>,
     word: u32,
+    hash: ContentHash,
 }
 
 struct Job {
@@ -72,9 +74,18 @@ pub(super) struct Written {
     blocks: Vec<(u32, u64, u32)>,
     /// Start and size word of each fragment block.
     pub fragments: Vec<(u64, u32)>,
+    /// All that was written, in order.
+    pub stored: Vec<StoredBlock>,
 }
 
 impl Written {
+    /// Writes a block, and gives its size word.
+    fn store(&mut self, out: &mut impl Write, block: &Compressed) -> io::Result<u32> {
+        out.write_all(&block.bytes)?;
+        self.stored.push(StoredBlock { hash: block.hash, length: block.bytes.len() as u32 });
+        Ok(block.word)
+    }
+
     /// Tells the contents of `tree` where their blocks are.
     pub fn complete(&self, tree: &mut Tree) {
         for &(content, start, word) in &self.blocks {
@@ -117,10 +128,14 @@ fn compress_all(queue: &Receiver<Job>, level: i32) {
     for job in queue {
         let done = match &mut compressor {
             // A block that does not become smaller does not fit the buffer, and stays as it is.
-            Ok(compressor) => Ok(match compressor.compress_to_buffer(&job.block, &mut buffer[..job.block.len() - 1]) {
-                Ok(size) => Compressed { word: size as u32, bytes: buffer[..size].to_vec() },
-                Err(_) => Compressed { word: job.block.len() as u32 | UNCOMPRESSED_BLOCK, bytes: job.block },
-            }),
+            Ok(compressor) => {
+                let compressed = compressor.compress_to_buffer(&job.block, &mut buffer[..job.block.len() - 1]);
+                let (word, bytes) = match compressed {
+                    Ok(size) => (size as u32, buffer[..size].to_vec()),
+                    Err(_) => (job.block.len() as u32 | UNCOMPRESSED_BLOCK, job.block),
+                };
+                Ok(Compressed { word, hash: content_hash(&bytes), bytes })
+            }
             Err(error) => Err(io::Error::new(error.kind(), format!("zstd cannot be set up: {error}"))),
         };
         // Nobody waits any more when the writer failed.
@@ -136,14 +151,12 @@ fn write_all<W: Write>(out: &mut DigestWriter<W>, steps: &Receiver<Step>) -> io:
         match step {
             Step::Hole(content) => written.blocks.push((content, start, 0)),
             Step::Block(content, answer) => {
-                let block = answer.recv().map_err(lost)??;
-                out.write_all(&block.bytes)?;
-                written.blocks.push((content, start, block.word));
+                let block = written.store(out, &answer.recv().map_err(lost)??)?;
+                written.blocks.push((content, start, block));
             }
             Step::Fragment(answer) => {
-                let block = answer.recv().map_err(lost)??;
-                out.write_all(&block.bytes)?;
-                written.fragments.push((start, block.word));
+                let block = written.store(out, &answer.recv().map_err(lost)??)?;
+                written.fragments.push((start, block));
             }
         }
     }

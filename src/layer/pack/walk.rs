@@ -18,8 +18,6 @@ use crate::layer::squashfs::{BLOCK_SIZE, Content, Fragment, Kind, Tree};
 /// What the walk found.
 pub(super) struct Walked {
     pub tree: Tree,
-    /// The hash of each content, by its number.
-    pub hashes: Vec<ContentHash>,
     pub rejected: Vec<Rejected>,
     pub bytes: u64,
     pub duplicate_bytes: u64,
@@ -60,7 +58,7 @@ pub(super) fn walk(
     let mut walker = Walker {
         sender,
         progress,
-        walked: Walked { tree: Tree::new(), hashes: Vec::new(), rejected: Vec::new(), bytes: 0, duplicate_bytes: 0 },
+        walked: Walked { tree: Tree::new(), rejected: Vec::new(), bytes: 0, duplicate_bytes: 0 },
         known: HashMap::new(),
         large_sizes: HashSet::new(),
         fragment: Vec::with_capacity(BLOCK_SIZE),
@@ -93,6 +91,18 @@ struct Walker<'a> {
     fragment: Vec<u8>,
     fragments: u32,
     buffer: Vec<u8>,
+}
+
+/// A fragment block shorter than this is only cut for want of room.
+const FRAGMENT_LEAST: usize = 32 * 1024;
+/// Beyond it, so many bytes lie between two cuts on average.
+const FRAGMENT_MEAN: u64 = 64 * 1024;
+
+/// Whether a fragment block ends after a small file. Its content decides, and a large file is more likely to be the last one: so
+/// after files that changed, blocks soon are cut again as in an older layer, and are the same.
+fn is_cut_after(hash: &ContentHash, size: usize) -> bool {
+    let [a, b, c, d, ..] = *hash;
+    u64::from(u32::from_le_bytes([a, b, c, d])) * FRAGMENT_MEAN < (size as u64) << 32
 }
 
 /// Which file is being read: where it is, and as what it goes into the NAR.
@@ -191,6 +201,9 @@ impl Walker<'_> {
             }
             content.fragment = Some(Fragment { index: self.fragments, offset: self.fragment.len() as u32 });
             self.fragment.extend_from_slice(bytes);
+            if self.fragment.len() >= FRAGMENT_LEAST && is_cut_after(&hash, bytes.len()) {
+                self.flush_fragment()?;
+            }
         }
         let number = self.walked.tree.add_content(content);
         self.remember(hash, number);
@@ -219,7 +232,6 @@ impl Walker<'_> {
 
     fn remember(&mut self, hash: ContentHash, number: u32) {
         self.known.insert(hash, number);
-        self.walked.hashes.push(hash);
     }
 
     /// A file of blocks whose size no other has: read once, sent as it is read.

@@ -36,6 +36,14 @@ pub fn round_up_to_page(length: u64) -> u64 {
     length.next_multiple_of(4096)
 }
 
+/// The bytes that the image with this superblock takes.
+///
+/// # Errors
+/// When it is no superblock of an image of ours; says why.
+pub fn image_length(superblock: &[u8; SUPERBLOCK_SIZE]) -> Result<u64, String> {
+    Superblock::decode(superblock).map(|superblock| superblock.bytes_used)
+}
+
 /// The superblock's fields that differ between images.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Superblock {

@@ -12,7 +12,7 @@ mod read;
 mod tree;
 mod write;
 
-pub use format::{BLOCK_SIZE, MODIFICATION_TIME, SUPERBLOCK_SIZE, UNCOMPRESSED_BLOCK, round_up_to_page};
+pub use format::{BLOCK_SIZE, MODIFICATION_TIME, SUPERBLOCK_SIZE, UNCOMPRESSED_BLOCK, image_length, round_up_to_page};
 pub use owner::set_owner;
 pub use read::{BlockReader, FileInode, Image, ImageError, Inode, Listed, Piece};
 pub use tree::{Content, Fragment, Kind, Node, Tree};

@@ -18,6 +18,12 @@ pub struct Tables {
     pub superblock: [u8; super::SUPERBLOCK_SIZE],
 }
 
+/// How many links every file and symlink claims to have. With one, an overlay on several images takes a file and a hard link made
+/// of it on the overlay for two files: the kernel does not follow a copied file back to an image without an identifier of its own
+/// when there is more than one, and Nix's `store optimise` then fails with "Stale file handle". A file with more than one link is
+/// on its own from the first copy.
+const LINKS: u32 = 2;
+
 /// The tables for `tree`, whose data and `fragments` (start and size word of each block) end at byte `data_end`.
 /// Owner and group are entries of their own in the table of owners, both 0.
 ///
@@ -110,17 +116,11 @@ impl InodeWriter {
         let mode = if executable { 0o555 } else { 0o444 };
         let (fragment, offset) = content.fragment.map_or((NONE_32, 0), |at| (at.index, at.offset));
         let start = if content.blocks.is_empty() { 0 } else { content.start };
-        let mut inode;
-        if let (Ok(start), Ok(size)) = (u32::try_from(start), u32::try_from(content.size)) {
-            inode = header(TYPE_FILE, mode, number(node));
-            words(&mut inode, &[start, fragment, offset, size]);
-        } else {
-            inode = header(TYPE_LONG_FILE, mode, number(node));
-            inode.extend(start.to_le_bytes());
-            inode.extend(content.size.to_le_bytes());
-            inode.extend(0u64.to_le_bytes()); // bytes saved by holes: only a hint
-            words(&mut inode, &[1, fragment, offset, NONE_32]);
-        }
+        let mut inode = header(TYPE_LONG_FILE, mode, number(node));
+        inode.extend(start.to_le_bytes());
+        inode.extend(content.size.to_le_bytes());
+        inode.extend(0u64.to_le_bytes()); // bytes saved by holes: only a hint
+        words(&mut inode, &[LINKS, fragment, offset, NONE_32]);
         words(&mut inode, &content.blocks);
         self.inodes.write(&inode)?;
         Ok(position)
@@ -129,7 +129,7 @@ impl InodeWriter {
     fn symlink(&mut self, node: u32, target: &[u8]) -> io::Result<Position> {
         let position = self.inodes.position();
         let mut inode = header(TYPE_SYMLINK, 0o777, number(node));
-        words(&mut inode, &[1, target.len() as u32]);
+        words(&mut inode, &[LINKS, target.len() as u32]);
         inode.extend_from_slice(target);
         self.inodes.write(&inode)?;
         Ok(position)

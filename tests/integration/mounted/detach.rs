@@ -33,6 +33,23 @@ fn what_is_new_stays_with_all_that_it_refers_to() {
     }
 }
 
+#[test]
+fn after_it_layers_are_mounted_again() {
+    for bench in benches() {
+        let store = bench.mounted();
+        store.build(&["onTop"]);
+        run(store.command("nix-store").arg("--optimise"));
+        detach_cleanly(&store);
+        bench.mount_on(&store);
+        assert_eq!(store.builds(&["onTop", "everything"]), 0);
+        store.assert_sound();
+        store.assert_verifies();
+        run(store.command("nix-store").arg("--optimise"));
+        store.assert_verifies();
+        detach_cleanly(&store);
+    }
+}
+
 /// Ends a process of this test with the test.
 struct Ended(Child);
 

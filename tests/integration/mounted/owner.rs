@@ -1,5 +1,6 @@
 //! A store that belongs to a user, as single-user installations have it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, lchown};
 use std::path::Path;
@@ -80,6 +81,30 @@ fn a_mount_by_another_owner_changes_the_owner_of_the_layer() {
         bench.mount_on(&store);
         let metadata = fs::symlink_metadata(store.dirs().real(&path_named(&store, "everything"))).unwrap();
         assert_eq!((metadata.uid(), metadata.gid()), (USER, 4321));
+    }
+}
+
+#[test]
+fn the_user_owns_uses_and_collects_what_root_mounted() {
+    for bench in benches() {
+        let derivation = derivation(&bench);
+        let Some(store) = users_store(&bench) else { continue };
+        bench.mount_on(&store);
+        let script = format!(
+            "as_user nix-store --option sandbox false --option auto-optimise-store true -r {derivation} --add-root /nix/home/result
+            as_user nix-store --optimise
+            as_user nix-store --verify --check-contents
+            as_user nix-collect-garbage
+            as_user test -e /nix/home/result
+            rm /nix/home/result
+            as_user nix-collect-garbage
+            as_user nix-store --verify --check-contents"
+        );
+        run(&mut as_user(&store, &script));
+        assert_owned(&store.dirs().real_store());
+        assert_eq!(store.valid(), BTreeSet::new());
+        detach_cleanly(&store);
+        assert_plain(&store);
     }
 }
 

@@ -72,6 +72,22 @@ fn what_is_built_is_linked_to_equal_files() {
 }
 
 #[test]
+fn the_store_can_be_optimised() {
+    for bench in benches() {
+        let store = bench.mounted();
+        run(store.command("nix-store").arg("--optimise"));
+        assert!(!entries(&store.dirs().real_store().join(".links")).is_empty());
+        store.assert_sound();
+        store.assert_verifies();
+        // And once more, with what is linked already.
+        run(store.command("nix").args(["store", "optimise"]));
+        collect_garbage(&store);
+        store.assert_verifies();
+        detach_cleanly(&store);
+    }
+}
+
+#[test]
 fn garbage_is_collected_down_to_nothing() {
     for bench in benches() {
         let store = bench.mounted();

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use nix_cache::layer::digest::Digests;
-use nix_cache::snapshot::{Snapshot, decode};
+use nix_cache::layer::recipe::assemble;
+use nix_cache::snapshot::{Snapshot, Stored, decode};
 
 /// Copies a cache.
 pub fn copy(from: &Path, to: &Path) {
@@ -30,9 +31,16 @@ pub fn assert_whole(cache: &Path) -> Vec<(String, Snapshot)> {
     let mut snapshots = Vec::new();
     for file in entries(cache, "snapshot") {
         let snapshot = decode(&fs::read(&file).unwrap()).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let open = |stored: &Stored| fs::File::open(cache.join("layer").join(&stored.entry));
+        for stored in snapshot.stored.values() {
+            let bytes = open(stored).expect("a layer was pushed before");
+            assert_eq!(Digests::of_reader(bytes).unwrap(), stored.digests, "{}", stored.entry);
+        }
         for layer in snapshot.layers.values() {
-            let bytes = fs::File::open(cache.join("layer").join(&layer.entry)).expect("a layer was pushed before");
-            assert_eq!(Digests::of_reader(bytes).unwrap(), layer.digests, "{}", layer.entry);
+            if let Some(recipe) = &layer.recipe {
+                let made = assemble(recipe, &mut |id| open(&snapshot.stored[&id]), &tempfile::tempfile().unwrap());
+                assert_eq!(made.unwrap(), layer.digests, "a recipe makes the layer that it is for");
+            }
         }
         snapshots.push((file.file_name().unwrap().to_string_lossy().into_owned(), snapshot));
     }

@@ -1,0 +1,145 @@
+//! From stored bytes to layers that can be attached: what has to be fetched for some layers, putting together those that are
+//! stored as recipes, and keeping what a save wants to know of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::Context;
+use super::fetch::{Fetched, Wanted, fetch_stored, folder};
+use super::outcome::{LayerFetch, LayerState, Note};
+use crate::layer::digest::Sha;
+use crate::layer::index::{decode_kept, keep, read_index};
+use crate::layer::recipe::{KnownBlocks, Recipe, assemble};
+use crate::snapshot::{Layer, Snapshot};
+use crate::store::StoreDirs;
+
+/// What came of fetching layers.
+#[derive(Default)]
+pub(super) struct Ready {
+    /// The files of the layers that can be attached.
+    pub files: BTreeMap<Sha, PathBuf>,
+    /// What was fetched of the remote.
+    pub fetches: Vec<LayerFetch>,
+    pub notes: Vec<Note>,
+    /// Bytes that were fetched and are good.
+    pub bytes: u64,
+}
+
+/// Fetches what the layers `ids` of `snapshot` are made of, and makes them.
+pub(super) async fn fetch_layers(context: &Context, snapshot: &Snapshot, ids: &BTreeSet<Sha>) -> io::Result<Ready> {
+    let layers: BTreeMap<Sha, Layer> = ids.iter().map(|id| (*id, snapshot.layers[id].clone())).collect();
+    let mut paths_of: BTreeMap<Sha, usize> = BTreeMap::new();
+    for layer in layers.values() {
+        for id in layer.stored() {
+            *paths_of.entry(id).or_default() += layer.paths.len();
+        }
+    }
+    let wanted =
+        paths_of.iter().filter_map(|(id, paths)| Some(Wanted { stored: snapshot.stored.get(id)?, paths: *paths }));
+    let mut ready = Ready::default();
+    let mut files: BTreeMap<Sha, PathBuf> = BTreeMap::new();
+    for Fetched { id, fetch, file, note } in fetch_stored(context, wanted.collect()).await {
+        if let Some(file) = file {
+            ready.bytes += fetch.bytes;
+            files.insert(id, file);
+        }
+        ready.fetches.push(fetch);
+        ready.notes.extend(note);
+    }
+    let dirs = context.dirs.clone();
+    tokio::task::spawn_blocking(move || {
+        make_all(&dirs, &layers, &files, &mut ready);
+        ready
+    })
+    .await
+    .map_err(io::Error::other)
+}
+
+/// Makes the layers of which everything is here.
+fn make_all(dirs: &StoreDirs, layers: &BTreeMap<Sha, Layer>, files: &BTreeMap<Sha, PathBuf>, ready: &mut Ready) {
+    for (id, layer) in layers {
+        let made = match &layer.recipe {
+            None => files.get(id).cloned(),
+            Some(recipe) => make(dirs, (id, layer), recipe, files, ready),
+        };
+        if let Some(file) = made {
+            keep_index(dirs, id, &file);
+            ready.files.insert(*id, file);
+        }
+    }
+    for file in files.values().filter(|file| !ready.files.values().any(|made| made == *file)) {
+        // It has done its work; if it cannot be removed it costs space until the next restore.
+        let _ = fs::remove_file(file);
+    }
+}
+
+/// Puts one layer together.
+fn make(
+    dirs: &StoreDirs,
+    (id, layer): (&Sha, &Layer),
+    recipe: &Recipe,
+    files: &BTreeMap<Sha, PathBuf>,
+    ready: &mut Ready,
+) -> Option<PathBuf> {
+    if !recipe.stored().iter().all(|id| files.contains_key(id)) {
+        return None;
+    }
+    let path = folder(dirs).join(format!("{id}.made"));
+    let made = File::create(&path).and_then(|out| assemble(recipe, &mut |id| File::open(&files[&id]), &out));
+    let why = match made {
+        Ok(digests) if digests == layer.digests => return Some(path),
+        Ok(_) => {
+            // What is stored is what was stored: the recipe itself is wrong.
+            let own = layer.own_stored().to_string();
+            for fetch in ready.fetches.iter_mut().filter(|fetch| fetch.id == own) {
+                fetch.state = LayerState::Damaged;
+            }
+            "its recipe does not give what it should. The next save replaces it".to_owned()
+        }
+        Err(error) => error.to_string(),
+    };
+    ready.notes.push(Note::warn("layer-failed", format!("Layer {id} could not be put together: {why}.")));
+    let _ = fs::remove_file(&path);
+    None
+}
+
+fn index_folder(dirs: &StoreDirs) -> PathBuf {
+    dirs.own_dir().join("indexes")
+}
+
+/// Keeps the index of a layer for the save. Without it, the save stores whole what it could have stored as a recipe.
+fn keep_index(dirs: &StoreDirs, id: &Sha, file: &Path) {
+    let folder = index_folder(dirs);
+    let kept = (|| {
+        let index = read_index(&File::open(file)?)?;
+        fs::create_dir_all(&folder)?;
+        keep(&index, &mut File::create(folder.join(id.to_string()))?)
+    })();
+    if let Err(error) = kept {
+        tracing::debug!("The index of layer {id} is not kept: {error}");
+    }
+}
+
+/// Forgets the indexes of an earlier restore.
+pub(super) fn forget_indexes(dirs: &StoreDirs) {
+    if let Err(error) = fs::remove_dir_all(index_folder(dirs)).or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error),
+    }) {
+        tracing::debug!("Indexes of an earlier restore stay: {error}");
+    }
+}
+
+/// The blocks of the layers of `snapshot`, as far as the restore kept their indexes.
+pub(super) fn known_blocks(dirs: &StoreDirs, snapshot: &Snapshot) -> KnownBlocks {
+    let mut known = KnownBlocks::default();
+    for (id, layer) in &snapshot.layers {
+        let kept = fs::read(index_folder(dirs).join(id.to_string())).ok();
+        if let Some(blocks) = kept.and_then(|bytes| decode_kept(&bytes)) {
+            known.add(*id, &blocks, layer.recipe.as_ref());
+        }
+    }
+    known
+}
