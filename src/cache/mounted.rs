@@ -13,7 +13,7 @@ use super::attach::{AttachLayer, unpack_into};
 use crate::layer::digest::Sha;
 use crate::layer::mount::{self, Places, names_in};
 use crate::layer::unpack::remove_tree;
-use crate::store::{self, PathInfo, StoreDirs, StorePath, closure};
+use crate::store::{self, PathInfo, StoreDirs, StorePath, closure, path_lock};
 
 /// The layers that are mounted and the paths that are valid because of it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -127,9 +127,27 @@ pub fn detach(dirs: &StoreDirs, threads: usize) -> Result<Detached, CacheError> 
     for path in &names {
         remove_tree(&dirs.real(path)).map_err(failed("Cannot clean up"))?;
     }
-    mount::remove_marks(&places.store).map_err(failed("Cannot clean up"))?;
+    mount::remove_marks(&places.store).and_then(|()| sweep(&places.store)).map_err(failed("Cannot clean up"))?;
     forget(dirs, &places);
     Ok(Detached { was_mounted, unregistered: names.len() as u64, kept: needed.len() as u64 })
+}
+
+/// Removes what processes leave in a store directory that were killed, or that an overlay led astray: locks that nobody holds, and
+/// the hard links that `nix store optimise` makes on the way. It renames them to where a file of a layer is; if that was copied
+/// by the very same step, both names mean one file by then, and a rename of a file to itself does nothing.
+fn sweep(store: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(store)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|_| entry.file_type().is_ok_and(|kind| kind.is_file())) else { continue };
+        if name.starts_with(".tmp-link-") {
+            fs::remove_file(entry.path())?;
+        } else if let Some(path) = name.strip_suffix(".lock") {
+            // Taken and given back, it is gone.
+            drop(path_lock(&store.join(path))?);
+        }
+    }
+    Ok(())
 }
 
 /// The valid paths that are there thanks to a layer. One that was deleted and made anew is not: it was registered later.

@@ -4,6 +4,7 @@ mod damage;
 mod inspect;
 mod keep;
 mod mixed;
+mod recipes;
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -198,7 +198,9 @@ fn child_that_reads() {
 /// A copy of this program that every user can run.
 fn for_everybody(store: &TestStore) -> std::path::PathBuf {
     let program = store.home().join("tests");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    // By another process: a file that this one has open for writing could be inherited by a test that starts something meanwhile,
+    // and could not be run then.
+    succeed(Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&program));
     for folder in [store.home().parent().unwrap(), &store.home(), &store.root(), &program] {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
     }
