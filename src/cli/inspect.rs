@@ -130,9 +130,10 @@ fn describe(inspection: &Inspection, with_paths: bool) -> String {
         let (bytes, wanted) = (human_bytes(layer.stored_bytes), human_bytes(layer.wanted_nar_bytes));
         let all = human_bytes(layer.nar_bytes);
         let id = &layer.id[..16];
-        let made = match layer.bytes > layer.stored_bytes {
-            true => format!(" stored, {} with what older layers have", human_bytes(layer.bytes)),
-            false => String::new(),
+        let made = if layer.bytes > layer.stored_bytes {
+            format!(" stored, {} with what older layers have", human_bytes(layer.bytes))
+        } else {
+            String::new()
         };
         let _ = writeln!(out, "layer {id}  {bytes}{made}, {} paths wanted ({wanted} of {all})", layer.paths);
     }

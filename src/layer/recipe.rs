@@ -239,8 +239,8 @@ mod tests {
                 let (bytes, blocks) = layer(numbers, number);
                 let out = tempfile::tempfile().unwrap();
                 let digests = Digests::of_reader(&bytes[..]).unwrap();
-                let recipe = match split(&file_of(&bytes), &blocks, &known, &out).unwrap() {
-                    Some((recipe, of_new)) => {
+                let split = split(&file_of(&bytes), &blocks, &known, &out).unwrap();
+                let recipe = if let Some((recipe, of_new)) = split {
                         prop_assert_eq!(recipe.length(), bytes.len() as u64);
                         let new = read(&out);
                         prop_assert!(new.len() <= bytes.len() / 10 * 9);
@@ -251,11 +251,9 @@ mod tests {
                         prop_assert_eq!(read(&back), &bytes[..]);
                         prop_assert_eq!(&made, &digests);
                         Some(recipe)
-                    }
-                    None => {
+                } else {
                         stored.insert(digests.id(), bytes);
                         None
-                    }
                 };
                 known.add(digests.id(), &blocks, recipe.as_ref());
             }
