@@ -109,6 +109,15 @@ pub(super) struct RemoteArgs {
     pub lane: String,
 }
 
+/// Whose snapshots are trusted.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Signatures")]
+pub(super) struct TrustArgs {
+    /// Use only what one of these keys signed, written as NAME:BASE64 with white space between them [default: trust all]
+    #[arg(long, value_name = "KEYS")]
+    pub trusted_public_keys: Vec<String>,
+}
+
 /// Where the store is.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Store")]
@@ -148,6 +157,8 @@ pub(super) struct RestoreCommand {
     pub remote: RemoteArgs,
     #[command(flatten)]
     pub store: StoreArgs,
+    #[command(flatten)]
+    pub trust: TrustArgs,
     /// How layers get into the store
     #[arg(long, value_enum, default_value_t = RestoreMode::Auto)]
     pub restore_mode: RestoreMode,
@@ -167,6 +178,12 @@ pub(super) struct SaveCommand {
     pub remote: RemoteArgs,
     #[command(flatten)]
     pub store: StoreArgs,
+    #[command(flatten)]
+    pub trust: TrustArgs,
+    /// Sign with the secret keys in this file, as `nix key generate-secret` makes them; only what they or the trusted keys
+    /// signed is built upon then
+    #[arg(long, value_name = "FILE", help_heading = "Signatures")]
+    pub signing_key_file: Option<PathBuf>,
     /// Level of zstd for new layers
     #[arg(long, value_name = "1-22", default_value_t = DEFAULT_LEVEL, value_parser = clap::value_parser!(i32).range(1..=22))]
     pub compression_level: i32,
@@ -184,6 +201,8 @@ pub(super) struct InspectCommand {
     pub key: KeyArgs,
     #[command(flatten)]
     pub remote: RemoteArgs,
+    #[command(flatten)]
+    pub trust: TrustArgs,
     /// List every path
     #[arg(long)]
     pub paths: bool,

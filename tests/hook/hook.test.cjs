@@ -119,6 +119,33 @@ test('no token is in state, and no value can break out of it', async () => {
   assert.notEqual(text, fs.readFileSync(path.join(root, 'state'), 'utf8'), 'the delimiter is another one');
 });
 
+test('the signing key reaches the binary in both steps, and neither state nor any other variable', async () => {
+  const key = `test-1:${Buffer.alloc(64, 7).toString('base64')}`;
+  const variables = { ...inputs({ 'signing-key': key, token: TOKEN }), 'INPUT_SIGNING-KEY': `${key}\n` };
+  const held = (root) => Object.entries(called(root).env).filter(([, value]) => value.includes(key)).map(([name]) => name);
+  const main = action();
+  await run(main, 'hook.cjs', variables);
+  assert.deepEqual([settings(main)['signing-key'], held(main)], [key, ['NIX_CACHE_INPUTS']]);
+  const kept = fs.readFileSync(path.join(main, 'state'), 'utf8');
+  for (const part of [key, key.slice(10, 40)]) assert.ok(!kept.includes(part), kept);
+  const root = action();
+  const [, post] = await both(root, variables);
+  assert.deepEqual([settings(root)['signing-key'].trim(), held(root)], [key, ['NIX_CACHE_INPUTS']], post.log);
+});
+
+test('post takes no other key for its own, and the binary knows that one is missing', async () => {
+  const key = `test-1:${Buffer.alloc(64, 7).toString('base64')}`;
+  for (const given of ['', `test-1:${Buffer.alloc(64, 8).toString('base64')}`]) {
+    const root = action();
+    await both(root, { ...inputs({ 'signing-key': key }), 'INPUT_SIGNING-KEY': key }, { 'INPUT_SIGNING-KEY': given });
+    const found = settings(root);
+    assert.deepEqual([found['signing-key'], found['signing-key-digest'].length], [undefined, 64]);
+  }
+  const root = action();
+  await both(root, inputs({}), { 'INPUT_SIGNING-KEY': key });
+  assert.deepEqual([settings(root)['signing-key'], settings(root)['signing-key-digest']], [undefined, undefined]);
+});
+
 test('post takes settings from state, and only the token and the job status anew', async () => {
   const root = action();
   const first = { ...inputs({ key: 'mine', token: TOKEN }), INPUT_ACTION: 'both', INPUT_TOKEN: TOKEN, INPUT_MATRIX: '{"a":1}' };

@@ -4,6 +4,7 @@
 mod job;
 mod place;
 mod row;
+mod signed;
 mod table;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -94,6 +94,16 @@ impl Job {
         self.inputs[name] = value.into();
     }
 
+    /// From now on, no step may tell this text.
+    pub fn keep_secret(&mut self, text: &str) {
+        self.secrets.push(text.to_owned());
+    }
+
+    /// Where its repository is checked out.
+    pub fn workspace(&self) -> PathBuf {
+        self.folder.join("workspace")
+    }
+
     /// The main step.
     pub fn restore(&self) -> Step {
         self.step("restore")
