@@ -1,6 +1,7 @@
 //! What can be typed.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -11,13 +12,21 @@ use crate::layer::pack::DEFAULT_LEVEL;
 /// The store is kept in layers (squashfs images) under a key made from flake.lock. `restore` attaches what the newest
 /// fitting snapshot has; `save` adds what is new since then.
 #[derive(Debug, Parser)]
-#[command(name = "nix-cache", version, after_help = EXIT_CODES, max_term_width = 110)]
+#[command(name = "nix-cache", version = VERSION.as_str(), after_help = EXIT_CODES, max_term_width = 110)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub command: Command,
     #[command(flatten)]
     pub logging: LoggingArgs,
 }
+
+/// The version, and which source it was built from: the hash that `scripts/source-hash.sh` prints, put there by
+/// `scripts/build-dist.sh`. It is the hash of the files and not a commit, so that a commit can hold the source and what was
+/// built from it.
+static VERSION: LazyLock<String> = LazyLock::new(|| match option_env!("NIX_CACHE_SOURCE_HASH") {
+    Some(hash) => format!("{} (source {hash})", env!("CARGO_PKG_VERSION")),
+    None => concat!(env!("CARGO_PKG_VERSION"), " (unreleased)").to_owned(),
+});
 
 const EXIT_CODES: &str = "Exit codes:
   0  done; a cache miss, or trouble with the cache, is a warning and no failure
