@@ -192,6 +192,45 @@ test('a missing binary is a warning with its cause and remedy', async () => {
   for (const { log } of [main, post]) assert.match(log, /^::warning title=nix-cache::There is no .*nix-cache-.*"binary"/m);
 });
 
+// A stand-in for another machine: the hook sees this platform and processor.
+const on = (platform, arch) => {
+  const preload = path.join(fs.mkdtempSync(path.join(os.tmpdir(), 'hook-platform-')), 'machine.cjs');
+  made.push(path.dirname(preload));
+  fs.writeFileSync(preload, `Object.defineProperty(process, 'platform', { value: '${platform}' });
+    Object.defineProperty(process, 'arch', { value: '${arch}' });`);
+  return { NODE_OPTIONS: `--require "${preload}"` };
+};
+
+test('the binary is that of the platform and the processor', async () => {
+  for (const [platform, arch, name] of [['linux', 'x64', 'x86_64-linux'], ['linux', 'arm64', 'aarch64-linux'],
+    ['darwin', 'arm64', 'aarch64-darwin'], ['darwin', 'x64', 'x86_64-darwin']]) {
+    const root = action('', `dist/nix-cache-${name}`);
+    const [main, post] = await both(root, { ...inputs({}), ...on(platform, arch) });
+    assert.deepEqual([main.code, post.code, called(root).argv], [0, 0, ['action', 'post']], main.log + post.log);
+  }
+});
+
+test('a platform without a binary is a clear warning in both steps, and the job goes on', async () => {
+  for (const [platform, arch, says] of [['win32', 'x64', 'x86_64 Windows'], ['darwin', 'arm64', 'aarch64 macOS'],
+    ['linux', 'riscv64', 'riscv64 Linux'], ['freebsd', 'x64', 'x86_64 freebsd']]) {
+    const root = action();
+    fs.copyFileSync(path.join(root, `dist/nix-cache-${CPU}-${process.platform}`), path.join(root, 'dist/nix-cache-x86_64-other'));
+    const [main, post] = await both(root, { ...inputs({}), ...on(platform, arch) });
+    assert.deepEqual([main.code, post.code, called(root)], [0, 0, null]);
+    for (const { log } of [main, post]) {
+      assert.match(log, new RegExp(`^::warning title=nix-cache::There is no .*no nix-cache for ${says}\\. .*"binary"`, 'm'));
+    }
+  }
+});
+
+test('probe runs in main and not in post', async () => {
+  const root = action();
+  await both(root, { ...inputs({}), INPUT_ACTION: 'probe' });
+  assert.equal(called(root), null, 'post started nothing');
+  await run(root, 'hook.cjs', { ...inputs({}), INPUT_ACTION: 'probe' });
+  assert.deepEqual(called(root).argv, ['action', 'probe']);
+});
+
 test('a binary that cannot be started is a warning', async () => {
   const root = action('');
   fs.chmodSync(path.join(root, `dist/nix-cache-${CPU}-${process.platform}`), 0o644);

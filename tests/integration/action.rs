@@ -3,6 +3,7 @@
 
 mod job;
 mod place;
+mod probe;
 mod row;
 mod signed;
 mod table;
