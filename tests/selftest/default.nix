@@ -1,5 +1,5 @@
-# What `.github/workflows/selftest.yml` builds: a few paths that refer to each other, with no nixpkgs and no network. The shell
-# comes from the machine, so builds run outside of the sandbox's closed world only where `/bin/sh` is in it, as Nix has it.
+# What `.github/workflows/selftest.yml` builds: a few paths that refer to each other, with no nixpkgs and no network. `/bin/sh`
+# is in the sandbox of Nix's own installers too (Debian's has none there); nothing else is used but what every shell can do.
 { salt ? "none", system ? builtins.currentSystem }:
 let
   make = name: needs: derivation {
