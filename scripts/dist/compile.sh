@@ -51,6 +51,6 @@ clean+=("CARGO_ENCODED_RUSTFLAGS=$rust_flags" "CFLAGS=${c_flags# }"
 
 for cpu in x86_64 aarch64; do
   echo "compiling for $cpu" >&2
-  nice "${clean[@]}" "$cargo" build --release --locked --bin nix-cache --target "$cpu-unknown-linux-gnu" >&2
+  "${clean[@]}" "$cargo" build --release --locked --bin nix-cache --target "$cpu-unknown-linux-gnu" >&2
   install -m 755 "$target/$cpu-unknown-linux-gnu/release/nix-cache" "$out/nix-cache-$cpu-linux"
 done

@@ -53,10 +53,18 @@ impl Reply {
         if code.is_empty() { self.header("x-ms-error-code").to_owned() } else { code }
     }
 
-    /// The answer in one line, without signatures.
+    /// The answer in one line, without signed addresses.
     pub fn describe(&self) -> String {
-        let code = self.header("x-ms-error-code");
-        format!("{} {code} {}", self.status, excerpt(&self.body)).split_whitespace().collect::<Vec<_>>().join(" ")
+        let (code, mut json) = (self.header("x-ms-error-code"), self.json());
+        for field in ["signed_upload_url", "signed_download_url"] {
+            if let Some(address) =
+                json.get_mut(field).filter(|address| address.as_str().is_some_and(|url| !url.is_empty()))
+            {
+                *address = "(an address)".into();
+            }
+        }
+        let body = if json.is_null() { excerpt(&self.body) } else { excerpt(json.to_string().as_bytes()) };
+        format!("{} {code} {body}", self.status).split_whitespace().collect::<Vec<_>>().join(" ")
     }
 }
 
