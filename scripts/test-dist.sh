@@ -42,8 +42,8 @@ make_store() { # ROOT
 serve() {
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost \
     -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout "$work/key.pem" -out "$work/cert.pem" 2>/dev/null
-  local try
-  for try in 1 2 3 4 5; do
+  local tries=5
+  while [ $((tries--)) -gt 0 ]; do
     port=$((20000 + RANDOM % 20000))
     openssl s_server -quiet -accept "127.0.0.1:$port" -cert "$work/cert.pem" -key "$work/key.pem" -www >/dev/null 2>&1 &
     server=$!

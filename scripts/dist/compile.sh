@@ -42,10 +42,9 @@ rust_flags="-Ctarget-feature=+crt-static"
 c_flags=
 while IFS= read -r mapping; do
   rust_flags+="${separator}--remap-path-prefix=$mapping"
-  # The C files of the crates are few and know their own names only; a space in a path would part the flags.
-  case $mapping in *' '*) ;; *) c_flags+=" -ffile-prefix-map=$mapping" ;; esac
+  c_flags+=" '-ffile-prefix-map=$mapping'"
 done < <(remap)
-clean+=("CARGO_ENCODED_RUSTFLAGS=$rust_flags" "CFLAGS=${c_flags# }"
+clean+=("CARGO_ENCODED_RUSTFLAGS=$rust_flags" "CFLAGS=${c_flags# }" CC_SHELL_ESCAPED_FLAGS=1
   CC_x86_64_unknown_linux_gnu=gcc CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc AR_aarch64_unknown_linux_gnu=aarch64-linux-gnu-ar
   CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=gcc CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc)
 
