@@ -2,7 +2,7 @@
 // Starts the nix-cache binary and gets out of its way. Only a JavaScript action has both the cache service's token and
 // a post step, which is all that this file is for. No packages: what is here is what runs.
 const { spawn } = require('node:child_process');
-const { randomUUID } = require('node:crypto');
+const { createHash, randomUUID } = require('node:crypto');
 const { appendFileSync, existsSync } = require('node:fs');
 const path = require('node:path');
 
@@ -15,20 +15,35 @@ function saveState(name, value) {
   appendFileSync(process.env.GITHUB_STATE, `${name}<<${end}\n${value}\n${end}\n`);
 }
 
+// The names that Nix and `dist/` use. What is not here was never built.
+const CPUS = { x64: 'x86_64', arm64: 'aarch64' };
+const SYSTEMS = { linux: 'Linux', darwin: 'macOS', win32: 'Windows' };
+
+// The binary to run, or why there is none.
 function findBinary(given) {
-  if (given) return path.resolve(process.env.GITHUB_WORKSPACE ?? '.', given);
-  const cpu = { x64: 'x86_64', arm64: 'aarch64' }[process.arch] ?? process.arch;
-  return path.join(__dirname, '..', 'dist', `nix-cache-${cpu}-${process.platform}`);
+  if (given) {
+    const file = path.resolve(process.env.GITHUB_WORKSPACE ?? '.', given);
+    return existsSync(file) ? { file } : { why: `There is no ${file}, which the input "binary" names.` };
+  }
+  const cpu = CPUS[process.arch] ?? process.arch;
+  const file = path.join(__dirname, '..', 'dist', `nix-cache-${cpu}-${process.platform}`);
+  if (existsSync(file)) return { file };
+  const machine = `${cpu} ${SYSTEMS[process.platform] ?? process.platform}`;
+  return {
+    why: `There is no ${file}: this action brings no nix-cache for ${machine}. ` +
+      'Linux on x86_64 and aarch64 have one. Give the path of one built for this machine as the input "binary".',
+  };
 }
+
+// By this post knows the key that main had. A key is 32 random bytes: nobody finds them from it.
+const digest = (key) => createHash('sha256').update(key.trim()).digest('hex');
 
 // Runs `nix-cache action <command>`. Settings travel in the environment, because everyone on the machine can read the
 // arguments of a process; the raw inputs stay behind, so that the token is there once and not three times.
 function run(command, settings, finished) {
-  const binary = findBinary(settings.binary);
-  if (!existsSync(binary)) {
-    return warn(`There is no ${binary}. Give the path of a nix-cache built for this machine as the input "binary".`);
-  }
-  const kept = Object.entries(process.env).filter(([name]) => !/^INPUT_(INPUTS|TOKEN|JOB-TOKEN)$/.test(name));
+  const { file: binary, why } = findBinary(settings.binary);
+  if (why) return warn(why);
+  const kept = Object.entries(process.env).filter(([name]) => !/^INPUT_(INPUTS|TOKEN|JOB-TOKEN|SIGNING-KEY)$/.test(name));
   const env = { ...Object.fromEntries(kept), NIX_CACHE_INPUTS: JSON.stringify(settings) };
   const child = spawn(binary, ['action', command], { stdio: 'inherit', env });
   let stopping = false;
@@ -46,28 +61,35 @@ function guarded(work) {
   }
 }
 
+// Actions that are done in the main step.
+const AT_ONCE = ['save', 'probe'];
+
 // The runner evaluates INPUT_* once more for the post step, and wrongly where our action stands inside another
-// composite action; so post takes its settings from here. Tokens are left out: state is a file and a variable.
+// composite action; so post takes its settings from here. Tokens and keys are left out: state is a file and a variable.
 const main = () => guarded(() => {
   const all = { ...JSON.parse(input('inputs') || '{}'), action: input('action') || 'both', matrix: input('matrix') };
-  const { token, 'github-token': other, ...settings } = all;
+  const { token, 'github-token': other, 'signing-key': key, ...settings } = all;
+  if (key) settings['signing-key-digest'] = digest(key);
   saveState('nix_cache_settings', JSON.stringify(settings));
   const tokens = token || other ? { token, 'github-token': other } : { token: input('job-token') };
-  const fresh = { ...settings, ...tokens, 'job-status': input('job-status') };
-  run(settings.action === 'save' ? 'save' : 'restore', fresh, (code, how) => {
+  const fresh = { ...settings, ...tokens, 'signing-key': key, 'job-status': input('job-status') };
+  run(AT_ONCE.includes(settings.action) ? settings.action : 'restore', fresh, (code, how) => {
     if (code === 1 || code === 2) process.exitCode = code; // fail-on, or an input that it does not take
     else if (code !== 0) warn(`nix-cache stopped early (${how}). The log above may say why.`);
   });
 });
 
-// Two inputs are read here again: `job-status`, which is meant to be new, and `token`, which must not be kept. Both are
-// safe: the job's own status and token do not depend on who calls us, and a token that the user gave is only taken when
-// it looks like one of GitHub's, so that the input of the same name of another action cannot be sent to GitHub.
+// Three inputs are read here again: `job-status`, which is meant to be new, `token` and `signing-key`, which must not be
+// kept. All are safe: the job's own status and token do not depend on who calls us; a token that the user gave is only
+// taken when it looks like one of GitHub's, so that the input of the same name of another action cannot be sent to GitHub;
+// and a key only when it is the one that main had.
 const post = () => guarded(() => {
   const settings = JSON.parse(process.env.STATE_nix_cache_settings ?? '{"action":"save"}');
-  if (settings.action === 'save') return; // all done in main, or main never came so far
+  if (AT_ONCE.includes(settings.action)) return; // all done in main, or main never came so far
   const token = /^(gh[a-z]_|github_pat_)/.test(input('token')) ? input('token') : input('job-token');
-  run('post', { ...settings, token, 'job-status': input('job-status') }, (code, how) => {
+  const key = input('signing-key');
+  const same = digest(key) === settings['signing-key-digest'] ? { 'signing-key': key } : {};
+  run('post', { ...settings, ...same, token, 'job-status': input('job-status') }, (code, how) => {
     if (code !== 0) warn(`nix-cache stopped early (${how}). What it had not saved by then is not saved.`);
   });
 });

@@ -25,6 +25,8 @@ step "Lints"
 cargo clippy --all-targets --locked -- -D warnings
 step "YAML"
 scripts/lint-yaml.sh
+step "The prebuilt binaries"
+scripts/check-dist.sh --quick
 step "The hook"
 node --test tests/hook/ >target/hook-tests.log 2>&1 || { cat target/hook-tests.log; exit 1; }
 tail -n 8 target/hook-tests.log

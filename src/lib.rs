@@ -2,8 +2,9 @@
 //!
 //! Five nouns, a folder each: [`flake`] makes keys, [`layer`] packs and attaches store paths, [`snapshot`] is the
 //! index of one key, [`store`] is the Nix store here, [`remote`] is where layers and snapshots live. [`cache`] holds
-//! the two verbs, restore and save. Beside them, [`files`] keeps further files and Nix's own caches, and [`upstream`] asks
-//! substituters what they have. No noun knows `cache`; only the command line knows [`runner`].
+//! the two verbs, restore and save. Beside them, [`files`] keeps further files and Nix's own caches, [`sign`] tells who
+//! vouches for an entry, and [`upstream`] asks substituters what they have. No noun knows `cache`; only the command line
+//! knows [`runner`].
 
 #![forbid(unsafe_code)]
 
@@ -16,6 +17,7 @@ pub mod http;
 pub mod layer;
 pub mod remote;
 pub mod runner;
+pub mod sign;
 pub mod snapshot;
 pub mod store;
 pub mod upstream;

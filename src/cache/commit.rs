@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::Context;
-use super::fetch::find_snapshot;
+use super::fetch::{Search, find_snapshot};
 use super::outcome::{Note, Saved};
 use crate::layer::digest::Digests;
 use crate::remote::{Kind, Put, Remote, RemoteError, confirmed};
-use crate::snapshot::{Snapshot, encode, generation_name, generation_prefix};
+use crate::snapshot::{Snapshot, encode_signed, generation_name, generation_prefix};
 
 /// So many names are tried for a layer whose first name is lost.
 const NAMES: u32 = 4;
@@ -66,7 +66,9 @@ pub(super) async fn push_snapshot(
     let mut generation = newest + 1;
     for _ in 0..TRIES {
         let name = generation_name(&context.key, generation);
-        let bytes = encode(&snapshot).map_err(|error| RemoteError::Local(error.to_string()))?;
+        // The name is signed too: every try has signatures of its own.
+        let bytes = encode_signed(&snapshot, &name, &context.keys);
+        let bytes = bytes.map_err(|error| RemoteError::Local(error.to_string()))?;
         let size = bytes.len() as u64;
         match remote.put_bytes(Kind::Snapshot, &name, bytes.into()).await? {
             Put::Stored => {
@@ -93,12 +95,11 @@ async fn merge_with_other(
 ) -> Result<u64, RemoteError> {
     let exact = [generation_name(&context.key, taken), generation_prefix(&context.key)];
     // A taken number need not be readable yet, or ever: whoever reserved it may have been killed.
-    match find_snapshot(&*context.remote, &exact, notes).await? {
-        Some(found) if found.key == context.key => {
-            let next = found.generation.max(taken) + 1;
-            snapshot.merge(found.snapshot);
-            Ok(next)
-        }
-        _ => Ok(taken + 1),
+    let Search { found, newest } = find_snapshot(&*context.remote, &exact, &context.keys, notes).await?;
+    let newest = newest.filter(|(key, _)| *key == context.key).map_or(taken, |(_, number)| number.max(taken));
+    // What is not trusted is not merged, or it would be signed.
+    if let Some(found) = found.filter(|found| found.key == context.key) {
+        snapshot.merge(found.snapshot);
     }
+    Ok(newest + 1)
 }

@@ -15,6 +15,7 @@ use crate::layer::mount::Places;
 use crate::layer::unpack::remove_tree;
 use crate::remote::transfer::{FetchPlan, fetch_file};
 use crate::remote::{Entry, Kind, Remote, RemoteError};
+use crate::sign::Keyring;
 use crate::snapshot::{self, Snapshot, SnapshotError, Stored, generation_name, generation_prefix, parse_generation};
 use crate::store::StoreDirs;
 
@@ -33,23 +34,36 @@ pub struct SnapshotFound {
     pub generation: u64,
     /// Bytes fetched for it.
     pub bytes: u64,
+    /// The name of the trusted key that signed it; None where no signature was asked for.
+    pub signed_by: Option<String>,
 }
 
-/// The newest readable snapshot of the first of `keys` (prefixes of names of generations) for which there is one. Damaged
-/// generations are passed over, with a note for each.
+/// What a search for a snapshot came to.
+#[derive(Default)]
+pub struct Search {
+    /// The snapshot, if there is one that can be used.
+    pub found: Option<SnapshotFound>,
+    /// Key and number of the newest generation that is there, whether or not it can be used.
+    pub newest: Option<(String, u64)>,
+}
+
+/// The newest usable snapshot of the first of `keys` (prefixes of names of generations) for which there is one. Damaged
+/// generations, and those that `keys` does not trust, are passed over, with a note.
 ///
 /// # Errors
 /// When the remote cannot be asked, or what is there was written by a newer program.
 pub async fn find_snapshot(
     remote: &dyn Remote,
     names: &[String],
+    keys: &Keyring,
     notes: &mut Vec<Note>,
-) -> Result<Option<SnapshotFound>, RemoteError> {
-    let Some(entry) = remote.find(Kind::Snapshot, names).await? else { return Ok(None) };
+) -> Result<Search, RemoteError> {
+    let Some(entry) = remote.find(Kind::Snapshot, names).await? else { return Ok(Search::default()) };
     let Some((key, newest)) = parse_generation(&entry.name).map(|(key, number)| (key.to_owned(), number)) else {
         tracing::debug!("{} is no generation of a snapshot", entry.name);
-        return Ok(None);
+        return Ok(Search::default());
     };
+    let mut search = Search { found: None, newest: Some((key.clone(), newest)) };
     let mut entry = Some(entry);
     for generation in (1..=newest).rev().take(GENERATIONS_TRIED as usize) {
         let name = generation_name(&key, generation);
@@ -58,22 +72,52 @@ pub async fn find_snapshot(
             None => remote.find(Kind::Snapshot, std::slice::from_ref(&name)).await?.filter(|entry| entry.name == name),
         };
         let Some(found) = found else { continue };
-        match read_snapshot(remote, &found).await {
-            Ok((snapshot, bytes)) => return Ok(Some(SnapshotFound { snapshot, key, generation, bytes })),
-            Err(why) => {
-                notes.push(Note::warn("snapshot-unreadable", format!("Generation {generation} of {key}: {why}")));
+        match read_snapshot(remote, &found, keys).await {
+            Ok((snapshot, signed_by, bytes)) => {
+                search.found = Some(SnapshotFound { snapshot, key, generation, bytes, signed_by });
+                break;
             }
+            Err(why) => note_unusable(&format!("Generation {generation} of {key}: {why}"), &why, notes),
         }
     }
-    Ok(None)
+    Ok(search)
 }
 
-async fn read_snapshot(remote: &dyn Remote, entry: &Entry) -> Result<(Snapshot, u64), String> {
-    let bytes = read_whole(remote, entry).await.map_err(|error| error.to_string())?;
+/// Why a generation cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum Unusable {
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    #[error("{0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// Before keys are introduced nothing is signed: one note says so for all generations.
+fn note_unusable(message: &str, why: &Unusable, notes: &mut Vec<Note>) {
+    match why {
+        Unusable::Snapshot(SnapshotError::Untrusted(_)) if notes.iter().any(|note| note.code == UNTRUSTED) => {
+            tracing::info!("{message}");
+        }
+        Unusable::Snapshot(SnapshotError::Untrusted(_)) => notes.push(Note::warn(UNTRUSTED, message)),
+        _ => notes.push(Note::warn("snapshot-unreadable", message)),
+    }
+}
+
+const UNTRUSTED: &str = "snapshot-untrusted";
+
+async fn read_snapshot(
+    remote: &dyn Remote,
+    entry: &Entry,
+    keys: &Keyring,
+) -> Result<(Snapshot, Option<String>, u64), Unusable> {
+    let bytes = read_whole(remote, entry).await?;
     let size = bytes.len() as u64;
-    let decoded = tokio::task::spawn_blocking(move || snapshot::decode(&bytes)).await;
-    let decoded: Result<Snapshot, SnapshotError> = decoded.map_err(|error| error.to_string())?;
-    Ok((decoded.map_err(|error| error.to_string())?, size))
+    let (name, keys) = (entry.name.clone(), keys.clone());
+    let decode = move || snapshot::decode_signed(&bytes, &name, &keys);
+    let (snapshot, signed_by) = tokio::task::spawn_blocking(decode).await??;
+    Ok((snapshot, signed_by, size))
 }
 
 async fn read_whole(remote: &dyn Remote, entry: &Entry) -> Result<Vec<u8>, RemoteError> {

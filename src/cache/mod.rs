@@ -20,6 +20,7 @@ mod save;
 mod select;
 mod substitute;
 mod survey;
+mod trust;
 mod verify;
 
 use std::path::PathBuf;
@@ -27,10 +28,11 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::remote::Remote;
+use crate::sign::Keyring;
 use crate::store::StoreDirs;
 
 pub use attach::{AttachLayer, AttachRequest, Attached};
-pub use fetch::{SnapshotFound, find_snapshot};
+pub use fetch::{Search, SnapshotFound, find_snapshot};
 pub use mode::{Mode, ModeRequest};
 pub use mounted::Detached;
 pub use outcome::{
@@ -42,6 +44,7 @@ pub use restore::{detach, look_up, restore};
 pub use save::save;
 pub use substitute::Upstream;
 pub use survey::{Survey, survey};
+pub use trust::{Objection, note_unverified, objection};
 pub use verify::{Verified, verify};
 
 /// What both verbs need to know.
@@ -64,6 +67,8 @@ pub struct Context {
     pub run: String,
     /// How layers get into the store.
     pub mode: ModeRequest,
+    /// With which keys to sign what is saved, and by which what is restored must be signed.
+    pub keys: Keyring,
     /// Who knows what a substituter has: what it has is then not saved. None to save everything.
     pub upstream: Option<Arc<dyn Upstream>>,
     /// Most bytes that the layers of one snapshot may take; None for no limit.

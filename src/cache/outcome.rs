@@ -146,6 +146,8 @@ pub struct RestoreOutcome {
     pub matched_key: Option<String>,
     /// Its generation.
     pub generation: Option<u64>,
+    /// The name of the trusted key that signed it; None where no signature was asked for.
+    pub signed_by: Option<String>,
     /// Valid paths before the restore.
     pub paths_before: u64,
     /// Paths that the snapshot has.

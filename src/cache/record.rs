@@ -29,15 +29,20 @@ pub struct RestoreRecord {
     pub restored: BTreeSet<StorePath>,
     /// Layers that the snapshot names and the remote lost.
     pub lost_layers: BTreeSet<Sha>,
+    /// Whether a restore of this run took something over that no key vouches for. A save must not sign it then.
+    #[serde(default)]
+    pub unverified: bool,
 }
 
 impl RestoreRecord {
     /// The record of a restore that has only begun. A second one in the same run keeps the baseline of the first.
     #[must_use]
     pub fn begin(run: &str, valid: BTreeSet<StorePath>, earlier: Option<RestoreRecord>) -> Self {
-        let baseline = match earlier {
-            Some(earlier) if earlier.run == run => earlier.baseline.intersection(&valid).cloned().collect(),
-            _ => valid,
+        let (baseline, unverified) = match earlier {
+            Some(earlier) if earlier.run == run => {
+                (earlier.baseline.intersection(&valid).cloned().collect(), earlier.unverified)
+            }
+            _ => (valid, false),
         };
         Self {
             format: FORMAT,
@@ -46,11 +51,14 @@ impl RestoreRecord {
             matched: None,
             restored: BTreeSet::new(),
             lost_layers: BTreeSet::new(),
+            unverified,
         }
     }
 }
 
-fn place(dirs: &StoreDirs) -> PathBuf {
+/// Where the record of this store is.
+#[must_use]
+pub(super) fn place(dirs: &StoreDirs) -> PathBuf {
     dirs.own_dir().join("restore.json")
 }
 

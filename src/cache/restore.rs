@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use super::attach::{AttachLayer, AttachRequest};
-use super::fetch::{SnapshotFound, find_snapshot, remove_leftovers, snapshot_names};
+use super::fetch::{Search, SnapshotFound, find_snapshot, remove_leftovers, snapshot_names};
 use super::layers::{fetch_layers, forget_indexes};
 use super::mode::choose;
 use super::mounted::Detached;
@@ -36,14 +36,22 @@ pub async fn restore(context: &Context) -> Result<RestoreOutcome, CacheError> {
     record::store(&context.dirs, &record)?;
     let mut outcome = empty_outcome(context, valid.len());
     let looked = Instant::now();
-    match find_snapshot(&*context.remote, &snapshot_names(context), &mut outcome.notes).await {
-        Ok(Some(found)) => {
+    match find_snapshot(&*context.remote, &snapshot_names(context), &context.keys, &mut outcome.notes).await {
+        Ok(Search { found: Some(found), .. }) => {
             outcome.phases.push(Phase::end("snapshot", looked, found.snapshot.paths.len() as u64, found.bytes));
             outcome.bytes_downloaded += found.bytes;
+            if let Some(name) = &found.signed_by {
+                tracing::info!("The snapshot is signed by {name}.");
+            } else {
+                record.unverified = true;
+                // Before anything of it is in the store. What matched is told at the end, when it is.
+                record::store(&context.dirs, &record)?;
+            }
+            outcome.signed_by.clone_from(&found.signed_by);
             record.matched = Some(generation_name(&found.key, found.generation));
             use_snapshot(context, found, &valid, &mut record, &mut outcome).await?;
         }
-        Ok(None) => tracing::info!("No snapshot fits: nothing to restore."),
+        Ok(_) => tracing::info!("No snapshot fits: nothing to restore."),
         Err(error) => outcome.notes.push(lookup_failed(&error)),
     }
     record::store(&context.dirs, &record)?;
@@ -56,15 +64,16 @@ pub async fn restore(context: &Context) -> Result<RestoreOutcome, CacheError> {
 pub async fn look_up(context: &Context) -> RestoreOutcome {
     let start = Instant::now();
     let mut outcome = empty_outcome(context, 0);
-    match find_snapshot(&*context.remote, &snapshot_names(context), &mut outcome.notes).await {
-        Ok(Some(found)) => {
+    match find_snapshot(&*context.remote, &snapshot_names(context), &context.keys, &mut outcome.notes).await {
+        Ok(Search { found: Some(found), .. }) => {
             outcome.hit = if found.key == context.key { Hit::Exact } else { Hit::Partial };
             outcome.paths_in_snapshot = found.snapshot.chosen().len() as u64;
             outcome.bytes_downloaded = found.bytes;
             outcome.generation = Some(found.generation);
+            outcome.signed_by = found.signed_by;
             outcome.matched_key = Some(found.key);
         }
-        Ok(None) => {}
+        Ok(_) => {}
         Err(error) => outcome.notes.push(lookup_failed(&error)),
     }
     outcome.seconds = start.elapsed().as_secs_f64();
@@ -110,6 +119,7 @@ fn empty_outcome(context: &Context, paths_before: usize) -> RestoreOutcome {
         primary_key: context.key.clone(),
         matched_key: None,
         generation: None,
+        signed_by: None,
         paths_before: paths_before as u64,
         paths_in_snapshot: 0,
         paths_restored: 0,

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::commit::{Pushed, push_layer, push_snapshot};
-use super::fetch::find_snapshot;
+use super::fetch::{Search, find_snapshot};
 use super::layers::known_blocks;
 use super::outcome::{Note, Phase, SaveOutcome, SaveReason};
 use super::progress::Progress;
 use super::record::{self, RestoreRecord};
 use super::repack::{layers_to_repack, shrink};
 use super::select::{Selection, Situation, select};
+use super::trust::{Objection, objection};
 use super::{CacheError, Context, now};
 use crate::layer::digest::Digests;
 use crate::layer::pack::{self, Item, Options, Outcome, Packed, Rejected};
@@ -28,6 +29,11 @@ use crate::store::{self, PathInfo, StorePath, useless_without};
 pub async fn save(context: &Context) -> Result<SaveOutcome, CacheError> {
     let start = Instant::now();
     let mut outcome = empty_outcome(context);
+    if let Some(objection) = objection(&context.dirs, &context.keys)? {
+        outcome.reason = if objection == Objection::NoKey { SaveReason::Refused } else { SaveReason::Failed };
+        outcome.notes.push(objection.note());
+        return Ok(outcome);
+    }
     let dirs = context.dirs.clone();
     let read = tokio::task::spawn_blocking(move || {
         let lock = store::gc_lock(&dirs)?;
@@ -86,7 +92,9 @@ fn empty_outcome(context: &Context) -> SaveOutcome {
 struct Base {
     /// The newest generation of the primary key.
     same_key: Option<Snapshot>,
-    /// Its number; 0 when there is none.
+    /// Whether there is one.
+    has_same_key: bool,
+    /// The highest number of a generation of the primary key, usable or not; 0 when there is none.
     newest: u64,
     /// The snapshot that was restored, if that is one of another key.
     near: Option<Snapshot>,
@@ -96,14 +104,18 @@ struct Base {
 
 async fn load_base(context: &Context, record: &RestoreRecord, notes: &mut Vec<Note>) -> Result<Base, RemoteError> {
     let prefix = generation_prefix(&context.key);
-    let same = find_snapshot(&*context.remote, std::slice::from_ref(&prefix), notes).await?;
+    let (remote, keys) = (&*context.remote, &context.keys);
+    let Search { found: same, newest } = find_snapshot(remote, std::slice::from_ref(&prefix), keys, notes).await?;
     let same = same.filter(|found| found.key == context.key);
-    let newest = same.as_ref().map_or(0, |found| found.generation);
+    // Generations that cannot be used have their numbers all the same.
+    let newest = newest.filter(|(key, _)| *key == context.key).map_or(0, |(_, number)| number);
     let mut near = None;
     if let Some(name) = record.matched.as_ref().filter(|name| !name.starts_with(&prefix)) {
-        near = find_snapshot(&*context.remote, std::slice::from_ref(name), notes).await?.map(|found| found.snapshot);
+        let search = find_snapshot(remote, std::slice::from_ref(name), keys, notes).await?;
+        near = search.found.map(|found| found.snapshot);
     }
-    let mut base = Base { same_key: same.map(|found| found.snapshot), newest, near, lost_entries: BTreeSet::new() };
+    let same_key = same.map(|found| found.snapshot);
+    let mut base = Base { has_same_key: same_key.is_some(), same_key, newest, near, lost_entries: BTreeSet::new() };
     for snapshot in base.same_key.iter_mut().chain(base.near.as_mut()) {
         base.lost_entries.extend(snapshot.lose(&record.lost_layers));
         keep_held(snapshot);
@@ -139,7 +151,7 @@ async fn save_paths(
     snapshot.retain(|key| selection.wanted.contains(&key.0));
     snapshot.upstream.retain(|path| selection.wanted.contains(path));
     outcome.paths_dropped = (before - snapshot.paths.len()) as u64;
-    let is_new_key = base.same_key.is_none();
+    let is_new_key = !base.has_same_key;
     if let Some(same) = base.same_key.take() {
         snapshot.merge(same);
     }
@@ -207,7 +219,7 @@ async fn push(
         outcome.phases.push(Phase::end("upload", pushing, 1, pushed.bytes));
         let infos = paths.iter().map(|path| valid[path].clone());
         snapshot.add_layer((packed.digests, recipe), Stored { digests, entry }, infos, time);
-    } else if base.newest > 0 || snapshot.paths.is_empty() {
+    } else if base.has_same_key || snapshot.paths.is_empty() {
         outcome.reason = SaveReason::NothingToSave;
         return Ok(false);
     }

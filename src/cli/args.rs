@@ -1,6 +1,7 @@
 //! What can be typed.
 
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -11,13 +12,21 @@ use crate::layer::pack::DEFAULT_LEVEL;
 /// The store is kept in layers (squashfs images) under a key made from flake.lock. `restore` attaches what the newest
 /// fitting snapshot has; `save` adds what is new since then.
 #[derive(Debug, Parser)]
-#[command(name = "nix-cache", version, after_help = EXIT_CODES, max_term_width = 110)]
+#[command(name = "nix-cache", version = VERSION.as_str(), after_help = EXIT_CODES, max_term_width = 110)]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub command: Command,
     #[command(flatten)]
     pub logging: LoggingArgs,
 }
+
+/// The version, and which source it was built from: the hash that `scripts/source-hash.sh` prints, put there by
+/// `scripts/build-dist.sh`. It is the hash of the files and not a commit, so that a commit can hold the source and what was
+/// built from it.
+static VERSION: LazyLock<String> = LazyLock::new(|| match option_env!("NIX_CACHE_SOURCE_HASH") {
+    Some(hash) => format!("{} (source {hash})", env!("CARGO_PKG_VERSION")),
+    None => concat!(env!("CARGO_PKG_VERSION"), " (unreleased)").to_owned(),
+});
 
 const EXIT_CODES: &str = "Exit codes:
   0  done; a cache miss, or trouble with the cache, is a warning and no failure
@@ -109,6 +118,15 @@ pub(super) struct RemoteArgs {
     pub lane: String,
 }
 
+/// Whose snapshots are trusted.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Signatures")]
+pub(super) struct TrustArgs {
+    /// Use only what one of these keys signed, written as NAME:BASE64 with white space between them [default: trust all]
+    #[arg(long, value_name = "KEYS")]
+    pub trusted_public_keys: Vec<String>,
+}
+
 /// Where the store is.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Store")]
@@ -148,6 +166,8 @@ pub(super) struct RestoreCommand {
     pub remote: RemoteArgs,
     #[command(flatten)]
     pub store: StoreArgs,
+    #[command(flatten)]
+    pub trust: TrustArgs,
     /// How layers get into the store
     #[arg(long, value_enum, default_value_t = RestoreMode::Auto)]
     pub restore_mode: RestoreMode,
@@ -167,6 +187,12 @@ pub(super) struct SaveCommand {
     pub remote: RemoteArgs,
     #[command(flatten)]
     pub store: StoreArgs,
+    #[command(flatten)]
+    pub trust: TrustArgs,
+    /// Sign with the secret keys in this file, as `nix key generate-secret` makes them; only what they or the trusted keys
+    /// signed is built upon then
+    #[arg(long, value_name = "FILE", help_heading = "Signatures")]
+    pub signing_key_file: Option<PathBuf>,
     /// Level of zstd for new layers
     #[arg(long, value_name = "1-22", default_value_t = DEFAULT_LEVEL, value_parser = clap::value_parser!(i32).range(1..=22))]
     pub compression_level: i32,
@@ -184,6 +210,8 @@ pub(super) struct InspectCommand {
     pub key: KeyArgs,
     #[command(flatten)]
     pub remote: RemoteArgs,
+    #[command(flatten)]
+    pub trust: TrustArgs,
     /// List every path
     #[arg(long)]
     pub paths: bool,

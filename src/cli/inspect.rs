@@ -19,6 +19,8 @@ use crate::store::StorePath;
 struct Inspection {
     key: String,
     generation: u64,
+    /// The trusted key that signed it; null where no signature was asked for.
+    signed_by: Option<String>,
     facts: Facts,
     nar_bytes: u64,
     layer_bytes: u64,
@@ -64,9 +66,13 @@ pub(super) async fn inspect(command: &InspectCommand) -> Result<(), Failure> {
     let (primary, prefixes) = show::escaped(&key)?;
     let remote = verbs::remote(&command.remote.remote)?;
     let names: Vec<String> = std::iter::once(generation_prefix(&primary)).chain(prefixes).collect();
-    let found = find_snapshot(&*remote, &names, &mut Vec::new()).await.map_err(Failure::work)?;
-    let Some(found) = found else {
-        return Err(Failure::work(format!("There is no snapshot for {primary} in the {}.", remote.describe())));
+    let keys = verbs::keys(None, &command.trust)?;
+    let search = find_snapshot(&*remote, &names, &keys, &mut Vec::new()).await.map_err(Failure::work)?;
+    let Some(found) = search.found else {
+        return Err(Failure::work(format!(
+            "There is no snapshot for {primary} in the {} that can be used.",
+            remote.describe()
+        )));
     };
     let inspection = of(found);
     match command.format {
@@ -103,6 +109,7 @@ fn of(found: SnapshotFound) -> Inspection {
     Inspection {
         key: found.key,
         generation: found.generation,
+        signed_by: found.signed_by,
         facts: snapshot.facts.clone(),
         nar_bytes: snapshot.paths.keys().map(size).sum(),
         layer_bytes: snapshot.stored_bytes(),
@@ -114,8 +121,9 @@ fn of(found: SnapshotFound) -> Inspection {
 
 fn describe(inspection: &Inspection, with_paths: bool) -> String {
     let Inspection { key, generation, facts, .. } = inspection;
+    let signed = inspection.signed_by.as_ref().map_or_else(String::new, |name| format!(", signed by {name}"));
     let mut out = format!(
-        "{key}, generation {generation}\n  written {} by {} on {} for lane {}\n  {} store paths, {} of NARs, \
+        "{key}, generation {generation}{signed}\n  written {} by {} on {} for lane {}\n  {} store paths, {} of NARs, \
          {} in layers\n",
         ago(facts.created),
         facts.tool,

@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicU64;
 
 use super::Failure;
 use super::args::{
-    DetachCommand, Format, KeyArgs, RemoteArgs, RestoreCommand, RestoreMode, SaveCommand, StoreArgs, VerifyCommand,
+    DetachCommand, Format, KeyArgs, RemoteArgs, RestoreCommand, RestoreMode, SaveCommand, StoreArgs, TrustArgs,
+    VerifyCommand,
 };
 use super::logging::{print, print_json};
 use super::show;
@@ -15,11 +16,13 @@ use crate::layer::pack::{DEFAULT_LEVEL, Options};
 use crate::remote::github::{GithubConfig, GithubRemote};
 use crate::remote::{DirectoryRemote, Remote};
 use crate::runner::values::size;
+use crate::sign::Keyring;
 use crate::store::StoreDirs;
 
 /// Restores and prints what came of it.
 pub(super) async fn restore(command: &RestoreCommand) -> Result<(), Failure> {
     let mut context = context(&command.key, &command.remote, &command.store, DEFAULT_LEVEL)?;
+    context.keys = keys(None, &command.trust)?;
     context.mode = match command.restore_mode {
         RestoreMode::Auto => ModeRequest::Auto {
             is_hosted: std::env::var("RUNNER_ENVIRONMENT").is_ok_and(|value| value == "github-hosted"),
@@ -41,6 +44,7 @@ pub(super) async fn restore(command: &RestoreCommand) -> Result<(), Failure> {
 /// Saves and prints what came of it.
 pub(super) async fn save(command: &SaveCommand) -> Result<(), Failure> {
     let mut context = context(&command.key, &command.remote, &command.store, command.compression_level)?;
+    context.keys = keys(command.signing_key_file.as_deref(), &command.trust)?;
     context.max_size = command.max_size.as_deref().map(max_size).transpose()?;
     let outcome = cache::save(&context).await.map_err(Failure::work)?;
     match command.format {
@@ -130,12 +134,34 @@ fn context(key: &KeyArgs, place: &RemoteArgs, store: &StoreArgs, level: i32) -> 
         lane: place.lane.clone(),
         run: String::new(),
         mode: ModeRequest::Auto { is_hosted: false },
+        keys: Keyring::default(),
         upstream: None,
         max_size: None,
         level,
         threads: threads(store),
         temporary: std::env::temp_dir(),
     })
+}
+
+/// The keys in a file and on the command line.
+pub(super) fn keys(signing: Option<&Path>, trust: &TrustArgs) -> Result<Keyring, Failure> {
+    let signing = match signing {
+        None => String::new(),
+        Some(file) => match std::fs::read_to_string(file) {
+            Ok(text) if text.trim().is_empty() => {
+                return Err(Failure::usage(format!(
+                    "There is no key in {}, which --signing-key-file names.",
+                    file.display()
+                )));
+            }
+            Ok(text) => text,
+            Err(error) => {
+                let file = file.display();
+                return Err(Failure::usage(format!("--signing-key-file {file} cannot be read: {error}.")));
+            }
+        },
+    };
+    Keyring::new(&signing, &trust.trusted_public_keys.join(" ")).map_err(Failure::usage)
 }
 
 fn max_size(text: &str) -> Result<u64, Failure> {
@@ -186,7 +212,7 @@ fn why_not(reason: SaveReason) -> &'static str {
     match reason {
         SaveReason::NothingNew => "Nothing saved: the snapshot of this key has everything already",
         SaveReason::NothingToSave => "Nothing saved: the store holds nothing but what was there before the restore",
-        SaveReason::Refused => "Nothing saved: the cache does not take it",
+        SaveReason::Refused => "Nothing saved: the cache does not take it, or it could not be signed",
         SaveReason::Failed | SaveReason::NewKey | SaveReason::NewPaths => "Nothing saved: see the warnings above",
     }
 }

@@ -11,6 +11,7 @@ use super::header::{Header, HeaderError, SIZE};
 use super::{KIND, parse_name};
 use crate::layer::digest::Sha;
 use crate::remote::{Entry, Remote, RemoteError};
+use crate::sign::{Keyring, Untrusted};
 
 /// Bytes of a range.
 const RANGE: u64 = 4 << 20;
@@ -54,6 +55,9 @@ pub(super) enum FetchError {
     /// The header cannot be used.
     #[error("{0}.")]
     Header(#[from] HeaderError),
+    /// Nobody who is trusted here vouches for it.
+    #[error("{0}")]
+    Untrusted(#[from] Untrusted),
     /// The bytes are not those that were stored.
     #[error("its bytes are not those that were stored.")]
     Damaged,
@@ -62,13 +66,14 @@ pub(super) enum FetchError {
     Local(String),
 }
 
-/// The header of an entry.
+/// The header of an entry, signed as `keys` asks for.
 ///
 /// # Errors
-/// When it cannot be read.
-pub(super) async fn header(remote: &dyn Remote, entry: &Entry) -> Result<Header, FetchError> {
+/// When it cannot be read, or is not trusted.
+pub(super) async fn header(remote: &dyn Remote, entry: &Entry, keys: &Keyring) -> Result<Header, FetchError> {
     let bytes = remote.read(entry, 0..SIZE as u64).await?;
-    let header = Header::decode(&bytes)?;
+    let (header, signatures) = Header::decode(&bytes)?;
+    keys.verify(&header.fingerprint(&entry.name), &signatures)?;
     let whole = header.body_size.checked_add(SIZE as u64).ok_or(FetchError::Damaged)?;
     if entry.size.is_some_and(|size| size != whole) { Err(FetchError::Damaged) } else { Ok(header) }
 }

@@ -1,11 +1,13 @@
 //! The header of an entry: [`SIZE`] bytes that say what follows them.
 //!
 //! Three lines: [`MAGIC`]; a JSON object, filled up with spaces; the SHA-256 of these two lines in hex. The body follows: a tar
-//! archive in zstd.
+//! archive in zstd. What is signed is the digest of the header as it is without signatures; the body's digest is in it.
 
 use serde::{Deserialize, Serialize};
 
 use crate::layer::digest::Sha;
+use crate::remote::Kind;
+use crate::sign::{Keyring, Signature, fingerprint};
 
 /// Bytes of a header.
 pub(super) const SIZE: usize = 1024;
@@ -39,6 +41,8 @@ struct Versioned {
     format: u32,
     #[serde(flatten)]
     header: Option<Header>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    signatures: Vec<Signature>,
 }
 
 /// Why there is no header to be had.
@@ -58,13 +62,23 @@ impl Header {
         SIZE as u64 + self.body_size
     }
 
-    /// The header's bytes.
-    pub(super) fn encode(&self) -> [u8; SIZE] {
+    /// The header's bytes, for the entry `name` and no other, signed by all keys of `keys` that sign.
+    pub(super) fn encode(&self, name: &str, keys: &Keyring) -> [u8; SIZE] {
+        self.encode_with(keys.sign(&self.fingerprint(name)))
+    }
+
+    /// What is signed of an entry `name` with this header.
+    pub(super) fn fingerprint(&self, name: &str) -> String {
+        fingerprint(Kind::Files, name, Sha::of(&self.encode_with(Vec::new())))
+    }
+
+    fn encode_with(&self, signatures: Vec<Signature>) -> [u8; SIZE] {
         let mut bytes = [b' '; SIZE];
         bytes[..MAGIC.len()].copy_from_slice(MAGIC);
-        let json = serde_json::to_vec(&Versioned { format: FORMAT, header: Some(self.clone()) }).unwrap_or_default();
+        let versioned = Versioned { format: FORMAT, header: Some(self.clone()), signatures };
+        let json = serde_json::to_vec(&versioned).unwrap_or_default();
         let end = SIZE - CHECK;
-        // Six fields of fixed or small width: far less than there is room for.
+        // Six fields of fixed or small width, and a few signatures whose names are short: less than there is room for.
         let fits = json.len().min(end - MAGIC.len() - 1);
         bytes[MAGIC.len()..MAGIC.len() + fits].copy_from_slice(&json[..fits]);
         bytes[end - 1] = b'\n';
@@ -74,18 +88,18 @@ impl Header {
         bytes
     }
 
-    /// Reads a header.
+    /// Reads a header, and the signatures in it.
     ///
     /// # Errors
     /// When these are not exactly the bytes that were written.
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, HeaderError> {
+    pub(super) fn decode(bytes: &[u8]) -> Result<(Self, Vec<Signature>), HeaderError> {
         let lines = bytes.strip_prefix(MAGIC).filter(|_| bytes.len() == SIZE).ok_or(HeaderError::Damaged)?;
         let json = &lines[..lines.len() - CHECK];
         let versioned: Versioned = serde_json::from_slice(json).map_err(|_| HeaderError::Damaged)?;
         let (checked, check) = bytes.split_at(SIZE - CHECK);
         let right = format!("{}\n", Sha::of(checked)).as_bytes() == check;
         match versioned.header {
-            Some(header) if versioned.format == FORMAT && right => Ok(header),
+            Some(header) if versioned.format == FORMAT && right => Ok((header, versioned.signatures)),
             _ if versioned.format != FORMAT && right => Err(HeaderError::Format(versioned.format)),
             _ => Err(HeaderError::Damaged),
         }
@@ -109,16 +123,35 @@ mod tests {
 
     #[test]
     fn it_is_read_back() {
-        let bytes = header().encode();
-        assert_eq!(Header::decode(&bytes), Ok(header()));
+        let bytes = header().encode("n", &Keyring::default());
+        assert_eq!(Header::decode(&bytes), Ok((header(), Vec::new())));
         let text = std::str::from_utf8(&bytes).unwrap();
         assert_eq!((text.lines().count(), text.ends_with('\n')), (3, true));
         assert!(text.lines().nth(1).unwrap().ends_with("   "), "there is room left");
     }
 
     #[test]
+    fn it_has_room_for_all_signatures_and_is_the_same_but_for_them() {
+        use base64::Engine;
+        let key = |seed: u8| {
+            let pair = ring::signature::Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
+            let public = ring::signature::KeyPair::public_key(&pair);
+            let bytes = [&[seed; 32], public.as_ref()].concat();
+            format!("{}:{}", "n".repeat(64), base64::engine::general_purpose::STANDARD.encode(bytes))
+        };
+        let all = (0..crate::sign::MAX_SIGNING_KEYS as u8).map(key).collect::<Vec<_>>().join(" ");
+        let keys = Keyring::new(&all, "").unwrap();
+        let (read, signatures) = Header::decode(&header().encode("name", &keys)).unwrap();
+        assert_eq!((&read, signatures.len()), (&header(), crate::sign::MAX_SIGNING_KEYS));
+        assert!(keys.verify(&read.fingerprint("name"), &signatures).is_ok());
+        assert!(keys.verify(&read.fingerprint("other"), &signatures).is_err());
+        let changed = Header { body_digest: Sha([8; 32]), ..read };
+        assert!(keys.verify(&changed.fingerprint("name"), &signatures).is_err());
+    }
+
+    #[test]
     fn every_flipped_bit_and_every_cut_shows() {
-        let bytes = header().encode();
+        let bytes = header().encode("n", &Keyring::default());
         for position in 0..SIZE {
             for bit in 0..8 {
                 let mut flipped = bytes;

@@ -25,6 +25,7 @@ mod walk;
 use serde::Serialize;
 
 use crate::remote::Kind;
+use crate::sign::Keyring;
 
 pub use key::eval_cache_key;
 pub use nix::{DEFAULT_MAX_AGE, DEFAULT_MAX_BYTES, nix_cache_dir};
@@ -53,6 +54,8 @@ pub struct FilesLevel {
     pub roots: Roots,
     /// Level of zstd for a new entry.
     pub level: i32,
+    /// With which keys to sign a new entry, and by which one that is used must be signed.
+    pub keys: Keyring,
 }
 
 /// How well an entry fitted.

@@ -34,7 +34,7 @@ pub(super) fn measure(sources: &Sources<'_>, findings: &mut Findings) -> io::Res
     Ok(write(sources, io::sink(), findings)?.1)
 }
 
-/// Writes a whole entry, header and body, to the start of `file`. `now` is the time in seconds since 1970.
+/// Writes the body of an entry to `file`, behind the place of its header, which it gives. `now` is the time in seconds since 1970.
 ///
 /// # Errors
 /// When `file` cannot be written, or a large file changes while it is read.
@@ -61,8 +61,6 @@ pub(super) fn pack(
         body_digest: Sha(body.hash.finalize().into()),
     };
     drop(body.inner);
-    file.seek(SeekFrom::Start(0))?;
-    file.write_all(&header.encode())?;
     Ok((packed, header))
 }
 

@@ -103,6 +103,7 @@ impl Trouble {
                 | FetchError::Damaged
                 | FetchError::Remote(RemoteError::Gone(_)),
             ) => "files-damaged",
+            Self::Fetch(FetchError::Untrusted(_)) => "files-untrusted",
             Self::Refused(_) => "files-refused",
             Self::Fetch(_) => "files-failed",
             Self::Place(_) | Self::Task(_) => "files-not-placed",
@@ -111,7 +112,7 @@ impl Trouble {
 
     /// Whether an older generation may do better.
     fn is_of_the_entry(&self) -> bool {
-        matches!(self.code(), "files-damaged" | "files-refused" | "files-format")
+        matches!(self.code(), "files-damaged" | "files-untrusted" | "files-refused" | "files-format")
     }
 }
 
@@ -122,7 +123,7 @@ async fn restore_one(
     generation: &Generation,
     restored: &mut FilesRestored,
 ) -> Result<Placed, Trouble> {
-    let header = fetch::header(remote, &generation.entry).await?;
+    let header = fetch::header(remote, &generation.entry, &level.keys).await?;
     make(scratch.to_owned()).await?;
     let file = fetch::body(remote, &generation.entry, &header, scratch).await?;
     restored.downloaded += header.entry_size();

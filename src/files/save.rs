@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tempfile::NamedTempFile;
 
 use super::fetch::{self, Generation};
+use super::header::Header;
 use super::pack::{self, Packed};
 use super::place::TEMPORARY;
 use super::walk::{Findings, Sources};
@@ -69,7 +71,7 @@ async fn try_save(
 ) -> Result<FilesOutcome, Trouble> {
     let newest = newest(remote, level).await?;
     let header = match &newest {
-        Some(newest) => fetch::header(remote, &newest.entry).await.ok(),
+        Some(newest) => fetch::header(remote, &newest.entry, &level.keys).await.ok(),
         None => None,
     };
     let restored: Option<Sha> = restored_digest.and_then(|digest| digest.parse().ok());
@@ -86,9 +88,9 @@ async fn try_save(
     match made.file {
         _ if made.packed.files == 0 => Ok(FilesOutcome::Nothing),
         None => Ok(FilesOutcome::Unchanged),
-        Some((file, size)) => {
+        Some((file, header)) => {
             let next = newest.map_or(1, |newest| newest.number + 1);
-            push(remote, level, &file, made.packed.digest, next, saved, size).await
+            push(remote, level, &file, &header, next, saved).await
         }
     }
 }
@@ -102,8 +104,8 @@ async fn newest(remote: &dyn Remote, level: &FilesLevel) -> Result<Option<Genera
 /// What is there, and its entry.
 struct Made {
     packed: Packed,
-    /// The entry and its size in bytes; none when the content is known, or there is none.
-    file: Option<(NamedTempFile, u64)>,
+    /// The entry without its header, and the header; none when the content is known, or there is none.
+    file: Option<(NamedTempFile, Header)>,
     notes: Vec<FilesNote>,
 }
 
@@ -136,8 +138,7 @@ fn make_now(roots: &Roots, scratch: &Path, level: i32, known: &[Sha]) -> io::Res
     let file = temporary().tempfile_in(scratch)?;
     let (packed, header) = pack::pack(&sources, file.as_file(), level, seconds_now(), &mut findings)?;
     findings.note(roots, &mut notes);
-    let size = header.entry_size();
-    Ok(Made { packed, file: (packed.files > 0).then_some((file, size)), notes })
+    Ok(Made { packed, file: (packed.files > 0).then_some((file, header)), notes })
 }
 
 fn seconds_now() -> u64 {
@@ -149,13 +150,15 @@ async fn push(
     remote: &dyn Remote,
     level: &FilesLevel,
     file: &NamedTempFile,
-    digest: Sha,
+    header: &Header,
     next: u64,
     saved: &mut FilesSaved,
-    size: u64,
 ) -> Result<FilesOutcome, Trouble> {
+    let (digest, size) = (header.digest, header.entry_size());
     for number in next..next.saturating_add(TRIES) {
         let name = generation_name(level.name, &level.key, number);
+        // The name is signed too: every try has a header of its own.
+        file.as_file().write_all_at(&header.encode(&name, &level.keys), 0)?;
         if remote.put_file(KIND, &name, file.path()).await? == Put::Stored {
             (saved.uploaded, saved.entries) = (saved.uploaded + size, saved.entries + 1);
             return Ok(FilesOutcome::Saved);
@@ -173,7 +176,7 @@ async fn push(
 async fn has_content(remote: &dyn Remote, level: &FilesLevel, name: &str, digest: Sha) -> bool {
     let names = [name.to_owned()];
     let Ok(Some(other)) = fetch::find(remote, level.name, &names).await else { return false };
-    match fetch::header(remote, &other.entry).await {
+    match fetch::header(remote, &other.entry, &level.keys).await {
         Ok(header) if header.digest == digest => fetch::is_whole(remote, &other.entry, &header).await,
         _ => false,
     }

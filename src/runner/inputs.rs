@@ -54,6 +54,12 @@ pub struct Inputs {
     pub eval_cache: bool,
     /// Token for GitHub's REST interface (`token`, `github-token`, else the job's own).
     pub token: Option<Secret>,
+    /// Secret keys that sign what is saved (`signing-key`).
+    pub signing_key: Option<Secret>,
+    /// Public keys, of which one must have signed what is restored (`trusted-public-keys`).
+    pub trusted_public_keys: String,
+    /// The digest of the signing key that main had (`signing-key-digest`, from the hook).
+    pub signing_key_digest: Option<String>,
     /// Whether to write a job summary (`summarize`).
     pub summarize: bool,
     /// The job's matrix (`matrix`, from the hook); null where there is none.
@@ -139,6 +145,9 @@ impl Inputs {
             paths: given.same_list("paths", "path")?,
             eval_cache: given.choice("eval-cache", values::BOOLEAN)?.unwrap_or(true),
             token: given.same("token", "github-token")?.map(|token| Secret::new(&token)),
+            signing_key: given.take("signing-key").map(|key| Secret::new(&key)),
+            trusted_public_keys: given.take("trusted-public-keys").unwrap_or_default(),
+            signing_key_digest: given.take("signing-key-digest"),
             summarize: given.choice("summarize", values::BOOLEAN)?.unwrap_or(true),
             matrix: given.matrix()?,
             job_status: given.choice("job-status", values::JOB_STATUS)?.unwrap_or_default(),

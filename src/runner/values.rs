@@ -17,6 +17,8 @@ pub enum Action {
     Restore,
     /// Save at once.
     Save,
+    /// Neither: ask the cache service what it does.
+    Probe,
 }
 
 /// When to save.
@@ -130,7 +132,7 @@ pub(super) const FAIL_ON: &[(&str, FailOn)] = &[
     ("first-match.not-restored", FailOn::FirstMatchNotRestored),
 ];
 pub(super) const ACTION: &[(&str, Action)] =
-    &[("both", Action::Both), ("restore", Action::Restore), ("save", Action::Save)];
+    &[("both", Action::Both), ("restore", Action::Restore), ("save", Action::Save), ("probe", Action::Probe)];
 pub(super) const JOB_STATUS: &[(&str, JobStatus)] = &[
     ("success", JobStatus::Success),
     ("failure", JobStatus::Failure),

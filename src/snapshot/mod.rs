@@ -8,6 +8,7 @@ mod codec;
 mod merge;
 #[cfg(test)]
 mod properties;
+mod signatures;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,7 @@ use crate::layer::digest::{Digests, Sha};
 use crate::layer::recipe::Recipe;
 use crate::store::{NarHash, PathInfo, StorePath};
 
-pub use codec::{SnapshotError, decode, encode};
+pub use codec::{SnapshotError, decode, decode_signed, encode, encode_signed};
 
 /// A store path with the bytes it has. The same path can have been built twice with different bytes; both versions may stand
 /// in one snapshot, each with the layer that holds it.

@@ -119,6 +119,33 @@ test('no token is in state, and no value can break out of it', async () => {
   assert.notEqual(text, fs.readFileSync(path.join(root, 'state'), 'utf8'), 'the delimiter is another one');
 });
 
+test('the signing key reaches the binary in both steps, and neither state nor any other variable', async () => {
+  const key = `test-1:${Buffer.alloc(64, 7).toString('base64')}`;
+  const variables = { ...inputs({ 'signing-key': key, token: TOKEN }), 'INPUT_SIGNING-KEY': `${key}\n` };
+  const held = (root) => Object.entries(called(root).env).filter(([, value]) => value.includes(key)).map(([name]) => name);
+  const main = action();
+  await run(main, 'hook.cjs', variables);
+  assert.deepEqual([settings(main)['signing-key'], held(main)], [key, ['NIX_CACHE_INPUTS']]);
+  const kept = fs.readFileSync(path.join(main, 'state'), 'utf8');
+  for (const part of [key, key.slice(10, 40)]) assert.ok(!kept.includes(part), kept);
+  const root = action();
+  const [, post] = await both(root, variables);
+  assert.deepEqual([settings(root)['signing-key'].trim(), held(root)], [key, ['NIX_CACHE_INPUTS']], post.log);
+});
+
+test('post takes no other key for its own, and the binary knows that one is missing', async () => {
+  const key = `test-1:${Buffer.alloc(64, 7).toString('base64')}`;
+  for (const given of ['', `test-1:${Buffer.alloc(64, 8).toString('base64')}`]) {
+    const root = action();
+    await both(root, { ...inputs({ 'signing-key': key }), 'INPUT_SIGNING-KEY': key }, { 'INPUT_SIGNING-KEY': given });
+    const found = settings(root);
+    assert.deepEqual([found['signing-key'], found['signing-key-digest'].length], [undefined, 64]);
+  }
+  const root = action();
+  await both(root, inputs({}), { 'INPUT_SIGNING-KEY': key });
+  assert.deepEqual([settings(root)['signing-key'], settings(root)['signing-key-digest']], [undefined, undefined]);
+});
+
 test('post takes settings from state, and only the token and the job status anew', async () => {
   const root = action();
   const first = { ...inputs({ key: 'mine', token: TOKEN }), INPUT_ACTION: 'both', INPUT_TOKEN: TOKEN, INPUT_MATRIX: '{"a":1}' };
@@ -163,6 +190,45 @@ test('a missing binary is a warning with its cause and remedy', async () => {
   const [main, post] = await both(action(null), inputs({}));
   assert.deepEqual([main.code, post.code], [0, 0]);
   for (const { log } of [main, post]) assert.match(log, /^::warning title=nix-cache::There is no .*nix-cache-.*"binary"/m);
+});
+
+// A stand-in for another machine: the hook sees this platform and processor.
+const on = (platform, arch) => {
+  const preload = path.join(fs.mkdtempSync(path.join(os.tmpdir(), 'hook-platform-')), 'machine.cjs');
+  made.push(path.dirname(preload));
+  fs.writeFileSync(preload, `Object.defineProperty(process, 'platform', { value: '${platform}' });
+    Object.defineProperty(process, 'arch', { value: '${arch}' });`);
+  return { NODE_OPTIONS: `--require "${preload}"` };
+};
+
+test('the binary is that of the platform and the processor', async () => {
+  for (const [platform, arch, name] of [['linux', 'x64', 'x86_64-linux'], ['linux', 'arm64', 'aarch64-linux'],
+    ['darwin', 'arm64', 'aarch64-darwin'], ['darwin', 'x64', 'x86_64-darwin']]) {
+    const root = action('', `dist/nix-cache-${name}`);
+    const [main, post] = await both(root, { ...inputs({}), ...on(platform, arch) });
+    assert.deepEqual([main.code, post.code, called(root).argv], [0, 0, ['action', 'post']], main.log + post.log);
+  }
+});
+
+test('a platform without a binary is a clear warning in both steps, and the job goes on', async () => {
+  for (const [platform, arch, says] of [['win32', 'x64', 'x86_64 Windows'], ['darwin', 'arm64', 'aarch64 macOS'],
+    ['linux', 'riscv64', 'riscv64 Linux'], ['freebsd', 'x64', 'x86_64 freebsd']]) {
+    const root = action();
+    fs.copyFileSync(path.join(root, `dist/nix-cache-${CPU}-${process.platform}`), path.join(root, 'dist/nix-cache-x86_64-other'));
+    const [main, post] = await both(root, { ...inputs({}), ...on(platform, arch) });
+    assert.deepEqual([main.code, post.code, called(root)], [0, 0, null]);
+    for (const { log } of [main, post]) {
+      assert.match(log, new RegExp(`^::warning title=nix-cache::There is no .*no nix-cache for ${says}\\. .*"binary"`, 'm'));
+    }
+  }
+});
+
+test('probe runs in main and not in post', async () => {
+  const root = action();
+  await both(root, { ...inputs({}), INPUT_ACTION: 'probe' });
+  assert.equal(called(root), null, 'post started nothing');
+  await run(root, 'hook.cjs', { ...inputs({}), INPUT_ACTION: 'probe' });
+  assert.deepEqual(called(root).argv, ['action', 'probe']);
 });
 
 test('a binary that cannot be started is a warning', async () => {

@@ -3,7 +3,9 @@
 
 mod job;
 mod place;
+mod probe;
 mod row;
+mod signed;
 mod table;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

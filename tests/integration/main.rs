@@ -12,5 +12,6 @@ mod layer;
 mod mounted;
 mod real_client;
 mod roundtrip;
+mod signed;
 mod store;
 mod support;

@@ -117,7 +117,8 @@ fn phases(job: &mut Job, verb: &str, phases: &[Phase]) {
     job.report.timings.extend(phases.iter().map(timing));
 }
 
-fn notes(job: &mut Job, notes: &[Note]) {
+/// Puts notes into the report.
+pub(super) fn notes(job: &mut Job, notes: &[Note]) {
     for note in notes {
         let severity = if note.warning { Severity::Warning } else { Severity::Notice };
         job.report.note(severity, note.code, &note.message, "");

@@ -22,6 +22,7 @@ use crate::runner::lane::default_lane;
 use crate::runner::report::{KeyPart, Report, Severity};
 use crate::runner::state;
 use crate::runner::values::{Action, Include, RestoreMode, SaveWhen};
+use crate::sign::Keyring;
 use crate::store::{PathInfo, StoreDirs, StorePath};
 use crate::upstream;
 
@@ -35,6 +36,8 @@ pub(super) struct Job {
     pub lane: String,
     pub report: Report,
     pub report_path: PathBuf,
+    /// With which keys it signs, and whose signatures it asks for.
+    pub keys: Keyring,
     /// The store; under another root only in tests.
     pub dirs: StoreDirs,
 }
@@ -71,13 +74,14 @@ impl Job {
         if let Some(token) = &inputs.token {
             annotate::mask(token.reveal());
         }
+        let keys = keyring(&inputs)?;
         let facts = Facts::from_environment();
         let lane = inputs.lane.clone().unwrap_or_else(|| default_lane(&facts, &inputs.matrix));
         let mut report = Report::new(inputs.action, &facts, &lane);
         report.job.status = inputs.job_status;
         let report_path = facts.report_path(&lane);
         let root = std::env::var_os("NIX_CACHE_STORE_ROOT").filter(|root| !root.is_empty()).map(PathBuf::from);
-        Ok(Self { inputs, facts, lane, report, report_path, dirs: StoreDirs::new(root.as_deref()) })
+        Ok(Self { inputs, facts, lane, report, report_path, keys, dirs: StoreDirs::new(root.as_deref()) })
     }
 
     /// The key that main left, or else that of the lock as it is now. What went into it is put into the report.
@@ -168,6 +172,7 @@ impl Job {
                 RestoreMode::Mount => ModeRequest::Mount,
                 RestoreMode::Unpack => ModeRequest::Unpack,
             },
+            keys: self.keys.clone(),
             upstream: match self.inputs.include {
                 Include::All => None,
                 Include::NotUpstream => Some(Arc::new(Substituters)),
@@ -217,6 +222,13 @@ impl Job {
             tracing::warn!("{error}");
         }
     }
+}
+
+/// The keys in the inputs. The secret ones are hidden in the log before anything is made of them.
+fn keyring(inputs: &Inputs) -> Result<Keyring, Failure> {
+    let signing = inputs.signing_key.as_ref().map_or("", |key| key.reveal());
+    signing.split_whitespace().for_each(annotate::mask);
+    Keyring::new(signing, &inputs.trusted_public_keys).map_err(Failure::usage)
 }
 
 fn part(key: &Key, name: &str) -> String {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::job::{Job, Lookup, Place};
+use crate::cache;
 use crate::cli::Failure;
 use crate::files::{
     EVAL_CACHE, FilesHit, FilesLevel, FilesNote, FilesOutcome, FilesRestored, PATHS, Roots, eval_cache_key,
@@ -22,13 +23,13 @@ const STATE_LEVELS: &str = "nix_cache_levels";
 /// When `paths` holds a pattern that makes no sense.
 pub(super) fn wanted(job: &mut Job, lookup: &Lookup) -> Result<Vec<FilesLevel>, Failure> {
     let mut levels = Vec::new();
-    let level = job.inputs.compression_level;
+    let (level, keys) = (job.inputs.compression_level, job.keys.clone());
     let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
     if !job.inputs.paths.is_empty() {
         let roots = Roots::user(&job.project(), home.as_deref(), &job.inputs.paths)
             .map_err(|error| Failure::usage(format!("The input `paths` cannot be used: {error}")))?;
         let (key, prefixes) = (lookup.primary.clone(), lookup.prefixes.clone());
-        levels.push(FilesLevel { name: PATHS, key, prefixes, roots, level });
+        levels.push(FilesLevel { name: PATHS, key, prefixes, roots, level, keys: keys.clone() });
     }
     if job.inputs.eval_cache {
         match (
@@ -36,7 +37,8 @@ pub(super) fn wanted(job: &mut Job, lookup: &Lookup) -> Result<Vec<FilesLevel>, 
             nix_cache_dir(|name| std::env::var_os(name)),
         ) {
             (Ok((key, prefixes)), Some(folder)) => {
-                levels.push(FilesLevel { name: EVAL_CACHE, key, prefixes, roots: Roots::nix_caches(&folder), level });
+                let roots = Roots::nix_caches(&folder);
+                levels.push(FilesLevel { name: EVAL_CACHE, key, prefixes, roots, level, keys });
             }
             (Err(error), _) => {
                 job.report.note(Severity::Notice, "eval-cache", &error.to_string(), "Nix's own caches are left out.");
@@ -59,6 +61,13 @@ pub(super) async fn restore(place: &Place, levels: &[FilesLevel], scratch: PathB
 /// Puts the restore of the levels into the report, and leaves for post what it needs to know.
 pub(super) fn report_restored(job: &mut Job, levels: &[FilesLevel], restored: Vec<FilesRestored>) {
     let mut digests = BTreeMap::new();
+    let took_over = restored.iter().any(|restored| restored.hit != FilesHit::Miss);
+    if took_over
+        && !job.keys.asks_for_signatures()
+        && let Err(error) = cache::note_unverified(&job.dirs)
+    {
+        tracing::warn!("{error}");
+    }
     for (level, restored) in levels.iter().zip(restored) {
         notes(job, &restored.notes);
         job.report.levels.push(Level {

@@ -7,6 +7,7 @@ mod job;
 mod levels;
 mod machine;
 mod post;
+mod probe;
 mod restore;
 
 use clap::{Args, Subcommand};
@@ -28,6 +29,8 @@ pub(super) enum Step {
     Post,
     /// Save at once, and write the job summary
     Save,
+    /// Ask the cache service all that this program takes for granted, and show what it answered
+    Probe,
 }
 
 /// Carries out a step.
@@ -42,6 +45,7 @@ pub(super) async fn run(step: Step) -> Result<(), Failure> {
     let done = match step {
         Step::Restore => restore::restore(&mut job).await,
         Step::Post | Step::Save => post::save(&mut job, step).await,
+        Step::Probe => probe::probe(&job).await,
     };
     if let Err(failure) = &done {
         job::annotator().error("nix-cache", &failure.message);

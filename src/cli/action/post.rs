@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::job::{Job, Lookup, Place};
 use super::{Step, fill, levels, machine};
-use crate::cache;
+use crate::cache::{self, Objection};
 use crate::cli::Failure;
 use crate::runner::report::{Outcome, Report, Severity};
 use crate::runner::values::{Action, JobStatus, SaveWhen};
@@ -87,6 +87,9 @@ async fn save_if_wanted(job: &mut Job, place: &Place, lookup: &Lookup) {
         fill::not_saved(job, Outcome::Skipped, "read-only", "since the `cache-mode` of this job does not let it write");
         return;
     }
+    if is_objected(job) {
+        return;
+    }
     let context = job.context(place, lookup);
     let limit = job.inputs.save_timeout;
     let start = Instant::now();
@@ -108,6 +111,37 @@ async fn save_if_wanted(job: &mut Job, place: &Place, lookup: &Lookup) {
         }
     }
     save_levels(job, place, lookup, limit.saturating_sub(start.elapsed())).await;
+}
+
+/// Whether a save would break what the keys of this job promise; notes why.
+fn is_objected(job: &mut Job) -> bool {
+    if job.inputs.signing_key_digest.is_some() && !job.keys.can_sign() {
+        let message = "Nothing was saved: the runner did not hand `signing-key` to the post step once more, as happens where \
+                       the action stands inside another composite action, and the key is kept nowhere.";
+        let remedy = "Use the action in the workflow itself, or its halves `restore` and `save` in the other action.";
+        job.report.note(Severity::Warning, "no-signing-key", message, remedy);
+        fill::not_saved(job, Outcome::Failed, "no-signing-key", "since the signing key was not there any more");
+        return true;
+    }
+    match cache::objection(&job.dirs, &job.keys) {
+        Ok(None) => false,
+        Ok(Some(objection)) => {
+            let (outcome, reason, because) = match objection {
+                Objection::NoKey => (Outcome::Skipped, "no-signing-key", "since there is no key to sign it with"),
+                Objection::Unverified(_) => {
+                    (Outcome::Failed, "not-verified", "since an earlier restore did not ask for a signature")
+                }
+            };
+            fill::notes(job, &[objection.note()]);
+            fill::not_saved(job, outcome, reason, because);
+            true
+        }
+        Err(error) => {
+            job.report.note(Severity::Warning, "save-failed", &error.to_string(), "Nothing was saved.");
+            fill::not_saved(job, Outcome::Failed, "failed", "as the warnings tell");
+            true
+        }
+    }
 }
 
 /// Saves the levels above the store in the time that is left.

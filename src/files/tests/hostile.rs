@@ -44,7 +44,7 @@ async fn store_body(place: &Place, tar: &[u8], files: u64, bytes: u64) {
         body_size: body.len() as u64,
         body_digest: Sha::of(&body),
     };
-    let entry = Bytes::from([header.encode().as_slice(), &body].concat());
+    let entry = Bytes::from([header.encode("", &Keyring::default()).as_slice(), &body].concat());
     let number = place.entries().len() + 1;
     let name = format!("files/paths/k#g{number}");
     assert_eq!(place.remote.put_bytes(Kind::Files, &name, entry).await.unwrap(), Put::Stored);

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::{FilesHit, FilesLevel, FilesOutcome, FilesRestored, FilesSaved, PATHS, Roots, restore, save};
 use crate::remote::DirectoryRemote;
+use crate::sign::Keyring;
 
 /// A machine: a home folder, a workspace in it, and somewhere else.
 struct Machine {
@@ -59,7 +60,7 @@ impl Machine {
     fn level(&self, key: &str, patterns: &[&str]) -> FilesLevel {
         let patterns: Vec<String> = patterns.iter().map(|text| (*text).to_owned()).collect();
         let roots = Roots::user(&self.workspace(), Some(&self.home()), &patterns).unwrap();
-        FilesLevel { name: PATHS, key: key.to_owned(), prefixes: Vec::new(), roots, level: 3 }
+        FilesLevel { name: PATHS, key: key.to_owned(), prefixes: Vec::new(), roots, level: 3, keys: Keyring::default() }
     }
 }
 

@@ -7,6 +7,7 @@ mod calls;
 mod config;
 mod download;
 mod gate;
+pub mod probe;
 mod redact;
 mod rest;
 mod store;

@@ -94,6 +94,16 @@ impl Job {
         self.inputs[name] = value.into();
     }
 
+    /// From now on, no step may tell this text.
+    pub fn keep_secret(&mut self, text: &str) {
+        self.secrets.push(text.to_owned());
+    }
+
+    /// Where its repository is checked out.
+    pub fn workspace(&self) -> PathBuf {
+        self.folder.join("workspace")
+    }
+
     /// The main step.
     pub fn restore(&self) -> Step {
         self.step("restore")
@@ -102,6 +112,13 @@ impl Job {
     /// The post step.
     pub fn post(&self) -> Step {
         let step = self.step("post");
+        self.assert_no_token_is_written();
+        step
+    }
+
+    /// The step that plays the contract with the cache service.
+    pub fn probe(&self) -> Step {
+        let step = self.step("probe");
         self.assert_no_token_is_written();
         step
     }

@@ -1,0 +1,117 @@
+//! Keys in Nix's own form: `NAME:` and, in base64, 32 bytes of a public ed25519 key, or for a secret one 32 bytes of seed with
+//! the public key behind them. `nix key generate-secret` makes them.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+
+use super::Signature;
+
+/// Longest name of a key, in bytes.
+const MAX_NAME: usize = 64;
+
+/// A text that is no key. What was given is never part of the message: it may be a secret.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// No secret key.
+    #[error(
+        "The signing key is no secret key as Nix writes it: a name of at most {MAX_NAME} bytes, a colon, and 64 bytes in base64. \
+         Make one with `nix key generate-secret --key-name NAME`."
+    )]
+    Signing,
+    /// More of them than fit.
+    #[error("There are {0} signing keys, and no more than {max} can be used at once.", max = super::MAX_SIGNING_KEYS)]
+    TooMany(usize),
+    /// No public key.
+    #[error(
+        "Of the trusted public keys, one is no public key as Nix writes it: a name of at most {MAX_NAME} bytes, a colon, and 32 \
+         bytes in base64. `nix key convert-secret-to-public` makes it from the secret key."
+    )]
+    Public,
+}
+
+/// The name and the bytes in `NAME:BASE64`, if it is one.
+pub(super) fn split(text: &str) -> Option<(&str, Vec<u8>)> {
+    let (name, encoded) = text.split_once(':')?;
+    let is_name = !name.is_empty() && name.len() <= MAX_NAME && name.chars().all(|c| c.is_ascii_graphic());
+    Some((name, STANDARD.decode(encoded).ok().filter(|_| is_name)?))
+}
+
+/// A key that makes signatures.
+#[derive(Clone)]
+pub struct SigningKey {
+    name: String,
+    pair: Arc<Ed25519KeyPair>,
+}
+
+impl SigningKey {
+    /// The key that its signatures are checked with.
+    #[must_use]
+    pub fn public(&self) -> PublicKey {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(self.pair.public_key().as_ref());
+        PublicKey { name: self.name.clone(), bytes }
+    }
+
+    pub(super) fn sign(&self, text: &str) -> Signature {
+        let mut bytes = [0; 64];
+        bytes.copy_from_slice(self.pair.sign(text.as_bytes()).as_ref());
+        Signature { key: self.name.clone(), bytes }
+    }
+}
+
+impl FromStr for SigningKey {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, bytes) = split(text).filter(|(_, bytes)| bytes.len() == 64).ok_or(KeyError::Signing)?;
+        let (seed, public) = bytes.split_at(32);
+        let pair = Ed25519KeyPair::from_seed_and_public_key(seed, public).map_err(|_| KeyError::Signing)?;
+        Ok(Self { name: name.to_owned(), pair: Arc::new(pair) })
+    }
+}
+
+/// The name alone.
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SigningKey({})", self.name)
+    }
+}
+
+/// A key that signatures are checked with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicKey {
+    name: String,
+    bytes: [u8; 32],
+}
+
+impl PublicKey {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn verifies(&self, text: &str, signature: &[u8; 64]) -> bool {
+        UnparsedPublicKey::new(&ED25519, &self.bytes).verify(text.as_bytes(), signature).is_ok()
+    }
+}
+
+impl FromStr for PublicKey {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, bytes) = split(text).ok_or(KeyError::Public)?;
+        Ok(Self { name: name.to_owned(), bytes: bytes.try_into().map_err(|_| KeyError::Public)? })
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.name, STANDARD.encode(self.bytes))
+    }
+}

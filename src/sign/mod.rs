@@ -1,0 +1,266 @@
+//! Signatures of entries: who vouches for what a job restores.
+//!
+//! A signature covers a [`fingerprint`]: what the entry is, its whole name (the key and the generation are in it) and the
+//! SHA-256 of its bytes. So it is of no use under another name, nor as a signature of a store path, even if the same key makes
+//! both. It does not say that an entry is the newest: who may delete entries can bring an older one back.
+
+mod key;
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+
+use crate::layer::digest::Sha;
+use crate::remote::Kind;
+
+pub use key::{KeyError, PublicKey, SigningKey};
+
+/// No more signing keys than this: the old one and the new one while keys are changed, and one to spare.
+pub const MAX_SIGNING_KEYS: usize = 3;
+
+/// What is signed of the entry of this kind and name whose bytes, but for its signatures, have this digest.
+#[must_use]
+pub fn fingerprint(kind: Kind, name: &str, digest: Sha) -> String {
+    format!("nix-cache;1;{};{name};sha256:{digest}", kind.word())
+}
+
+/// A signature, written as Nix writes those of store paths: the key's name, a colon, 64 bytes in base64.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Signature {
+    /// The name of the key that is said to have made it.
+    pub key: String,
+    bytes: [u8; 64],
+}
+
+/// A text that is no signature.
+#[derive(Debug, thiserror::Error)]
+#[error("There is a signature that is not written as NAME:BASE64.")]
+pub struct SignatureError;
+
+impl fmt::Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.key, STANDARD.encode(self.bytes))
+    }
+}
+
+impl FromStr for Signature {
+    type Err = SignatureError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (key, bytes) = key::split(text).ok_or(SignatureError)?;
+        Ok(Self { key: key.to_owned(), bytes: bytes.try_into().map_err(|_| SignatureError)? })
+    }
+}
+
+impl TryFrom<String> for Signature {
+    type Error = SignatureError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Signature> for String {
+    fn from(signature: Signature) -> Self {
+        signature.to_string()
+    }
+}
+
+/// Why an entry is not trusted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Untrusted {
+    /// Nobody signed it.
+    #[error("it is not signed, and `trusted-public-keys` asks for a signature.")]
+    Unsigned,
+    /// Only keys signed it that are not trusted here.
+    #[error("it is signed by {0}, which `trusted-public-keys` does not name.")]
+    Unknown(String),
+    /// A trusted key is said to have signed it, and has signed something else.
+    #[error("its signature by {0} does not fit: its bytes or its name are not those that were signed.")]
+    Wrong(String),
+}
+
+/// The keys of a job: with which it signs what it saves, and by which what it restores must be signed.
+#[derive(Clone, Debug, Default)]
+pub struct Keyring {
+    signing: Vec<SigningKey>,
+    trusted: Vec<PublicKey>,
+}
+
+impl Keyring {
+    /// The keys in these texts, each any number of them between white space, as Nix writes them. Whoever signs trusts the
+    /// own signature and no entry without one: otherwise it would sign what it took over from others.
+    ///
+    /// # Errors
+    /// When a text is no key, or there are more than [`MAX_SIGNING_KEYS`] to sign with.
+    pub fn new(signing: &str, trusted: &str) -> Result<Self, KeyError> {
+        let signing = signing.split_whitespace().map(str::parse).collect::<Result<Vec<SigningKey>, _>>()?;
+        if signing.len() > MAX_SIGNING_KEYS {
+            return Err(KeyError::TooMany(signing.len()));
+        }
+        let trusted = trusted.split_whitespace().map(str::parse).collect::<Result<Vec<PublicKey>, _>>()?;
+        let own = signing.iter().map(SigningKey::public);
+        let trusted = own.chain(trusted).collect();
+        Ok(Self { signing, trusted })
+    }
+
+    /// Whether entries are signed.
+    #[must_use]
+    pub fn can_sign(&self) -> bool {
+        !self.signing.is_empty()
+    }
+
+    /// Whether entries must be signed to be used. Without keys, everything is trusted.
+    #[must_use]
+    pub fn asks_for_signatures(&self) -> bool {
+        !self.trusted.is_empty()
+    }
+
+    /// The signatures of all signing keys.
+    #[must_use]
+    pub fn sign(&self, fingerprint: &str) -> Vec<Signature> {
+        self.signing.iter().map(|key| key.sign(fingerprint)).collect()
+    }
+
+    /// The name of the trusted key that made one of `signatures`; None where no signature is asked for.
+    ///
+    /// # Errors
+    /// When one is asked for, and none of a trusted key fits.
+    pub fn verify(&self, fingerprint: &str, signatures: &[Signature]) -> Result<Option<String>, Untrusted> {
+        if !self.asks_for_signatures() {
+            return Ok(None);
+        }
+        let mut why = match signatures {
+            [] => Untrusted::Unsigned,
+            some => Untrusted::Unknown(some.iter().map(|one| one.key.as_str()).collect::<Vec<_>>().join(", ")),
+        };
+        for signature in signatures {
+            for key in self.trusted.iter().filter(|key| key.name() == signature.key) {
+                if key.verifies(fingerprint, &signature.bytes) {
+                    return Ok(Some(signature.key.clone()));
+                }
+                why = Untrusted::Wrong(signature.key.clone());
+            }
+        }
+        Err(why)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Made by `nix key generate-secret --key-name cache.example-1` of Nix 2.8, for these tests only.
+    const SECRET: &str =
+        "cache.example-1:vtDeIhZvZAQXZ0+hV9aVlkR2Gt0g6ZdGjInwmONMI4ruaoxdqNZnDuEX9J/FMeSHDu6jCwCSd3l0HYTmehbyBA==";
+    /// What `nix key convert-secret-to-public` makes of it.
+    const PUBLIC: &str = "cache.example-1:7mqMXajWZw7hF/SfxTHkhw7uowsAknd5dB2E5noW8gQ=";
+
+    fn other(name: &str, seed: u8) -> String {
+        let pair = ring::signature::Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
+        let public = ring::signature::KeyPair::public_key(&pair);
+        format!("{name}:{}", STANDARD.encode([&[seed; 32], public.as_ref()].concat()))
+    }
+
+    #[test]
+    fn keys_that_nix_made_work_and_the_public_half_is_the_same() {
+        let signer = Keyring::new(SECRET, "").unwrap();
+        assert_eq!(signer.signing[0].public().to_string(), PUBLIC);
+        let reader = Keyring::new("", &format!("\n  {PUBLIC}\n")).unwrap();
+        let signatures = signer.sign("text");
+        assert_eq!(reader.verify("text", &signatures), Ok(Some("cache.example-1".into())));
+        assert!(reader.asks_for_signatures() && !reader.can_sign());
+    }
+
+    #[test]
+    fn a_known_signature_is_made_again() {
+        // ed25519 has no randomness: the same key and text give the same signature everywhere. This one is OpenSSL's.
+        let made = Keyring::new(&other("a", 7), "").unwrap().sign("nix-cache;1;snapshot;k#g1;sha256:00");
+        assert_eq!(
+            made[0].to_string(),
+            "a:E1cHRWyd98gNIUkURvUF+en3YoZ4YD5T66E7tN80oXB7qSICBvxNOgVRphnOgGg/qd4ZQdpc7sWJU0coxw2nDg=="
+        );
+    }
+
+    #[test]
+    fn without_keys_everything_is_trusted_and_with_keys_only_what_they_signed() {
+        let (a, b) = (Keyring::new(&other("a", 1), "").unwrap(), Keyring::new(&other("b", 2), "").unwrap());
+        let (by_a, by_b) = (a.sign("text"), b.sign("text"));
+        assert_eq!(Keyring::default().verify("text", &by_a), Ok(None));
+        assert_eq!(Keyring::default().verify("text", &[]), Ok(None));
+        assert_eq!(a.verify("text", &[]), Err(Untrusted::Unsigned));
+        assert_eq!(a.verify("text", &by_b), Err(Untrusted::Unknown("b".into())));
+        assert_eq!(a.verify("other", &by_a), Err(Untrusted::Wrong("a".into())));
+        // The other one's signature under our name, and both together.
+        let forged = [Signature { key: "a".into(), ..by_b[0].clone() }];
+        assert_eq!(a.verify("text", &forged), Err(Untrusted::Wrong("a".into())));
+        let both = [&by_b[..], &forged, &by_a].concat();
+        assert_eq!(a.verify("text", &both), Ok(Some("a".into())));
+        assert_eq!(b.verify("text", &both), Ok(Some("b".into())));
+    }
+
+    #[test]
+    fn who_signs_trusts_the_own_signature_and_those_named_besides() {
+        let (a, b) = (other("a", 1), other("b", 2));
+        let public_b = b.parse::<SigningKey>().unwrap().public().to_string();
+        let ring = Keyring::new(&a, &public_b).unwrap();
+        for key in [&a, &b] {
+            assert!(ring.verify("text", &Keyring::new(key, "").unwrap().sign("text")).is_ok());
+        }
+        assert!(Keyring::new(&b, "").unwrap().verify("text", &ring.sign("text")).is_err());
+        let changing = Keyring::new(&format!("{a} {b}"), "").unwrap();
+        assert_eq!(changing.sign("text").len(), 2);
+        assert!(Keyring::new(&b, "").unwrap().verify("text", &changing.sign("text")).is_ok());
+    }
+
+    #[test]
+    fn a_secret_key_is_shown_nowhere() {
+        let words = ["x", "cache.example-1:", "cache.example-1:AAAA", PUBLIC, &format!("{SECRET}x"), &SECRET[..60]];
+        for text in words {
+            let error = Keyring::new(text, "").unwrap_err().to_string();
+            let secret = text.split(':').nth(1).filter(|part| part.len() > 3);
+            assert!(
+                error.contains("nix key generate-secret") && secret.is_none_or(|part| !error.contains(part)),
+                "{error}"
+            );
+        }
+        let mixed = format!("cache.example-1:{}", STANDARD.encode([[1; 32], [2; 32]].concat()));
+        assert!(Keyring::new(&mixed, "").is_err(), "the two halves do not belong together");
+        // A secret key given for a public one is not shown either.
+        let error = Keyring::new("", SECRET).unwrap_err().to_string();
+        assert!(!error.contains(&SECRET[20..40]), "{error}");
+        let shown = format!("{:?}", Keyring::new(SECRET, "").unwrap());
+        assert!(!shown.contains(&SECRET[17..40]) && shown.contains("cache.example-1"), "{shown}");
+        let four = [1, 2, 3, 4].map(|seed| other("k", seed)).join(" ");
+        assert!(matches!(Keyring::new(&four, ""), Err(KeyError::TooMany(4))));
+    }
+
+    proptest! {
+        #[test]
+        fn any_change_of_text_or_signature_shows(text in ".{1,40}", at in 0_usize..64, bit in 0..8_u8, place in 0_usize..40) {
+            let ring = Keyring::new(&other("a", 3), "").unwrap();
+            let signed = ring.sign(&text);
+            prop_assert!(ring.verify(&text, &signed).is_ok());
+            let mut changed = signed.clone();
+            changed[0].bytes[at] ^= 1_u8 << bit;
+            prop_assert!(ring.verify(&text, &changed).is_err());
+            let mut other: Vec<char> = text.chars().collect();
+            let place = place % other.len();
+            other[place] = if other[place] == 'a' { 'b' } else { 'a' };
+            prop_assert!(ring.verify(&other.into_iter().collect::<String>(), &signed).is_err());
+        }
+
+        #[test]
+        fn signatures_are_read_as_they_are_written(text in ".{0,20}", noise in ".{0,100}") {
+            let signature = Keyring::new(&other("a.b-1", 3), "").unwrap().sign(&text).remove(0);
+            prop_assert_eq!(signature.to_string().parse::<Signature>().unwrap(), signature);
+            let _ = (noise.parse::<Signature>().is_ok(), noise.parse::<PublicKey>().is_ok(), noise.parse::<SigningKey>().is_ok());
+        }
+    }
+}
