@@ -10,6 +10,7 @@ mod layers;
 mod mode;
 mod mounted;
 mod outcome;
+mod parts;
 mod privileged;
 mod progress;
 mod record;

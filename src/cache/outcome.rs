@@ -158,6 +158,8 @@ pub struct RestoreOutcome {
     pub paths_already_valid: u64,
     /// Paths of the snapshot that could not be restored.
     pub paths_lost: u64,
+    /// Paths that were left where they are, since this job's lane did not use them when it last saved.
+    pub paths_of_other_lanes: u64,
     /// Bytes of the NARs of the paths that became valid.
     pub nar_bytes_restored: u64,
     /// Bytes fetched from the remote.
@@ -182,6 +184,8 @@ pub enum SaveReason {
     NewKey,
     /// There are paths that the snapshot of this key did not have.
     NewPaths,
+    /// The snapshot had everything, but not as used by this job's lane.
+    LaneGrew,
     /// The snapshot of this key has everything already.
     NothingNew,
     /// The store holds nothing but its baseline.

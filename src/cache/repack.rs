@@ -22,13 +22,17 @@ struct Weight {
     live: u64,
     total: u64,
     id: Sha,
+    /// Whether other lanes use it than use what is new.
+    is_apart: bool,
 }
 
-/// Which layers of `snapshot` to pack again together with new paths that take about `new_bytes` in a layer. Only layers are taken of which every wanted
-/// path is in the store here (`valid`), with the same bytes. Those in `must` are taken whatever it costs.
+/// Which layers of `snapshot` to pack again together with new paths that take about `new_bytes` in a layer and that the lanes
+/// `users` use. For their size alone only layers of the same lanes are joined: what is used together lies together. Only layers are
+/// taken of which every wanted path is in the store here (`valid`), with the same bytes. Those in `must` are taken whatever it
+/// costs.
 pub(super) fn layers_to_repack(
     snapshot: &Snapshot,
-    new_bytes: u64,
+    (new_bytes, users): (u64, &BTreeSet<String>),
     valid: &BTreeMap<StorePath, PathInfo>,
     must: &BTreeSet<Sha>,
 ) -> BTreeSet<Sha> {
@@ -39,22 +43,42 @@ pub(super) fn layers_to_repack(
         live: live_bytes_of(snapshot, layer),
         total: own_bytes(snapshot, layer),
         id: *id,
+        is_apart: users_of(snapshot, layer) != *users,
     };
     let mut weights: Vec<Weight> = snapshot.layers.iter().map(weigh).collect();
     weights.sort();
     let mut chosen = plan(&weights, new_bytes, must);
     chosen.retain(|id| is_here(&snapshot.layers[id]));
-    while let Some(id) = borrower(snapshot, &chosen).filter(|id| is_here(&snapshot.layers[id])) {
+    while let Some(id) = borrower(snapshot, &chosen, &is_here) {
         chosen.insert(id);
     }
     chosen
 }
 
 /// A layer that is made of bytes that no layer owns any more, once the `chosen` are gone. Packed again, it makes them go.
-fn borrower(snapshot: &Snapshot, chosen: &BTreeSet<Sha>) -> Option<Sha> {
+fn borrower(snapshot: &Snapshot, chosen: &BTreeSet<Sha>, is_here: &dyn Fn(&Layer) -> bool) -> Option<Sha> {
     let left = || snapshot.layers.iter().filter(|(id, _)| !chosen.contains(id));
     let owned: BTreeSet<Sha> = left().map(|(_, layer)| layer.own_stored()).collect();
-    left().find(|(_, layer)| !layer.stored().is_subset(&owned)).map(|(id, _)| *id)
+    let is_borrower = |layer: &Layer| !layer.stored().is_subset(&owned) && is_here(layer);
+    left().find(|(_, layer)| is_borrower(layer)).map(|(id, _)| *id)
+}
+
+/// The lanes that use any of `paths`; `lane` uses all of `used`.
+pub(super) fn users(
+    snapshot: &Snapshot,
+    (lane, used): (&str, &BTreeSet<StorePath>),
+    paths: &BTreeSet<StorePath>,
+) -> BTreeSet<String> {
+    let others = snapshot.lanes.iter().filter(|(name, other)| *name != lane && !other.paths.is_disjoint(paths));
+    let mut users: BTreeSet<String> = others.map(|(name, _)| name.clone()).collect();
+    users.extend((!used.is_disjoint(paths)).then(|| lane.to_owned()));
+    users
+}
+
+/// The lanes that use anything of a layer.
+fn users_of(snapshot: &Snapshot, layer: &Layer) -> BTreeSet<String> {
+    let uses = |paths: &BTreeSet<StorePath>| layer.paths.iter().any(|(path, _)| paths.contains(path));
+    snapshot.lanes.iter().filter(|(_, lane)| uses(&lane.paths)).map(|(name, _)| name.clone()).collect()
 }
 
 /// The plan for layers in ascending order of what is alive in them.
@@ -65,7 +89,7 @@ fn plan(weights: &[Weight], new_bytes: u64, must: &BTreeSet<Sha>) -> BTreeSet<Sh
     for weight in weights.iter().filter(|weight| !must.contains(&weight.id)) {
         let left = weights.len() - chosen.len();
         let too_many = left + 1 > MAX_LAYERS;
-        let out_of_order = weight.live < FACTOR * packed && weight.live > 0;
+        let out_of_order = weight.live < FACTOR * packed && weight.live > 0 && !weight.is_apart;
         let mostly_dead = weight.total > 2 * weight.live;
         if too_many || out_of_order || mostly_dead {
             chosen.insert(weight.id);
@@ -189,7 +213,7 @@ mod tests {
         for step in 0..200_u64 {
             let new = 40_000_000 + step * 7_000_000 % 60_000_000;
             let snapshot = snapshot(&sizes);
-            let again = layers_to_repack(&snapshot, new, &here(&snapshot), &BTreeSet::new());
+            let again = layers_to_repack(&snapshot, (new, &BTreeSet::new()), &here(&snapshot), &BTreeSet::new());
             let rolled: u64 = again.iter().map(|id| snapshot.layers[id].nar_bytes).sum();
             sizes = snapshot.layers.iter().filter(|(id, _)| !again.contains(id)).map(|(_, l)| l.nar_bytes).collect();
             sizes.push(new + rolled);
@@ -204,7 +228,7 @@ mod tests {
         let snapshot = snapshot(&[500, 500]);
         let mut valid = here(&snapshot);
         valid.remove(&info(0, 500, &[]).path);
-        let again = layers_to_repack(&snapshot, 1000, &valid, &BTreeSet::new());
+        let again = layers_to_repack(&snapshot, (1000, &BTreeSet::new()), &valid, &BTreeSet::new());
         assert_eq!(again.len(), 1);
     }
 

@@ -19,8 +19,8 @@ use super::{CacheError, Context};
 use crate::layer::digest::Sha;
 use crate::layer::pack::Rejected;
 use crate::remote::RemoteError;
-use crate::snapshot::{Layer, generation_name};
-use crate::store::{self, PathInfo, StoreDirs, StorePath, closed_subset};
+use crate::snapshot::{Layer, Snapshot, generation_name};
+use crate::store::{self, PathInfo, StoreDirs, StorePath, closed_subset, closure};
 
 /// Attaches what the newest fitting snapshot has to the store here, and records what the store had before.
 ///
@@ -125,6 +125,7 @@ fn empty_outcome(context: &Context, paths_before: usize) -> RestoreOutcome {
         paths_restored: 0,
         paths_already_valid: 0,
         paths_lost: 0,
+        paths_of_other_lanes: 0,
         nar_bytes_restored: 0,
         bytes_downloaded: 0,
         layers: Vec::new(),
@@ -150,6 +151,9 @@ async fn use_snapshot(
         .filter(|(path, _)| !valid.contains_key(path))
         .map(|(path, record)| (path, record.info.clone()))
         .collect();
+    let all = missing.len();
+    let missing = for_lane(context, &found.snapshot, missing, valid);
+    outcome.paths_of_other_lanes = (all - missing.len()) as u64;
     let valid = &fetch_upstream(context, &found, &missing, valid, outcome).await?;
     let assigned = assign(&found.snapshot.layers, &missing);
     let restored = attach_layers(context, &found, &missing, &assigned, valid, outcome).await?;
@@ -165,6 +169,35 @@ async fn use_snapshot(
     outcome.matched_key = Some(found.key);
     outcome.generation = Some(found.generation);
     Ok(())
+}
+
+/// What of `missing` is worth fetching: the paths in layers that hold something this job's lane used when it last saved. A lane that
+/// is not known takes all.
+fn for_lane(
+    context: &Context,
+    snapshot: &Snapshot,
+    missing: BTreeMap<StorePath, PathInfo>,
+    valid: &BTreeMap<StorePath, PathInfo>,
+) -> BTreeMap<StorePath, PathInfo> {
+    let Some(lane) = snapshot.lanes.get(&context.lane) else { return missing };
+    if lane.paths.is_empty() {
+        return missing;
+    }
+    let used = closure(&missing, lane.paths.iter().filter(|path| missing.contains_key(*path)));
+    let assigned = assign(&snapshot.layers, &missing);
+    let kept: BTreeSet<&StorePath> = assigned.values().filter(|paths| !paths.is_disjoint(&used)).flatten().collect();
+    let kept: BTreeMap<StorePath, PathInfo> = missing
+        .iter()
+        .filter(|(path, _)| kept.contains(path))
+        .map(|(path, info)| (path.clone(), info.clone()))
+        .collect();
+    // What the same layers hold comes along, unless it needs something of another.
+    let whole = closed_subset(&kept, &|path| valid.contains_key(path) || snapshot.upstream.contains(path));
+    let left = missing.len() - whole.len();
+    if left > 0 {
+        tracing::info!("{left} store paths of other lanes stay in the cache: {} did not use them.", context.lane);
+    }
+    kept.into_iter().filter(|(path, _)| whole.contains(path) || used.contains(path)).collect()
 }
 
 /// Lets Nix fetch what the snapshot leaves to a substituter and its paths refer to. Gives what is valid then.

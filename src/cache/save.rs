@@ -1,26 +1,20 @@
 //! Save: what the store holds now, less what layers hold already, becomes one new layer and the next generation.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::commit::{Pushed, push_layer, push_snapshot};
+use super::commit::{Pushed, push_snapshot};
 use super::fetch::{Search, find_snapshot};
-use super::layers::known_blocks;
 use super::outcome::{Note, Phase, SaveOutcome, SaveReason};
-use super::progress::Progress;
+use super::parts::{make_layers, parts};
 use super::record::{self, RestoreRecord};
-use super::repack::{layers_to_repack, shrink};
+use super::repack::{MAX_LAYERS, layers_to_repack, shrink, users};
 use super::select::{Selection, Situation, select};
 use super::trust::{Objection, objection};
 use super::{CacheError, Context, now};
-use crate::layer::digest::Digests;
-use crate::layer::pack::{self, Item, Options, Outcome, Packed, Rejected};
-use crate::layer::recipe::{self, Recipe};
 use crate::remote::RemoteError;
-use crate::snapshot::{Facts, Lane, Snapshot, Stored, generation_prefix};
-use crate::store::{self, PathInfo, StorePath, useless_without};
+use crate::snapshot::{Facts, Snapshot, generation_prefix};
+use crate::store::{self, PathInfo, StorePath};
 
 /// Saves what is new in the store here under the primary key.
 ///
@@ -61,7 +55,7 @@ pub async fn save(context: &Context) -> Result<SaveOutcome, CacheError> {
 
 /// What ends a save early, without harm.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+pub(super) enum Trouble {
     #[error(transparent)]
     Remote(#[from] RemoteError),
     #[error("the new layer could not be written: {0}. Is the disk full?")]
@@ -100,6 +94,8 @@ struct Base {
     near: Option<Snapshot>,
     /// Names of entries whose bytes are known to be lost.
     lost_entries: BTreeSet<String>,
+    /// Whether a generation is written even if there is nothing to pack.
+    must_save: bool,
 }
 
 async fn load_base(context: &Context, record: &RestoreRecord, notes: &mut Vec<Note>) -> Result<Base, RemoteError> {
@@ -115,7 +111,14 @@ async fn load_base(context: &Context, record: &RestoreRecord, notes: &mut Vec<No
         near = search.found.map(|found| found.snapshot);
     }
     let same_key = same.map(|found| found.snapshot);
-    let mut base = Base { has_same_key: same_key.is_some(), same_key, newest, near, lost_entries: BTreeSet::new() };
+    let mut base = Base {
+        has_same_key: same_key.is_some(),
+        same_key,
+        newest,
+        near,
+        lost_entries: BTreeSet::new(),
+        must_save: false,
+    };
     for snapshot in base.same_key.iter_mut().chain(base.near.as_mut()) {
         base.lost_entries.extend(snapshot.lose(&record.lost_layers));
         keep_held(snapshot);
@@ -138,10 +141,14 @@ async fn save_paths(
         .flat_map(|snapshot| snapshot.paths.keys().map(|key| &key.0).chain(&snapshot.upstream))
         .cloned()
         .collect();
+    let lane_before = [&base.same_key, &base.near].into_iter().flatten().find_map(|base| base.lanes.get(&context.lane));
+    let lane_before = lane_before.map(|lane| lane.paths.clone());
     let situation = Situation {
         valid: &valid,
         baseline: &record.baseline,
         known: &known,
+        restored: &record.restored,
+        lane_before: lane_before.as_ref(),
         roots,
         lock_changed: base.near.is_some(),
     };
@@ -150,6 +157,8 @@ async fn save_paths(
     let before = snapshot.paths.len();
     snapshot.retain(|key| selection.wanted.contains(&key.0));
     snapshot.upstream.retain(|path| selection.wanted.contains(path));
+    // What it used before the lock changed stands in the selection, as far as it counts.
+    snapshot.lanes.remove(&context.lane);
     outcome.paths_dropped = (before - snapshot.paths.len()) as u64;
     let is_new_key = !base.has_same_key;
     if let Some(same) = base.same_key.take() {
@@ -158,17 +167,25 @@ async fn save_paths(
     let held: BTreeSet<StorePath> = snapshot.paths.keys().map(|key| key.0.clone()).collect();
     let mut new: BTreeSet<StorePath> = selection.wanted.difference(&held).cloned().collect();
     leave_to_upstream(context, &valid, &mut new, &mut snapshot, outcome).await;
-    if new.is_empty() && (!is_new_key || snapshot.paths.is_empty()) {
+    // What the snapshot holds and this job missed: its lane is not known, or uses more than was known.
+    let before = lane_before.unwrap_or_default();
+    let lane_grew = selection.missed.iter().any(|path| held.contains(path) && !before.contains(path));
+    if new.is_empty() && (!is_new_key || snapshot.paths.is_empty()) && !lane_grew {
         outcome.reason = if is_new_key { SaveReason::NothingToSave } else { SaveReason::NothingNew };
         tracing::info!("Nothing new to save.");
         return Ok(());
     }
     let mut pushed = Pushed::default();
+    base.must_save = is_new_key || lane_grew;
     let result = push(context, &valid, &selection, &new, snapshot, &base, outcome, &mut pushed).await;
     outcome.bytes_uploaded = pushed.bytes;
     outcome.entries_created = pushed.entries;
     if result? {
-        outcome.reason = if is_new_key { SaveReason::NewKey } else { SaveReason::NewPaths };
+        outcome.reason = match outcome.paths_new {
+            _ if is_new_key => SaveReason::NewKey,
+            0 => SaveReason::LaneGrew,
+            _ => SaveReason::NewPaths,
+        };
     }
     Ok(())
 }
@@ -206,22 +223,22 @@ async fn push(
 ) -> Result<bool, Trouble> {
     let time = now();
     mark_used(&mut snapshot, selection, time);
-    let to_pack = plan(context, &mut snapshot, new, valid, time);
-    let packing = Instant::now();
-    let total = to_pack.iter().map(|path| valid[path].nar_size).sum();
-    let packed = pack_sound(context, valid, to_pack, total, outcome).await?;
-    if let Some((packed, paths, file)) = packed {
-        outcome.phases.push(Phase::end("pack", packing, paths.len() as u64, total));
-        note_new(paths.intersection(new), valid, outcome);
-        let pushing = Instant::now();
-        let (recipe, digests, file) = split_off_known(context, &snapshot, &packed, file).await?;
-        let entry = push_layer(&*context.remote, &digests, file.path(), &base.lost_entries, pushed).await?;
-        outcome.phases.push(Phase::end("upload", pushing, 1, pushed.bytes));
-        let infos = paths.iter().map(|path| valid[path].clone());
-        snapshot.add_layer((packed.digests, recipe), Stored { digests, entry }, infos, time);
-    } else if base.has_same_key || snapshot.paths.is_empty() {
+    let to_pack = plan(context, &mut snapshot, new, valid, &selection.lane, time);
+    let room = MAX_LAYERS.saturating_sub(snapshot.layers.len());
+    let parts = parts(&to_pack, &snapshot, (&context.lane, &selection.lane), valid, room);
+    let made = make_layers(context, valid, &snapshot, parts, &base.lost_entries, pushed).await?;
+    outcome.phases.extend(made.phases);
+    outcome.notes.extend(made.notes);
+    outcome.paths_left_out += to_pack.intersection(&made.left_out).count() as u64;
+    let packed: BTreeSet<StorePath> = made.layers.iter().flat_map(|layer| &layer.paths).cloned().collect();
+    note_new(packed.intersection(new), valid, outcome);
+    if packed.is_empty() && (snapshot.paths.is_empty() || !base.must_save) {
         outcome.reason = SaveReason::NothingToSave;
         return Ok(false);
+    }
+    for layer in made.layers {
+        let infos = layer.paths.iter().map(|path| valid[path].clone());
+        snapshot.add_layer((layer.digests, layer.recipe), layer.stored, infos, time);
     }
     keep_held(&mut snapshot);
     finish_snapshot(context, &mut snapshot, selection, time);
@@ -247,6 +264,7 @@ fn plan(
     snapshot: &mut Snapshot,
     new: &BTreeSet<StorePath>,
     valid: &BTreeMap<StorePath, PathInfo>,
+    lane: &BTreeSet<StorePath>,
     time: u64,
 ) -> BTreeSet<StorePath> {
     let new_bytes: u64 = new.iter().map(|path| valid[path].nar_size).sum();
@@ -262,33 +280,11 @@ fn plan(
         );
     }
     let mut to_pack = new.clone();
-    let again = layers_to_repack(snapshot, new_bytes / LIKELY_RATIO, valid, &smaller);
+    let users = users(snapshot, (&context.lane, lane), new);
+    let again = layers_to_repack(snapshot, (new_bytes / LIKELY_RATIO, &users), valid, &smaller);
     to_pack.extend(again.iter().flat_map(|id| &snapshot.layers[id].paths).map(|(path, _)| path.clone()));
     snapshot.drop_layers(&again);
     to_pack
-}
-
-/// A new layer as it is to be stored: as a recipe with the bytes that no older layer has, if that saves something, or whole. Gives
-/// the recipe, and digests and file of what is to be stored.
-async fn split_off_known(
-    context: &Context,
-    snapshot: &Snapshot,
-    packed: &Packed,
-    file: tempfile::NamedTempFile,
-) -> Result<(Option<Recipe>, Digests, tempfile::NamedTempFile), Trouble> {
-    let known = known_blocks(&context.dirs, snapshot);
-    if known.is_empty() {
-        return Ok((None, packed.digests.clone(), file));
-    }
-    let (blocks, folder) = (packed.blocks.clone(), work_folder(context));
-    let work = tokio::task::spawn_blocking(move || {
-        let new = packing_file(&folder)?;
-        Ok::<_, std::io::Error>((recipe::split(file.as_file(), &blocks, &known, new.as_file())?, file, new))
-    });
-    Ok(match work.await?? {
-        (Some((recipe, digests)), _, new) => (Some(recipe), digests, new),
-        (None, file, _) => (None, packed.digests.clone(), file),
-    })
 }
 
 /// Drops the paths that no layer holds.
@@ -307,8 +303,10 @@ fn mark_used(snapshot: &mut Snapshot, selection: &Selection, time: u64) {
 /// Says who writes the snapshot, and what this lane used.
 fn finish_snapshot(context: &Context, snapshot: &mut Snapshot, selection: &Selection, time: u64) {
     let names: BTreeSet<&StorePath> = snapshot.paths.keys().map(|key| &key.0).collect();
-    let paths = selection.wanted.iter().filter(|path| names.contains(path)).cloned().collect();
-    snapshot.lanes.insert(context.lane.clone(), Lane { used: time, paths });
+    let paths: Vec<StorePath> = selection.lane.iter().filter(|path| names.contains(path)).cloned().collect();
+    let lane = snapshot.lanes.entry(context.lane.clone()).or_default();
+    lane.used = time;
+    lane.paths.extend(paths);
     snapshot.facts = Facts {
         created: time,
         key: context.key.clone(),
@@ -329,77 +327,4 @@ fn note_new<'a>(
     sizes.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     sizes.truncate(10);
     outcome.largest_new = sizes;
-}
-
-/// Packs `new` less what is corrupt and what refers to it. None when nothing is left.
-async fn pack_sound(
-    context: &Context,
-    valid: &BTreeMap<StorePath, PathInfo>,
-    mut new: BTreeSet<StorePath>,
-    total: u64,
-    outcome: &mut SaveOutcome,
-) -> Result<Option<(Packed, BTreeSet<StorePath>, tempfile::NamedTempFile)>, Trouble> {
-    while !new.is_empty() {
-        let progress = Progress::start("packing", total);
-        let items: Vec<Item> =
-            new.iter().map(|path| Item { path: path.clone(), nar_hash: valid[path].nar_hash }).collect();
-        let (store, folder) = (context.dirs.real_store(), work_folder(context));
-        let (options, counter) = (Options { level: context.level, threads: context.threads }, progress.bytes.clone());
-        let work = tokio::task::spawn_blocking(move || {
-            let file = packing_file(&folder)?;
-            let outcome = pack::pack(&store, &items, file.as_file(), options, &counter)?;
-            Ok::<_, std::io::Error>((outcome, file))
-        });
-        match work.await?? {
-            (Outcome::Packed(packed), file) => return Ok(Some((packed, new, file))),
-            (Outcome::Rejected(rejected), _) => leave_out(&rejected, valid, &mut new, outcome),
-        }
-    }
-    Ok(None)
-}
-
-fn leave_out(
-    rejected: &[Rejected],
-    valid: &BTreeMap<StorePath, PathInfo>,
-    new: &mut BTreeSet<StorePath>,
-    outcome: &mut SaveOutcome,
-) {
-    for Rejected { path, why } in rejected {
-        outcome.notes.push(Note::warn("path-corrupt", format!("{path} is not cached, nor what refers to it. {why}")));
-    }
-    let before = new.len();
-    for path in useless_without(valid, rejected.iter().map(|rejected| &rejected.path)) {
-        new.remove(&path);
-    }
-    outcome.paths_left_out += (before - new.len()) as u64;
-}
-
-/// Names of layers that are being packed begin with this, the number of the process and a dash.
-const PACKING_PREFIX: &str = "layer-";
-
-/// A new file for a layer that is being packed.
-fn packing_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    tempfile::Builder::new().prefix(&format!("{PACKING_PREFIX}{}-", std::process::id())).tempfile_in(folder)
-}
-
-/// Our folder beside the store, where there is as much room as the store has; or that for temporary files.
-fn work_folder(context: &Context) -> PathBuf {
-    let own = context.dirs.own_dir();
-    let usable = std::fs::create_dir_all(&own).and_then(|()| tempfile::tempfile_in(&own)).map(drop as fn(File));
-    let folder = if usable.is_ok() { own } else { context.temporary.clone() };
-    remove_leftovers(&folder);
-    folder
-}
-
-/// Removes what saves that were killed left there: layers that no living process packs.
-fn remove_leftovers(folder: &Path) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let rest = name.to_str().and_then(|name| name.strip_prefix(PACKING_PREFIX));
-        let process = rest.and_then(|rest| rest.split_once('-')).and_then(|(process, _)| process.parse::<u32>().ok());
-        if process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
-            // It costs space, no more.
-            let _ = std::fs::remove_file(entry.path());
-        }
-    }
 }

@@ -12,6 +12,10 @@ pub(super) struct Situation<'a> {
     pub baseline: &'a BTreeSet<StorePath>,
     /// What the snapshot has that was restored, or that is there for this key.
     pub known: &'a BTreeSet<StorePath>,
+    /// What the restore made valid.
+    pub restored: &'a BTreeSet<StorePath>,
+    /// What this lane used when it last saved, if it ever did.
+    pub lane_before: Option<&'a BTreeSet<StorePath>>,
     /// What garbage collector roots name.
     pub roots: &'a BTreeSet<StorePath>,
     /// Whether the lock is another than that of the restored snapshot.
@@ -24,6 +28,10 @@ pub(super) struct Selection {
     pub wanted: BTreeSet<StorePath>,
     /// Of these, what this job made or is sure to need: the rest is kept because nothing speaks against it.
     pub used: BTreeSet<StorePath>,
+    /// Of these, what the next job of this lane should find.
+    pub lane: BTreeSet<StorePath>,
+    /// What this job had to make or fetch elsewhere though it will be wanted again: known or not, the restore did not bring it.
+    pub missed: BTreeSet<StorePath>,
 }
 
 /// The paths to keep.
@@ -31,18 +39,31 @@ pub(super) struct Selection {
 /// What is new is kept with its closure, and for a new derivation with the outputs of all that it is built from, because the
 /// next build needs those too. After a change of the lock, what is neither reached that way nor rooted has served its time,
 /// unless nothing at all is new: then the job only used what was there, and all of it stays.
+///
+/// What a job only reads leaves no trace, neither on a mounted layer nor on an unpacked one. So a lane that is new takes all that
+/// it had; one that is known adds what it made, fetched or rooted; and after a change of the lock only that counts.
 pub(super) fn select(situation: &Situation<'_>) -> Selection {
-    let Situation { valid, baseline, known, roots, lock_changed } = situation;
+    let Situation { valid, baseline, known, restored, lane_before, roots, lock_changed } = situation;
     let ours = |path: &&StorePath| !baseline.contains(*path);
     let fresh: Vec<&StorePath> = valid.keys().filter(ours).filter(|path| !known.contains(*path)).collect();
     let rooted = roots.iter().filter(ours).filter(|path| valid.contains_key(*path));
+    let rooted = closure(valid, rooted);
     let mut used = closure_with_outputs(valid, fresh.iter().copied());
-    used.extend(closure(valid, rooted));
-    let wanted =
-        if *lock_changed && !fresh.is_empty() { used.clone() } else { closure(valid, valid.keys().filter(ours)) };
+    used.extend(rooted.iter().cloned());
+    let drops = *lock_changed && !fresh.is_empty();
+    let wanted = if drops { used.clone() } else { closure(valid, valid.keys().filter(ours)) };
     used.retain(|path| wanted.contains(path));
     // Outputs that a derivation leads to bring their own references along.
-    Selection { wanted: closure(valid, &wanted), used }
+    let wanted = closure(valid, &wanted);
+    let missed: BTreeSet<StorePath> =
+        valid.keys().filter(ours).filter(|path| !restored.contains(*path)).cloned().collect();
+    let mut lane = match lane_before {
+        Some(before) if !drops => before.union(&closure_with_outputs(valid, &missed)).chain(&rooted).cloned().collect(),
+        None if !drops => wanted.clone(),
+        _ => &closure_with_outputs(valid, &missed) | &rooted,
+    };
+    lane.retain(|path| wanted.contains(path));
+    Selection { wanted, used, lane, missed }
 }
 
 #[cfg(test)]
@@ -74,27 +95,31 @@ mod tests {
         names.iter().map(|name| path(name)).collect()
     }
 
+    /// After a change of the lock, with all that is known restored.
+    fn situation<'a>(
+        valid: &'a BTreeMap<StorePath, PathInfo>,
+        known: &'a BTreeSet<StorePath>,
+        none: &'a BTreeSet<StorePath>,
+    ) -> Situation<'a> {
+        Situation { valid, baseline: none, known, restored: known, lane_before: None, roots: none, lock_changed: true }
+    }
+
     #[test]
     fn of_the_baseline_only_what_the_rest_needs_is_kept() {
         let valid = store(&[("nix", &["glibc"]), ("glibc", &[]), ("sqlite", &[]), ("app", &["glibc"])]);
-        let situation = Situation {
-            valid: &valid,
-            baseline: &set(&["nix", "glibc", "sqlite"]),
-            known: &set(&[]),
-            roots: &set(&["nix"]),
-            lock_changed: false,
-        };
+        let (none, baseline, roots) = (set(&[]), set(&["nix", "glibc", "sqlite"]), set(&["nix"]));
+        let plain = situation(&valid, &none, &none);
+        let situation = Situation { baseline: &baseline, roots: &roots, lock_changed: false, ..plain };
         assert_eq!(select(&situation).wanted, set(&["app", "glibc"]));
     }
 
     #[test]
     fn after_a_change_of_the_lock_what_is_neither_needed_nor_rooted_goes() {
         let valid = store(&[("old", &["lib"]), ("lib", &[]), ("stale", &[]), ("rooted", &[]), ("new", &["lib"])]);
-        let known = set(&["old", "lib", "stale", "rooted"]);
-        let roots = set(&["rooted"]);
-        let mut situation =
-            Situation { valid: &valid, baseline: &set(&[]), known: &known, roots: &roots, lock_changed: true };
+        let (none, known, roots) = (set(&[]), set(&["old", "lib", "stale", "rooted"]), set(&["rooted"]));
+        let mut situation = Situation { roots: &roots, ..situation(&valid, &known, &none) };
         assert_eq!(select(&situation).wanted, set(&["new", "lib", "rooted"]));
+        assert_eq!(select(&situation).lane, set(&["new", "lib", "rooted"]));
         situation.lock_changed = false;
         assert_eq!(select(&situation).wanted.len(), 5);
     }
@@ -104,18 +129,28 @@ mod tests {
         let mut valid =
             store(&[("new.drv", &["cc.drv"]), ("cc.drv", &[]), ("cc", &["glibc"]), ("glibc", &[]), ("other", &[])]);
         valid.get_mut(&path("cc.drv")).unwrap().outputs.insert("out".into(), path("cc"));
-        let known = set(&["cc.drv", "cc", "glibc", "other"]);
-        let situation =
-            Situation { valid: &valid, baseline: &set(&[]), known: &known, roots: &set(&[]), lock_changed: true };
-        assert_eq!(select(&situation).wanted, set(&["new.drv", "cc.drv", "cc", "glibc"]));
+        let (none, known) = (set(&[]), set(&["cc.drv", "cc", "glibc", "other"]));
+        assert_eq!(select(&situation(&valid, &known, &none)).wanted, set(&["new.drv", "cc.drv", "cc", "glibc"]));
     }
 
     #[test]
     fn when_nothing_is_new_a_changed_lock_drops_nothing() {
         let valid = store(&[("app", &[])]);
-        let known = set(&["app"]);
-        let situation =
-            Situation { valid: &valid, baseline: &set(&[]), known: &known, roots: &set(&[]), lock_changed: true };
-        assert_eq!(select(&situation).wanted, set(&["app"]));
+        let (none, known) = (set(&[]), set(&["app"]));
+        assert_eq!(select(&situation(&valid, &known, &none)).wanted, set(&["app"]));
+    }
+
+    #[test]
+    fn a_lane_has_what_it_had_and_what_it_missed_and_not_what_others_left_it() {
+        let valid = store(&[("mine", &["lib"]), ("lib", &[]), ("others", &["lib"]), ("made", &[])]);
+        let (none, known) = (set(&[]), set(&["mine", "lib", "others", "made"]));
+        let (restored, before) = (set(&["mine", "lib", "others"]), set(&["mine", "lib"]));
+        let plain = situation(&valid, &known, &none);
+        let mut situation = Situation { restored: &restored, lane_before: Some(&before), lock_changed: false, ..plain };
+        let selection = select(&situation);
+        assert_eq!((selection.lane, selection.missed), (set(&["mine", "lib", "made"]), set(&["made"])));
+        assert_eq!(selection.wanted.len(), 4);
+        situation.lane_before = None;
+        assert_eq!(select(&situation).lane.len(), 4);
     }
 }

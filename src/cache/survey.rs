@@ -37,8 +37,15 @@ pub fn survey(dirs: &StoreDirs, key: &str) -> Result<Survey, CacheError> {
     let restored: BTreeSet<StorePath> =
         record.restored.iter().filter(|path| valid.contains_key(path)).cloned().collect();
     let lock_changed = record.matched.as_ref().is_some_and(|name| !name.starts_with(&generation_prefix(key)));
-    let situation =
-        Situation { valid: &valid, baseline: &record.baseline, known: &restored, roots: &roots, lock_changed };
+    let situation = Situation {
+        valid: &valid,
+        baseline: &record.baseline,
+        known: &restored,
+        restored: &restored,
+        lane_before: None,
+        roots: &roots,
+        lock_changed,
+    };
     let kept = select(&situation).wanted;
     let is_fresh = |info: &&PathInfo| !record.baseline.contains(&info.path) && !restored.contains(&info.path);
     let fresh: Vec<&PathInfo> = valid.values().filter(is_fresh).collect();

@@ -213,6 +213,8 @@ fn why_not(reason: SaveReason) -> &'static str {
         SaveReason::NothingNew => "Nothing saved: the snapshot of this key has everything already",
         SaveReason::NothingToSave => "Nothing saved: the store holds nothing but what was there before the restore",
         SaveReason::Refused => "Nothing saved: the cache does not take it, or it could not be signed",
-        SaveReason::Failed | SaveReason::NewKey | SaveReason::NewPaths => "Nothing saved: see the warnings above",
+        SaveReason::Failed | SaveReason::NewKey | SaveReason::NewPaths | SaveReason::LaneGrew => {
+            "Nothing saved: see the warnings above"
+        }
     }
 }

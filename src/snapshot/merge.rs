@@ -18,9 +18,8 @@ impl Snapshot {
         union(&mut self.layers, other.layers, merge_layer);
         union(&mut self.stored, other.stored, merge_stored);
         union(&mut self.lanes, other.lanes, |lane: &mut Lane, other| {
-            if other > *lane {
-                *lane = other;
-            }
+            lane.used = lane.used.max(other.used);
+            lane.paths.extend(other.paths);
         });
     }
 }

@@ -3,6 +3,7 @@
 mod damage;
 mod inspect;
 mod keep;
+mod lanes;
 mod mixed;
 mod recipes;
 

@@ -56,7 +56,7 @@ pub(super) fn save(job: &mut Job, outcome: &SaveOutcome) {
     let (reason, because) = reason(outcome);
     report.save = Some(Save {
         outcome: match outcome.reason {
-            SaveReason::NewKey | SaveReason::NewPaths => Outcome::Saved,
+            SaveReason::NewKey | SaveReason::NewPaths | SaveReason::LaneGrew => Outcome::Saved,
             SaveReason::NothingNew | SaveReason::NothingToSave | SaveReason::Refused => Outcome::Skipped,
             SaveReason::Failed => Outcome::Failed,
         },
@@ -86,6 +86,9 @@ fn reason(outcome: &SaveOutcome) -> (&'static str, String) {
     match outcome.reason {
         SaveReason::NewKey => ("new-key", "since there was no snapshot of this key".into()),
         SaveReason::NewPaths => ("new-paths", "since there are paths that the snapshot of this key lacked".into()),
+        SaveReason::LaneGrew => {
+            ("lane-grew", "since this job used paths that the snapshot has and its lane was not known to use".into())
+        }
         SaveReason::NothingNew => ("nothing-new", "since the snapshot of this key has everything already".into()),
         SaveReason::NothingToSave => ("nothing-to-save", "since the job added nothing to the store".into()),
         SaveReason::Refused => ("refused", "since the cache takes nothing from this job".into()),
