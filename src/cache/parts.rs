@@ -211,13 +211,11 @@ async fn pack_once(
             return Ok((outcome, None, Digests { size: 0, chunks: Vec::new() }, file));
         };
         let new = packing_file(&folder)?;
-        Ok::<_, std::io::Error>(match recipe::split(file.as_file(), &packed.blocks, &known, new.as_file())? {
-            Some((recipe, digests)) => (outcome, Some(recipe), digests, new),
-            None => {
-                let digests = packed.digests.clone();
-                (outcome, None, digests, file)
-            }
-        })
+        if let Some((recipe, digests)) = recipe::split(file.as_file(), &packed.blocks, &known, new.as_file())? {
+            return Ok((outcome, Some(recipe), digests, new));
+        }
+        let digests = packed.digests.clone();
+        Ok::<_, std::io::Error>((outcome, None, digests, file))
     });
     Ok(work.await??)
 }

@@ -270,7 +270,7 @@ fn plan(
     let new_bytes: u64 = new.iter().map(|path| valid[path].nar_size).sum();
     let before = snapshot.paths.len();
     let smaller = match context.max_size {
-        Some(max) => shrink(snapshot, max.saturating_sub(new_bytes / LIKELY_RATIO), &BTreeSet::new(), time),
+        Some(max) => shrink(snapshot, max.saturating_sub(new_bytes / LIKELY_RATIO), &fetched(snapshot), time),
         None => BTreeSet::new(),
     };
     if before > snapshot.paths.len() {
@@ -285,6 +285,13 @@ fn plan(
     to_pack.extend(again.iter().flat_map(|id| &snapshot.layers[id].paths).map(|(path, _)| path.clone()));
     snapshot.drop_layers(&again);
     to_pack
+}
+
+/// The paths of `snapshot` that came from a substituter and can come from there again: signed, and neither built nor added here.
+fn fetched(snapshot: &Snapshot) -> BTreeSet<StorePath> {
+    let infos = snapshot.paths.values().map(|record| &record.info);
+    let is_fetched = |info: &&PathInfo| !info.ultimate && info.ca.is_none() && !info.signatures.is_empty();
+    infos.filter(is_fetched).map(|info| info.path.clone()).collect()
 }
 
 /// Drops the paths that no layer holds.
