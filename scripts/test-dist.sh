@@ -17,6 +17,7 @@ fail() {
 scripts/setup.sh openssl mmdebstrap qemu-user-static
 command -v nix-store >/dev/null || scripts/setup.sh nix-bin
 unset NIX_REMOTE NIX_STORE_DIR NIX_STATE_DIR NIX_PATH
+export NIX_CONFIG='build-users-group ='
 mkdir -p target
 work=$(mktemp -d "$PWD/target/test-dist.XXXXXX")
 server=
@@ -35,7 +36,7 @@ make_store() { # ROOT
   ln -s ../run "$work/tree/folder/link"
   head -c 3000000 /dev/urandom >"$work/tree/folder/large"
   nix-store --store "$1" --add "$work/tree" >/dev/null
-  nix-instantiate --store "$1" --eval -E 'builtins.toFile "app" "needs ${builtins.toFile "lib" "text"}"' >/dev/null
+  nix-instantiate --store "$1" --read-write-mode --eval -E 'builtins.toFile "app" "needs ${builtins.toFile "lib" "text"}"' >/dev/null
 }
 
 # An HTTPS server whose certificate nobody trusts.
@@ -65,6 +66,7 @@ within() { # ROOT [VARIABLE=VALUE...] -- ARGUMENT...
 whole() { # NAME ROOT: save, restore and verify in a root, and Nix's own opinion of the result
   local name=$1 root=$2 arguments=(--remote dir:/cache --primary-key dist --format json)
   cp -a "$work/store" "$root/store"
+  nix-store --store "$root/new" --init # which a machine with Nix has
   within "$root" -- save --store-root /store "${arguments[@]}" >"$work/saved" 2>"$work/log" ||
     { cat "$work/log" >&2; fail "$name: the save failed."; }
   grep -q '"reason": "new-key"' "$work/saved" || fail "$name: nothing was saved: $(cat "$work/saved" "$work/log")"
@@ -80,11 +82,13 @@ whole() { # NAME ROOT: save, restore and verify in a root, and Nix's own opinion
     [ "$(nix-store --store "$root/store" --query --references "$path")" = "$(nix-store --store "$root/new" --query --references "$path")" ] ||
       fail "$name: $path refers to something else."
   done
-  echo "test-dist: $name: saved and restored $(find "$root/new/nix/store" -mindepth 1 -maxdepth 1 -name '*-*' | wc -l) paths"
+  [ "$(find "$root/new/nix/store" -mindepth 1 -maxdepth 1 -name '*-*' | wc -l)" -eq 3 ] || fail "$name: there are not three paths."
+  echo "test-dist: $name: three paths were saved and restored"
 }
 
 https() { # NAME ROOT HOST: a server that is not trusted is a miss with its cause
   local name=$1 root=$2
+  nix-store --store "$root/https" --init
   within "$root" "ACTIONS_RESULTS_URL=https://$3:$port/" ACTIONS_RUNTIME_TOKEN=none -- \
     restore --store-root /https --remote github --primary-key dist --verbose >"$work/out" 2>"$work/log" ||
     fail "$name: an untrusted server fails the program: $(cat "$work/log")"

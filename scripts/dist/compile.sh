@@ -2,16 +2,17 @@
 # Compiles the binaries of dist/ from a folder with the source. The same source gives the same bytes, wherever it stands and
 # whoever calls: nothing of the caller's environment gets in.
 #
-#   scripts/dist/compile.sh SOURCE TOOLCHAIN TARGET OUT
+#   scripts/dist/compile.sh SOURCE TOOLCHAIN TARGET OUT [CPU...]
 #
 # TOOLCHAIN is the folder that toolchain.sh has filled, TARGET one for cargo to build in, OUT where the binaries go.
-# CARGO_HOME may be set; only its registry is used.
+# CPU is x86_64 or aarch64; both by default. CARGO_HOME may be set; only its registry is used.
 set -euo pipefail
 source=$(cd "$1" && pwd)
 toolchain=$(cd "$2" && pwd)
 mkdir -p "$3" "$4"
 target=$(cd "$3" && pwd)
 out=$(cd "$4" && pwd)
+cpus=("${@:5}")
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 mkdir -p "$cargo_home"
 cargo_home=$(cd "$cargo_home" && pwd)
@@ -48,7 +49,8 @@ clean+=("CARGO_ENCODED_RUSTFLAGS=$rust_flags" "CFLAGS=${c_flags# }" CC_SHELL_ESC
   CC_x86_64_unknown_linux_gnu=gcc CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc AR_aarch64_unknown_linux_gnu=aarch64-linux-gnu-ar
   CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_LINKER=gcc CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc)
 
-for cpu in x86_64 aarch64; do
+if [ ${#cpus[@]} -eq 0 ]; then cpus=(x86_64 aarch64); fi
+for cpu in "${cpus[@]}"; do
   echo "compiling for $cpu" >&2
   "${clean[@]}" "$cargo" build --release --locked --bin nix-cache --target "$cpu-unknown-linux-gnu" >&2
   install -m 755 "$target/$cpu-unknown-linux-gnu/release/nix-cache" "$out/nix-cache-$cpu-linux"
