@@ -94,18 +94,22 @@ pub fn explain(watch: &Watch, scene: &Scene) -> Vec<Failure> {
         .filter_map(|message| of_error(message, watch, scene))
         .filter(|failure| seen.insert((failure.category, failure.derivation.clone(), failure.message.clone())));
     let mut failures: Vec<_> = failures.take(MOST).collect();
-    // Nix 2.34 does not say which build timed out.
-    for failure in
-        failures.iter_mut().filter(|failure| failure.category == Category::TimeOut && failure.derivation.is_empty())
-    {
-        let unnamed = |build: &&Build| {
-            build.ending == Ending::Failed && !errors().any(|message| names(&message.text, &build.derivation))
-        };
-        let mut candidates = watch.builds.iter().filter(unnamed);
-        if let (Some(build), None) = (candidates.next(), candidates.next()) {
-            add_build(failure, build);
-        }
+    let silent = |build: &&Build| {
+        let named = |message: &&Message| names(&message.text, &build.derivation);
+        build.ending == Ending::Failed && !errors().any(|message| named(&message))
+    };
+    let silent: Vec<&Build> = watch.builds.iter().filter(silent).collect();
+    // Some errors do not say whose they are; Nix 2.34 does not say which build timed out.
+    let is_nameless =
+        |failure: &&mut Failure| failure.derivation.is_empty() && failure.category != Category::Evaluation;
+    let mut nameless = failures.iter_mut().filter(is_nameless);
+    if let (Some(failure), None, [build]) = (nameless.next(), nameless.next(), &silent[..]) {
+        add_build(failure, build);
+        return failures;
     }
+    // Nix 2.8 tells of one failure among those that were wanted.
+    let more = silent.into_iter().map(|build| of_log("Its builder failed.", Some(build), None, scene));
+    failures.extend(more.take(MOST));
     failures
 }
 
@@ -174,7 +178,12 @@ fn known(category: Category, message: &Message, watch: &Watch, scene: &Scene) ->
 /// A builder that failed: its log says why.
 fn of_builder(message: &Message, watch: &Watch, scene: &Scene) -> Failure {
     let build = watch.builds.iter().rev().find(|build| names(&message.text, &build.derivation));
-    let derivation = build.map(|build| build.derivation.clone()).or_else(|| derivation_in(&message.text));
+    of_log(&said(message), build, derivation_in(&message.text), scene)
+}
+
+/// A build that failed, of which this was said, explained by its log.
+fn of_log(said: &str, build: Option<&Build>, named: Option<String>, scene: &Scene) -> Failure {
+    let derivation = build.map(|build| build.derivation.clone()).or(named);
     let lines = build.map(|build| build.log.tail(LOOKED_AT)).unwrap_or_default();
     let is_download = derivation.as_ref().is_some_and(|derivation| is_download(derivation, scene));
     let places = if is_download { &[Place::Log, Place::DownloadLog][..] } else { &[Place::Log] };
@@ -186,7 +195,7 @@ fn of_builder(message: &Message, watch: &Watch, scene: &Scene) -> Failure {
         _ if in_check => (Category::Test, false),
         _ => (Category::Build, false),
     };
-    let mut failure = Failure { transient, ..Failure::new(category, &said(message)) };
+    let mut failure = Failure { transient, ..Failure::new(category, said) };
     failure.derivation = derivation.unwrap_or_default();
     if let Some(build) = build {
         add_build(&mut failure, build);

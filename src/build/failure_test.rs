@@ -27,6 +27,7 @@ fn seen(lines: &[&str], phase: Option<&str>, errors: &[&str]) -> Watch {
     for line in lines {
         observe(Event::Line { id: 2, text: (*line).into() });
     }
+    observe(Event::Progress { id: 1, counts: [0, 1, 1, 0] });
     observe(Event::Progress { id: 1, counts: [0, 1, 0, 1] });
     for error in errors {
         observe(Event::Said(Message { text: (*error).into(), ..Message::default() }));

@@ -206,6 +206,7 @@ mod tests {
             Event::Start { id: 2, activity },
             Event::Phase { id: 2, name: "checkPhase".into() },
             line(2),
+            Event::Progress { id: 1, counts: [0, 1, 1, 0] },
             Event::Progress { id: 1, counts: [1 - failed, 1, 0, failed] },
             Event::Said(Message { level: 3, text: "this derivation\n::warning::x".into(), ..Message::default() }),
             Event::Said(Message { level: 4, text: "nobody sees this".into(), ..Message::default() }),

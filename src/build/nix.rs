@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::event::{Line, parse};
 use super::limits::Limits;
 use super::live::Live;
-use super::watch::{Build, Shown, Watch};
+use super::watch::{Build, Ending, Known, Shown, Watch};
 use super::{BuildError, Request};
 use crate::child::without_secrets;
 
@@ -67,7 +67,8 @@ pub(super) async fn run(
     cancelled: &mut watch::Receiver<bool>,
     deadline: Option<Instant>,
 ) -> Result<Attempt, BuildError> {
-    let (start, began) = (Instant::now(), std::time::SystemTime::now());
+    let start = Instant::now();
+    let since = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut child = spawn(request, settings)?;
     let (sender, mut lines) = channel(1024);
     let reader = tokio::spawn(read_lines(child.stderr.take(), sender, start));
@@ -75,16 +76,21 @@ pub(super) async fn run(
     let mut watch = Watch::default();
     let mut stray = VecDeque::new();
     let (status, stop) = follow(&mut child, &mut lines, cancelled, deadline, |line| match line {
-        Some((at, line)) => take_in(&line, at, &mut watch, live, &mut stray),
+        Some((at, line)) => {
+            let shown = take_in(&line, at, &mut watch, live, &mut stray);
+            if let Shown::Ended(index) = shown {
+                settle(&mut watch.builds[index], request, since);
+            }
+            live.show(&shown, &watch);
+        }
         None => live.tick(&watch, start.elapsed()),
     })
     .await?;
     reader.abort();
     for index in watch.finish(start.elapsed()) {
+        settle(&mut watch.builds[index], request, since);
         live.show(&Shown::Ended(index), &watch);
     }
-    let since = began.duration_since(UNIX_EPOCH).unwrap_or_default();
-    watch.builds.iter_mut().filter(|build| build.uncertain).for_each(|build| correct(build, request, since));
     let printed = tokio::time::timeout(REST, output).await.ok().and_then(Result::ok).unwrap_or_default();
     Ok(Attempt { watch, elapsed: start.elapsed(), status, stop, paths: paths(&printed), stray })
 }
@@ -218,12 +224,9 @@ async fn read_all(stdout: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
     bytes
 }
 
-fn take_in(line: &str, at: Duration, watch: &mut Watch, live: &mut Live, stray: &mut VecDeque<String>) {
+fn take_in(line: &str, at: Duration, watch: &mut Watch, live: &mut Live, stray: &mut VecDeque<String>) -> Shown {
     match parse(line) {
-        Line::Event(event) => {
-            let shown = watch.observe(event, at);
-            live.show(&shown, watch);
-        }
+        Line::Event(event) => return watch.observe(event, at),
         Line::Text(text) if text.is_empty() => {}
         Line::Text(text) => {
             live.line(&text);
@@ -233,13 +236,23 @@ fn take_in(line: &str, at: Duration, watch: &mut Watch, live: &mut Live, stray: 
             stray.push_back(text);
         }
     }
+    Shown::Nothing
 }
 
-/// The end of a build of which Nix did not say when it was: its log was closed then.
-fn correct(build: &mut Build, request: &Request, began: Duration) {
+/// Finds out how and when a build ended of which Nix did not say it: its outputs are there or not, and its log was closed
+/// when it ended.
+fn settle(build: &mut Build, request: &Request, began: Duration) {
+    if build.known != Known::Not || build.ending == Ending::Stopped {
+        return;
+    }
+    let root = request.store_root.as_deref().unwrap_or(Path::new("/"));
+    let in_store = |path: &str| root.join(path.trim_start_matches('/'));
+    if let Ok(derivation) = fs::read_to_string(in_store(&build.derivation)) {
+        let built = outputs(&derivation).all(|output| in_store(output).symlink_metadata().is_ok());
+        build.ending = if built { Ending::Built } else { Ending::Failed };
+    }
     let base = build.derivation.rsplit('/').next().unwrap_or_default();
     let Some((first, rest)) = base.split_at_checked(2) else { return };
-    let root = request.store_root.as_deref().unwrap_or(Path::new("/"));
     let folder = root.join("nix/var/log/nix/drvs").join(first);
     let closed = [format!("{rest}.bz2"), rest.to_owned()].into_iter().find_map(|name| {
         let modified = fs::metadata(folder.join(name)).ok()?.modified().ok()?;
@@ -248,6 +261,12 @@ fn correct(build: &mut Build, request: &Request, began: Duration) {
     if let Some(closed) = closed.filter(|closed| (build.start..=build.end).contains(closed)) {
         build.end = closed;
     }
+}
+
+/// The paths of the outputs of a derivation, as its file has them: they stand in its first list.
+fn outputs(derivation: &str) -> impl Iterator<Item = &str> {
+    let list = derivation.split_once("],[").map_or(derivation, |(list, _)| list);
+    list.split('"').filter(|text| text.starts_with("/nix/store/"))
 }
 
 /// The store paths in what `nix build --json` prints.
@@ -266,6 +285,13 @@ fn paths(json: &[u8]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn outputs_stand_in_the_first_list() {
+        let text = r#"Derive([("doc","/nix/store/a","",""),("out","/nix/store/b","sha256","00")],[("/nix/store/c.drv",["out"])],[],"#;
+        assert_eq!(outputs(text).collect::<Vec<_>>(), ["/nix/store/a", "/nix/store/b"]);
+        assert_eq!(outputs("").count(), 0);
+    }
 
     #[test]
     fn paths_of_both_versions_are_read() {

@@ -53,6 +53,8 @@ pub static TABLE: &[Row] = &[
     row(Message, &["dependencies of derivation", "failed to build"], Consequence),
     row(Message, &["cannot build", "reason:", "dependenc", "failed"], Consequence),
     row(Message, &["build of '/nix/store/", "' failed"], Consequence),
+    // Wrong arguments.
+    row(Message, &["unrecognised flag"], Fails(C::Unknown)),
     // Stopped.
     row(Message, &["interrupted by the user"], Fails(C::Cancelled)),
     // Time.

@@ -43,8 +43,20 @@ pub struct Build {
     pub log: Log,
     /// How it ended.
     pub ending: Ending,
-    /// Whether several could have been meant by the count that told of its end.
-    pub uncertain: bool,
+    /// How sure that is.
+    pub known: Known,
+}
+
+/// How it is known which build an end belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Known {
+    /// It was the only one, or an error named it.
+    #[default]
+    Surely,
+    /// Its stop came right after.
+    ByOrder,
+    /// Several had ended by the time that Nix stopped any: its outputs and its log have to tell.
+    Not,
 }
 
 impl Build {
@@ -118,10 +130,12 @@ pub struct Watch {
     running: BTreeMap<u64, Build>,
     moving: BTreeMap<u64, Transfer>,
     downloads: BTreeMap<u64, u64>,
-    /// Done and failed, for each count of builds.
-    counts: BTreeMap<u64, (u64, u64)>,
+    /// Done, expected, running and failed, for each count of builds.
+    counts: BTreeMap<u64, [u64; 4]>,
     /// Ends that nobody has been found for.
     ends: VecDeque<(Duration, Ending)>,
+    /// Whether those that are left may be anybody's.
+    unknown: bool,
     /// Builds that ended.
     pub builds: Vec<Build>,
     /// Paths that came from elsewhere.
@@ -204,14 +218,14 @@ impl Watch {
                     phases: Vec::new(),
                     log: Log::default(),
                     ending: Ending::Stopped,
-                    uncertain: false,
+                    known: Known::Surely,
                 };
                 let name = build.name().to_owned();
                 self.running.insert(id, build);
                 return Shown::Began { name };
             }
             Activity::Builds => {
-                self.counts.insert(id, (0, 0));
+                self.counts.insert(id, [0; 4]);
                 return Shown::Nothing;
             }
             Activity::Download { url } => {
@@ -246,13 +260,20 @@ impl Watch {
         if !self.running.contains_key(&id) {
             return Shown::Nothing;
         }
-        let others = self.running.len() > 1;
+        let several = self.ends.len() > 1 || self.unknown;
+        let known = match self.running.len() {
+            _ if several => Known::Not,
+            1 => Known::Surely,
+            _ => Known::ByOrder,
+        };
+        // Once one of them is handed out, the rest is no surer.
+        self.unknown = several && self.ends.len() > 1;
         let (end, ending) = self.ends.pop_front().unwrap_or((at, Ending::Stopped));
-        self.end(id, end, ending, others)
+        self.end(id, end, ending, known)
     }
 
     fn progress(&mut self, id: u64, counts: [u64; 4], at: Duration) -> Shown {
-        let [done, expected, _, failed] = counts;
+        let [done, expected, running, failed] = counts;
         if let Some(bytes) = self.downloads.get_mut(&id) {
             *bytes = done;
         }
@@ -260,18 +281,20 @@ impl Watch {
             transfer.bytes = done;
         }
         let Some(known) = self.counts.get_mut(&id) else { return Shown::Nothing };
+        // What fails because of another failure is counted too, and did not run.
         let ending = match *known {
-            (_, before) if failed > before => Ending::Failed,
-            (before, _) if done > before => Ending::Built,
+            [_, _, before, _] if running >= before => Ending::Stopped,
+            [_, _, _, before] if failed > before => Ending::Failed,
+            [before, ..] if done > before => Ending::Built,
             _ => Ending::Stopped,
         };
-        *known = (done, failed);
+        *known = counts;
         self.expected = self.expected.max(expected);
         if ending == Ending::Stopped || self.running.len() <= self.ends.len() {
             return Shown::Nothing;
         }
         match self.running.keys().copied().collect::<Vec<_>>()[..] {
-            [only] => self.end(only, at, ending, false),
+            [only] => self.end(only, at, ending, Known::Surely),
             _ => {
                 self.ends.push_back((at, ending));
                 Shown::Nothing
@@ -291,15 +314,34 @@ impl Watch {
             if let Some(id) = named.map(|(id, _)| *id)
                 && let Some((at, ending)) = self.ends.remove(place)
             {
-                self.end(id, at, ending, false);
+                self.end(id, at, ending, Known::Surely);
             }
+        }
+        if message.level == 0 {
+            self.claim(&message.text);
         }
         Shown::Said(message)
     }
 
-    fn end(&mut self, id: u64, at: Duration, ending: Ending, uncertain: bool) -> Shown {
+    /// An error names a build to which another end was given: the two change places.
+    fn claim(&mut self, text: &str) {
+        let is_named = |build: &Build| names(text, &build.derivation);
+        let unsure = |build: &Build| build.known != Known::Surely || build.ending == Ending::Stopped;
+        let wrong = |build: &Build| unsure(build) && build.ending != Ending::Failed && is_named(build);
+        let Some(named) = self.builds.iter().position(wrong) else { return };
+        let told = |build: &Build| self.messages.iter().any(|message| names(&message.text, &build.derivation));
+        let instead = |build: &Build| build.known == Known::ByOrder && build.ending == Ending::Failed && !told(build);
+        if let Some(other) = self.builds.iter().position(instead) {
+            let (end, ending) = (self.builds[named].end, self.builds[named].ending);
+            (self.builds[named].end, self.builds[other].end) = (self.builds[other].end, end);
+            self.builds[other].ending = ending;
+        }
+        self.builds[named].ending = Ending::Failed;
+    }
+
+    fn end(&mut self, id: u64, at: Duration, ending: Ending, known: Known) -> Shown {
         let Some(build) = self.running.remove(&id) else { return Shown::Nothing };
-        self.builds.push(Build { end: at.max(build.start), ending, uncertain, ..build });
+        self.builds.push(Build { end: at.max(build.start), ending, known, ..build });
         Shown::Ended(self.builds.len() - 1)
     }
 }

@@ -44,6 +44,7 @@ fn the_count_ends_a_build_whose_stop_comes_late() {
     count(&mut watch, [0, 2, 1, 0], 5);
     assert_eq!(count(&mut watch, [1, 2, 0, 0], 20), Shown::Ended(0));
     build(&mut watch, 11, 21);
+    count(&mut watch, [1, 2, 1, 0], 21);
     assert_eq!(count(&mut watch, [2, 2, 0, 0], 30), Shown::Ended(1));
     for id in [10, 11] {
         assert_eq!(watch.observe(Event::Stop { id }, ms(99)), Shown::Nothing);
@@ -58,6 +59,7 @@ fn the_stop_that_follows_says_whose_end_it_was() {
     for id in [10, 11, 12] {
         build(&mut watch, id, 0);
     }
+    count(&mut watch, [0, 3, 3, 0], 1);
     assert_eq!(count(&mut watch, [0, 3, 2, 1], 10), Shown::Nothing);
     assert_eq!(watch.observe(Event::Stop { id: 11 }, ms(10)), Shown::Ended(0));
     count(&mut watch, [1, 3, 1, 1], 20);
@@ -70,10 +72,40 @@ fn the_stop_that_follows_says_whose_end_it_was() {
 }
 
 #[test]
+fn what_fails_with_another_does_not_end_what_runs() {
+    let mut watch = watch();
+    build(&mut watch, 10, 0);
+    build(&mut watch, 11, 0);
+    count(&mut watch, [0, 3, 2, 0], 1);
+    count(&mut watch, [0, 2, 1, 1], 10);
+    watch.observe(Event::Stop { id: 10 }, ms(10));
+    // What needed it fails, too.
+    assert_eq!(count(&mut watch, [0, 1, 1, 2], 11), Shown::Nothing);
+    assert_eq!(watch.running().len(), 1);
+    count(&mut watch, [1, 1, 0, 2], 30);
+    assert_eq!(ended(&watch), [("b10", 0, 10, Ending::Failed), ("b11", 0, 30, Ending::Built)]);
+}
+
+#[test]
+fn ends_of_which_nothing_tells_whose_they_were_are_marked() {
+    let mut watch = watch();
+    build(&mut watch, 10, 0);
+    build(&mut watch, 11, 0);
+    count(&mut watch, [0, 2, 2, 0], 1);
+    count(&mut watch, [0, 2, 1, 1], 10);
+    count(&mut watch, [1, 2, 0, 1], 20);
+    for id in [10, 11] {
+        watch.observe(Event::Stop { id }, ms(25));
+    }
+    assert_eq!([watch.builds[0].known, watch.builds[1].known], [Known::Not, Known::Not]);
+}
+
+#[test]
 fn an_error_says_whose_end_it_was() {
     let mut watch = watch();
     build(&mut watch, 10, 0);
     build(&mut watch, 11, 0);
+    count(&mut watch, [0, 2, 2, 0], 1);
     count(&mut watch, [0, 2, 1, 1], 10);
     let text = "error: builder for '/nix/store/b11.drv' failed with exit code 1".to_owned();
     watch.observe(Event::Said(Message { text, ..Message::default() }), ms(11));
@@ -82,6 +114,21 @@ fn an_error_says_whose_end_it_was() {
     watch.observe(Event::Stop { id: 11 }, ms(12));
     assert_eq!(ended(&watch), [("b11", 0, 10, Ending::Failed), ("b10", 0, 12, Ending::Stopped)]);
     assert_eq!(watch.messages.len(), 1);
+}
+
+#[test]
+fn an_error_that_comes_last_puts_it_right() {
+    let mut watch = watch();
+    build(&mut watch, 10, 0);
+    build(&mut watch, 11, 0);
+    count(&mut watch, [0, 2, 2, 0], 1);
+    count(&mut watch, [0, 2, 1, 1], 10);
+    for id in [10, 11] {
+        watch.observe(Event::Stop { id }, ms(12));
+    }
+    let text = "error: builder for '/nix/store/b11.drv' failed with exit code 1".to_owned();
+    watch.observe(Event::Said(Message { text, ..Message::default() }), ms(13));
+    assert_eq!(ended(&watch), [("b10", 0, 12, Ending::Stopped), ("b11", 0, 10, Ending::Failed)]);
 }
 
 #[test]

@@ -5,3 +5,4 @@ mod project;
 mod reports;
 mod retries;
 mod server;
+mod steps;
