@@ -148,7 +148,7 @@ async fn one(request: CheckRequest, setting: &Setting, mut cancelled: watch::Rec
     let mut log = Log::default();
     let ended = async {
         let prepared = prepare(&request.work, setting).await?;
-        check.command = prepared.shown.clone();
+        check.command.clone_from(&prepared.shown);
         let ran = execute(prepared.command, &mut log, &mut cancelled).await.map_err(|error| {
             let program = prepared.shown.split_whitespace().next().unwrap_or_default();
             match error.kind() {
@@ -172,8 +172,10 @@ async fn one(request: CheckRequest, setting: &Setting, mut cancelled: watch::Rec
             changed if changed.is_empty() => (Verdict::Passed, String::new()),
             changed => {
                 let reason = format!("the formatter would change {}", changed.join(", "));
-                check.log.extend(changed.iter().map(|file| format!("{file} is not formatted")));
-                changed.iter().for_each(|file| log.push(format!("{file} is not formatted")));
+                for line in changed.iter().map(|file| format!("{file} is not formatted")) {
+                    check.log.push(line.clone());
+                    log.push(line);
+                }
                 (Verdict::Failed, reason)
             }
         },

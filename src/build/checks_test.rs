@@ -47,7 +47,7 @@ async fn checks_run_side_by_side() {
     // Each waits for the other: one after the other, neither would end.
     let wait = |mine: &str, other: &str| format!("{mine}: touch {mine}; while ! test -e {other}; do sleep 0.05; done");
     let requests: Vec<_> = [wait("a", "b"), wait("b", "a")].iter().filter_map(|line| parse(line)).collect();
-    let done = tokio::time::timeout(std::time::Duration::from_secs(60), run_all(&requests, folder.path())).await;
+    let done = tokio::time::timeout(std::time::Duration::from_mins(1), run_all(&requests, folder.path())).await;
     assert!(done.expect("both end").iter().all(|check| check.verdict == Verdict::Passed));
 }
 

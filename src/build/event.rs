@@ -121,6 +121,7 @@ struct Raw {
     #[serde(default)]
     msg: String,
     #[serde(default)]
+    #[allow(clippy::struct_field_names, reason = "this is what Nix calls it")]
     raw_msg: Option<String>,
     #[serde(default)]
     file: Option<String>,

@@ -209,7 +209,7 @@ fn of_log(said: &str, build: Option<&Build>, named: Option<String>, scene: &Scen
 
 fn add_build(failure: &mut Failure, build: &Build) {
     failure.derivation.clone_from(&build.derivation);
-    failure.phase = build.phase().unwrap_or_default().to_owned();
+    build.phase().unwrap_or_default().clone_into(&mut failure.phase);
     failure.log = build.log.tail(SHOWN).into_iter().map(str::to_owned).collect();
 }
 
@@ -231,8 +231,8 @@ fn is_download(derivation: &str, scene: &Scene) -> bool {
 /// The first derivation that a text names.
 fn derivation_in(text: &str) -> Option<String> {
     let words = text.split(|c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '!' | '^' | ',' | ';'));
-    let mut derivations = words.filter(|word| word.starts_with("/nix/store/") && word.ends_with(".drv"));
-    derivations.next().map(str::to_owned)
+    let is_derivation = |word: &&str| word.strip_suffix(".drv").is_some_and(|word| word.starts_with("/nix/store/"));
+    words.into_iter().find(is_derivation).map(str::to_owned)
 }
 
 /// The hash that was specified, and the one that Nix got.

@@ -76,8 +76,8 @@ pub(super) async fn run(
     let mut watch = Watch::default();
     let mut stray = VecDeque::new();
     let (status, stop) = follow(&mut child, &mut lines, cancelled, deadline, |line| match line {
-        Some((at, line)) => {
-            let shown = take_in(&line, at, &mut watch, live, &mut stray);
+        Some((at, told)) => {
+            let shown = take_in(&told, at, &mut watch, live, &mut stray);
             if let Shown::Ended(index) = shown {
                 settle(&mut watch.builds[index], request, since);
             }
@@ -161,11 +161,11 @@ async fn follow(
             }
             () = until(deadline), if stop.is_none() => {
                 stop = Some(Stop::Deadline);
-                kill_at = interrupt(pid);
+                kill_at = Some(interrupt(pid));
             }
             () = asked(cancelled), if stop.is_none() => {
                 stop = Some(Stop::Cancelled);
-                kill_at = interrupt(pid);
+                kill_at = Some(interrupt(pid));
             }
             () = until(kill_at), if kill_at.is_some() && ended.is_none() => {
                 kill_at = None;
@@ -179,10 +179,10 @@ async fn follow(
     }
 }
 
-fn interrupt(pid: Option<Pid>) -> Option<Instant> {
+fn interrupt(pid: Option<Pid>) -> Instant {
     // It may have ended by itself in between.
     let _ = pid.map(|pid| kill_process(pid, Signal::INT));
-    Some(Instant::now() + PATIENCE)
+    Instant::now() + PATIENCE
 }
 
 async fn until(moment: Option<Instant>) {
@@ -224,8 +224,8 @@ async fn read_all(stdout: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
     bytes
 }
 
-fn take_in(line: &str, at: Duration, watch: &mut Watch, live: &mut Live, stray: &mut VecDeque<String>) -> Shown {
-    match parse(line) {
+fn take_in(told: &str, at: Duration, watch: &mut Watch, live: &mut Live, stray: &mut VecDeque<String>) -> Shown {
+    match parse(told) {
         Line::Event(event) => return watch.observe(event, at),
         Line::Text(text) if text.is_empty() => {}
         Line::Text(text) => {
@@ -248,8 +248,8 @@ fn settle(build: &mut Build, request: &Request, began: Duration) {
     let root = request.store_root.as_deref().unwrap_or(Path::new("/"));
     let in_store = |path: &str| root.join(path.trim_start_matches('/'));
     if let Ok(derivation) = fs::read_to_string(in_store(&build.derivation)) {
-        let built = outputs(&derivation).all(|output| in_store(output).symlink_metadata().is_ok());
-        build.ending = if built { Ending::Built } else { Ending::Failed };
+        let all_there = outputs(&derivation).all(|output| in_store(output).symlink_metadata().is_ok());
+        build.ending = if all_there { Ending::Built } else { Ending::Failed };
     }
     let base = build.derivation.rsplit('/').next().unwrap_or_default();
     let Some((first, rest)) = base.split_at_checked(2) else { return };

@@ -80,7 +80,7 @@ impl Project {
         files.into_iter().find_map(|entry| {
             let content = fs::read_to_string(entry.path()).ok()?;
             let line = content.lines().position(|line| line.contains(text))?;
-            let file = self.from_workspace(entry.path())?;
+            let file = self.in_workspace(entry.path())?;
             Some(Position { file, line: u32::try_from(line + 1).ok()?, column: None })
         })
     }
@@ -98,7 +98,7 @@ impl Project {
         if u64::from(*line) > lines.max(1) || *line == 0 {
             return None;
         }
-        Some(Position { file: self.from_workspace(&real)?, line: *line, column: *column })
+        Some(Position { file: self.in_workspace(&real)?, line: *line, column: *column })
     }
 
     fn candidates(&self, path: &str) -> Vec<PathBuf> {
@@ -118,7 +118,7 @@ impl Project {
         both(path.trim_start_matches("./"))
     }
 
-    fn from_workspace(&self, path: &Path) -> Option<String> {
+    fn in_workspace(&self, path: &Path) -> Option<String> {
         let relative = path.strip_prefix(&self.workspace).ok()?;
         let normal = relative.components().filter(|part| !matches!(part, Component::CurDir)).collect::<PathBuf>();
         let inside = normal.components().all(|part| matches!(part, Component::Normal(_)));
@@ -186,6 +186,7 @@ mod tests {
         (folder, Project { flake: workspace.join("sub"), workspace })
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "it stands for what may be none")]
     fn at(file: &str, line: u32, column: Option<u32>) -> Option<Position> {
         Some(Position { file: file.to_owned(), line, column })
     }

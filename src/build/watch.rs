@@ -293,13 +293,12 @@ impl Watch {
         if ending == Ending::Stopped || self.running.len() <= self.ends.len() {
             return Shown::Nothing;
         }
-        match self.running.keys().copied().collect::<Vec<_>>()[..] {
-            [only] => self.end(only, at, ending, Known::Surely),
-            _ => {
-                self.ends.push_back((at, ending));
-                Shown::Nothing
-            }
+        let mut running = self.running.keys().copied();
+        if let (Some(only), None) = (running.next(), running.next()) {
+            return self.end(only, at, ending, Known::Surely);
         }
+        self.ends.push_back((at, ending));
+        Shown::Nothing
     }
 
     /// An error names the derivation that failed: that is whose end was counted.

@@ -53,7 +53,7 @@ pub(super) fn explain(report: &BuildReport, live: &mut Live) {
     for failure in &report.failures {
         live.line("");
         let place = match (&failure.file, failure.line) {
-            (Some(file), Some(line)) => format!(", {file}:{line}"),
+            (Some(file), Some(number)) => format!(", {file}:{number}"),
             _ => String::new(),
         };
         let of = if failure.derivation.is_empty() { String::new() } else { format!(" of {}", failure.derivation) };

@@ -60,7 +60,7 @@ fn what_failed_is_explained() {
 #[test]
 fn a_build_with_a_summary_of_its_own_is_not_told_again() {
     let told = BuildReport { summarized: true, ..failed() };
-    assert_eq!(all(&[told.clone()]), "");
+    assert_eq!(all(std::slice::from_ref(&told)), "");
     assert_eq!(all(&[told, failed()]).matches("### Nix build").count(), 1);
     let many = vec![failed(); 9];
     let shown = all(&many);

@@ -103,16 +103,15 @@ fn report_path(facts: &Facts, inputs: &BuildInputs) -> PathBuf {
 
 /// Adds the build to the report of the job.
 async fn keep(built: &BuildReport, path: &Path, inputs: &BuildInputs, facts: &Facts, root: Option<&Path>) {
-    let mut report = match Report::read(path) {
-        Ok(report) => report,
-        Err(_) => {
-            let lane = inputs.lane.clone().unwrap_or_else(|| default_lane(facts, &inputs.matrix));
-            let mut report = Report::new(Action::Build, facts, &lane);
-            let dirs = StoreDirs::new(root);
-            report.job.status = inputs.job_status;
-            report.machine = machine::describe(&dirs, facts.environment, machine::free_space(&dirs)).await;
-            report
-        }
+    let mut report = if let Ok(report) = Report::read(path) {
+        report
+    } else {
+        let lane = inputs.lane.clone().unwrap_or_else(|| default_lane(facts, &inputs.matrix));
+        let mut report = Report::new(Action::Build, facts, &lane);
+        let dirs = StoreDirs::new(root);
+        report.job.status = inputs.job_status;
+        report.machine = machine::describe(&dirs, facts.environment, machine::free_space(&dirs)).await;
+        report
     };
     report.builds.push(built.clone());
     if let Err(error) = report.write(path) {
