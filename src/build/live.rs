@@ -200,12 +200,12 @@ mod tests {
         let mut watch = Watch::default();
         let at = Duration::from_secs(1);
         let activity = Activity::Build { derivation: "/nix/store/x-a.drv".into() };
-        let line = |id| Event::Line { id, text: format!("::error::of {id}") };
+        let printed = |id| Event::Line { id, text: format!("::error::of {id}") };
         for event in [
             Event::Start { id: 1, activity: Activity::Builds },
             Event::Start { id: 2, activity },
             Event::Phase { id: 2, name: "checkPhase".into() },
-            line(2),
+            printed(2),
             Event::Progress { id: 1, counts: [0, 1, 1, 0] },
             Event::Progress { id: 1, counts: [1 - failed, 1, 0, failed] },
             Event::Said(Message { level: 3, text: "this derivation\n::warning::x".into(), ..Message::default() }),
