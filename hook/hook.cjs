@@ -38,31 +38,38 @@ function findBinary(given) {
 // By this post knows the key that main had. A key is 32 random bytes: nobody finds them from it.
 const digest = (key) => createHash('sha256').update(key.trim()).digest('hex');
 
+// A build that did not run has not succeeded: what is a warning for a cache fails that step.
+function fail(text) {
+  console.log(`::error title=nix-cache::${encode(text)} Nothing was built.`);
+  process.exitCode = 1;
+}
+
 // Runs `nix-cache action <command>`. Settings travel in the environment, because everyone on the machine can read the
 // arguments of a process; the raw inputs stay behind, so that the token is there once and not three times.
 function run(command, settings, finished) {
+  const trouble = command === 'build' ? fail : warn;
   const { file: binary, why } = findBinary(settings.binary);
-  if (why) return warn(why);
+  if (why) return trouble(why);
   const kept = Object.entries(process.env).filter(([name]) => !/^INPUT_(INPUTS|TOKEN|JOB-TOKEN|SIGNING-KEY)$/.test(name));
   const env = { ...Object.fromEntries(kept), NIX_CACHE_INPUTS: JSON.stringify(settings) };
   const child = spawn(binary, ['action', command], { stdio: 'inherit', env });
   let stopping = false;
   for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => (stopping = child.kill(signal)));
-  child.on('error', ({ message }) => warn(`${binary} did not start (${message}). Check that it may be executed here.`));
+  child.on('error', ({ message }) => trouble(`${binary} did not start (${message}). Check that it may be executed here.`));
   child.on('exit', (code, signal) => stopping || finished(code, signal ?? `exit code ${code}`));
 }
 
 // A mistake in this file is no reason to fail a job either. The message of a JSON error quotes the text, token and all.
-function guarded(work) {
+function guarded(work, trouble = warn) {
   try {
     work();
   } catch (error) {
-    warn(`The hook failed: ${error instanceof SyntaxError ? 'its settings are no JSON' : error.message}.`);
+    trouble(`The hook failed: ${error instanceof SyntaxError ? 'its settings are no JSON' : error.message}.`);
   }
 }
 
 // Actions that are done in the main step.
-const AT_ONCE = ['save', 'probe'];
+const AT_ONCE = ['save', 'probe', 'build'];
 
 // The runner evaluates INPUT_* once more for the post step, and wrongly where our action stands inside another
 // composite action; so post takes its settings from here. Tokens and keys are left out: state is a file and a variable.
@@ -72,12 +79,18 @@ const main = () => guarded(() => {
   if (key) settings['signing-key-digest'] = digest(key);
   saveState('nix_cache_settings', JSON.stringify(settings));
   const tokens = token || other ? { token, 'github-token': other } : { token: input('job-token') };
+  if (settings.action === 'build') { // it asks GitHub nothing
+    return run('build', { ...settings, 'job-status': input('job-status') }, (code, how) => {
+      if (code === 1 || code === 2) process.exitCode = code;
+      else if (code !== 0) fail(`nix-cache stopped early (${how}). The log above may say why.`);
+    });
+  }
   const fresh = { ...settings, ...tokens, 'signing-key': key, 'job-status': input('job-status') };
   run(AT_ONCE.includes(settings.action) ? settings.action : 'restore', fresh, (code, how) => {
     if (code === 1 || code === 2) process.exitCode = code; // fail-on, or an input that it does not take
     else if (code !== 0) warn(`nix-cache stopped early (${how}). The log above may say why.`);
   });
-});
+}, input('action') === 'build' ? fail : warn);
 
 // Three inputs are read here again: `job-status`, which is meant to be new, `token` and `signing-key`, which must not be
 // kept. All are safe: the job's own status and token do not depend on who calls us; a token that the user gave is only

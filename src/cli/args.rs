@@ -2,10 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::build::checks::{CheckRequest, parse as parse_check};
+use crate::build::limits::Limit;
 use crate::layer::pack::DEFAULT_LEVEL;
+use crate::runner::values::duration;
 
 /// Gives a job the Nix store of the last one.
 ///
@@ -30,7 +34,7 @@ static VERSION: LazyLock<String> = LazyLock::new(|| match option_env!("NIX_CACHE
 
 const EXIT_CODES: &str = "Exit codes:
   0  done; a cache miss, or trouble with the cache, is a warning and no failure
-  1  the work could not be done, `verify` found damage, or `--fail-on-miss` met a miss
+  1  the work could not be done, `verify` found damage, `build` failed, or `--fail-on-miss` met a miss
   2  wrong arguments, or a setting or file that makes no sense";
 
 #[derive(Debug, Subcommand)]
@@ -45,6 +49,8 @@ pub(super) enum Command {
     Inspect(InspectCommand),
     /// Hash what was restored once more and compare it with the Nix database
     Verify(VerifyCommand),
+    /// Build with Nix, and explain what failed
+    Build(BuildCommand),
     /// Unmount what restores have mounted over the store; what is new stays, with all it refers to
     Detach(DetachCommand),
     /// The steps of the GitHub action, with settings from the environment
@@ -227,6 +233,101 @@ pub(super) struct VerifyCommand {
     /// How to print what came of it
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct BuildCommand {
+    /// What to build: attributes of the flake, such as `hello` or `checks.x86_64-linux.unit`, or whole installables
+    /// [default: default, or nothing with --checks]
+    #[arg(value_name = "ATTR")]
+    pub targets: Vec<String>,
+    /// The flake
+    #[arg(long, value_name = "FLAKE", default_value = ".")]
+    pub flake: String,
+    /// Further arguments for `nix build`
+    #[arg(last = true, value_name = "NIX ARGUMENTS")]
+    pub nix_args: Vec<String>,
+    /// A store under another root, as `nix --store DIR` [default: the store at /nix]
+    #[arg(long, value_name = "DIR")]
+    pub store_root: Option<PathBuf>,
+    /// The link to the results
+    #[arg(long, value_name = "LINK", default_value = "result")]
+    pub out_link: PathBuf,
+    /// Make no link to the results
+    #[arg(long, conflicts_with = "out_link")]
+    pub no_link: bool,
+    #[command(flatten)]
+    pub limits: BuildLimits,
+    /// Run the usual checks too: formatter, statix, deadnix, `nix flake check`
+    #[arg(long)]
+    pub checks: bool,
+    /// Run this check too, such as `lint: ./lint.sh`
+    #[arg(long, value_name = "NAME: COMMAND", value_parser = check)]
+    pub check_command: Vec<CheckRequest>,
+    /// A folder for compressed NARs of what was built
+    #[arg(long, value_name = "DIR")]
+    pub artifacts: Option<PathBuf>,
+    /// How they are compressed
+    #[arg(long, value_enum, default_value_t = ArtifactFormat::NarZst)]
+    pub artifact_format: ArtifactFormat,
+    /// How to print what came of it; the log goes to standard error
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// How much, how long, how often.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub(super) struct BuildLimits {
+    /// Builds at once: `auto` (from free processors and memory), `config` (as nix.conf has it) or a number
+    #[arg(long, value_name = "N", default_value = "auto", value_parser = limit)]
+    pub max_jobs: Limit,
+    /// Processes that each build may use, likewise
+    #[arg(long, value_name = "N", default_value = "auto", value_parser = limit)]
+    pub cores: Limit,
+    /// Stop at the first failure
+    #[arg(long)]
+    pub no_keep_going: bool,
+    /// How often it is tried again after a failure that may pass (network, substituters)
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=20))]
+    pub retries: u32,
+    /// The first pause before that, in seconds or as 10m; each one is twice as long as the one before it
+    #[arg(long, value_name = "TIME", default_value = "5", value_parser = time)]
+    pub retry_delay: Duration,
+    /// So long after the first failure, it is not tried again
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = time)]
+    pub retry_budget: Duration,
+    /// Longest time for all of it
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub timeout: Option<Duration>,
+    /// Longest time for one derivation
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub derivation_timeout: Option<Duration>,
+    /// Longest time that a builder may print nothing
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub max_silent_time: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ArtifactFormat {
+    /// zstd
+    #[value(name = "nar.zst")]
+    NarZst,
+    /// gzip
+    #[value(name = "nar.gz")]
+    NarGz,
+}
+
+fn limit(text: &str) -> Result<Limit, String> {
+    Limit::parse(text).ok_or_else(|| format!("it takes {}", Limit::TAKES))
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    duration(text).ok_or_else(|| "it takes a number of seconds above 0, or a time such as 10m or 1h30m".to_owned())
+}
+
+fn check(text: &str) -> Result<CheckRequest, String> {
+    parse_check(text).ok_or_else(|| "it takes a name, a colon and a command, such as `lint: ./lint.sh`".to_owned())
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 
 mod action;
 mod args;
+mod build;
 mod inspect;
 mod logging;
 mod show;
@@ -68,6 +69,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Save(args) => verbs::save(&args).await,
         Command::Inspect(args) => inspect::inspect(&args).await,
         Command::Verify(args) => verbs::verify(&args).await,
+        Command::Build(args) => build::build(&args).await,
         Command::Detach(args) => verbs::detach(&args).await,
         Command::Action(command) => action::run(command.step).await,
         Command::Privileged => verbs::privileged().await,

@@ -9,4 +9,4 @@ pub mod recipe;
 pub mod squashfs;
 pub mod unpack;
 
-pub use nar::hash_of;
+pub use nar::{NarError, hash_of, write_nar};

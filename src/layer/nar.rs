@@ -3,10 +3,13 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use nix_archive::nar::{CaseHack, Encoder, Error, hash_path};
+use nix_archive::nar::{CaseHack, Encoder, Error, encode_path, hash_path};
 use sha2::{Digest, Sha256};
 
 use crate::store::NarHash;
+
+/// Why a NAR could not be made.
+pub use nix_archive::nar::Error as NarError;
 
 /// An encoder of NARs that hashes what it writes.
 pub(super) type NarHasher = Encoder<HashWriter>;
@@ -32,6 +35,14 @@ pub(super) fn finish(nar: NarHasher) -> Result<NarHash, Error> {
 /// When it cannot be read.
 pub fn hash_of(path: &Path) -> Result<NarHash, Error> {
     Ok(NarHash(hash_path(path, CaseHack::Disabled)?.sha256))
+}
+
+/// Writes the NAR of what stands at `path`, as `nix-store --dump` does.
+///
+/// # Errors
+/// When it cannot be read, or the NAR not be written.
+pub fn write_nar(path: &Path, writer: &mut impl Write) -> Result<(), Error> {
+    encode_path(writer, path, CaseHack::Disabled)
 }
 
 /// Hashes and forgets.

@@ -21,6 +21,17 @@ pub enum Style {
     Plain,
 }
 
+/// A line of a file of the repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// The file, from the workspace on.
+    pub file: &'a str,
+    /// The line, from 1 on.
+    pub line: u32,
+    /// The column, from 1 on.
+    pub column: Option<u32>,
+}
+
 /// Writes annotations and remembers how many. Call [`Annotator::finish`] at the end, or drop it.
 #[derive(Debug)]
 pub struct Annotator<W: Write> {
@@ -57,16 +68,21 @@ impl<W: Write> Annotator<W> {
         self.add(AnnotationKind::Error, title, message);
     }
 
+    /// Why the job stops, at a line of a file of the repository.
+    pub fn error_at(&mut self, place: &Place<'_>, title: &str, message: &str) {
+        self.add_at(AnnotationKind::Error, Some(place), title, message);
+    }
+
     /// Writes what is still held back. Later messages would go beyond GitHub's limit.
     pub fn finish(&mut self) {
         for kind in [AnnotationKind::Notice, AnnotationKind::Warning, AnnotationKind::Error] {
             let waiting = std::mem::take(&mut self.kinds[index(kind)].waiting);
             match waiting.as_slice() {
                 [] => {}
-                [(title, message)] => self.write(kind, title, message),
+                [(title, message)] => self.write(kind, None, title, message),
                 several => {
                     let all: Vec<_> = several.iter().map(|(title, message)| format!("{title}: {message}")).collect();
-                    self.write(kind, &format!("{} more", several.len()), &all.join("\n"));
+                    self.write(kind, None, &format!("{} more", several.len()), &all.join("\n"));
                 }
             }
         }
@@ -75,6 +91,10 @@ impl<W: Write> Annotator<W> {
 
     /// The same message is written once. The last place of a kind is held back until it is known what must share it.
     fn add(&mut self, kind: AnnotationKind, title: &str, message: &str) {
+        self.add_at(kind, None, title, message);
+    }
+
+    fn add_at(&mut self, kind: AnnotationKind, place: Option<&Place<'_>>, title: &str, message: &str) {
         let known = &mut self.kinds[index(kind)];
         if !known.seen.insert(format!("{title}\n{message}")) {
             return;
@@ -82,17 +102,27 @@ impl<W: Write> Annotator<W> {
         if known.written + 1 >= MOST {
             known.waiting.push((title.to_owned(), message.to_owned()));
         } else {
-            self.write(kind, title, message);
+            self.write(kind, place, title, message);
         }
     }
 
-    fn write(&mut self, kind: AnnotationKind, title: &str, message: &str) {
+    fn write(&mut self, kind: AnnotationKind, place: Option<&Place<'_>>, title: &str, message: &str) {
         self.kinds[index(kind)].written += 1;
         let line = match self.style {
             Style::Workflow => {
-                Annotation::new().title(cut(title, 100)).command(kind, cut(message, LONGEST)).to_string()
+                let mut annotation = Annotation::new().title(cut(title, 100));
+                if let Some(place) = place {
+                    annotation = annotation.file(place.file).line(place.line);
+                    if let Some(column) = place.column {
+                        annotation = annotation.col(column);
+                    }
+                }
+                annotation.command(kind, cut(message, LONGEST)).to_string()
             }
-            Style::Plain => format!("{}: {title}: {message}", word(kind)),
+            Style::Plain => match place {
+                Some(Place { file, line, .. }) => format!("{}: {title}: {file}:{line}: {message}", word(kind)),
+                None => format!("{}: {title}: {message}", word(kind)),
+            },
         };
         let _ = writeln!(self.writer, "{line}"); // a log that cannot be written is no reason to stop
     }
@@ -188,6 +218,18 @@ mod tests {
         }
         drop(annotator);
         assert_eq!(String::from_utf8(out).unwrap(), "::notice title=n::same\n::error title=e::same\n");
+    }
+
+    #[test]
+    fn an_error_may_have_a_place() {
+        for (style, expected) in [
+            (Style::Workflow, "::error title=t,file=a%2Cb.nix,line=3,col=5,endColumn=5::m\n"),
+            (Style::Plain, "error: t: a,b.nix:3: m\n"),
+        ] {
+            let mut out = Vec::new();
+            Annotator::new(&mut out, style).error_at(&Place { file: "a,b.nix", line: 3, column: Some(5) }, "t", "m");
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
     }
 
     #[test]

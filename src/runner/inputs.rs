@@ -182,10 +182,10 @@ impl Inputs {
 }
 
 /// What was given and is not yet read, without empty values.
-struct Given(BTreeMap<String, String>);
+pub(super) struct Given(BTreeMap<String, String>);
 
 impl Given {
-    fn parse(json: &str) -> Result<Self, InputError> {
+    pub(super) fn parse(json: &str) -> Result<Self, InputError> {
         // The message of the JSON parser holds no value, which could be the token.
         let object: BTreeMap<String, Value> = serde_json::from_str(json)
             .map_err(|error| InputError::Form(format!("line {}, column {}", error.line(), error.column())))?;
@@ -205,7 +205,7 @@ impl Given {
         Ok(Self(given))
     }
 
-    fn take(&mut self, input: &'static str) -> Option<String> {
+    pub(super) fn take(&mut self, input: &'static str) -> Option<String> {
         self.0.remove(input)
     }
 
@@ -224,11 +224,15 @@ impl Given {
         }
     }
 
-    fn list(&mut self, input: &'static str, split: fn(&str) -> Vec<String>) -> Vec<String> {
+    pub(super) fn list(&mut self, input: &'static str, split: fn(&str) -> Vec<String>) -> Vec<String> {
         self.take(input).map(|text| split(&text)).unwrap_or_default()
     }
 
-    fn choice<T: Copy>(&mut self, input: &'static str, table: &[(&str, T)]) -> Result<Option<T>, InputError> {
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        input: &'static str,
+        table: &[(&str, T)],
+    ) -> Result<Option<T>, InputError> {
         self.take(input)
             .map(|text| {
                 values::one_of(table, &text)
@@ -237,7 +241,7 @@ impl Given {
             .transpose()
     }
 
-    fn read<T>(
+    pub(super) fn read<T>(
         &mut self,
         input: &'static str,
         parse: fn(&str) -> Option<T>,
@@ -260,18 +264,32 @@ impl Given {
         Ok(conditions)
     }
 
-    fn matrix(&mut self) -> Result<Value, InputError> {
+    pub(super) fn matrix(&mut self) -> Result<Value, InputError> {
         let text = self.take("matrix").unwrap_or_else(|| "null".to_owned());
         serde_json::from_str(&text).map_err(|_| wrong("matrix", &text, "JSON, such as ${{ toJSON(matrix) }}"))
     }
 
-    fn end(self) -> Result<(), InputError> {
+    pub(super) fn end(self) -> Result<(), InputError> {
         self.0.into_keys().next().map_or(Ok(()), |input| Err(InputError::Unknown { input }))
     }
 }
 
-fn wrong(input: &'static str, value: &str, takes: &str) -> InputError {
+pub(super) fn wrong(input: &'static str, value: &str, takes: &str) -> InputError {
     InputError::Value { input, value: super::text::cut(value, 100), takes: takes.to_owned() }
+}
+
+/// The names under `inputs:` and their defaults, from an action file of ours: two spaces, name, colon.
+#[cfg(test)]
+pub(super) fn declared(file: &str) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    for line in file.lines().skip_while(|line| *line != "inputs:").skip(1).take_while(|line| line.starts_with(' ')) {
+        if let Some(value) = line.strip_prefix("    default: ") {
+            found.last_mut().unwrap().1 = value.trim_matches('"').to_owned();
+        } else if let Some(name) = line.strip_prefix("  ").filter(|rest| !rest.starts_with(' ')) {
+            found.push((name.trim_end_matches(':').to_owned(), String::new()));
+        }
+    }
+    found
 }
 
 #[cfg(test)]

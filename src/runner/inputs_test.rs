@@ -9,19 +9,6 @@ fn read(name: &str, value: &str) -> Result<Inputs, InputError> {
     Inputs::from_json(&json!({ name: value }).to_string())
 }
 
-/// The names under `inputs:` and their defaults, from an action file of ours: two spaces, name, colon.
-fn declared(file: &str) -> Vec<(String, String)> {
-    let mut found: Vec<(String, String)> = Vec::new();
-    for line in file.lines().skip_while(|line| *line != "inputs:").skip(1).take_while(|line| line.starts_with(' ')) {
-        if let Some(value) = line.strip_prefix("    default: ") {
-            found.last_mut().unwrap().1 = value.trim_matches('"').to_owned();
-        } else if let Some(name) = line.strip_prefix("  ").filter(|rest| !rest.starts_with(' ')) {
-            found.push((name.trim_end_matches(':').to_owned(), String::new()));
-        }
-    }
-    found
-}
-
 #[test]
 fn the_declared_inputs_are_those_that_are_read_and_their_defaults_are_ours() {
     let ours = Inputs::from_json("{}").unwrap();

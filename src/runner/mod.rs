@@ -5,6 +5,9 @@
 //! [`Report`]; then [`Report::write`], [`outputs::set`] and, once a job, [`summary::write`].
 
 pub mod annotate;
+pub mod build_inputs;
+pub mod build_outputs;
+mod build_summary;
 pub mod env;
 pub mod inputs;
 pub mod lane;

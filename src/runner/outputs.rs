@@ -51,12 +51,25 @@ pub fn of(report: &Report, path: &Path) -> Vec<(&'static str, String)> {
 /// # Errors
 /// [`OutputError`] for the first output that could not be written.
 pub fn set(report: &Report, path: &Path) -> Result<(), OutputError> {
+    set_all(of(report, path))
+}
+
+/// Sets these outputs. Without a runner it does nothing.
+pub(super) fn set_all(outputs: Vec<(&'static str, String)>) -> Result<(), OutputError> {
     if std::env::var_os("GITHUB_OUTPUT").is_none() {
         return Ok(());
     }
-    of(report, path).into_iter().try_for_each(|(name, value)| {
+    outputs.into_iter().try_for_each(|(name, value)| {
         actions_rs::output::set_output(name, value).map_err(|cause| OutputError { name, cause })
     })
+}
+
+/// The names under `outputs:` in an action file of ours.
+#[cfg(test)]
+pub(super) fn declared(file: &str) -> std::collections::BTreeSet<&str> {
+    let lines = file.lines().skip_while(|line| *line != "outputs:").skip(1).take_while(|line| line.starts_with(' '));
+    let names = lines.filter_map(|line| line.strip_prefix("  ")).filter(|rest| !rest.starts_with(' '));
+    names.map(|name| name.trim_end_matches(':')).collect()
 }
 
 /// As actions/cache says it: empty for a plain miss.
@@ -84,14 +97,6 @@ mod tests {
             save: Some(Save { uploaded_bytes: 5, ..Save::default() }),
             ..Report::default()
         }
-    }
-
-    /// The names under `outputs:` in an action file of ours.
-    fn declared(file: &str) -> BTreeSet<&str> {
-        let lines =
-            file.lines().skip_while(|line| *line != "outputs:").skip(1).take_while(|line| line.starts_with(' '));
-        let names = lines.filter_map(|line| line.strip_prefix("  ")).filter(|rest| !rest.starts_with(' '));
-        names.map(|name| name.trim_end_matches(':')).collect()
     }
 
     #[test]

@@ -2,6 +2,11 @@
 //! does not; GitHub strips it.
 
 use super::report::Paths;
+use crate::build::watch::Ending;
+use crate::build::{BuildReport, DerivationTime};
+
+/// Most bars of a timeline.
+const BARS: usize = 15;
 
 /// A pie of where the needed paths came from, as a Mermaid block. None when there are fewer than two slices, which is
 /// no picture. Mermaid refuses a slice of nothing, so such slices are left out.
@@ -18,6 +23,25 @@ pub(super) fn pie(paths: &Paths) -> Option<String> {
     let lines: Vec<_> = slices.iter().map(|(name, count)| format!("    \"{name}\" : {count}\n")).collect();
     let lines = lines.concat();
     Some(format!("```mermaid\npie showData title Store paths that the job needed\n{lines}```\n\n"))
+}
+
+/// When the builds that took longest ran, as a Mermaid block. None for fewer than two.
+pub(super) fn timeline(build: &BuildReport) -> Option<String> {
+    let mut longest: Vec<&DerivationTime> = build.derivations.iter().filter(|time| time.ms > 0).take(BARS).collect();
+    if longest.len() < 2 {
+        return None;
+    }
+    longest.sort_by_key(|time| (time.start_ms, time.ms));
+    let line = |time: &&DerivationTime| {
+        // Colons, commas and the like mean something in this language.
+        let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '+') { c } else { '_' };
+        let name: String = time.name.chars().take(60).map(safe).collect();
+        let mark = if time.ending == Ending::Built { "" } else { "crit, " };
+        format!("    {name} :{mark}{}, {}\n", time.start_ms, time.start_ms.saturating_add(time.ms))
+    };
+    let lines: String = longest.iter().map(line).collect();
+    let head = "gantt\n    title Builds that took longest\n    dateFormat x\n    axisFormat %M:%S\n";
+    Some(format!("```mermaid\n{head}{lines}```\n\n"))
 }
 
 /// A bar of at most `width` characters for `value` of `most`, in eighths of a character. Something is never shown as
@@ -49,6 +73,26 @@ mod tests {
         );
         assert_eq!(pie(&paths(Some(1440), 0, 0)), None);
         assert_eq!(pie(&paths(None, 3, 4)), None);
+    }
+
+    #[test]
+    fn a_timeline_is_in_order_and_bounded() {
+        let time = |name: &str, start_ms, ms, ending| DerivationTime {
+            name: name.into(),
+            start_ms,
+            ms,
+            ending,
+            ..DerivationTime::default()
+        };
+        let mut build = BuildReport::default();
+        build.derivations.push(time("late: a", 500, 900, Ending::Failed));
+        assert_eq!(timeline(&build), None);
+        build.derivations.push(time("b-1.0", 100, 300, Ending::Built));
+        let shown = timeline(&build).unwrap();
+        assert!(shown.contains("    b-1.0 :100, 400\n    late__a :crit, 500, 1400\n```\n"), "{shown}");
+        build.derivations.extend((0..100).map(|n| time(&"x".repeat(500), n, 1, Ending::Built)));
+        let shown = timeline(&build).unwrap();
+        assert!(shown.lines().count() < 25 && shown.len() < 5_000, "{shown}");
     }
 
     #[test]

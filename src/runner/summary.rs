@@ -1,8 +1,11 @@
 //! The job summary: one sentence that says how it went, then the figures behind it. GitHub shows at most 1 MiB a step,
 //! and nothing at all above that, so lists are cut and the sentence alone is kept where there is no more room.
 
+use std::path::{Path, PathBuf};
+
 use super::report::{Hit, Outcome, Report, Severity};
-use super::{markdown, picture, text};
+use super::{build_summary, markdown, picture, text};
+use crate::build::BuildReport;
 
 /// Most bytes that GitHub shows.
 pub const MOST: usize = 1024 * 1024;
@@ -22,11 +25,52 @@ pub struct SummaryError(actions_rs::Error);
 /// # Errors
 /// [`SummaryError`] when the file cannot be written, or earlier steps left no room in it.
 pub fn write(report: &Report) -> Result<(), SummaryError> {
+    append(render(report), || sentence(report, markdown::plain))
+}
+
+/// Appends the summary of a build alone, for a job in which no cache writes one. Without a runner it does nothing.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_build(build: &BuildReport) -> Result<(), SummaryError> {
+    append(build_summary::one(build), || markdown::plain(&build_headline(build)))
+}
+
+/// How a build went, in one sentence for a line of log.
+#[must_use]
+pub fn build_headline(build: &BuildReport) -> String {
+    build_summary::headline(build)
+}
+
+/// Says beside the report that a later step is going to write the summary of the job, builds included.
+pub fn promise(report: &Path) {
+    let file = promised(report);
+    let folder = file.parent().unwrap_or(Path::new("."));
+    if let Err(error) = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&file, "")) {
+        tracing::debug!("{} cannot be written: {error}", file.display());
+    }
+}
+
+/// Whether a later step is going to write the summary of the job.
+#[must_use]
+pub fn is_promised(report: &Path) -> bool {
+    promised(report).exists()
+}
+
+/// The summary is written: what is built from now on is not in it.
+pub fn fulfil(report: &Path) {
+    // It is not there when no main step came so far.
+    let _ = std::fs::remove_file(promised(report));
+}
+
+fn promised(report: &Path) -> PathBuf {
+    report.with_file_name("summary-to-come")
+}
+
+fn append(body: String, short: impl FnOnce() -> String) -> Result<(), SummaryError> {
     let append = |body: String| actions_rs::Summary::new().raw(body, false).write();
-    match append(render(report)) {
-        Err(actions_rs::Error::SummaryTooLarge { .. }) => {
-            append(format!("{}\n", sentence(report, markdown::plain))).map_err(SummaryError)
-        }
+    match append(body) {
+        Err(actions_rs::Error::SummaryTooLarge { .. }) => append(format!("{}\n", short())).map_err(SummaryError),
         other => other.map_err(SummaryError),
     }
 }
@@ -37,8 +81,9 @@ pub fn render(report: &Report) -> String {
     let sections = [levels(report), layers(report), timings(report), largest(report), facts(report)];
     let details: String = sections.into_iter().flatten().collect();
     let pie = picture::pie(&report.paths).unwrap_or_default();
-    let body =
-        format!("### Nix store cache\n\n{}\n\n{}{pie}{details}", sentence(report, markdown::plain), notes(report));
+    let builds = build_summary::all(&report.builds);
+    let sentence = sentence(report, markdown::plain);
+    let body = format!("{builds}### Nix store cache\n\n{sentence}\n\n{}{pie}{details}", notes(report));
     debug_assert!(body.len() <= MOST, "every list and value is cut");
     body
 }
@@ -205,7 +250,7 @@ fn in_use(quota: super::report::Quota) -> String {
 }
 
 /// A table of at most [`ROWS`] rows, folded away under `title` where it has one. None without rows.
-fn section(
+pub(super) fn section(
     title: Option<&str>,
     head: &[&str],
     numbers: usize,

@@ -19,6 +19,8 @@ pub enum Action {
     Save,
     /// Neither: ask the cache service what it does.
     Probe,
+    /// Build, and leave the cache to other steps.
+    Build,
 }
 
 /// When to save.
@@ -131,8 +133,13 @@ pub(super) const FAIL_ON: &[(&str, FailOn)] = &[
     ("first-match.miss", FailOn::FirstMatchMiss),
     ("first-match.not-restored", FailOn::FirstMatchNotRestored),
 ];
-pub(super) const ACTION: &[(&str, Action)] =
-    &[("both", Action::Both), ("restore", Action::Restore), ("save", Action::Save), ("probe", Action::Probe)];
+pub(super) const ACTION: &[(&str, Action)] = &[
+    ("both", Action::Both),
+    ("restore", Action::Restore),
+    ("save", Action::Save),
+    ("probe", Action::Probe),
+    ("build", Action::Build),
+];
 pub(super) const JOB_STATUS: &[(&str, JobStatus)] = &[
     ("success", JobStatus::Success),
     ("failure", JobStatus::Failure),

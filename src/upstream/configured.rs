@@ -23,9 +23,24 @@ struct Setting<T> {
 /// when Nix uses none, or cannot be asked.
 #[must_use]
 pub fn configured_substituters() -> Vec<String> {
-    // The command was called `show-config` until Nix 2.20.
-    let found = [&["config", "show"][..], &["show-config"]].into_iter().find_map(|command| ask("nix", command));
-    found.unwrap_or_else(|| {
+    let usable = |url: &String| ["https://", "http://", "file://"].iter().any(|scheme| url.starts_with(scheme));
+    all_configured_substituters(&[]).into_iter().filter(usable).collect()
+}
+
+/// The substituters that Nix asks when it is called with these further arguments, of whatever kind, in its order.
+#[must_use]
+pub fn all_configured_substituters(arguments: &[String]) -> Vec<String> {
+    // The command was called `show-config` until Nix 2.20. It takes settings, and not all that `nix build` takes.
+    let commands = [&["config", "show"][..], &["show-config"]];
+    let with = |more: &[String]| {
+        commands.into_iter().find_map(|command| {
+            let words: Vec<String> =
+                command.iter().map(|word| (*word).to_owned()).chain(more.iter().cloned()).collect();
+            ask("nix", &words)
+        })
+    };
+    let found = if arguments.is_empty() { None } else { with(arguments) };
+    found.or_else(|| with(&[])).unwrap_or_else(|| {
         tracing::warn!(
             "Nix does not tell its substituters (`nix config show`): all paths count as not in a substituter."
         );
@@ -33,7 +48,7 @@ pub fn configured_substituters() -> Vec<String> {
     })
 }
 
-fn ask(program: &str, command: &[&str]) -> Option<Vec<String>> {
+fn ask(program: &str, command: &[String]) -> Option<Vec<String>> {
     let mut nix = Command::new(program);
     nix.args(command).args(["--json", "--extra-experimental-features", "nix-command"]);
     let output = without_secrets(&mut nix).stdin(Stdio::null()).output();
@@ -52,8 +67,7 @@ fn read(json: &[u8]) -> Option<Vec<String>> {
         return Some(Vec::new());
     }
     let mut seen = BTreeSet::new();
-    let usable = |url: &String| ["https://", "http://", "file://"].iter().any(|scheme| url.starts_with(scheme));
-    Some(settings.substituters.value.into_iter().filter(|url| usable(url) && seen.insert(url.clone())).collect())
+    Some(settings.substituters.value.into_iter().filter(|url| seen.insert(url.clone())).collect())
 }
 
 /// Takes tokens out of the environment of `command`: Nix needs none of the runner's.
@@ -78,6 +92,10 @@ mod tests {
 
     use super::*;
 
+    fn words(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
     #[test]
     fn an_answer_is_read_in_its_order() {
         let json = |substitute: bool| {
@@ -86,7 +104,10 @@ mod tests {
                 "defaultValue":[]}},"substitute":{{"value":{substitute}}},"cores":{{"value":0}}}}"#
             )
         };
-        assert_eq!(read(json(true).as_bytes()).unwrap(), ["https://b/?priority=1", "http://a", "file:///c"]);
+        assert_eq!(
+            read(json(true).as_bytes()).unwrap(),
+            ["https://b/?priority=1", "s3://x", "http://a", "auto", "file:///c"]
+        );
         assert_eq!(read(json(false).as_bytes()).unwrap(), [""; 0]);
         assert!(read(br#"{"substituters":{"value":["https://b"]}}"#).is_some());
         assert!(read(br#"["https://b"]"#).is_none());
@@ -101,9 +122,9 @@ mod tests {
         fs::write(&program, script).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let program = program.to_str().unwrap();
-        assert!(ask(program, &["config", "show"]).unwrap()[0].starts_with("https:///"));
-        assert!(ask(program, &["show-config"]).is_none());
-        assert!(ask("/does/not/exist", &["show-config"]).is_none());
+        assert!(ask(program, &words(&["config", "show"])).unwrap()[0].starts_with("https:///"));
+        assert!(ask(program, &words(&["show-config"])).is_none());
+        assert!(ask("/does/not/exist", &words(&["show-config"])).is_none());
         for secret in ["ACTIONS_RUNTIME_TOKEN", "ACTIONS_RESULTS_URL", "NIX_CACHE_INPUTS", "GITHUB_TOKEN", "GH_TOKEN"] {
             assert!(is_secret(secret));
         }
@@ -117,8 +138,14 @@ mod tests {
             return;
         };
         let version = String::from_utf8_lossy(&version.stdout).into_owned();
-        let answer = ask("nix", &["config", "show"]).or_else(|| ask("nix", &["show-config"]));
+        let answer = ask("nix", &words(&["config", "show"])).or_else(|| ask("nix", &words(&["show-config"])));
         assert!(answer.is_some(), "{version}");
-        assert_eq!(configured_substituters(), answer.unwrap());
+        let answer = answer.unwrap();
+        assert_eq!(all_configured_substituters(&[]), answer);
+        assert!(configured_substituters().iter().all(|url| answer.contains(url)));
+        let option = words(&["--option", "substituters", "s3://x"]);
+        assert_eq!(all_configured_substituters(&option), ["s3://x"]);
+        // What this command does not take is left away.
+        assert_eq!(all_configured_substituters(&words(&["--no-link"])), answer);
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::store::{PathInfo, StorePath};
 
 pub use ask::Upstream;
-pub use configured::configured_substituters;
+pub use configured::{all_configured_substituters, configured_substituters};
 
 /// How to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]

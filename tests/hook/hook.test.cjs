@@ -174,6 +174,30 @@ test('save runs in main and not in post', async () => {
   assert.deepEqual(called(root).argv, ['action', 'save']);
 });
 
+test('a build runs in main, gets no token, and has no post step', async () => {
+  const root = action();
+  const [main] = await both(root, { ...inputs({ targets: 'a\nb' }), INPUT_ACTION: 'build' });
+  assert.deepEqual([main.code, called(root)], [0, null], 'post started nothing');
+  await run(root, 'hook.cjs', { ...inputs({ targets: 'a\nb' }), INPUT_ACTION: 'build', INPUT_TOKEN: TOKEN });
+  const { argv, env } = called(root);
+  assert.deepEqual(argv, ['action', 'build']);
+  assert.equal(settings(root).targets, 'a\nb');
+  assert.ok(!Object.values(env).some((value) => value.includes(TOKEN) || value.includes(JOB_TOKEN)));
+});
+
+test('a build that did not run fails its step', async () => {
+  const cases = [['process.exit(0)', 0], ['process.exit(1)', 1], ['process.exit(2)', 2], ['process.exit(101)', 1],
+    ["process.kill(process.pid, 'SIGKILL')", 1], [null, 1]];
+  for (const [body, code] of cases) {
+    const { code: ended, log } = await run(action(body), 'hook.cjs', { ...inputs({}), INPUT_ACTION: 'build' });
+    const told = body === null || body.includes('101') || body.includes('SIGKILL');
+    assert.deepEqual([ended, log.includes('::error ')], [code, told], `${body}: ${log}`);
+  }
+  const { code, log } = await run(action(), 'hook.cjs', { INPUT_INPUTS: '{', INPUT_ACTION: 'build' });
+  assert.equal(code, 1);
+  assert.match(log, /^::error title=nix-cache::The hook failed/m);
+});
+
 test('main fails with 1 and 2 only; post never fails', async () => {
   const cases = [['process.exit(0)', 0, false], ['process.exit(1)', 1, false], ['process.exit(2)', 2, false],
     ['process.exit(3)', 0, true], ['process.exit(101)', 0, true], ["process.kill(process.pid, 'SIGKILL')", 0, true],

@@ -2,6 +2,7 @@
 //! What act does otherwise than GitHub's runner: it takes no `uses: $/hook`, gives the cache's token to all steps, has no
 //! pull requests, and tells nested actions nothing of the matrix, and of a failed job in the post step that all went well.
 
+mod builds;
 mod project;
 mod run;
 

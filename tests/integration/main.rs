@@ -2,6 +2,7 @@
 
 mod act;
 mod action;
+mod build;
 mod cli;
 mod concurrency;
 mod cross_client;

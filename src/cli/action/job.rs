@@ -216,6 +216,13 @@ impl Job {
         self.inputs.action != Action::Restore && self.inputs.save != SaveWhen::Never
     }
 
+    /// Goes on with the builds of steps before this one.
+    pub fn take_over_builds(&mut self) {
+        if let Ok(before) = Report::read(&self.report_path) {
+            self.report.builds = before.builds;
+        }
+    }
+
     /// Writes the report; it is for information, so a failure is told and no more.
     pub fn write_report(&self) {
         if let Err(error) = self.report.write(&self.report_path) {

@@ -1,6 +1,7 @@
 //! `nix-cache action`: what the hook of the GitHub action calls. Settings come from the environment, results go to the runner's
-//! files. Nothing here fails a job but a wrong input (exit code 2) and what `fail-on` asks for (exit code 1).
+//! files. Nothing here fails a job but a wrong input (exit code 2), what `fail-on` asks for and a build that fails (exit code 1).
 
+mod build;
 mod evicted;
 mod fill;
 mod job;
@@ -31,10 +32,15 @@ pub(super) enum Step {
     Save,
     /// Ask the cache service all that this program takes for granted, and show what it answered
     Probe,
+    /// Build, and explain what failed
+    Build,
 }
 
 /// Carries out a step.
 pub(super) async fn run(step: Step) -> Result<(), Failure> {
+    if matches!(step, Step::Build) {
+        return build::build().await;
+    }
     let mut job = match Job::from_environment() {
         Ok(job) => job,
         Err(failure) => {
@@ -44,7 +50,7 @@ pub(super) async fn run(step: Step) -> Result<(), Failure> {
     };
     let done = match step {
         Step::Restore => restore::restore(&mut job).await,
-        Step::Post | Step::Save => post::save(&mut job, step).await,
+        Step::Post | Step::Save | Step::Build => post::save(&mut job, step).await,
         Step::Probe => probe::probe(&job).await,
     };
     if let Err(failure) = &done {

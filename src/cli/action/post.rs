@@ -46,6 +46,7 @@ pub(super) async fn save(job: &mut Job, step: Step) -> Result<(), Failure> {
     {
         tracing::warn!("{error}");
     }
+    summary::fulfil(&job.report_path);
     // Those of the restore stand on the page already.
     job.report.notes.drain(..shown.min(job.report.notes.len()));
     super::restore::annotate(job);

@@ -16,7 +16,11 @@ pub(super) async fn restore(job: &mut Job) -> Result<(), Failure> {
         restore.ms = millis(start.elapsed());
     }
     job.report.machine = machine::describe(&job.dirs, job.facts.environment, free).await;
+    job.take_over_builds();
     job.write_report();
+    if job.inputs.summarize {
+        summary::promise(&job.report_path);
+    }
     if let Err(error) = outputs::set(&job.report, &job.report_path) {
         tracing::warn!("{error}");
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::env::Facts;
 use super::values::{Action, JobStatus};
+use crate::build::BuildReport;
 
 mod parts;
 
@@ -50,6 +51,8 @@ pub struct Report {
     pub notes: Vec<Note>,
     /// How full GitHub's cache is; null when nobody asked or was told.
     pub quota: Option<Quota>,
+    /// What steps of the job have built, in order.
+    pub builds: Vec<BuildReport>,
 }
 
 /// Why a report could not be written or read.
@@ -81,6 +84,7 @@ impl Default for Report {
             largest_new: Vec::new(),
             notes: Vec::new(),
             quota: None,
+            builds: Vec::new(),
         }
     }
 }

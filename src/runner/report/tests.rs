@@ -16,9 +16,33 @@ fn full() -> Report {
     report.restore = Some(Restore::default());
     report.save = Some(Save::default());
     report.quota = Some(Quota::default());
+    report.builds = vec![build()];
     report.timing("restore.download", std::time::Duration::from_millis(1200));
     report.note(Severity::Warning, "read-only-token", "The token may not write.", "Run on the default branch.");
     report
+}
+
+/// A build with one of each.
+fn build() -> BuildReport {
+    BuildReport {
+        category: Some(crate::build::Category::Build),
+        max_jobs: Some(4),
+        cores: Some(4),
+        targets: vec!["default".to_owned()],
+        paths: vec!["/nix/store/x".to_owned()],
+        derivations: vec![crate::build::DerivationTime {
+            phases: vec![crate::build::PhaseTime::default()],
+            ..crate::build::DerivationTime::default()
+        }],
+        transfers: vec![crate::build::TransferTime::default()],
+        failures: vec![crate::build::Failure::default()],
+        // The same fields as those of `failures`.
+        retried: Vec::new(),
+        resources: Some(crate::build::Resources::default()),
+        artifacts: vec![crate::build::artifacts::Artifact::default()],
+        checks: vec![crate::build::checks::Check::default()],
+        ..BuildReport::default()
+    }
 }
 
 /// Every field as `a.b`, lists as `a[].b`.

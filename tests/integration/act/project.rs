@@ -47,11 +47,11 @@ impl Project {
             fs::rename(repository.join(".github/workflows").join(part), repository.join(part)).unwrap();
         }
         copy(&machine.path("project/tools"), &repository.join("flake/tools"));
-        for part in ["action.yml", "hook", "restore", "save"] {
+        for part in ["action.yml", "hook", "restore", "save", "build"] {
             copy(&ours.join(part), &repository.join("nix-cache").join(part));
         }
         // act does not know `$/`, the action's own repository. Nothing else is changed.
-        for action in ["action.yml", "restore/action.yml", "save/action.yml"] {
+        for action in ["action.yml", "restore/action.yml", "save/action.yml", "build/action.yml"] {
             replace(&repository.join("nix-cache").join(action), "uses: $/hook", "uses: ./nix-cache/hook");
         }
         let words = machine.path("words");

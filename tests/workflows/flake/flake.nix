@@ -40,6 +40,12 @@
           default = together "everything" (genList (n: n) 12);
           left = together "left" [ 0 2 4 6 8 10 ];
           right = together "right" [ 1 3 5 7 9 11 ];
+          broken = derivation {
+            inherit system;
+            name = "broken";
+            builder = sh;
+            args = [ "sh" "-c" "echo this is broken; exit 1" ];
+          };
         };
     in
     {

@@ -1,0 +1,157 @@
+//! Why a build failed, in a word, and what to do about it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Why something failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Category {
+    /// The Nix code has a mistake.
+    Evaluation,
+    /// A builder failed.
+    Build,
+    /// Tests failed.
+    Test,
+    /// A download is not what its hash says.
+    HashMismatch,
+    /// Something could not be downloaded.
+    Network,
+    /// A binary cache failed.
+    Substituter,
+    /// The disk is full.
+    DiskFull,
+    /// The memory did not do.
+    OutOfMemory,
+    /// It took too long.
+    TimeOut,
+    /// The store lost what a cache had put there.
+    Cache,
+    /// Something may not be read or written.
+    Permission,
+    /// Somebody stopped it.
+    Cancelled,
+    /// None of the others.
+    #[default]
+    Unknown,
+}
+
+impl Category {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Evaluation,
+        Self::Build,
+        Self::Test,
+        Self::HashMismatch,
+        Self::Network,
+        Self::Substituter,
+        Self::DiskFull,
+        Self::OutOfMemory,
+        Self::TimeOut,
+        Self::Cache,
+        Self::Permission,
+        Self::Cancelled,
+        Self::Unknown,
+    ];
+
+    /// The word in the report and in outputs.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Evaluation => "evaluation",
+            Self::Build => "build",
+            Self::Test => "test",
+            Self::HashMismatch => "hash-mismatch",
+            Self::Network => "network",
+            Self::Substituter => "substituter",
+            Self::DiskFull => "disk-full",
+            Self::OutOfMemory => "out-of-memory",
+            Self::TimeOut => "time-out",
+            Self::Cache => "cache",
+            Self::Permission => "permission",
+            Self::Cancelled => "cancelled",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// What people call it, as a heading.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Evaluation => "Evaluation error",
+            Self::Build => "Build failure",
+            Self::Test => "Tests failed",
+            Self::HashMismatch => "Hash mismatch",
+            Self::Network => "Network",
+            Self::Substituter => "Substituter",
+            Self::DiskFull => "Disk full",
+            Self::OutOfMemory => "Out of memory",
+            Self::TimeOut => "Time-out",
+            Self::Cache => "Cache",
+            Self::Permission => "Permission",
+            Self::Cancelled => "Cancelled",
+            Self::Unknown => "Failure",
+        }
+    }
+
+    /// What to do about it, where nothing better is known.
+    #[must_use]
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::Evaluation => "Correct the Nix code. `nix eval --show-trace` shows how Nix came there.",
+            Self::Build => "The last lines of its log say why; `nix log` with the derivation shows all of it.",
+            Self::Test => "Correct the code or the test; the same check runs anywhere with `nix build` of this target.",
+            Self::HashMismatch => {
+                "If the download was meant to change, put the hash that Nix got into the Nix code; if not, find out why \
+                 the server sends something else."
+            }
+            Self::Network => {
+                "Run the job again; if that does not help, check the address and whether its server is up."
+            }
+            Self::Substituter => {
+                "Run the job again; if that does not help, take the binary cache out of `substituters`, or see to it."
+            }
+            Self::DiskFull => {
+                "Make room before the build (on GitHub's machines by removing toolchains that are not needed), or build \
+                 on a larger disk."
+            }
+            Self::OutOfMemory => "Lower `max-jobs` or `cores`, or build on a machine with more memory.",
+            Self::TimeOut => "Raise the limit if the build needs the time; if not, its log shows where it stood still.",
+            Self::Cache => {
+                "A store path is registered and its files are gone or damaged. Run the job again; if that does not help, \
+                 change the input `prefix-key` of the cache to start afresh."
+            }
+            Self::Permission => {
+                "Check who owns the store, and whether this user may build: with a daemon, by `trusted-users` and \
+                 `allowed-users` in nix.conf."
+            }
+            Self::Cancelled => "Nothing is wrong: the build was stopped from outside.",
+            Self::Unknown => {
+                "The message is all that is known. Run again with `nix-args: --show-trace -vv` to see more."
+            }
+        }
+    }
+}
+
+impl fmt::Display for Category {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_those_of_the_report_and_remedies_are_sentences() {
+        for category in Category::ALL {
+            assert_eq!(serde_json::to_value(category).unwrap(), category.word());
+            assert!(category.remedy().ends_with('.') && !category.title().is_empty());
+        }
+        let mut all = Category::ALL.to_vec();
+        all.dedup();
+        assert_eq!(all.len(), 13);
+    }
+}

@@ -1,0 +1,150 @@
+//! Tests of [`super`]: errors as Nix words them, with the logs of the builds they are about.
+
+use std::time::Duration;
+
+use super::*;
+use crate::build::event::{Activity, Event};
+
+const DRV: &str = "/nix/store/l29larry4mnjw6z9s6drby2dgbcj6dlc-fail.drv";
+
+fn scene(root: Option<PathBuf>) -> Scene {
+    let workspace = root.clone().unwrap_or_else(|| "/nowhere".into());
+    let substituters = Substituters::new(vec!["https://c.example".into()], None);
+    Scene { project: Project { flake: workspace.clone(), workspace }, store_root: root, substituters }
+}
+
+/// What is seen of a build that prints these lines, in this phase, and fails with this error.
+fn seen(lines: &[&str], phase: Option<&str>, errors: &[&str]) -> Watch {
+    let mut watch = Watch::default();
+    let mut observe = |event| {
+        watch.observe(event, Duration::ZERO);
+    };
+    observe(Event::Start { id: 1, activity: Activity::Builds });
+    observe(Event::Start { id: 2, activity: Activity::Build { derivation: DRV.into() } });
+    if let Some(phase) = phase {
+        observe(Event::Phase { id: 2, name: phase.into() });
+    }
+    for line in lines {
+        observe(Event::Line { id: 2, text: (*line).into() });
+    }
+    observe(Event::Progress { id: 1, counts: [0, 1, 1, 0] });
+    observe(Event::Progress { id: 1, counts: [0, 1, 0, 1] });
+    for error in errors {
+        observe(Event::Said(Message { text: (*error).into(), ..Message::default() }));
+    }
+    watch
+}
+
+fn builder_failed() -> String {
+    format!("error: builder for '{DRV}' failed with exit code 1")
+}
+
+fn category(lines: &[&str], phase: Option<&str>) -> Category {
+    let failures = explain(&seen(lines, phase, &[&builder_failed()]), &scene(None));
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    assert_eq!(failures[0].derivation, DRV);
+    failures[0].category
+}
+
+#[test]
+fn the_log_and_the_phase_tell_builds_from_tests_and_machines() {
+    assert_eq!(category(&["main.c:3:5: error: expected ;"], Some("buildPhase")), Category::Build);
+    assert_eq!(category(&["anything"], Some("checkPhase")), Category::Test);
+    assert_eq!(category(&["anything"], Some("installCheckPhase")), Category::Test);
+    assert_eq!(category(&["test result: FAILED. 1 passed; 1 failed"], None), Category::Test);
+    // A machine that fails is no test that fails.
+    assert_eq!(
+        category(&["dd: No space left on device", "test result: FAILED."], Some("checkPhase")),
+        Category::DiskFull
+    );
+    assert_eq!(category(&["c++: fatal error: Killed signal terminated program cc1plus"], None), Category::OutOfMemory);
+    // Without a network, its absence is no news.
+    assert_eq!(category(&["curl: (7) Failed to connect"], None), Category::Build);
+}
+
+#[test]
+fn a_download_may_lack_the_network() {
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join(&DRV[1..]);
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let derivation = r#"Derive([("out","/nix/store/li9gfjzbzv436hk4wxhsczmpr9fasnz4-fail","sha256","0000000000000000000000000000000000000000000000000000000000000000")],[],[],"x86_64-linux","/bin/sh",[],[("name","fail"),("out","/nix/store/li9gfjzbzv436hk4wxhsczmpr9fasnz4-fail"),("system","x86_64-linux")])"#;
+    fs::write(&file, derivation).unwrap();
+    let scene = scene(Some(root.path().to_owned()));
+    let of = |line: &str| explain(&seen(&[line], None, &[&builder_failed()]), &scene).remove(0);
+    let refused = of("wget: can't connect to remote host (127.0.0.1): Connection refused");
+    assert_eq!((refused.category, refused.transient), (Category::Network, true));
+    let gone = of("curl: (22) The requested URL returned error: 404");
+    assert_eq!((gone.category, gone.transient), (Category::Network, false));
+}
+
+#[test]
+fn consequences_and_words_beside_errors_are_no_failures() {
+    let watch = seen(
+        &[],
+        None,
+        &[
+            &builder_failed(),
+            &builder_failed(),
+            "error: 1 dependencies of derivation '/nix/store/0dwvfc63l5xqqdvc3gcn3mxgqps2rh89-two.drv' failed to build",
+            "(use '--show-trace' to show detailed location information)",
+            "error (ignored): write of 146 bytes: No space left on device",
+        ],
+    );
+    let failures = explain(&watch, &scene(None));
+    assert_eq!(failures.iter().map(|failure| failure.category).collect::<Vec<_>>(), [Category::Build]);
+}
+
+#[test]
+fn a_time_out_finds_its_derivation() {
+    let failures = explain(&seen(&["working"], None, &["error: timed out after 1 seconds"]), &scene(None));
+    assert_eq!((failures[0].category, failures[0].derivation.as_str()), (Category::TimeOut, DRV));
+    assert_eq!(failures[0].log, ["working"]);
+}
+
+#[test]
+fn a_hash_mismatch_says_what_to_put_where() {
+    let root = tempfile::tempdir().unwrap();
+    fs::write(root.path().join("flake.nix"), "{\n  hash = \"sha256-AAAA=\";\n}\n").unwrap();
+    let text = format!(
+        "error: hash mismatch in fixed-output derivation '{DRV}':\n  specified: sha256-AAAA=\n     got:    sha256-BBBB="
+    );
+    let failure = explain(&seen(&[], None, &[&text]), &scene(Some(root.path().to_owned()))).remove(0);
+    assert_eq!((failure.category, failure.derivation.as_str()), (Category::HashMismatch, DRV));
+    assert!(failure.remedy.contains("put sha256-BBBB= in place of sha256-AAAA="), "{failure:?}");
+    assert_eq!((failure.file.as_deref(), failure.line), (Some("flake.nix"), Some(2)));
+}
+
+#[test]
+fn what_comes_from_a_substituter_is_its_failure() {
+    let of = |text: &str| explain(&seen(&[], None, &[text]), &scene(None)).remove(0);
+    let failure = of("error: unable to download 'https://c.example/some/file': HTTP error 503");
+    let name = "https://c.example";
+    assert_eq!(
+        (failure.category, failure.transient, failure.substituter.as_str()),
+        (Category::Substituter, true, name)
+    );
+    let failure = of("error: unable to download 'https://other.example/some/file': HTTP error 503");
+    assert_eq!((failure.category, failure.transient, failure.substituter.as_str()), (Category::Network, true, ""));
+    let failure = of("error: unable to download 'https://other.example/some/file': HTTP error 404");
+    assert_eq!((failure.category, failure.transient), (Category::Network, false));
+    let mut watch = Watch::default();
+    let warning = |text: &str| Event::Said(Message { level: 1, text: text.into(), ..Message::default() });
+    for text in [
+        "warning: unable to download 'https://a/nix-cache-info': HTTP error 503; retrying in 300 ms",
+        "warning: unable to download 'https://c.example/nix-cache-info': HTTP error 503",
+        "warning: something else about https://c.example/x",
+    ] {
+        watch.observe(warning(text), Duration::ZERO);
+    }
+    assert_eq!(troubled(&watch, &scene(None)).into_iter().collect::<Vec<_>>(), [name]);
+}
+
+#[test]
+fn before_anything_is_built_only_the_code_can_be_wrong() {
+    let mut watch = Watch::default();
+    let error = Message { text: "error: this attribute is broken".into(), ..Message::default() };
+    watch.observe(Event::Said(error.clone()), Duration::ZERO);
+    assert_eq!(explain(&watch, &scene(None))[0].category, Category::Evaluation);
+    let failure = explain(&seen(&[], None, &[&error.text]), &scene(None)).remove(0);
+    assert_eq!((failure.category, failure.message.as_str()), (Category::Unknown, "this attribute is broken"));
+}

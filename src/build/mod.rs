@@ -1,0 +1,194 @@
+//! Builds with Nix and explains what failed: `nix build` with its log for programs read and shown anew, failures put into
+//! categories with a remedy, what is transient tried again, times and use of the machine measured.
+//!
+//! [`build`] is the way in; everything that it found out is in its [`BuildReport`]. Nothing here knows the runner.
+
+pub mod artifacts;
+pub mod category;
+pub mod checks;
+pub mod event;
+pub mod failure;
+pub mod limits;
+pub mod live;
+mod log;
+mod nix;
+pub mod patterns;
+pub mod position;
+mod report;
+mod resources;
+mod retry;
+pub mod substituters;
+mod text;
+pub mod watch;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch::Receiver;
+
+pub use category::Category;
+pub use failure::Failure;
+pub use live::{Live, Style};
+pub use report::{BuildReport, DerivationTime, Outcome, PhaseTime, Totals, TransferTime};
+pub use resources::Resources;
+
+use artifacts::ArtifactRequest;
+use checks::CheckRequest;
+use limits::Limit;
+use resources::Sampler;
+
+/// What is wanted.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What to build: attribute paths of the flake, or whole installables. None builds nothing.
+    pub targets: Vec<String>,
+    /// The flake.
+    pub flake: String,
+    /// Further arguments for `nix build`.
+    pub nix_args: Vec<String>,
+    /// Builds at once.
+    pub jobs: Limit,
+    /// Processes that each may use.
+    pub cores: Limit,
+    /// Whether the rest is built when something fails.
+    pub keep_going: bool,
+    /// How it is tried again.
+    pub retry: Retry,
+    /// Longest time for all of it.
+    pub timeout: Option<Duration>,
+    /// Longest time for one derivation.
+    pub derivation_timeout: Option<Duration>,
+    /// Longest time that a builder may print nothing.
+    pub silent_timeout: Option<Duration>,
+    /// The root of the store; none for the machine's own.
+    pub store_root: Option<PathBuf>,
+    /// The link to the results; none for no link.
+    pub out_link: Option<PathBuf>,
+    /// The folder that Nix is started in.
+    pub folder: PathBuf,
+    /// The folder that annotations count from.
+    pub workspace: PathBuf,
+    /// The file that keeps what is known of substituters for the next step.
+    pub state: Option<PathBuf>,
+    /// Files to make of the outputs.
+    pub artifacts: Option<ArtifactRequest>,
+    /// Checks to run before.
+    pub checks: Vec<CheckRequest>,
+}
+
+/// How often and how long it is tried again after a failure that may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// At most so often.
+    pub times: u32,
+    /// The first pause; each one is twice as long as the one before it.
+    pub delay: Duration,
+    /// No attempt begins so long after the first failure.
+    pub budget: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { times: 2, delay: Duration::from_secs(5), budget: Duration::from_mins(10) }
+    }
+}
+
+/// Why nothing could be built at all.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// There is no Nix.
+    #[error("`nix` cannot be started: {error}. Install Nix before this step, such as with cachix/install-nix-action.")]
+    NoNix {
+        /// What the system says.
+        error: std::io::Error,
+    },
+}
+
+/// The words of a line, as a shell parts them. None where a quote is not closed.
+#[must_use]
+pub fn words(line: &str) -> Option<Vec<String>> {
+    shlex::split(line)
+}
+
+impl Request {
+    /// What `nix build` is to build: attribute paths stand behind the flake, and whole installables by themselves.
+    #[must_use]
+    pub fn installables(&self) -> Vec<String> {
+        let whole = |target: &str| target.contains(['#', ':']) || target.starts_with(['/', '.']);
+        let of = |target: &String| match target.strip_prefix(".#") {
+            Some(attribute) => format!("{}#{attribute}", self.flake),
+            None if whole(target) => target.clone(),
+            None => format!("{}#{target}", self.flake),
+        };
+        self.targets.iter().map(of).collect()
+    }
+
+    /// The flake's folder, where it is one here.
+    #[must_use]
+    pub fn flake_folder(&self) -> Option<PathBuf> {
+        let path = self.flake.strip_prefix("path:").unwrap_or(&self.flake);
+        let folder = self.folder.join(path.split('?').next().unwrap_or(path));
+        let folder = folder.is_dir().then_some(folder)?;
+        Some(folder.components().collect())
+    }
+}
+
+/// Builds, and tells `live` how it goes. It stops when `cancelled` says so.
+///
+/// # Errors
+/// [`BuildError`] when Nix cannot be started. What fails otherwise is in the report.
+pub async fn build(
+    request: &Request,
+    live: &mut Live,
+    cancelled: &mut Receiver<bool>,
+) -> Result<BuildReport, BuildError> {
+    let start = Instant::now();
+    let store = request.store_root.clone().unwrap_or_else(|| PathBuf::from("/")).join("nix/store");
+    let sampler = Sampler::start(store);
+    let mut report = BuildReport { targets: request.targets.clone(), ..BuildReport::default() };
+    if !request.checks.is_empty() {
+        let setting = checks::Setting {
+            folder: request.flake_folder().unwrap_or_else(|| request.folder.clone()),
+            store_root: request.store_root.clone(),
+            nix_args: request.nix_args.clone(),
+        };
+        report.checks = checks::run(&request.checks, &setting, live, cancelled).await;
+    }
+    if *cancelled.borrow() {
+        report.failures.push(Failure::new(Category::Cancelled, "The checks were cancelled."));
+    } else if !request.targets.is_empty() {
+        retry::attempts(request, &mut report, live, cancelled, start).await?;
+    }
+    if report.failures.is_empty()
+        && let Some(artifacts) = &request.artifacts
+    {
+        export(request, artifacts.clone(), &mut report).await;
+    }
+    report.ms = report::ms(start.elapsed());
+    report.resources = sampler.and_then(Sampler::end);
+    report.conclude();
+    Ok(report)
+}
+
+async fn export(request: &Request, artifacts: ArtifactRequest, report: &mut BuildReport) {
+    let (paths, root) = (report.paths.clone(), request.store_root.clone());
+    let work = move || artifacts::export(&paths, root.as_deref(), &artifacts);
+    match tokio::task::spawn_blocking(work).await {
+        Ok(Ok(made)) => report.artifacts = made,
+        Ok(Err(error)) => {
+            let category = match error.kind {
+                Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) => Category::DiskFull,
+                Some(std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem) => {
+                    Category::Permission
+                }
+                _ => Category::Unknown,
+            };
+            report.failures.push(Failure::new(category, &error.to_string()));
+        }
+        Err(error) => report.failures.push(Failure::new(Category::Unknown, &error.to_string())),
+    }
+}
+
+#[cfg(test)]
+#[path = "mod_test.rs"]
+mod tests;

@@ -1,0 +1,107 @@
+//! Texts from Nix and from builders: without colours, and harmless in a log that a runner reads.
+
+/// Longest line that is kept, in characters.
+const LONGEST: usize = 4096;
+
+/// `text` without terminal sequences and control characters other than line breaks and tabs.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' => skip_sequence(&mut chars),
+            '\n' | '\t' => out.push(c),
+            c if c.is_control() => {}
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Skips what follows an escape character: a control sequence up to its final letter, an operating system command up to
+/// its end, or one character.
+fn skip_sequence(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+    match chars.next() {
+        Some('[') => {
+            chars.by_ref().find(|c| ('@'..='~').contains(c));
+        }
+        Some(']') => {
+            let mut last = ' ';
+            chars.by_ref().find(|c| {
+                let ended = *c == '\u{7}' || (last == '\u{1b}' && *c == '\\');
+                last = *c;
+                ended
+            });
+        }
+        _ => {}
+    }
+}
+
+/// One line of a log: plain, and not longer than anybody reads.
+#[must_use]
+pub fn line(text: &str) -> String {
+    // A progress bar overwrites its own line: what stands at the end is what was left to see.
+    let text = text.trim_end_matches(['\r', '\n']);
+    let text = text.rsplit('\r').next().unwrap_or(text);
+    let text = plain(text);
+    match text.char_indices().nth(LONGEST) {
+        None => text,
+        Some((end, _)) => format!("{}…", &text[..end]),
+    }
+}
+
+/// `line` such that no runner takes it for a command: a builder may print what it likes, and must not steer the job.
+#[must_use]
+pub fn harmless(line: &str) -> String {
+    let line = line.replace("##[", "## [");
+    let start = line.len() - line.trim_start().len();
+    if line[start..].starts_with("::") { format!("{}: {}", &line[..start], &line[start + 1..]) } else { line }
+}
+
+/// What a store path is called: `hello-2.12` for `/nix/store/…-hello-2.12.drv`.
+#[must_use]
+pub fn name_of(path: &str) -> &str {
+    let base = path.rsplit('/').next().unwrap_or(path);
+    let name = base.split_once('-').filter(|(hash, _)| hash.len() == 32).map_or(base, |(_, name)| name);
+    name.strip_suffix(".drv").unwrap_or(name)
+}
+
+/// Lower case and single spaces, for comparing.
+#[must_use]
+pub fn folded(text: &str) -> String {
+    text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn colours_and_commands_go() {
+        assert_eq!(
+            plain("\u{1b}[31;1merror:\u{1b}[0m a\u{1b}]8;;http://x\u{7}b\u{1b}]0;t\u{1b}\\c\u{1b}7d\0"),
+            "error: abcd"
+        );
+        assert_eq!(line("10%\r50%\r100% done\r\n"), "100% done");
+        assert_eq!(name_of("/nix/store/yr41fk39rlz7skyqyjxk5jma0wpy1vqr-phases-1.0.drv"), "phases-1.0");
+        assert_eq!(name_of("foo"), "foo");
+        for command in ["::error::x", "  ::stop-commands::t", "a ##[group]b", "##[add-mask]c"] {
+            let shown = harmless(command);
+            assert!(!shown.trim_start().starts_with("::") && !shown.contains("##["), "{shown}");
+        }
+        assert_eq!(harmless("std::vector"), "std::vector");
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_harmless_line(text in any::<String>()) {
+            let shown = harmless(&line(&text));
+            prop_assert!(!shown.trim_start().starts_with("::") && !shown.contains("##["));
+            let control = shown.contains(['\u{1b}', '\r']);
+            prop_assert!(shown.chars().count() <= 2 * LONGEST && !control);
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! `nix-cache build`: real builds that succeed and that fail, one for each category of failure, with every Nix that is here.
+
+mod categories;
+mod project;
+mod reports;
+mod retries;
+mod server;
+mod steps;
