@@ -19,6 +19,10 @@ function saveState(name, value) {
 const CPUS = { x64: 'x86_64', arm64: 'aarch64' };
 const SYSTEMS = { linux: 'Linux', darwin: 'macOS', win32: 'Windows' };
 
+// Actions that fail their job when they cannot be carried out. Without a plan, for one, nobody knows what to build, and a job that
+// reads its empty outputs would build nothing and be green.
+const REQUIRED = ['build', 'plan'];
+
 // The binary to run, or why there is none.
 function findBinary(given) {
   if (given) {
@@ -40,14 +44,15 @@ const digest = (key) => createHash('sha256').update(key.trim()).digest('hex');
 
 // A build that did not run has not succeeded: what is a warning for a cache fails that step.
 function fail(text) {
-  console.log(`::error title=nix-cache::${encode(text)} Nothing was built.`);
+  const lost = input('action') === 'plan' ? 'There is no plan.' : 'Nothing was built.';
+  console.log(`::error title=nix-cache::${encode(text)} ${lost}`);
   process.exitCode = 1;
 }
 
 // Runs `nix-cache action <command>`. Settings travel in the environment, because everyone on the machine can read the
 // arguments of a process; the raw inputs stay behind, so that the token is there once and not three times.
 function run(command, settings, finished) {
-  const trouble = command === 'build' ? fail : warn;
+  const trouble = REQUIRED.includes(command) ? fail : warn;
   const { file: binary, why } = findBinary(settings.binary);
   if (why) return trouble(why);
   const kept = Object.entries(process.env).filter(([name]) => !/^INPUT_(INPUTS|TOKEN|JOB-TOKEN|SIGNING-KEY)$/.test(name));
@@ -69,7 +74,7 @@ function guarded(work, trouble = warn) {
 }
 
 // Actions that are done in the main step.
-const AT_ONCE = ['save', 'probe', 'build'];
+const AT_ONCE = ['save', 'plan', 'probe', 'build'];
 
 // The runner evaluates INPUT_* once more for the post step, and wrongly where our action stands inside another
 // composite action; so post takes its settings from here. Tokens and keys are left out: state is a file and a variable.
@@ -86,11 +91,12 @@ const main = () => guarded(() => {
     });
   }
   const fresh = { ...settings, ...tokens, 'signing-key': key, 'job-status': input('job-status') };
+  const trouble = REQUIRED.includes(settings.action) ? fail : warn;
   run(AT_ONCE.includes(settings.action) ? settings.action : 'restore', fresh, (code, how) => {
     if (code === 1 || code === 2) process.exitCode = code; // fail-on, or an input that it does not take
-    else if (code !== 0) warn(`nix-cache stopped early (${how}). The log above may say why.`);
+    else if (code !== 0) trouble(`nix-cache stopped early (${how}). The log above may say why.`);
   });
-}, input('action') === 'build' ? fail : warn);
+}, REQUIRED.includes(input('action')) ? fail : warn);
 
 // Three inputs are read here again: `job-status`, which is meant to be new, `token` and `signing-key`, which must not be
 // kept. All are safe: the job's own status and token do not depend on who calls us; a token that the user gave is only

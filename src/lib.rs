@@ -16,6 +16,7 @@ pub mod files;
 pub mod flake;
 pub mod http;
 pub mod layer;
+pub mod plan;
 pub mod remote;
 pub mod runner;
 pub mod sign;

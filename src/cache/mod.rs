@@ -11,6 +11,7 @@ mod mode;
 mod mounted;
 mod outcome;
 mod parts;
+mod planned;
 mod privileged;
 mod progress;
 mod record;
@@ -39,6 +40,7 @@ pub use mounted::Detached;
 pub use outcome::{
     Hit, LayerFetch, LayerState, Note, Phase, RestoreOutcome, SaveOutcome, SaveReason, Saved, human_bytes,
 };
+pub use planned::{held, load_planned, save_planned};
 pub use privileged::{Answer, Request, perform};
 pub use record::{RestoreRecord, load as load_record};
 pub use restore::{detach, look_up, restore};

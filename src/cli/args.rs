@@ -53,6 +53,8 @@ pub(super) enum Command {
     Build(BuildCommand),
     /// Unmount what restores have mounted over the store; what is new stays, with all it refers to
     Detach(DetachCommand),
+    /// Find out which targets of a flake a change affects, and which jobs build them
+    Plan(super::plan_args::PlanCommand),
     /// The steps of the GitHub action, with settings from the environment
     #[command(hide = true)]
     Action(super::action::ActionCommand),

@@ -4,7 +4,10 @@ mod action;
 mod args;
 mod build;
 mod inspect;
+mod known;
 mod logging;
+mod plan;
+mod plan_args;
 mod show;
 mod verbs;
 
@@ -71,6 +74,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Verify(args) => verbs::verify(&args).await,
         Command::Build(args) => build::build(&args).await,
         Command::Detach(args) => verbs::detach(&args).await,
+        Command::Plan(args) => plan::plan(&args).await,
         Command::Action(command) => action::run(command.step).await,
         Command::Privileged => verbs::privileged().await,
     }

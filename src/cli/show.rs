@@ -19,8 +19,13 @@ pub(super) fn key(command: &KeyCommand) -> Result<(), Failure> {
 
 /// The key that the arguments ask for.
 pub(super) fn of(args: &KeyArgs) -> Result<Key, Failure> {
+    make_key(&request(args)).map_err(Failure::usage)
+}
+
+/// What the key that the arguments ask for is made of.
+pub(super) fn request(args: &KeyArgs) -> KeyRequest {
     let given = &args.restore_prefixes_first_match;
-    let request = KeyRequest {
+    KeyRequest {
         prefix: args.prefix_key.clone(),
         system: args.system.clone(),
         locks: args.flake_lock.clone(),
@@ -30,8 +35,7 @@ pub(super) fn of(args: &KeyArgs) -> Result<Key, Failure> {
         extra: args.extra_key.clone(),
         primary_key: args.primary_key.clone(),
         restore_prefixes: (!given.is_empty()).then(|| given.clone()),
-    };
-    make_key(&request).map_err(Failure::usage)
+    }
 }
 
 /// The escaped forms that a remote takes: primary key and restore prefixes.

@@ -165,8 +165,13 @@ pub(super) fn keys(signing: Option<&Path>, trust: &TrustArgs) -> Result<Keyring,
 }
 
 fn max_size(text: &str) -> Result<u64, Failure> {
+    bytes("--max-size", text)
+}
+
+/// The bytes that `text`, the value of `flag`, says.
+pub(super) fn bytes(flag: &str, text: &str) -> Result<u64, Failure> {
     size(text).ok_or_else(|| {
-        Failure::usage(format!("--max-size {text:?} is no size. It takes bytes, or a number with K, M or G."))
+        Failure::usage(format!("{flag} {text:?} is no size. It takes bytes, or a number with K, M or G."))
     })
 }
 

@@ -30,6 +30,10 @@ pub struct Facts {
     pub job: String,
     /// The event that started the run (`push`, `pull_request`, …).
     pub event: String,
+    /// The file with the event's payload.
+    pub event_path: Option<PathBuf>,
+    /// Where the repository is, as `https://github.com`.
+    pub server_url: Option<String>,
     /// The full ref, such as `refs/heads/main`.
     pub git_ref: String,
     /// The commit.
@@ -81,6 +85,8 @@ impl Facts {
             workflow: text(vars::GITHUB_WORKFLOW),
             job: text(vars::GITHUB_JOB),
             event: text(vars::GITHUB_EVENT_NAME),
+            event_path: maybe(vars::GITHUB_EVENT_PATH).map(PathBuf::from),
+            server_url: maybe(vars::GITHUB_SERVER_URL),
             git_ref: text(vars::GITHUB_REF),
             sha: text(vars::GITHUB_SHA),
             repository: text(vars::GITHUB_REPOSITORY),

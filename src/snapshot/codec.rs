@@ -1,8 +1,9 @@
 //! Writing and reading a snapshot.
 //!
 //! Format: the line `nix-cache snapshot`, a line with the SHA-256 of all that follows it (64 digits of hex), and the JSON of
-//! [`super::wire`], compressed by zstd. Gzip is read as well, for whoever makes a snapshot with other tools. A signed snapshot
-//! has one more frame behind it, see [`super::signatures`].
+//! [`super::wire`], compressed by zstd. What a reader does not know in the JSON it passes over: a part that may be missing needs no
+//! new format, one that must be understood does. Gzip is read as well, for whoever makes a snapshot with other tools. A signed
+//! snapshot has one more frame behind it, see [`super::signatures`].
 
 use std::io::Read;
 

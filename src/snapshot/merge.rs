@@ -21,6 +21,7 @@ impl Snapshot {
             lane.used = lane.used.max(other.used);
             lane.paths.extend(other.paths);
         });
+        super::targets::merge(&mut self.planned, other.planned);
     }
 }
 

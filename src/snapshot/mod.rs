@@ -9,6 +9,7 @@ mod merge;
 #[cfg(test)]
 mod properties;
 mod signatures;
+mod targets;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,7 @@ use crate::layer::recipe::Recipe;
 use crate::store::{NarHash, PathInfo, StorePath};
 
 pub use codec::{SnapshotError, decode, decode_signed, encode, encode_signed};
+pub use targets::{Planned, PlannedCommit, PlannedTarget, keep_newest};
 
 /// A store path with the bytes it has. The same path can have been built twice with different bytes; both versions may stand
 /// in one snapshot, each with the layer that holds it.
@@ -40,6 +42,8 @@ pub struct Snapshot {
     pub upstream: BTreeSet<StorePath>,
     /// What each lane used when it last saved.
     pub lanes: BTreeMap<String, Lane>,
+    /// What plans found out about the targets of a flake, by commit.
+    pub planned: Planned,
 }
 
 /// Facts about the making of a snapshot.

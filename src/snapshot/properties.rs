@@ -74,6 +74,14 @@ fn lane() -> impl Strategy<Value = Lane> {
     (0..5u64, btree_set(path(), 0..5)).prop_map(|(used, paths)| Lane { used, paths })
 }
 
+fn planned() -> impl Strategy<Value = Planned> {
+    let target = (option::of(path()), btree_map("[ab]", path(), 0..2), "[a-c]?", any::<bool>())
+        .prop_map(|(drv, outputs, system, pending)| PlannedTarget { drv, outputs, system, pending });
+    let commit =
+        (0..5u64, btree_map("[a-c]", target, 0..3)).prop_map(|(time, targets)| PlannedCommit { time, targets });
+    btree_map("[a-d]", commit, 0..4)
+}
+
 fn facts() -> impl Strategy<Value = Facts> {
     (0..5u64, ".{0,6}", "[a-z]{0,2}", "[a-z]{0,2}", "[a-z]{0,2}").prop_map(|(created, key, system, tool, lane)| Facts {
         created,
@@ -99,12 +107,13 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
                 (vec(layer(keys), 0..4), any::<u16>()),
                 btree_map("[a-c]", lane(), 0..3),
                 btree_set(path(), 0..4),
+                planned(),
             )
         })
-        .prop_map(|(facts, paths, (layers, second), lanes, upstream)| {
+        .prop_map(|(facts, paths, (layers, second), lanes, upstream, planned)| {
             let layers = layers.into_iter().map(|layer| (layer.digests.id(), layer)).collect();
             let stored = stored_of(&layers, second);
-            Snapshot { facts, paths, layers, stored, upstream, lanes }
+            Snapshot { facts, paths, layers, stored, upstream, lanes, planned }
         })
 }
 
@@ -136,6 +145,10 @@ proptest! {
         for part in [&a, &b] {
             prop_assert!(part.paths.keys().all(|key| both.paths.contains_key(key)));
             prop_assert!(part.lanes.keys().all(|lane| both.lanes.contains_key(lane)));
+            for (commit, at) in &part.planned {
+                let both = &both.planned[commit];
+                prop_assert!(at.targets.iter().all(|(attr, target)| both.targets[attr] >= *target) && both.time >= at.time);
+            }
             for (id, layer) in &part.layers {
                 prop_assert!(both.layers[id].paths.is_superset(&layer.paths));
             }
@@ -255,6 +268,18 @@ fn a_format_of_the_future_is_named() {
         assert!(matches!(error, SnapshotError::Unknown(2)), "{error}");
         assert!(error.to_string().contains("format 2") && error.to_string().contains("newer"), "{error}");
     }
+}
+
+/// As a program that knows nothing of plans reads it: what it does not know it passes over.
+#[test]
+fn a_part_of_the_future_is_passed_over() {
+    let mut value: serde_json::Value = serde_json::from_slice(&json(&sample())).unwrap();
+    assert!(value.get("planned").is_some());
+    let all = value.as_object_mut().unwrap();
+    let planned = all.remove("planned").unwrap();
+    all.insert("unheard-of".into(), planned);
+    let read = decode(&with_body(&gzip(&serde_json::to_vec(&value).unwrap()))).unwrap();
+    assert_eq!(read, Snapshot { planned: Planned::new(), ..sample() });
 }
 
 #[test]

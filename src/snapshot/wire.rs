@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Facts, Lane, Layer, PathKey, Record, Snapshot, SnapshotError, Stored};
+use super::{Facts, Lane, Layer, PathKey, Planned, Record, Snapshot, SnapshotError, Stored};
 use crate::layer::digest::{Digests, Sha};
 use crate::layer::recipe::{Recipe, Segment};
 use crate::store::{NarHash, PathInfo, StorePath};
@@ -30,6 +30,9 @@ pub(super) struct Wire {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     upstream: Vec<u32>,
     lanes: BTreeMap<String, WireLane>,
+    /// Paths in it are spelt out: few of them stand anywhere else.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    planned: Planned,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -123,6 +126,7 @@ impl From<&Snapshot> for Wire {
             stored: snapshot.stored.values().map(stored).collect(),
             upstream: numbers(&snapshot.upstream),
             lanes: snapshot.lanes.iter().map(|(name, used)| (name.clone(), lane(used))).collect(),
+            planned: snapshot.planned.clone(),
             names,
         }
     }
@@ -194,7 +198,7 @@ impl TryFrom<Wire> for Snapshot {
             lanes.insert(lane, Lane { used: used.used, paths: set(&used.paths)? });
         }
         let upstream = set(&wire.upstream)?;
-        Ok(Self { facts: wire.facts, paths, layers, stored, upstream, lanes })
+        Ok(Self { facts: wire.facts, paths, layers, stored, upstream, lanes, planned: wire.planned })
     }
 }
 

@@ -59,6 +59,30 @@ impl Upstream {
         present.map(|info| info.path.clone()).collect()
     }
 
+    /// Those of `paths` that at least one substituter has, with whatever content. A path that no answer came for in time counts as
+    /// absent. Nothing is remembered.
+    pub async fn present_in_any_form(&self, paths: &[&StorePath]) -> BTreeSet<StorePath> {
+        let deadline = Instant::now() + self.options.deadline;
+        let found: Mutex<BTreeSet<StorePath>> = Mutex::default();
+        let ask = async |path: &StorePath| {
+            for substituter in self.substituters.iter().filter(|substituter| !substituter.is_given_up()) {
+                if substituter.has_any(self.client.as_ref(), path, self.options.patience).await == Some(true) {
+                    found.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
+                    return;
+                }
+            }
+        };
+        let asked =
+            futures_util::stream::iter(paths.iter().copied()).for_each_concurrent(self.options.parallel.max(1), ask);
+        if tokio::time::timeout_at(deadline, asked).await.is_err() {
+            tracing::warn!(
+                "The substituters did not answer within {} s: what they did not answer for counts as absent.",
+                self.options.deadline.as_secs_f32()
+            );
+        }
+        found.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Asks one substituter after the other until one has the path.
     async fn ask(&self, info: &PathInfo) {
         let mut complete = true;

@@ -2,16 +2,23 @@
 
 use nix_derivation::nixbase32;
 
-use crate::store::{NarHash, PathInfo};
+use crate::store::{NarHash, PathInfo, StorePath};
 
 /// Whether the narinfo `text` is about the path of `info`, and its NAR is the one that is here. Another NAR is another build of
 /// the same derivation: a job that relies on the bytes here would not get them.
 ///
 /// Source of the format: `NarInfo::NarInfo` in Nix's `src/libstore/nar-info.cc`.
 pub(super) fn is_of(text: &str, info: &PathInfo) -> bool {
-    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(str::trim);
-    let path = field("StorePath").and_then(|path| path.rsplit('/').next());
-    path == Some(info.path.as_str()) && field("NarHash").is_some_and(|hash| is_hash(hash, info.nar_hash))
+    is_of_path(text, &info.path) && field(text, "NarHash").is_some_and(|hash| is_hash(hash, info.nar_hash))
+}
+
+/// Whether the narinfo `text` is about this path, whatever NAR it has.
+pub(super) fn is_of_path(text: &str, path: &StorePath) -> bool {
+    field(text, "StorePath").and_then(|path| path.rsplit('/').next()) == Some(path.as_str())
+}
+
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(str::trim)
 }
 
 /// Whether `text` is this hash, in Nix's base 32 or in hex.

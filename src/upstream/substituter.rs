@@ -8,7 +8,7 @@ use reqwest::{Client, StatusCode};
 use url::Url;
 
 use super::narinfo;
-use crate::store::PathInfo;
+use crate::store::{PathInfo, StorePath};
 
 /// So many failures in a row end it.
 const FAILURES: u32 = 5;
@@ -67,7 +67,22 @@ impl Substituter {
 
     /// Whether it has the path of `info`, with the same content. None when it does not say.
     pub(super) async fn has(&self, client: Option<&Client>, info: &PathInfo, patience: Duration) -> Option<bool> {
-        let name = format!("{}.narinfo", info.path.hash_part());
+        self.ask(client, &info.path, patience, |text| narinfo::is_of(text, info)).await
+    }
+
+    /// Whether it has a path, with whatever content. None when it does not say.
+    pub(super) async fn has_any(&self, client: Option<&Client>, path: &StorePath, patience: Duration) -> Option<bool> {
+        self.ask(client, path, patience, |text| narinfo::is_of_path(text, path)).await
+    }
+
+    async fn ask(
+        &self,
+        client: Option<&Client>,
+        path: &StorePath,
+        patience: Duration,
+        is_it: impl Fn(&str) -> bool,
+    ) -> Option<bool> {
+        let name = format!("{}.narinfo", path.hash_part());
         let text = match (&self.place, client) {
             (Place::Http(url), Some(client)) => get(client, url.join(&name).ok()?, patience).await,
             (Place::Http(_), None) => Err("there is no HTTPS here".to_owned()),
@@ -76,11 +91,11 @@ impl Substituter {
         match text {
             Ok(text) => {
                 self.failures.store(0, Ordering::Relaxed);
-                Some(text.is_some_and(|text| narinfo::is_of(&text, info)))
+                Some(text.is_some_and(|text| is_it(&text)))
             }
             Err(why) => {
                 let count = self.failures.fetch_add(1, Ordering::Relaxed) + 1;
-                tracing::debug!("{} does not answer for {}: {why}", self.describe(), info.path);
+                tracing::debug!("{} does not answer for {path}: {why}", self.describe());
                 if count == FAILURES {
                     tracing::warn!(
                         "The substituter {} failed {FAILURES} times in a row ({why}): it is asked no more, and what it \

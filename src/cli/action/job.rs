@@ -70,7 +70,14 @@ impl Job {
     /// # Errors
     /// When an input is wrong.
     pub fn from_environment() -> Result<Self, Failure> {
-        let inputs = Inputs::from_environment().map_err(Failure::usage)?;
+        Self::with(Inputs::from_environment().map_err(Failure::usage)?)
+    }
+
+    /// The job of this process, with these inputs.
+    ///
+    /// # Errors
+    /// When they hold a key that is none.
+    pub fn with(inputs: Inputs) -> Result<Self, Failure> {
         if let Some(token) = &inputs.token {
             annotate::mask(token.reveal());
         }
@@ -122,7 +129,8 @@ impl Job {
         self.facts.workspace.clone().unwrap_or_else(|| PathBuf::from("."))
     }
 
-    fn key_request(&self) -> KeyRequest {
+    /// What the key is made of.
+    pub fn key_request(&self) -> KeyRequest {
         let inputs = &self.inputs;
         KeyRequest {
             prefix: inputs.prefix_key.clone().unwrap_or_default(),

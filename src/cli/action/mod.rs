@@ -7,6 +7,7 @@ mod fill;
 mod job;
 mod levels;
 mod machine;
+mod plan;
 mod post;
 mod probe;
 mod restore;
@@ -32,14 +33,20 @@ pub(super) enum Step {
     Save,
     /// Ask the cache service all that this program takes for granted, and show what it answered
     Probe,
+    /// Decide what the jobs behind this one build
+    Plan,
     /// Build, and explain what failed
     Build,
 }
 
 /// Carries out a step.
 pub(super) async fn run(step: Step) -> Result<(), Failure> {
-    if matches!(step, Step::Build) {
-        return build::build().await;
+    match step {
+        Step::Build => return build::build().await,
+        Step::Plan => {
+            return plan::run().await.inspect_err(|failure| job::annotator().error("nix-cache", &failure.message));
+        }
+        Step::Restore | Step::Post | Step::Save | Step::Probe => {}
     }
     let mut job = match Job::from_environment() {
         Ok(job) => job,
@@ -50,7 +57,7 @@ pub(super) async fn run(step: Step) -> Result<(), Failure> {
     };
     let done = match step {
         Step::Restore => restore::restore(&mut job).await,
-        Step::Post | Step::Save | Step::Build => post::save(&mut job, step).await,
+        Step::Post | Step::Save | Step::Plan | Step::Build => post::save(&mut job, step).await,
         Step::Probe => probe::probe(&job).await,
     };
     if let Err(failure) = &done {

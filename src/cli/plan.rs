@@ -1,0 +1,213 @@
+//! `nix-cache plan`.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::Failure;
+use super::known::{Caches, plan_key};
+use super::logging::{print, print_json};
+use super::plan_args::{PlanCommand, PlanFormat, When};
+use super::{show, verbs};
+use crate::cache::{self, Context, ModeRequest};
+use crate::layer::pack::DEFAULT_LEVEL;
+use crate::plan::{
+    self, Decision, Evaluate, EvaluateBase, Filter, Matrix, Nix, Plan, Policy, RULES_FILE, Repository, Request,
+    RulesFile, RunnerMap, Trust, Verdict, Wish,
+};
+use crate::remote::Remote;
+use crate::sign::Keyring;
+use crate::store::StoreDirs;
+
+/// Plans and prints the plan.
+pub(super) async fn plan(command: &PlanCommand) -> Result<(), Failure> {
+    let request = request(command)?;
+    let remote = command.remote.as_deref().map(verbs::remote).transpose()?;
+    let key = show::request(&command.key);
+    let plan_key = plan_key(&key.prefix);
+    let keys = verbs::keys(command.signing_key_file.as_deref(), &command.trust)?;
+    let caches = Caches {
+        remote: remote.clone(),
+        plan_key: plan_key.clone(),
+        key,
+        keys: keys.clone(),
+        substituters: !command.no_substituters,
+    };
+    let plan = plan::plan(&request, &caches).await.map_err(Failure::work)?;
+    match command.format {
+        PlanFormat::Text => print(&describe(&plan)),
+        PlanFormat::Matrix => print_json(&plan.matrix)?,
+        PlanFormat::Json => print_json(&Printed::of(&plan))?,
+    }
+    for note in &plan.notes {
+        tracing::warn!("{note}");
+    }
+    if let (true, Some(remote)) = (command.keep, remote) {
+        let context = Context { keys, ..context(remote, plan_key, request.nix.store_root.as_deref()) };
+        keep(&context, &plan).await.map_err(Failure::work)?;
+    }
+    Ok(())
+}
+
+/// Keeps a plan for later ones. Says so where there is nothing that could be kept.
+pub(super) async fn keep(context: &Context, plan: &Plan) -> Result<(), crate::remote::RemoteError> {
+    let Some((commit, targets)) = plan.kept.clone() else {
+        tracing::info!("This plan is not kept: it is of no commit, or nothing was evaluated.");
+        return Ok(());
+    };
+    let mut notes = Vec::new();
+    let saved = cache::save_planned(context, commit, targets, &mut notes).await?;
+    tracing::info!("The plan is kept, as generation {} of {}.", saved.generation, context.key);
+    Ok(())
+}
+
+fn context(remote: Arc<dyn Remote>, key: String, store_root: Option<&Path>) -> Context {
+    Context {
+        dirs: StoreDirs::new(store_root),
+        remote,
+        key,
+        prefixes: Vec::new(),
+        system: crate::flake::current_system(),
+        lane: "plan".to_owned(),
+        run: String::new(),
+        mode: ModeRequest::Unpack,
+        upstream: None,
+        keys: Keyring::default(),
+        max_size: None,
+        level: DEFAULT_LEVEL,
+        threads: 1,
+        temporary: std::env::temp_dir(),
+    }
+}
+
+fn request(command: &PlanCommand) -> Result<Request, Failure> {
+    let project = command.key.project.canonicalize().map_err(|error| {
+        Failure::usage(format!("The project {} cannot be found: {error}.", command.key.project.display()))
+    })?;
+    let repository = Repository::open(&project, None).map_err(|error| not_a_repository(&error.to_string()));
+    let top = repository.as_ref().map_or(project.as_path(), Repository::top);
+    let file = match &command.rules {
+        Some(path) => Some(given_rules(path, &path.display().to_string())?),
+        None => RulesFile::read(&top.join(RULES_FILE), RULES_FILE).map_err(Failure::usage)?,
+    };
+    let (rules, filter) = rules_and_filter(file, &command.include, &command.exclude)?;
+    let runners = command.runner_map.as_deref().map(RunnerMap::parse).transpose();
+    Ok(Request {
+        base: base(command, repository.as_ref().ok()),
+        project,
+        repository,
+        nix: Nix { store_root: command.store_root.clone(), arguments: command.nix_arg.clone() },
+        rules,
+        filter,
+        evaluate: match command.evaluate {
+            When::Auto => Evaluate::Auto,
+            When::Always => Evaluate::Always,
+            When::Never => Evaluate::Never,
+        },
+        evaluate_base: match command.evaluate_base {
+            When::Auto => EvaluateBase::Auto,
+            When::Always => EvaluateBase::Always,
+            When::Never => EvaluateBase::Never,
+        },
+        policy: Policy { skip_cached: !command.build_cached, retry_unbuilt: !command.no_retry },
+        workers: command.workers.map(usize::from),
+        worker_memory: verbs::bytes("--worker-memory", &command.worker_memory)?,
+        runners: runners.map_err(|error| Failure::usage(format!("--runner-map: {error}")))?.unwrap_or_default(),
+        group: usize::from(command.group_size),
+    })
+}
+
+/// What is said of a folder that Git does not know.
+pub(super) fn not_a_repository(why: &str) -> String {
+    format!("Git cannot tell what changed, so everything counts as changed: {why}.")
+}
+
+/// The rules file that the user named, which has to be there.
+pub(super) fn given_rules(path: &Path, name: &str) -> Result<RulesFile, Failure> {
+    let missing = || Failure::usage(format!("There is no rules file {name}. Correct its name, or leave it out."));
+    RulesFile::read(path, name).map_err(Failure::usage)?.ok_or_else(missing)
+}
+
+/// The rules of a file, and the filter of the file and of what was given beside it: what is given to include stands in the place of the
+/// file's, what is given to exclude is added.
+pub(super) fn rules_and_filter(
+    file: Option<RulesFile>,
+    include: &[String],
+    exclude: &[String],
+) -> Result<(Option<plan::Rules>, Filter), Failure> {
+    let (rules, of_file, mut out) =
+        file.map_or((None, Vec::new(), Vec::new()), |file| (file.rules, file.include, file.exclude));
+    out.extend_from_slice(exclude);
+    let include = if include.is_empty() { &of_file } else { include };
+    Ok((rules, Filter::parse(include, &out).map_err(Failure::usage)?))
+}
+
+fn base(command: &PlanCommand, repository: Option<&Repository>) -> Wish {
+    let commit = |commit: &str, trust| Wish::Commit { commit: commit.to_owned(), trust };
+    match (&command.base, &command.before, repository) {
+        (Some(base), ..) => commit(base, Trust::Assumed),
+        (None, Some(before), _) => commit(before, Trust::Planned),
+        (None, None, Some(repository)) if !repository.is_dirty() => match repository.commit("HEAD^") {
+            Ok(parent) => commit(&parent, Trust::Assumed),
+            Err(_) => Wish::None { why: "there is no commit before this one".to_owned() },
+        },
+        _ => commit("HEAD", Trust::Assumed),
+    }
+}
+
+/// A plan for programs.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Printed<'a> {
+    base: Option<&'a str>,
+    base_why: &'a str,
+    rules: &'a str,
+    changed: Option<&'a [String]>,
+    decisions: &'a [Decision],
+    matrix: &'a Matrix,
+    notes: &'a [String],
+}
+
+impl<'a> Printed<'a> {
+    fn of(plan: &'a Plan) -> Self {
+        Self {
+            base: plan.base.commit.as_deref(),
+            base_why: &plan.base.why,
+            rules: &plan.rules,
+            changed: plan.base.changed.as_deref().ok(),
+            decisions: &plan.decisions,
+            matrix: &plan.matrix,
+            notes: &plan.notes,
+        }
+    }
+}
+
+/// The plan in a sentence.
+pub(super) fn headline(plan: &Plan) -> String {
+    let built = plan.decisions.iter().filter(|decision| decision.verdict == Verdict::Build).count();
+    let (all, jobs) = (plan.decisions.len(), plan.matrix.include.len());
+    let compared = match (&plan.base.commit, &plan.base.changed) {
+        (Some(_), Ok(files)) => {
+            format!("compared with {} ({}): {} changed files", plan.base.short(), plan.base.why, files.len())
+        }
+        (Some(_), Err(why)) => format!("compared with {} ({}): {why}", plan.base.short(), plan.base.why),
+        (None, _) => format!("compared with nothing: {}", plan.base.why),
+    };
+    format!("{built} of {all} targets are to be built, in {jobs} jobs; {compared}.")
+}
+
+fn describe(plan: &Plan) -> String {
+    let mut out = format!("{}\n", headline(plan));
+    let width = plan.decisions.iter().map(|decision| decision.target.len()).max().unwrap_or(0);
+    // Writing to a String cannot fail.
+    for decision in &plan.decisions {
+        let verdict = if decision.verdict == Verdict::Build { "build" } else { "skip " };
+        let _ = writeln!(out, "{verdict}  {:width$}  {}", decision.target, decision.reason);
+    }
+    for entry in &plan.matrix.include {
+        let _ = writeln!(out, "job    {} on {}: {}", entry.name, entry.runs_on, entry.attrs);
+    }
+    out
+}

@@ -1,0 +1,94 @@
+//! What can be typed after `nix-cache plan`.
+
+use clap::{Args, ValueEnum};
+
+use super::args::{KeyArgs, TrustArgs};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum PlanFormat {
+    /// For people
+    Text,
+    /// For programs: all that was decided, and the matrix
+    Json,
+    /// The matrix alone, as GitHub takes it
+    Matrix,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum When {
+    /// Where it is needed
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag that can be typed")]
+#[derive(Debug, Args)]
+pub(super) struct PlanCommand {
+    #[command(flatten)]
+    pub key: KeyArgs,
+    /// The commit to compare with; it counts as built [default: HEAD when files differ from it, else the one before]
+    #[arg(long, value_name = "COMMIT")]
+    pub base: Option<String>,
+    /// As `--base`, for a commit that counts as built only if it, or one before it, was planned
+    #[arg(long, value_name = "COMMIT", conflicts_with = "base")]
+    pub before: Option<String>,
+    /// Targets to look at, such as `nixosConfigurations.*` or `checks.x86_64-linux` [default: all]
+    #[arg(long, value_name = "PATTERN")]
+    pub include: Vec<String>,
+    /// Targets to leave out
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+    /// The file with the rules [default: nix-cache.toml at the top of the repository, if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub rules: Option<std::path::PathBuf>,
+    /// Which targets are evaluated
+    #[arg(long, value_enum, default_value_t = When::Auto)]
+    pub evaluate: When,
+    /// Whether the base is evaluated, where its derivations are not known
+    #[arg(long, value_enum, default_value_t = When::Auto)]
+    pub evaluate_base: When,
+    /// JSON from systems to what `runs-on` takes
+    #[arg(long, value_name = "JSON")]
+    pub runner_map: Option<String>,
+    /// Most packages, checks and shells that share one job
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub group_size: u16,
+    /// How many targets are evaluated at a time [default: as many as there are cores, and memory for]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub workers: Option<u16>,
+    /// Memory that one evaluation may take
+    #[arg(long, value_name = "SIZE", default_value = "4G")]
+    pub worker_memory: String,
+    /// Build what changed although its outputs are cached
+    #[arg(long)]
+    pub build_cached: bool,
+    /// Leave alone what did not change although it may never have been built
+    #[arg(long)]
+    pub no_retry: bool,
+    /// Do not ask the substituters that Nix is configured with
+    #[arg(long)]
+    pub no_substituters: bool,
+    /// One more argument for `nix eval`
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
+    pub nix_arg: Vec<String>,
+    /// Where snapshots and earlier plans are: `dir:PATH`, or `github` inside of an action [default: nowhere]
+    #[arg(long, value_name = "REMOTE", env = "NIX_CACHE_REMOTE", help_heading = "Cache")]
+    pub remote: Option<String>,
+    /// Keep this plan there, for later ones to compare with
+    #[arg(long, requires = "remote", help_heading = "Cache")]
+    pub keep: bool,
+    #[command(flatten)]
+    pub trust: TrustArgs,
+    /// Sign the plan that is kept with the secret keys in this file
+    #[arg(long, value_name = "FILE", help_heading = "Signatures")]
+    pub signing_key_file: Option<std::path::PathBuf>,
+    /// A store under another root to evaluate in, as `nix --store DIR`
+    #[arg(long, value_name = "DIR", help_heading = "Store")]
+    pub store_root: Option<std::path::PathBuf>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = PlanFormat::Text)]
+    pub format: PlanFormat,
+}

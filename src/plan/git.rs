@@ -1,0 +1,332 @@
+//! What Git knows: which commit is here, which files differ from another one, and how to get that one.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use base64::Engine;
+
+use crate::child::without_secrets;
+
+/// How far back a shallow clone is deepened in search of a commit that was planned before.
+const DEEPEN: &str = "--depth=64";
+
+/// What Git could not do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("git {what}: {said}")]
+pub struct GitError {
+    what: String,
+    said: String,
+}
+
+/// A token that Git may show to one server, when it fetches from there.
+#[derive(Clone)]
+pub struct FetchToken {
+    /// The server, as `https://github.com`.
+    pub server: String,
+    /// The token.
+    pub token: String,
+}
+
+impl std::fmt::Debug for FetchToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a token for {}", self.server)
+    }
+}
+
+/// A clone of a repository, with its work tree.
+#[derive(Clone, Debug)]
+pub struct Repository {
+    top: PathBuf,
+    /// Where in it the project is; empty for the top.
+    folder: String,
+    token: Option<FetchToken>,
+}
+
+impl Repository {
+    /// The repository that `project` is in.
+    ///
+    /// # Errors
+    /// When it is in none, or Git refuses to look at it.
+    pub fn open(project: &Path, token: Option<FetchToken>) -> Result<Self, GitError> {
+        let top = git(project, &["rev-parse", "--show-toplevel"])?;
+        let folder = git(project, &["rev-parse", "--show-prefix"])?;
+        let line = |text: &str| text.trim_end_matches('\n').to_owned();
+        Ok(Self { top: line(&top).into(), folder: line(&folder).trim_end_matches('/').to_owned(), token })
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn top(&self) -> &Path {
+        &self.top
+    }
+
+    /// Where in it the project is, between slashes; empty for the top.
+    #[must_use]
+    pub fn folder(&self) -> &str {
+        &self.folder
+    }
+
+    /// The commit that is checked out.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn head(&self) -> Result<String, GitError> {
+        self.commit("HEAD")
+    }
+
+    /// The full name of a commit that is here.
+    ///
+    /// # Errors
+    /// When it is not here.
+    pub fn commit(&self, name: &str) -> Result<String, GitError> {
+        Ok(self
+            .git(&["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{name}^{{commit}}")])?
+            .trim()
+            .to_owned())
+    }
+
+    /// Whether the work tree differs from the commit, in files that Git knows.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        self.git(&["diff", "--quiet", "--no-ext-diff", "HEAD", "--"]).is_err()
+    }
+
+    /// Whether history ends early here.
+    #[must_use]
+    pub fn is_shallow(&self) -> bool {
+        self.git(&["rev-parse", "--is-shallow-repository"]).is_ok_and(|said| said.trim() == "true")
+    }
+
+    /// The parents of a commit, which is here; they themselves need not be.
+    ///
+    /// # Errors
+    /// When the commit is not here.
+    pub fn parents(&self, commit: &str) -> Result<Vec<String>, GitError> {
+        // `rev-list` tells nothing of parents that a shallow clone has cut off; the commit itself does.
+        let text = self.git(&["cat-file", "commit", commit])?;
+        let header = text.lines().take_while(|line| !line.is_empty());
+        Ok(header.filter_map(|line| line.strip_prefix("parent ")).map(str::to_owned).collect())
+    }
+
+    /// `commit` and its first parents, newest first, as far as history is here and no more than `most`.
+    #[must_use]
+    pub fn first_parents(&self, commit: &str, most: usize) -> Vec<String> {
+        let count = format!("--max-count={most}");
+        let listed = self.git(&["rev-list", "--first-parent", &count, "--end-of-options", commit, "--"]);
+        listed.unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+
+    /// The newest commit that two have in common.
+    #[must_use]
+    pub fn merge_base(&self, one: &str, other: &str) -> Option<String> {
+        self.git(&["merge-base", "--end-of-options", one, other]).ok().map(|said| said.trim().to_owned())
+    }
+
+    /// The commit that a branch is at, where the clone came from.
+    ///
+    /// # Errors
+    /// When that cannot be asked, or has no such branch.
+    pub fn remote_branch(&self, branch: &str) -> Result<String, GitError> {
+        let name = format!("refs/heads/{branch}");
+        let said = run(self.with_token(&["ls-remote", "--exit-code", "origin", &name]), "ls-remote")?;
+        Ok(said.split_whitespace().next().unwrap_or_default().to_owned())
+    }
+
+    /// Gets a commit that is not here from where the clone came from.
+    ///
+    /// # Errors
+    /// When it cannot be had: it is gone after a forced push, or the token lacks the right.
+    pub fn fetch(&self, commit: &str) -> Result<(), GitError> {
+        if self.commit(commit).is_ok() {
+            return Ok(());
+        }
+        self.fetch_with(&["--depth=1", "origin", commit])?;
+        self.commit(commit).map(drop)
+    }
+
+    /// Gets some history behind `commit`, in a shallow clone.
+    ///
+    /// # Errors
+    /// When it cannot be had.
+    pub fn deepen(&self, commit: &str) -> Result<(), GitError> {
+        if self.is_shallow() { self.fetch_with(&[DEEPEN, "origin", commit]) } else { Ok(()) }
+    }
+
+    fn fetch_with(&self, arguments: &[&str]) -> Result<(), GitError> {
+        let fetch = ["fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head"];
+        run(self.with_token(&[&fetch[..], arguments].concat()), "fetch").map(drop)
+    }
+
+    fn with_token(&self, arguments: &[&str]) -> Command {
+        let mut command = command(&self.top);
+        command.args(arguments);
+        if let Some(FetchToken { server, token }) = &self.token {
+            // In the environment of this one process: arguments can be read by everyone on the machine.
+            let basic = base64::engine::general_purpose::STANDARD.encode(format!("x-access-token:{token}"));
+            command.env("GIT_CONFIG_COUNT", "1");
+            command.env("GIT_CONFIG_KEY_0", format!("http.{}/.extraheader", server.trim_end_matches('/')));
+            command.env("GIT_CONFIG_VALUE_0", format!("AUTHORIZATION: basic {basic}"));
+        }
+        command
+    }
+
+    /// The files of the work tree that differ from `base`, from the top of the repository. Of a file that was renamed, both names.
+    ///
+    /// # Errors
+    /// When `base` is not here.
+    pub fn changed_since(&self, base: &str) -> Result<Vec<String>, GitError> {
+        let options = ["--name-only", "-z", "--no-renames", "--no-ext-diff", "--ignore-submodules=dirty"];
+        let said = self.git(&[&["diff"], &options[..], &[base, "--"]].concat())?;
+        let mut files: Vec<String> = said.split('\0').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+        files.sort();
+        Ok(files)
+    }
+
+    /// The files that Git knows and that end in `.nix`.
+    ///
+    /// # Errors
+    /// When Git fails.
+    pub fn nix_files(&self) -> Result<Vec<String>, GitError> {
+        let said = self.git(&["ls-files", "-z", "--", "*.nix"])?;
+        Ok(said.split('\0').filter(|name| !name.is_empty()).map(str::to_owned).collect())
+    }
+
+    fn git(&self, arguments: &[&str]) -> Result<String, GitError> {
+        git(&self.top, arguments)
+    }
+}
+
+fn git(folder: &Path, arguments: &[&str]) -> Result<String, GitError> {
+    let mut command = command(folder);
+    command.args(arguments);
+    run(command, arguments[0])
+}
+
+fn command(folder: &Path) -> Command {
+    let mut command = Command::new("git");
+    without_secrets(command.arg("-C").arg(folder).stdin(Stdio::null()));
+    // No question at a terminal that nobody sits at.
+    command.env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C");
+    command
+}
+
+fn run(mut command: Command, what: &str) -> Result<String, GitError> {
+    let failed = |said: String| GitError { what: what.to_owned(), said };
+    let Output { status, stdout, stderr } = command.output().map_err(|error| failed(error.to_string()))?;
+    if status.success() {
+        return Ok(String::from_utf8_lossy(&stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&stderr).split_whitespace().collect::<Vec<_>>().join(" ");
+    Err(failed(if said.is_empty() { "it found nothing".to_owned() } else { said.chars().take(300).collect() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    struct Clone {
+        folder: tempfile::TempDir,
+    }
+
+    impl Clone {
+        fn new() -> Self {
+            let clone = Self { folder: tempfile::tempdir().unwrap() };
+            clone.git(&["init", "--quiet", "--initial-branch=main"]);
+            clone
+        }
+
+        fn git(&self, arguments: &[&str]) -> String {
+            let who = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "protocol.file.allow=always"];
+            git(self.folder.path(), &[&who[..], arguments].concat()).unwrap()
+        }
+
+        fn commit(&self, files: &[(&str, &str)]) -> String {
+            for (name, text) in files {
+                fs::create_dir_all(self.folder.path().join(name).parent().unwrap()).unwrap();
+                fs::write(self.folder.path().join(name), text).unwrap();
+            }
+            self.git(&["add", "--all"]);
+            self.git(&["commit", "--quiet", "--allow-empty", "--message", "m"]);
+            self.open("").head().unwrap()
+        }
+
+        fn open(&self, folder: &str) -> Repository {
+            Repository::open(&self.folder.path().join(folder), None).unwrap()
+        }
+
+        /// A clone with nothing but its newest commit, as actions/checkout makes it.
+        fn shallow(&self) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let from = format!("file://{}", self.folder.path().display());
+            git(folder.path(), &["clone", "--quiet", "--depth=1", &from, "."]).unwrap();
+            Self { folder }
+        }
+    }
+
+    #[test]
+    fn changed_files_are_those_of_both_names_and_of_the_work_tree() {
+        let clone = Clone::new();
+        let first = clone.commit(&[
+            ("a b", "1"),
+            ("é/c", "1"),
+            ("gone", "1"),
+            ("same", "1"),
+            ("old name", "long text 1234567"),
+        ]);
+        clone.git(&["mv", "old name", "new name"]);
+        clone.git(&["rm", "--quiet", "gone"]);
+        clone.commit(&[("é/c", "2")]);
+        fs::write(clone.folder.path().join("a b"), "not committed").unwrap();
+        fs::write(clone.folder.path().join("not known to git"), "").unwrap();
+        let here = clone.open("");
+        assert_eq!(here.changed_since(&first).unwrap(), ["a b", "gone", "new name", "old name", "é/c"]);
+        assert!(here.is_dirty());
+        assert!(here.changed_since("0123456789012345678901234567890123456789").is_err());
+    }
+
+    #[test]
+    fn a_folder_of_a_repository_is_known_as_such() {
+        let clone = Clone::new();
+        clone.commit(&[("a b/flake.nix", "{}"), ("x.nix", ""), ("y.txt", "")]);
+        let inner = clone.open("a b");
+        assert_eq!((inner.folder(), clone.open("").folder()), ("a b", ""));
+        assert_eq!(inner.nix_files().unwrap(), ["a b/flake.nix", "x.nix"]);
+        assert!(Repository::open(tempfile::tempdir().unwrap().path(), None).is_err());
+    }
+
+    #[test]
+    fn a_shallow_clone_gets_what_it_lacks() {
+        let origin = Clone::new();
+        let first = origin.commit(&[("a", "1")]);
+        let second = origin.commit(&[("a", "2")]);
+        let third = origin.commit(&[("b", "3")]);
+        let clone = origin.shallow();
+        let here = clone.open("");
+        assert!(here.is_shallow() && here.head().unwrap() == third && here.commit(&first).is_err());
+        assert_eq!(here.parents(&third).unwrap(), [second.as_str()], "told by the commit, not by what is here");
+        assert_eq!(here.first_parents(&third, 9).len(), 1);
+        here.fetch(&first).unwrap();
+        assert_eq!(here.changed_since(&first).unwrap(), ["a", "b"]);
+        here.deepen(&third).unwrap();
+        assert_eq!(here.first_parents(&third, 9), [third, second, first.clone()]);
+        let error = here.fetch("0123456789012345678901234567890123456789").unwrap_err();
+        assert!(error.to_string().starts_with("git fetch: "), "{error}");
+        assert!(!here.is_dirty());
+    }
+
+    #[test]
+    fn a_name_that_looks_like_an_option_is_none() {
+        let clone = Clone::new();
+        clone.commit(&[("a", "1")]);
+        assert!(clone.open("").commit("--all").is_err());
+        assert_eq!(clone.open("").first_parents("--all", 3), [""; 0]);
+    }
+
+    #[test]
+    fn the_token_is_for_one_server_and_not_shown() {
+        let token = FetchToken { server: "https://example.org".into(), token: "s3cret".into() };
+        assert_eq!(format!("{token:?}"), "a token for https://example.org");
+    }
+}

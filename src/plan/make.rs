@@ -1,0 +1,288 @@
+//! A plan, in the order in which it is made: the base, the rules, the targets, their derivations, the caches, the matrix.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+
+use super::base::{self, Base, Trust, Wish};
+use super::decide::{Decision, Facts, Level, Policy, Verdict, decide, planned, questions};
+use super::discover::discover;
+use super::evaluate::{Evaluated, Workers, evaluate};
+use super::matrix::{Matrix, RunnerMap, leave_out, matrix};
+use super::nix::FlakeRef;
+use super::{AttrPath, Filter, Nix, NixError, Output, Reads, Repository, Rules, Target, Touched, defaults};
+use crate::snapshot::{Planned, PlannedCommit, PlannedTarget};
+use crate::store::StorePath;
+
+/// Which targets are evaluated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Evaluate {
+    /// Those that the rules do not rule out.
+    #[default]
+    Auto,
+    /// All: the rules then skip nothing on their own.
+    Always,
+    /// None: the rules decide alone.
+    Never,
+}
+
+/// When the base is evaluated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EvaluateBase {
+    /// When its derivations are not known, and it counts as built.
+    #[default]
+    Auto,
+    /// When its derivations are not known.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What to plan, and how.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The folder of the flake.
+    pub project: PathBuf,
+    /// The repository that it is in, or why there is none.
+    pub repository: Result<Repository, String>,
+    /// How Nix is called.
+    pub nix: Nix,
+    /// The user's rules; None for the defaults.
+    pub rules: Option<Rules>,
+    /// Which targets are looked at.
+    pub filter: Filter,
+    /// What to compare with.
+    pub base: Wish,
+    /// Which targets are evaluated.
+    pub evaluate: Evaluate,
+    /// When the base is.
+    pub evaluate_base: EvaluateBase,
+    /// What caches and earlier plans have to say.
+    pub policy: Policy,
+    /// How many evaluate at a time; None for as many as there are cores and memory for.
+    pub workers: Option<usize>,
+    /// Most bytes of memory of each.
+    pub worker_memory: u64,
+    /// Which runners there are.
+    pub runners: RunnerMap,
+    /// Most small targets in one job.
+    pub group: usize,
+}
+
+/// What is known elsewhere.
+#[async_trait]
+pub trait Known: Sync {
+    /// What is kept of earlier plans; None where there is no place for it.
+    async fn planned(&self) -> Option<Planned>;
+    /// Which of these outputs, each with its system, a cache has, and what that is called.
+    async fn held(&self, outputs: &BTreeMap<StorePath, String>) -> BTreeMap<StorePath, String>;
+}
+
+/// A plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// What was compared with.
+    pub base: Base,
+    /// Where the rules were from.
+    pub rules: String,
+    /// What becomes of each target, in the order of the targets.
+    pub decisions: Vec<Decision>,
+    /// The jobs.
+    pub matrix: Matrix,
+    /// What else is worth saying.
+    pub notes: Vec<String>,
+    /// What is to be kept for later plans: the name of the commit, and its targets.
+    pub kept: Option<(String, PlannedCommit)>,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The flake's outputs cannot be read.
+    #[error("The targets of the flake in {project} cannot be listed: Nix says of its output `{}`: {error}", output.name())]
+    Discover {
+        /// The flake's folder.
+        project: PathBuf,
+        /// The output.
+        output: Output,
+        /// What Nix says.
+        error: NixError,
+    },
+}
+
+/// Decides what to build.
+///
+/// # Errors
+/// When the flake's targets cannot be listed. A target that cannot be evaluated is no error: it is to be built.
+pub async fn plan(request: &Request, known: &dyn Known) -> Result<Plan, PlanError> {
+    let kept = known.planned().await;
+    let repository = request.repository.as_ref().ok();
+    let base = base::choose(&request.base, repository, kept.as_ref());
+    let rules = rules(request, &base);
+    let head = Head::of(request);
+    let mut notes: Vec<String> = request.repository.as_ref().err().cloned().into_iter().collect();
+    let (all, touched) = targets(request, &base, &rules, &head).await?;
+    let (targets, unnamed): (Vec<Target>, Vec<Target>) = all
+        .into_iter()
+        .filter(|target| request.filter.takes(&target.attr))
+        .partition(|target| target.attr.can_be_named());
+    notes.extend(unnamed.iter().map(|target| {
+        format!("{} is left out: its name has a quote or a space in it, which no command line takes.", target.attr)
+    }));
+    let workers = Workers::new(request.workers, request.worker_memory);
+    let chosen: Vec<&Target> = targets.iter().filter(|target| is_evaluated(request, target, &base, &touched)).collect();
+    if !chosen.is_empty() {
+        tracing::info!("Evaluating {} of {} targets, {} at a time.", chosen.len(), targets.len(), workers.count);
+    }
+    let evaluated = evaluate(&request.nix, &head.flake, &chosen, workers).await;
+    let at_base = at_base(request, &base, &chosen, workers).await;
+    let at_base = at_base.as_ref();
+    let cached = known.held(&questions(&targets, &evaluated, at_base, request.policy)).await;
+    let base_name = base.commit.as_ref().map(|_| base.short());
+    let facts = Facts {
+        touched: &touched,
+        evaluated: &evaluated,
+        base: at_base,
+        base_name,
+        held: &cached,
+        policy: request.policy,
+    };
+    let mut decisions: Vec<Decision> = targets.iter().map(|target| decide(target, &facts)).collect();
+    warn_of_rules(&touched, &decisions, &targets, &mut notes);
+    leave_out(&mut decisions, &request.runners);
+    let record = head.commit.filter(|_| request.evaluate != Evaluate::Never);
+    let record = record.map(|commit| (commit, planned(&decisions, &facts, &targets, now())));
+    let matrix = matrix(&decisions, &request.runners, request.group);
+    Ok(Plan { base, rules: rules.source().to_owned(), decisions, matrix, notes, kept: record })
+}
+
+/// The flake as it is here.
+struct Head {
+    flake: FlakeRef,
+    /// The name under which its plan is kept; None where it is at no commit.
+    commit: Option<String>,
+}
+
+impl Head {
+    fn of(request: &Request) -> Self {
+        let Ok(repository) = &request.repository else {
+            return Self { flake: FlakeRef::path(&request.project), commit: None };
+        };
+        let commit = repository.head().ok().filter(|_| !repository.is_dirty());
+        let flake = at(repository, commit.as_deref());
+        Self { flake, commit: commit.map(|commit| base::name(&commit, repository.folder())) }
+    }
+}
+
+fn at(repository: &Repository, commit: Option<&str>) -> FlakeRef {
+    FlakeRef::git(repository.top(), repository.folder(), commit, repository.is_shallow())
+}
+
+/// The user's rules, or the defaults with what the flake's code seems to read.
+fn rules(request: &Request, base: &Base) -> Rules {
+    if let Some(rules) = &request.rules {
+        return rules.clone();
+    }
+    let mut reads = Reads::default();
+    if let Ok(repository) = &request.repository {
+        let code = |file: &String| fs::read_to_string(repository.top().join(file));
+        match repository.nix_files() {
+            // A file that cannot be read may read anything.
+            Ok(files) => files.iter().for_each(|file| match code(file) {
+                Ok(code) => reads.add(file, &code),
+                Err(_) => reads.add("flake.nix", "./."),
+            }),
+            Err(_) => reads.add("flake.nix", "./."),
+        }
+    }
+    defaults(base.changed.as_deref().unwrap_or_default(), &reads)
+}
+
+/// All targets of the flake, and what the changed files touch of them. Where these touch nothing, the names at the base will do.
+async fn targets(
+    request: &Request,
+    base: &Base,
+    rules: &Rules,
+    head: &Head,
+) -> Result<(Vec<Target>, Touched), PlanError> {
+    let of_files = |targets: &[Target]| match &base.changed {
+        Ok(files) => rules.touched(files, targets),
+        Err(why) => Touched { all: Some(why.clone()), ..Touched::default() },
+    };
+    if let Some(planned) = base.planned.as_ref().filter(|_| request.evaluate == Evaluate::Auto) {
+        // With no targets to mean, every rule but "none" touches everything.
+        let touched = of_files(&[]);
+        if touched.all.is_none() {
+            let names = planned.targets.keys().filter_map(|name| AttrPath::parse(name).ok());
+            let mut targets: Vec<Target> = names.filter_map(Target::of).collect();
+            targets.sort();
+            return Ok((targets, touched));
+        }
+    }
+    let targets = discover(&request.nix, &head.flake).await;
+    let targets =
+        targets.map_err(|(output, error)| PlanError::Discover { project: request.project.clone(), output, error })?;
+    let touched = of_files(&targets);
+    Ok((targets, touched))
+}
+
+fn is_evaluated(request: &Request, target: &Target, base: &Base, touched: &Touched) -> bool {
+    let is_new = || base.planned.as_ref().is_some_and(|at| !at.targets.contains_key(&target.attr.to_string()));
+    match request.evaluate {
+        Evaluate::Always => true,
+        Evaluate::Never => false,
+        Evaluate::Auto => touched.why(&target.attr).is_some() || is_new(),
+    }
+}
+
+/// The targets at the base: as they were planned, or evaluated now.
+async fn at_base(request: &Request, base: &Base, chosen: &[&Target], workers: Workers) -> Option<PlannedCommit> {
+    if base.planned.is_some() {
+        return base.planned.clone();
+    }
+    let commit = base.commit.as_ref()?;
+    let is_trusted = matches!(request.base, Wish::Commit { trust: Trust::Assumed, .. });
+    let is_wanted = match request.evaluate_base {
+        EvaluateBase::Auto => is_trusted,
+        EvaluateBase::Always => true,
+        EvaluateBase::Never => false,
+    };
+    let repository = request.repository.as_ref().ok().filter(|_| is_wanted && !chosen.is_empty())?;
+    tracing::info!("Evaluating {} targets at the base, {}, too.", chosen.len(), base.short());
+    let evaluated = evaluate(&request.nix, &at(repository, Some(commit)), chosen, workers).await;
+    let of = |(attr, evaluated): (AttrPath, Evaluated)| match evaluated {
+        Evaluated::Derivation(found) => {
+            let target =
+                PlannedTarget { drv: Some(found.path), outputs: found.outputs, system: found.system, pending: false };
+            Some((attr.to_string(), target))
+        }
+        Evaluated::Other | Evaluated::Failed(_) => None,
+    };
+    Some(PlannedCommit { time: 0, targets: evaluated.into_iter().filter_map(of).collect() })
+}
+
+/// Says which targets changed though no rule let them.
+fn warn_of_rules(touched: &Touched, decisions: &[Decision], targets: &[Target], notes: &mut Vec<String>) {
+    let changed = |(target, decision): &(&Target, &Decision)| {
+        decision.verdict == Verdict::Build
+            && decision.level == Level::Derivation
+            && touched.all.is_none()
+            && touched.why(&target.attr).is_none()
+    };
+    let names: BTreeSet<&str> =
+        targets.iter().zip(decisions).filter(changed).map(|(_, decision)| decision.target.as_str()).collect();
+    if !names.is_empty() {
+        let names = names.into_iter().collect::<Vec<_>>().join(", ");
+        notes.push(format!(
+            "The rules say that no changed file touches {names}, but the derivations say otherwise. Built; the rules should be \
+             mended, since without an evaluation they are believed."
+        ));
+    }
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}

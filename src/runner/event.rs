@@ -1,0 +1,137 @@
+//! What happened to start the run: the file that `GITHUB_EVENT_PATH` names. Source: "Webhook events and payloads" in GitHub's
+//! documentation.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+/// What an event says of the commits before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Commits, or a branch or tag, were pushed.
+    Push {
+        /// The commit that the ref was at before; None when the ref is new.
+        before: Option<String>,
+        /// The repository's default branch, short.
+        default_branch: String,
+    },
+    /// A pull request.
+    PullRequest {
+        /// The commit that its base branch was at.
+        base: String,
+    },
+    /// A group in a merge queue.
+    MergeGroup {
+        /// The commit that it is put on top of.
+        base: String,
+    },
+    /// Any other, by its name: nothing was changed.
+    Other(String),
+}
+
+#[derive(Default, Deserialize)]
+struct Payload {
+    #[serde(default)]
+    before: String,
+    #[serde(default)]
+    repository: Repository,
+    #[serde(default)]
+    pull_request: PullRequest,
+    #[serde(default)]
+    merge_group: MergeGroup,
+}
+
+#[derive(Default, Deserialize)]
+struct Repository {
+    #[serde(default)]
+    default_branch: String,
+}
+
+#[derive(Default, Deserialize)]
+struct PullRequest {
+    #[serde(default)]
+    base: Base,
+}
+
+#[derive(Default, Deserialize)]
+struct Base {
+    #[serde(default)]
+    sha: String,
+}
+
+#[derive(Default, Deserialize)]
+struct MergeGroup {
+    #[serde(default)]
+    base_sha: String,
+}
+
+impl Event {
+    /// The event called `name`, with its payload in `file`.
+    ///
+    /// # Errors
+    /// A sentence, when the payload cannot be read or lacks what it should have.
+    pub fn read(name: &str, file: Option<&Path>) -> Result<Self, String> {
+        let file = file.ok_or("GITHUB_EVENT_PATH is not set")?;
+        let text =
+            std::fs::read_to_string(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
+        Self::parse(name, &text)
+    }
+
+    /// The event called `name`, with this payload.
+    ///
+    /// # Errors
+    /// As [`Event::read`].
+    pub fn parse(name: &str, payload: &str) -> Result<Self, String> {
+        let payload: Payload = serde_json::from_str(payload)
+            .map_err(|error| format!("the payload of the event cannot be read: {error}"))?;
+        let lacking = |what: &str| format!("the payload of the event {name} has no {what}");
+        match name {
+            "push" if payload.before.is_empty() => Err(lacking("`before`")),
+            "push" => Ok(Self::Push {
+                before: Some(payload.before).filter(|before| before.bytes().any(|byte| byte != b'0')),
+                default_branch: payload.repository.default_branch,
+            }),
+            "pull_request" | "pull_request_target" => {
+                let base = payload.pull_request.base.sha;
+                if base.is_empty() { Err(lacking("`pull_request.base.sha`")) } else { Ok(Self::PullRequest { base }) }
+            }
+            "merge_group" => {
+                let base = payload.merge_group.base_sha;
+                if base.is_empty() { Err(lacking("`merge_group.base_sha`")) } else { Ok(Self::MergeGroup { base }) }
+            }
+            other => Ok(Self::Other(other.to_owned())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_tell_what_was_there_before() {
+        let push = r#"{"before":"c0ffee","after":"d","forced":true,"repository":{"default_branch":"main","id":1}}"#;
+        let (before, default_branch) = (Some("c0ffee".to_owned()), "main".to_owned());
+        assert_eq!(Event::parse("push", push), Ok(Event::Push { before, default_branch }));
+        let first = push.replace("c0ffee", &"0".repeat(40));
+        assert!(matches!(Event::parse("push", &first), Ok(Event::Push { before: None, .. })));
+        let pull = r#"{"pull_request":{"base":{"sha":"b","ref":"main"},"head":{"sha":"h"}}}"#;
+        for name in ["pull_request", "pull_request_target"] {
+            assert_eq!(Event::parse(name, pull), Ok(Event::PullRequest { base: "b".to_owned() }));
+        }
+        let group = r#"{"merge_group":{"base_sha":"b","head_sha":"h"}}"#;
+        assert_eq!(Event::parse("merge_group", group), Ok(Event::MergeGroup { base: "b".to_owned() }));
+        assert_eq!(Event::parse("schedule", r#"{"schedule":"1 2 * * *"}"#), Ok(Event::Other("schedule".to_owned())));
+    }
+
+    #[test]
+    fn what_a_payload_lacks_is_named() {
+        for (name, lacking) in
+            [("push", "before"), ("pull_request", "pull_request.base.sha"), ("merge_group", "base_sha")]
+        {
+            assert!(Event::parse(name, "{}").unwrap_err().contains(lacking));
+        }
+        assert!(Event::parse("push", "[").is_err());
+        assert!(Event::read("push", None).unwrap_err().contains("GITHUB_EVENT_PATH"));
+    }
+}

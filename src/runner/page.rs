@@ -1,0 +1,46 @@
+//! A part of the job summary that is a sentence, a table, and what else is worth saying.
+
+use super::markdown;
+
+/// Most rows that are shown.
+const ROWS: usize = 300;
+
+/// Appends a part with this title to the runner's file. Cells and sentences are plain text. Without a runner it does nothing.
+///
+/// # Errors
+/// When the file cannot be written, or earlier steps left no room in it.
+pub fn write(title: &str, sentences: &[String], head: &[&str], rows: &[Vec<String>]) -> Result<(), actions_rs::Error> {
+    if std::env::var_os("GITHUB_STEP_SUMMARY").is_none() {
+        return Ok(());
+    }
+    actions_rs::Summary::new().raw(render(title, sentences, head, rows), false).write().map(drop)
+}
+
+/// The part as Markdown.
+#[must_use]
+pub fn render(title: &str, sentences: &[String], head: &[&str], rows: &[Vec<String>]) -> String {
+    let paragraphs: String =
+        sentences.iter().flat_map(|sentence| [markdown::plain(sentence), "\n\n".to_owned()]).collect();
+    let shown: Vec<Vec<String>> =
+        rows.iter().take(ROWS).map(|row| row.iter().map(|cell| markdown::plain(cell)).collect()).collect();
+    let table = if rows.is_empty() { String::new() } else { markdown::table(head, 0, &shown) };
+    let more = match rows.len().saturating_sub(ROWS) {
+        0 => String::new(),
+        more => format!("And {more} more.\n\n"),
+    };
+    format!("### {}\n\n{paragraphs}{table}{more}", markdown::plain(title))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_cannot_break_the_table_and_long_ones_are_cut() {
+        let rows = vec![vec!["a|b".to_owned(), "<c>".to_owned()]; 302];
+        let page = render("T", &["One.".to_owned()], &["x", "y"], &rows);
+        assert!(page.starts_with("### T\n\nOne.\n\n| x | y |\n| --- | --- |\n| a&#124;b | &#60;c&#62; |\n"), "{page}");
+        assert!(page.ends_with("And 2 more.\n\n") && page.lines().count() < 320);
+        assert_eq!(render("T", &[], &["x"], &[]), "### T\n\n");
+    }
+}
