@@ -190,12 +190,13 @@ pub(super) fn headline(plan: &Plan) -> String {
     let (all, jobs) = (plan.decisions.len(), plan.matrix.include.len());
     let compared = match (&plan.base.commit, &plan.base.changed) {
         (Some(_), Ok(files)) => {
-            format!("compared with {} ({}): {} changed files", plan.base.short(), plan.base.why, files.len())
+            let (count, s) = (files.len(), if files.len() == 1 { "" } else { "s" });
+            format!("compared with {} ({}): {count} changed file{s}", plan.base.short(), plan.base.why)
         }
         (Some(_), Err(why)) => format!("compared with {} ({}): {why}", plan.base.short(), plan.base.why),
         (None, _) => format!("compared with nothing: {}", plan.base.why),
     };
-    format!("{built} of {all} targets are to be built, in {jobs} jobs; {compared}.")
+    format!("{built} of {all} targets to build, jobs: {jobs}; {compared}.")
 }
 
 fn describe(plan: &Plan) -> String {

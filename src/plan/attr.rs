@@ -1,8 +1,11 @@
 //! Attribute paths of a flake, and globs over them.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use globset::{GlobBuilder, GlobMatcher};
+
+use crate::layer::digest::Sha;
 
 /// An attribute path, such as `nixosConfigurations.desk` or `packages.x86_64-linux."with.dot"`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -168,6 +171,15 @@ impl Filter {
         Ok(Self { include: all(include)?, exclude: all(exclude)? })
     }
 
+    /// Tells it from other filters, in a few letters; None for the one that takes all.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<String> {
+        let given = |patterns: &[AttrPattern]| patterns.iter().map(|one| one.given.clone()).collect::<BTreeSet<_>>();
+        let (include, exclude) = (given(&self.include), given(&self.exclude));
+        let text = format!("{include:?} {exclude:?}");
+        (!include.is_empty() || !exclude.is_empty()).then(|| Sha::of(text.as_bytes()).to_string()[..12].to_owned())
+    }
+
     /// Whether `path` is looked at.
     #[must_use]
     pub fn takes(&self, path: &AttrPath) -> bool {
@@ -232,6 +244,9 @@ mod tests {
         assert!(takes(&["checks", "desk"], &[], "nixosConfigurations.desk"));
         assert!(!takes(&["checks"], &[], "nixosConfigurations.desk"));
         assert!(!takes(&["checks"], &["*.*-darwin"], "checks.aarch64-darwin.a"));
+        let print = |include: &[&str]| Filter::parse(&texts(include), &[]).unwrap().fingerprint();
+        assert_eq!((print(&[]), print(&["a", "b"])), (None, print(&["b", "a"])));
+        assert!(print(&["a"]).is_some() && print(&["a"]) != Filter::parse(&[], &texts(&["a"])).unwrap().fingerprint());
     }
 
     proptest! {

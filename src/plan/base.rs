@@ -66,13 +66,14 @@ pub(super) fn short(commit: &str) -> &str {
     commit.get(..10).unwrap_or(commit)
 }
 
-/// The name under which the plan of a commit is kept.
-pub(super) fn name(commit: &str, folder: &str) -> String {
-    if folder.is_empty() { commit.to_owned() } else { format!("{commit}:{folder}") }
+/// The name under which the plan of a commit is kept: only plans of the same flake that look at the same targets (`scope`) know what
+/// was planned.
+pub(super) fn name(commit: &str, scope: &str) -> String {
+    format!("{commit}:{scope}")
 }
 
 /// The base that `wish` comes to. `planned` is what is kept of plans; None where there is nowhere to keep them.
-pub(super) fn choose(wish: &Wish, repository: Option<&Repository>, planned: Option<&Planned>) -> Base {
+pub(super) fn choose(wish: &Wish, repository: Option<&Repository>, planned: Option<&Planned>, scope: &str) -> Base {
     let (commit, trust) = match wish {
         Wish::None { why } => return Base::none(why.clone()),
         Wish::Commit { commit, trust } => (commit.as_str(), *trust),
@@ -80,7 +81,7 @@ pub(super) fn choose(wish: &Wish, repository: Option<&Repository>, planned: Opti
     let Some(repository) = repository else { return Base::none("this is no Git repository".to_owned()) };
     let got = repository.fetch(commit);
     let commit = repository.commit(commit).unwrap_or_else(|_| commit.to_owned());
-    if let Some((ancestor, at)) = planned.and_then(|planned| nearest(repository, planned, &commit)) {
+    if let Some((ancestor, at)) = planned.and_then(|planned| nearest(repository, planned, &commit, scope)) {
         let why = if ancestor == commit {
             "planned before".to_owned()
         } else {
@@ -107,8 +108,8 @@ fn with_files(repository: &Repository, commit: String, why: String, planned: Opt
 }
 
 /// The newest of `commit` and its first parents that was planned.
-fn nearest(repository: &Repository, planned: &Planned, commit: &str) -> Option<(String, PlannedCommit)> {
-    let of = |commit: &str| planned.get(&name(commit, repository.folder())).cloned();
+fn nearest(repository: &Repository, planned: &Planned, commit: &str, scope: &str) -> Option<(String, PlannedCommit)> {
+    let of = |commit: &str| planned.get(&name(commit, scope)).cloned();
     if let Some(at) = of(commit) {
         return Some((commit.to_owned(), at));
     }
@@ -117,8 +118,8 @@ fn nearest(repository: &Repository, planned: &Planned, commit: &str) -> Option<(
         line.into_iter().find_map(|commit| of(&commit).map(|at| (commit, at)))
     };
     search().or_else(|| {
-        // Nothing kept is of this flake: more history would not help.
-        let any = planned.keys().any(|key| key.split_once(':').map_or("", |(_, folder)| folder) == repository.folder());
+        // Where nothing kept is of this flake, more history would not help.
+        let any = planned.keys().any(|key| key.split_once(':').is_some_and(|(_, of)| of == scope));
         (any && repository.deepen(commit).is_ok()).then(search)?
     })
 }

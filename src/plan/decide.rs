@@ -264,9 +264,17 @@ pub(super) fn planned(decisions: &[Decision], facts: &Facts<'_>, targets: &[Targ
             Some(Evaluated::Failed(_)) => {
                 Some(PlannedTarget { system: decision.system.clone(), pending: true, ..PlannedTarget::default() })
             }
-            None => old.map(|old| PlannedTarget { pending, ..old.clone() }),
+            None => Some(match old {
+                Some(old) => PlannedTarget { pending, ..old.clone() },
+                // Without an evaluation nobody can tell later whether it was built.
+                None => PlannedTarget { system: decision.system.clone(), ..PlannedTarget::default() },
+            }),
         };
         kept.targets.extend(target.map(|target| (decision.target.clone(), target)));
     }
     kept
 }
+
+#[cfg(test)]
+#[path = "decide_test.rs"]
+mod tests;

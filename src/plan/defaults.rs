@@ -1,11 +1,14 @@
-//! The rules of a repository that has none of its own.
+//! The rules of a repository that has none of its own: for when nothing can be evaluated. Even a text that no Nix code names may
+//! be read, by a formatter's check that gets the whole flake as its source from a module of an input; so checks are touched by
+//! everything, and where derivations are known these rules decide nothing.
 
+use super::Output;
 use super::reads::Reads;
 use super::rules::{Effect, Rules};
 
-/// Files that no build reads, as a rule: texts for people, and settings of programs that are not Nix. Everything else touches
-/// all targets.
-const NONE: [&str; 14] = [
+/// Files that no build but a check reads, as a rule: texts for people, and settings of programs that are not Nix. Everything else
+/// touches all targets.
+const TEXTS: [&str; 14] = [
     "**/*.{md,markdown,rst,adoc}",
     "**/{LICENSE,LICENCE,COPYING,NOTICE,AUTHORS,CODEOWNERS}",
     "{LICENSE,LICENCE,COPYING}.txt",
@@ -27,8 +30,8 @@ const NONE: [&str; 14] = [
 #[must_use]
 pub fn defaults(changed: &[String], reads: &Reads) -> Rules {
     let mut rules = Rules::from("the defaults");
-    for glob in NONE {
-        if let Err(error) = rules.add(glob, Effect::None) {
+    for glob in TEXTS {
+        if let Err(error) = rules.add(glob, Effect::Perhaps(vec![Output::Checks.name().to_owned()])) {
             // Then the files that it means touch everything.
             tracing::debug!("{error}");
         }
@@ -41,17 +44,22 @@ pub fn defaults(changed: &[String], reads: &Reads) -> Rules {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{AttrPath, Target};
     use super::*;
 
     fn touches(file: &str, code: &str) -> bool {
         let mut reads = Reads::default();
         reads.add("flake.nix", code);
         let files = [file.to_owned()];
-        defaults(&files, &reads).touched(&files, &[]).all.is_some()
+        let targets =
+            ["checks.s.treefmt", "packages.s.a"].map(|attr| Target::of(AttrPath::parse(attr).unwrap()).unwrap());
+        let touched = defaults(&files, &reads).touched(&files, &targets);
+        assert!(touched.why(&targets[0].attr).is_some(), "checks may read anything");
+        touched.why(&targets[1].attr).is_some()
     }
 
     #[test]
-    fn texts_for_people_touch_nothing_and_all_else_does() {
+    fn texts_for_people_touch_only_checks_and_all_else_everything() {
         for file in [
             "README.md",
             "hosts/desk/README.md",

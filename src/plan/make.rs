@@ -20,7 +20,7 @@ use crate::store::StorePath;
 /// Which targets are evaluated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Evaluate {
-    /// Those that the rules do not rule out.
+    /// Those that the user's rules do not rule out; all, where there are no rules and a file changed.
     #[default]
     Auto,
     /// All: the rules then skip nothing on their own.
@@ -32,10 +32,10 @@ pub enum Evaluate {
 /// When the base is evaluated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EvaluateBase {
-    /// When its derivations are not known, and it counts as built.
+    /// When no derivations are known, neither of it nor of a commit before it.
     #[default]
     Auto,
-    /// When its derivations are not known.
+    /// Whenever it counts as built, even if older derivations are known.
     Always,
     /// Never.
     Never,
@@ -120,9 +120,10 @@ pub enum PlanError {
 pub async fn plan(request: &Request, known: &dyn Known) -> Result<Plan, PlanError> {
     let kept = known.planned().await;
     let repository = request.repository.as_ref().ok();
-    let base = base::choose(&request.base, repository, kept.as_ref());
+    let scope = scope(request);
+    let base = base::choose(&request.base, repository, kept.as_ref().filter(|_| !wants_exact_base(request)), &scope);
     let rules = rules(request, &base);
-    let head = Head::of(request);
+    let head = Head::of(request, &scope);
     let mut notes: Vec<String> = request.repository.as_ref().err().cloned().into_iter().collect();
     let (all, touched) = targets(request, &base, &rules, &head).await?;
     let (targets, unnamed): (Vec<Target>, Vec<Target>) = all
@@ -153,10 +154,20 @@ pub async fn plan(request: &Request, known: &dyn Known) -> Result<Plan, PlanErro
     let mut decisions: Vec<Decision> = targets.iter().map(|target| decide(target, &facts)).collect();
     warn_of_rules(&touched, &decisions, &targets, &mut notes);
     leave_out(&mut decisions, &request.runners);
-    let record = head.commit.filter(|_| request.evaluate != Evaluate::Never);
-    let record = record.map(|commit| (commit, planned(&decisions, &facts, &targets, now())));
+    let record = head.commit.map(|commit| (commit, planned(&decisions, &facts, &targets, now())));
     let matrix = matrix(&decisions, &request.runners, request.group);
     Ok(Plan { base, rules: rules.source().to_owned(), decisions, matrix, notes, kept: record })
+}
+
+/// What tells the plans of one flake and filter from others: the flake's folder, and the filter's fingerprint if there is one.
+fn scope(request: &Request) -> String {
+    let folder = request.repository.as_ref().map_or("", Repository::folder);
+    format!("{folder}{}", request.filter.fingerprint().map_or_else(String::new, |print| format!("#{print}")))
+}
+
+fn wants_exact_base(request: &Request) -> bool {
+    let is_trusted = matches!(request.base, Wish::Commit { trust: Trust::Assumed, .. });
+    is_trusted && request.evaluate_base == EvaluateBase::Always
 }
 
 /// The flake as it is here.
@@ -167,13 +178,13 @@ struct Head {
 }
 
 impl Head {
-    fn of(request: &Request) -> Self {
+    fn of(request: &Request, scope: &str) -> Self {
         let Ok(repository) = &request.repository else {
             return Self { flake: FlakeRef::path(&request.project), commit: None };
         };
         let commit = repository.head().ok().filter(|_| !repository.is_dirty());
         let flake = at(repository, commit.as_deref());
-        Self { flake, commit: commit.map(|commit| base::name(&commit, repository.folder())) }
+        Self { flake, commit: commit.map(|commit| base::name(&commit, scope)) }
     }
 }
 
@@ -212,7 +223,9 @@ async fn targets(
         Ok(files) => rules.touched(files, targets),
         Err(why) => Touched { all: Some(why.clone()), ..Touched::default() },
     };
-    if let Some(planned) = base.planned.as_ref().filter(|_| request.evaluate == Evaluate::Auto) {
+    let may_skip = request.evaluate == Evaluate::Auto
+        && (request.rules.is_some() || base.changed.as_ref().is_ok_and(Vec::is_empty));
+    if let Some(planned) = base.planned.as_ref().filter(|_| may_skip) {
         // With no targets to mean, every rule but "none" touches everything.
         let touched = of_files(&[]);
         if touched.all.is_none() {
@@ -234,6 +247,8 @@ fn is_evaluated(request: &Request, target: &Target, base: &Base, touched: &Touch
     match request.evaluate {
         Evaluate::Always => true,
         Evaluate::Never => false,
+        // The defaults are not trusted where there is something better.
+        Evaluate::Auto if request.rules.is_none() && base.changed.as_ref().is_ok_and(|files| !files.is_empty()) => true,
         Evaluate::Auto => touched.why(&target.attr).is_some() || is_new(),
     }
 }
@@ -244,13 +259,8 @@ async fn at_base(request: &Request, base: &Base, chosen: &[&Target], workers: Wo
         return base.planned.clone();
     }
     let commit = base.commit.as_ref()?;
-    let is_trusted = matches!(request.base, Wish::Commit { trust: Trust::Assumed, .. });
-    let is_wanted = match request.evaluate_base {
-        EvaluateBase::Auto => is_trusted,
-        EvaluateBase::Always => true,
-        EvaluateBase::Never => false,
-    };
-    let repository = request.repository.as_ref().ok().filter(|_| is_wanted && !chosen.is_empty())?;
+    let is_wanted = request.evaluate_base != EvaluateBase::Never && !chosen.is_empty();
+    let repository = request.repository.as_ref().ok().filter(|_| is_wanted)?;
     tracing::info!("Evaluating {} targets at the base, {}, too.", chosen.len(), base.short());
     let evaluated = evaluate(&request.nix, &at(repository, Some(commit)), chosen, workers).await;
     let of = |(attr, evaluated): (AttrPath, Evaluated)| match evaluated {

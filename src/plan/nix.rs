@@ -116,6 +116,8 @@ impl Nix {
     ) -> Result<Value, NixError> {
         let mut command = command("nix");
         command.args(["eval", "--json", "--no-write-lock-file", "--extra-experimental-features", "nix-command flakes"]);
+        // Nix 2.8 takes what several processes of it write at once for missing attributes, and with `--apply` it helps nobody.
+        command.args(["--option", "eval-cache", "false"]);
         command.arg(flake.attribute(attr)).args(["--apply", apply]).args(&self.arguments);
         if let Some(root) = &self.store_root {
             command.arg("--store").arg(root);

@@ -13,8 +13,10 @@ pub(super) enum Effect {
     All,
     /// No target does.
     None,
-    /// The targets of these patterns do.
+    /// The targets of these patterns do. A pattern that means none is a mistake, so it means all.
     Targets(Vec<String>),
+    /// Those of these patterns do, if there are any.
+    Perhaps(Vec<String>),
 }
 
 /// One rule.
@@ -115,7 +117,7 @@ impl Rule {
         match &self.effect {
             Effect::None => {}
             Effect::All => touched.everything(format!("{file} changed, and {:?} means all", self.given)),
-            Effect::Targets(patterns) => {
+            Effect::Targets(patterns) | Effect::Perhaps(patterns) => {
                 for pattern in patterns {
                     self.touch_some(file, &self.filled(pattern, file), targets, touched);
                 }
@@ -129,7 +131,7 @@ impl Rule {
             Err(_) => Vec::new(),
         };
         // A rule that leads nowhere is a slip of the pen, or a folder that is no machine: nobody knows what it touches.
-        if meant.is_empty() {
+        if meant.is_empty() && !matches!(self.effect, Effect::Perhaps(_)) {
             touched.everything(format!("{file} changed, and {:?} means {pattern}, which is no target", self.given));
         }
         for target in meant {

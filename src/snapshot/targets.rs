@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::store::StorePath;
 
-/// Plans by commit: its full name, with `:` and the folder behind it where the flake is not at the top of the repository.
+/// Plans by commit: its full name, `:`, and what tells plans of the same commit apart: the flake's folder and the filter.
 pub type Planned = BTreeMap<String, PlannedCommit>;
 
 /// The targets at one commit.
@@ -25,7 +25,7 @@ pub struct PlannedCommit {
 /// A target at a commit. The order of the fields is that in which one of two is preferred.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PlannedTarget {
-    /// Its derivation; None when it could not be evaluated.
+    /// Its derivation; None when it could not be, or was not, evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drv: Option<StorePath>,
     /// What `nix build` builds of it, as far as that was known.

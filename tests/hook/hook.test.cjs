@@ -198,6 +198,25 @@ test('a build that did not run fails its step', async () => {
   assert.match(log, /^::error title=nix-cache::The hook failed/m);
 });
 
+test('without a plan the job fails, since the jobs behind it would build nothing', async () => {
+  const plan = { ...inputs({ include: 'a' }), INPUT_ACTION: 'plan' };
+  const root = action();
+  const [main, post] = await both(root, plan);
+  assert.deepEqual([main.code, post.code, called(root)], [0, 0, null], main.log);
+  await run(root, 'hook.cjs', plan);
+  assert.deepEqual(called(root).argv, ['action', 'plan']);
+  const broken = [
+    [action(null), plan], [action('process.exit(1)'), plan], [action('process.exit(3)'), plan],
+    [action("process.kill(process.pid, 'SIGKILL')"), plan], [action(), { ...plan, INPUT_INPUTS: 'no JSON' }],
+  ];
+  for (const [root, variables] of broken) {
+    const [main, post] = await both(root, variables);
+    assert.deepEqual([main.code, post.code], [1, 0], main.log);
+  }
+  assert.equal((await run(action('process.exit(2)'), 'hook.cjs', plan)).code, 2);
+  assert.match((await run(action(null), 'hook.cjs', plan)).log, /^::error title=nix-cache::There is no .*There is no plan\.$/m);
+});
+
 test('main fails with 1 and 2 only; post never fails', async () => {
   const cases = [['process.exit(0)', 0, false], ['process.exit(1)', 1, false], ['process.exit(2)', 2, false],
     ['process.exit(3)', 0, true], ['process.exit(101)', 0, true], ["process.kill(process.pid, 'SIGKILL')", 0, true],

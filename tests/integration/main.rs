@@ -11,6 +11,7 @@ mod faults;
 mod kill;
 mod layer;
 mod mounted;
+mod plan;
 mod real_client;
 mod roundtrip;
 mod signed;

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,6 +11,7 @@ use serde_json::Value;
 
 use super::run::ActRun;
 use crate::support::fake::{Fake, FakeConfig, RestPermission, Scope};
+use crate::support::folder::copy;
 use crate::support::machine::{Machine, TestStore};
 use crate::support::nix::Nix;
 use crate::support::skip;
@@ -43,15 +43,15 @@ impl Project {
         let machine = Machine::new(nix);
         let (ours, repository) = (Path::new(env!("CARGO_MANIFEST_DIR")), machine.path("repository"));
         copy(&ours.join("tests/workflows"), &repository.join(".github/workflows"));
-        for part in ["flake", "keep"] {
+        for part in ["flake", "keep", "machines"] {
             fs::rename(repository.join(".github/workflows").join(part), repository.join(part)).unwrap();
         }
         copy(&machine.path("project/tools"), &repository.join("flake/tools"));
-        for part in ["action.yml", "hook", "restore", "save", "build"] {
+        for part in ["action.yml", "hook", "restore", "save", "plan", "build"] {
             copy(&ours.join(part), &repository.join("nix-cache").join(part));
         }
         // act does not know `$/`, the action's own repository. Nothing else is changed.
-        for action in ["action.yml", "restore/action.yml", "save/action.yml", "build/action.yml"] {
+        for action in ["action.yml", "restore/action.yml", "save/action.yml", "plan/action.yml", "build/action.yml"] {
             replace(&repository.join("nix-cache").join(action), "uses: $/hook", "uses: ./nix-cache/hook");
         }
         let words = machine.path("words");
@@ -71,21 +71,28 @@ impl Project {
         store.nix(&["flake", "lock", &format!("path:{}", flake.display())]);
         assert!(flake.join("flake.lock").is_file());
         self.git(&["init", "--quiet", "--initial-branch=main"]);
-        self.git(&["add", "--all"]);
-        self.git(&["-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", words.trim()]);
+        self.commit(words.trim());
     }
 
-    fn git(&self, arguments: &[&str]) {
+    /// Commits everything. Gives the commit.
+    pub fn commit(&self, message: &str) -> String {
+        self.git(&["add", "--all"]);
+        self.git(&["-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", message]);
+        self.git(&["rev-parse", "HEAD"]).trim().to_owned()
+    }
+
+    fn git(&self, arguments: &[&str]) -> String {
         let repository = self.machine.path("repository");
         let output = self.machine.command("git").args(arguments).current_dir(repository).output().expect("git runs");
         assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// A run of a workflow on a machine that is new: its store is empty.
     pub fn workflow<'a>(&'a self, name: &'a str) -> Act<'a> {
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
         let folder = self.machine.path(&format!("run-{number}"));
-        Act { project: self, name, folder, env: self.fake.env(), interrupt: None }
+        Act { project: self, name, folder, env: self.fake.env(), interrupt: None, event: None }
     }
 
     /// All tokens that the runs had.
@@ -102,6 +109,7 @@ pub struct Act<'a> {
     folder: PathBuf,
     env: Vec<(String, String)>,
     interrupt: Option<&'a str>,
+    event: Option<PathBuf>,
 }
 
 impl<'a> Act<'a> {
@@ -120,6 +128,12 @@ impl<'a> Act<'a> {
     /// Cancelled as soon as a step prints this line.
     pub fn cancelled_at(mut self, line: &'a str) -> Self {
         self.interrupt = Some(line);
+        self
+    }
+
+    /// Started by an event with this payload.
+    pub fn with_event(mut self, payload: &Path) -> Self {
+        self.event = Some(payload.to_owned());
         self
     }
 
@@ -167,6 +181,9 @@ impl<'a> Act<'a> {
         command.args(["-s", &format!("GITHUB_TOKEN={token}")]);
         let rest = self.project.fake.rest_env(RestPermission::Read);
         let rest = rest.iter().filter(|(name, _)| name != "GITHUB_TOKEN");
+        if let Some(event) = &self.event {
+            command.arg("--eventpath").arg(event);
+        }
         for (name, value) in self.env.iter().chain(rest) {
             command.args(["--env", &format!("{name}={value}")]);
         }
@@ -182,21 +199,6 @@ impl<'a> Act<'a> {
 fn says(line: &str, wanted: &str) -> bool {
     let event: Value = serde_json::from_str(line).unwrap_or_default();
     event["raw_output"] == true && event["msg"].as_str().is_some_and(|text| text.trim() == wanted)
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to.parent().unwrap()).unwrap();
-    if from.is_dir() {
-        fs::create_dir_all(to).unwrap();
-        for entry in fs::read_dir(from).unwrap() {
-            let name = entry.unwrap().file_name();
-            copy(&from.join(&name), &to.join(&name));
-        }
-    } else {
-        fs::copy(from, to).unwrap();
-        let mode = fs::metadata(from).unwrap().permissions().mode();
-        fs::set_permissions(to, fs::Permissions::from_mode(mode)).unwrap();
-    }
 }
 
 fn replace(file: &Path, from: &str, to: &str) {

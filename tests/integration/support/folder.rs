@@ -1,5 +1,7 @@
 //! Temporary folders that stores can stand in.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use nix_cache::layer::unpack::remove_tree;
@@ -28,5 +30,21 @@ impl Drop for Folder {
         } else if let Err(error) = remove_tree(&self.0) {
             eprintln!("{} stays: {error}", self.0.display());
         }
+    }
+}
+
+/// Copies a file or a folder with all that is in it.
+pub fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to.parent().unwrap()).unwrap();
+    if from.is_dir() {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let name = entry.unwrap().file_name();
+            copy(&from.join(&name), &to.join(&name));
+        }
+    } else {
+        fs::copy(from, to).unwrap();
+        let mode = fs::metadata(from).unwrap().permissions().mode();
+        fs::set_permissions(to, fs::Permissions::from_mode(mode)).unwrap();
     }
 }
