@@ -3,8 +3,8 @@
 //! Five nouns, a folder each: [`flake`] makes keys, [`layer`] packs and attaches store paths, [`snapshot`] is the
 //! index of one key, [`store`] is the Nix store here, [`remote`] is where layers and snapshots live. [`cache`] holds
 //! the two verbs, restore and save. Beside them, [`files`] keeps further files and Nix's own caches, [`sign`] tells who
-//! vouches for an entry, and [`upstream`] asks substituters what they have. No noun knows `cache`; only the command line
-//! knows [`runner`].
+//! vouches for an entry, [`upstream`] asks substituters what they have, and [`plan`] says which targets of a flake a change
+//! affects. No noun knows `cache`; only the command line knows [`runner`].
 
 #![forbid(unsafe_code)]
 

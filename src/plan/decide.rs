@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::evaluate::{Derivation, Evaluated};
 use super::rules::Touched;
-use super::{AttrPath, Target};
+use super::{AttrPath, Output, Target};
 use crate::flake::current_system;
 use crate::snapshot::{PlannedCommit, PlannedTarget};
 use crate::store::StorePath;
@@ -61,7 +61,7 @@ pub struct Decision {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drv: Option<StorePath>,
     #[serde(skip)]
-    pub(super) is_small: bool,
+    pub(crate) is_small: bool,
 }
 
 /// All that is known.
@@ -132,10 +132,15 @@ pub(super) fn decide(target: &Target, facts: &Facts<'_>) -> Decision {
         verdict,
         level,
         reason,
-        system: known.or_else(named).or_else(before).unwrap_or_else(current_system),
+        system: known.or_else(named).or_else(before).unwrap_or_else(|| usual_system(target)),
         drv: derivation.map(|derivation| derivation.path.clone()),
         is_small: target.is_small(),
     }
+}
+
+/// The system of a target of which nothing else is known.
+fn usual_system(target: &Target) -> String {
+    if target.output == Output::DarwinConfigurations { "aarch64-darwin".to_owned() } else { current_system() }
 }
 
 /// For a target that was evaluated: the derivation decides, whatever rules say.

@@ -206,3 +206,7 @@ fn report(plan: &Plan, inputs: &PlanInputs) {
         tracing::warn!("The job summary could not be written: {error}.");
     }
 }
+
+#[cfg(test)]
+#[path = "plan_test.rs"]
+mod tests;

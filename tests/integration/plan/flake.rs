@@ -77,7 +77,10 @@ impl Flake {
 
     /// `nix-cache plan` of another clone of it.
     pub fn plan_in(&self, clone: &Path, more: &[&str]) -> Run {
-        let mut command = self.machine.nix_cache(&["plan", "--format", "json", "--no-substituters"]);
+        let mut command = self.machine.nix_cache(&["plan", "--no-substituters"]);
+        if !more.contains(&"--format") {
+            command.args(["--format", "json"]);
+        }
         command.arg("--project").arg(clone).arg("--store-root").arg(&self.store.root).args(more);
         // The folders of the tests are inside of this repository.
         command.env("GIT_CEILING_DIRECTORIES", self.repository.parent().unwrap());

@@ -87,6 +87,26 @@ fn a_flake_with_a_bit_of_everything_is_evaluated_target_by_target() {
 }
 
 #[test]
+fn the_matrix_can_be_had_alone_and_a_text_says_why() {
+    let Some(nix) = nix::all().first() else { return };
+    let flake = Flake::new(nix);
+    let run = |format: &str| flake.plan(&["--base", NOTHING, "--exclude", "laptop", "--format", format]);
+    let (matrix, all) = (run("matrix").json(), run("json").json());
+    assert_eq!(matrix, all["matrix"]);
+    assert_eq!(matrix["include"][0]["attrs"], "nixosConfigurations.desk.config.system.build.toplevel");
+    assert!(matrix["include"][0]["runs-on"].is_string());
+    let text = run("text").out;
+    assert!(
+        text.starts_with("5 of 5 targets to build, jobs: 3; compared with nothing: the base 0123456789 cannot"),
+        "{text}"
+    );
+    assert!(
+        text.contains("\nbuild  nixosConfigurations.desk") && text.contains("job    nixosConfigurations.server on "),
+        "{text}"
+    );
+}
+
+#[test]
 fn what_needs_more_memory_than_a_worker_has_is_evaluated_alone() {
     for nix in nix::all() {
         let flake = Flake::new(nix);
