@@ -66,7 +66,9 @@ pub async fn held(
     paths: &BTreeSet<StorePath>,
 ) -> Result<BTreeMap<StorePath, String>, RemoteError> {
     let names: Vec<String> = std::iter::once(generation_prefix(key)).chain(prefixes.iter().cloned()).collect();
-    let Some(found) = find_snapshot(remote, &names, keys, &mut Vec::new()).await?.found else { return Ok(BTreeMap::new()) };
+    let Some(found) = find_snapshot(remote, &names, keys, &mut Vec::new()).await?.found else {
+        return Ok(BTreeMap::new());
+    };
     let chosen = found.snapshot.chosen();
     let has = |path: &&StorePath| chosen.contains_key(*path) || found.snapshot.upstream.contains(*path);
     Ok(paths.iter().filter(has).map(|path| (path.clone(), found.key.clone())).collect())

@@ -53,8 +53,8 @@ fn facts(git_ref: &str, sha: &str) -> Facts {
     Facts { git_ref: git_ref.to_owned(), sha: sha.to_owned(), ..Facts::default() }
 }
 
-fn push(before: Option<&str>) -> Result<Event, String> {
-    Ok(Event::Push { before: before.map(str::to_owned), default_branch: "main".to_owned() })
+fn push(before: Option<&str>) -> Event {
+    Event::Push { before: before.map(str::to_owned), default_branch: "main".to_owned() }
 }
 
 fn to(commit: &str, trust: Trust) -> Wish {
@@ -66,9 +66,9 @@ fn each_event_has_its_base() {
     let all = repositories();
     let of = |event: Result<Event, String>, facts: &Facts| wish(&event, facts, &all.clone);
     let on = |git_ref: &str| facts(git_ref, &all.head);
-    assert_eq!(of(push(Some("c0ffee")), &on("refs/heads/main")), to("c0ffee", Trust::Planned));
+    assert_eq!(of(Ok(push(Some("c0ffee"))), &on("refs/heads/main")), to("c0ffee", Trust::Planned));
     assert_eq!(
-        of(push(None), &on("refs/heads/topic")),
+        of(Ok(push(None)), &on("refs/heads/topic")),
         to(&all.main, Trust::Planned),
         "the default branch, which is not here"
     );
@@ -80,8 +80,8 @@ fn each_event_has_its_base() {
     let group = Ok(Event::MergeGroup { base: all.main.clone() });
     assert_eq!(of(group, &on("refs/heads/gh-readonly-queue/main/pr-7")), to(&all.main, Trust::Assumed));
     for (event, git_ref, why) in [
-        (push(None), "refs/heads/main", "first push"),
-        (push(None), "refs/tags/v1", "new tag"),
+        (Ok(push(None)), "refs/heads/main", "first push"),
+        (Ok(push(None)), "refs/tags/v1", "new tag"),
         (Ok(Event::Other("schedule".to_owned())), "refs/heads/main", "`schedule`"),
         (Err("no payload".to_owned()), "refs/heads/main", "no payload"),
     ] {
@@ -103,7 +103,7 @@ fn a_pull_request_whose_head_is_checked_out_is_compared_with_what_both_have_in_c
 fn a_default_branch_that_cannot_be_had_is_no_base() {
     let all = repositories();
     git(all.clone.top(), &["remote", "set-url", "origin", "/does/not/exist"]);
-    let Wish::None { why } = wish(&push(None), &facts("refs/heads/topic", &all.head), &all.clone) else { panic!() };
+    let Wish::None { why } = wish(&Ok(push(None)), &facts("refs/heads/topic", &all.head), &all.clone) else { panic!() };
     assert!(why.starts_with("the branch is new, and main cannot be had: git ls-remote"), "{why}");
 }
 
@@ -111,7 +111,7 @@ fn sample(targets: usize) -> Plan {
     let decision = |number: usize| Decision {
         target: format!("checks.x86_64-linux.check-{number:04}"),
         attr: String::new(),
-        verdict: if number % 2 == 0 { Verdict::Skip } else { Verdict::Build },
+        verdict: if number.is_multiple_of(2) { Verdict::Skip } else { Verdict::Build },
         level: Level::Derivation,
         reason: "its derivation changed, and this says so at some length".repeat(3),
         system: "x86_64-linux".to_owned(),
