@@ -93,6 +93,17 @@ fn one_at_a_time() -> Options {
 }
 
 #[tokio::test]
+async fn a_path_can_be_asked_for_whatever_content_it_has() {
+    let all: Vec<PathInfo> = ["a", "b"].map(info).into();
+    let rebuilt = PathInfo { nar_hash: NarHash([9; 32]), ..all[0].clone() };
+    let server = with(&[rebuilt]).await;
+    let upstream = Upstream::new(&["s3://bucket".to_owned(), server.address.clone()], one_at_a_time());
+    let paths: Vec<&StorePath> = all.iter().map(|info| &info.path).collect();
+    assert_eq!(names(&upstream.present_in_any_form(&paths).await), ["a"]);
+    assert!(upstream.present(&[&all[0]]).await.is_empty(), "with the content that is here nobody has it");
+}
+
+#[tokio::test]
 async fn what_any_substituter_has_is_present() {
     let all: Vec<PathInfo> = ["a", "b", "c"].map(info).into();
     let (first, second) = (with(&all[..1]).await, with(&all[..2]).await);

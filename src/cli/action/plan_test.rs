@@ -14,8 +14,9 @@ fn git(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-fn commit(folder: &Path) -> String {
-    git(folder, &["commit", "--quiet", "--allow-empty", "--message", "m"]);
+/// A commit with this message, which tells it from others of the same second.
+fn commit(folder: &Path, message: &str) -> String {
+    git(folder, &["commit", "--quiet", "--allow-empty", "--message", message]);
     git(folder, &["rev-parse", "HEAD"])
 }
 
@@ -36,11 +37,11 @@ fn repositories() -> Repositories {
     let (origin, clone) = (folder.path().join("origin"), folder.path().join("clone"));
     fs::create_dir_all(&origin).unwrap();
     git(&origin, &["init", "--quiet", "--initial-branch=main"]);
-    let fork = commit(&origin);
+    let fork = commit(&origin, "fork");
     git(&origin, &["checkout", "--quiet", "-b", "topic"]);
-    let branch = commit(&origin);
+    let branch = commit(&origin, "branch");
     git(&origin, &["checkout", "--quiet", "main"]);
-    let main = commit(&origin);
+    let main = commit(&origin, "main");
     git(&origin, &["checkout", "--quiet", "--detach"]);
     git(&origin, &["merge", "--quiet", "--no-ff", "--message", "merge", "topic"]);
     let head = git(&origin, &["rev-parse", "HEAD"]);
