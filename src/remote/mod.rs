@@ -142,11 +142,25 @@ pub trait Remote: Send + Sync {
         8
     }
 
+    /// Whether this job may look up and read entries. One that may only write makes what is not there yet, and adds to nothing.
+    fn is_readable(&self) -> bool {
+        true
+    }
+
     /// Whether [`Remote::read`] costs about as much as its range is long. False once the place was seen to answer with
     /// whole entries: then [`Remote::stream`] is the better way to most of one. It may change while reads are under way.
     fn ranges_work(&self) -> bool {
         true
     }
+}
+
+/// The error of a writer who may not read, for `what` it finds taken: it cannot add to what is there.
+#[must_use]
+pub fn taken_unseen(what: &str) -> RemoteError {
+    RemoteError::Denied(format!(
+        "{what} is in the cache already, or was begun by another job. This job may only write to the cache, so it cannot \
+         look what is there and add to it. Set `cache-mode: write` for it if it should."
+    ))
 }
 
 /// How often [`confirmed`] looks, and how long it waits in between: lookups lag behind reservations by a second or two.
