@@ -10,6 +10,7 @@ pub mod inputs;
 pub mod lane;
 mod markdown;
 pub mod outputs;
+mod overview;
 mod picture;
 pub mod report;
 pub mod state;
