@@ -71,8 +71,19 @@ impl Project {
         store.nix(&["flake", "lock", &format!("path:{}", flake.display())]);
         assert!(flake.join("flake.lock").is_file());
         self.git(&["init", "--quiet", "--initial-branch=main"]);
+        self.commit(words.trim());
+    }
+
+    /// Changes how the flake is written and not what it is: no derivation is another one. Commits that.
+    pub fn rewrite_flake(&self) {
+        let flake = self.machine.path("repository/flake/flake.nix");
+        replace(&flake, "Every third package", "Each third package");
+        self.commit("other words");
+    }
+
+    fn commit(&self, message: &str) {
         self.git(&["add", "--all"]);
-        self.git(&["-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", words.trim()]);
+        self.git(&["-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", message]);
     }
 
     fn git(&self, arguments: &[&str]) {
