@@ -6,8 +6,8 @@ use std::path::Path;
 use super::Context;
 use super::fetch::{Search, find_snapshot};
 use super::outcome::{Note, Saved};
-use crate::layer::digest::Digests;
-use crate::remote::{Kind, Put, Remote, RemoteError, confirmed};
+use crate::layer::digest::{Digests, Sha};
+use crate::remote::{Kind, Put, Remote, RemoteError, awaited, confirmed, taken_unseen};
 use crate::snapshot::{Snapshot, encode_signed, generation_name, generation_prefix};
 
 /// So many names are tried for a layer whose first name is lost.
@@ -53,6 +53,25 @@ pub(super) async fn push_layer(
     Err(RemoteError::Failed(format!("All names for layer {id} are taken by entries that were never finished.")))
 }
 
+/// As [`push_layer`] for a job that may not look anything up. Layers are named for the key and not for their content: so
+/// the first name is taken once such a job has saved this key, and no later one sends layers that no snapshot is going to name.
+pub(super) async fn push_first_layer(
+    context: &Context,
+    digests: &Digests,
+    file: &Path,
+    pushed: &mut Pushed,
+) -> Result<String, RemoteError> {
+    let name = format!("first-{}-{}", Sha::of(context.key.as_bytes()), pushed.entries + 1);
+    match context.remote.put_file(Kind::Layer, &name, file).await? {
+        Put::Stored => {
+            pushed.bytes += digests.size;
+            pushed.entries += 1;
+            Ok(name)
+        }
+        Put::Taken => Err(taken_unseen("A layer of this key")),
+    }
+}
+
 /// Stores `snapshot` as the next generation after `newest`. Who finds the number taken takes in what the other one wrote, and
 /// tries the next.
 pub(super) async fn push_snapshot(
@@ -77,6 +96,7 @@ pub(super) async fn push_snapshot(
                 let (paths, layers) = (snapshot.paths.len() as u64, snapshot.layers.len() as u64);
                 return Ok(Saved { generation, paths, layers });
             }
+            Put::Taken if !remote.is_readable() => return Err(taken_unseen("A snapshot of this key")),
             Put::Taken => {
                 tracing::info!("Generation {generation} was saved by another job meanwhile: merging with it.");
                 generation = merge_with_other(context, &mut snapshot, generation, notes).await?;
@@ -94,7 +114,9 @@ async fn merge_with_other(
     notes: &mut Vec<Note>,
 ) -> Result<u64, RemoteError> {
     let exact = [generation_name(&context.key, taken), generation_prefix(&context.key)];
-    // A taken number need not be readable yet, or ever: whoever reserved it may have been killed.
+    // A taken number need not be readable yet, or ever: whoever reserved it may have been killed. What its writer is about to finish
+    // would be lost to those who read only the generation after it.
+    awaited(&*context.remote, Kind::Snapshot, &exact[0]).await;
     let Search { found, newest } = find_snapshot(&*context.remote, &exact, &context.keys, notes).await?;
     let newest = newest.filter(|(key, _)| *key == context.key).map_or(taken, |(_, number)| number.max(taken));
     // What is not trusted is not merged, or it would be signed.

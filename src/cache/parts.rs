@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::Context;
-use super::commit::{Pushed, push_layer};
+use super::commit::{Pushed, push_first_layer, push_layer};
 use super::layers::known_blocks;
 use super::outcome::{Note, Phase};
 use super::progress::Progress;
@@ -229,7 +229,11 @@ async fn store(
 ) -> Result<Option<(MadeLayer, f64)>, RemoteError> {
     let Some(Ready { packed, recipe, digests, file, paths }) = ready else { return Ok(None) };
     let start = Instant::now();
-    let entry = push_layer(&*context.remote, &digests, file.path(), lost, pushed).await?;
+    let entry = if context.remote.is_readable() {
+        push_layer(&*context.remote, &digests, file.path(), lost, pushed).await?
+    } else {
+        push_first_layer(context, &digests, file.path(), pushed).await?
+    };
     let layer = MadeLayer { digests: packed.digests, recipe, stored: Stored { digests, entry }, paths };
     Ok(Some((layer, start.elapsed().as_secs_f64())))
 }

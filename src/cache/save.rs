@@ -99,6 +99,16 @@ struct Base {
 }
 
 async fn load_base(context: &Context, record: &RestoreRecord, notes: &mut Vec<Note>) -> Result<Base, RemoteError> {
+    if !context.remote.is_readable() {
+        return Ok(Base {
+            same_key: None,
+            has_same_key: false,
+            newest: 0,
+            near: None,
+            lost_entries: BTreeSet::new(),
+            must_save: false,
+        });
+    }
     let prefix = generation_prefix(&context.key);
     let (remote, keys) = (&*context.remote, &context.keys);
     let Search { found: same, newest } = find_snapshot(remote, std::slice::from_ref(&prefix), keys, notes).await?;

@@ -24,7 +24,7 @@ mod walk;
 
 use serde::Serialize;
 
-use crate::remote::Kind;
+use crate::remote::{Kind, RemoteError};
 use crate::sign::Keyring;
 
 pub use key::eval_cache_key;
@@ -101,6 +101,14 @@ impl FilesNote {
 
     fn info(code: &'static str, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), warning: false }
+    }
+
+    /// Of trouble with the remote: where the user or the machine wants it so, it is for information only.
+    fn of_remote(refused: &'static str, failed: &'static str, error: &RemoteError, message: String) -> Self {
+        match error {
+            RemoteError::Denied(_) | RemoteError::Unavailable(_) => Self::info(refused, message),
+            _ => Self::warn(failed, message),
+        }
     }
 }
 

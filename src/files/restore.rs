@@ -37,7 +37,8 @@ pub async fn restore(remote: &dyn Remote, level: &FilesLevel, scratch: &Path) ->
         Ok(None) => {}
         Err(error) => {
             let message = format!("The cache could not be asked for the level {}: {error}", level.name);
-            restored.notes.push(FilesNote::warn("files-lookup-failed", message));
+            let note = FilesNote::of_remote("files-lookup-refused", "files-lookup-failed", &error, message);
+            restored.notes.push(note);
         }
     }
     restored

@@ -15,7 +15,7 @@ use super::place::TEMPORARY;
 use super::walk::{Findings, Sources};
 use super::{FilesLevel, FilesNote, FilesOutcome, FilesSaved, KIND, Roots, generation_name, generation_prefix};
 use crate::layer::digest::Sha;
-use crate::remote::{Put, Remote, RemoteError, confirmed};
+use crate::remote::{Put, Remote, RemoteError, confirmed, taken_unseen};
 
 /// So many generations are tried when others save at the same time.
 const TRIES: u64 = 16;
@@ -40,12 +40,13 @@ pub async fn save(
         Ok(outcome) => saved.outcome = outcome,
         Err(trouble) => {
             saved.outcome = FilesOutcome::Failed;
-            let code = match trouble {
-                Trouble::Remote(RemoteError::Denied(_) | RemoteError::Unavailable(_)) => "files-save-refused",
-                _ => "files-save-failed",
-            };
             let message = format!("The level {} was not saved: {trouble}", level.name);
-            saved.notes.push(FilesNote::warn(code, message));
+            saved.notes.push(match &trouble {
+                Trouble::Remote(error) => {
+                    FilesNote::of_remote("files-save-refused", "files-save-failed", error, message)
+                }
+                _ => FilesNote::warn("files-save-failed", message),
+            });
         }
     }
     saved
@@ -97,6 +98,9 @@ async fn try_save(
 
 /// The newest generation of the level's own key.
 async fn newest(remote: &dyn Remote, level: &FilesLevel) -> Result<Option<Generation>, RemoteError> {
+    if !remote.is_readable() {
+        return Ok(None);
+    }
     let names = [generation_prefix(level.name, &level.key)];
     Ok(fetch::find(remote, level.name, &names).await?.filter(|found| found.key == level.key))
 }
@@ -162,6 +166,9 @@ async fn push(
         if remote.put_file(KIND, &name, file.path()).await? == Put::Stored {
             (saved.uploaded, saved.entries) = (saved.uploaded + size, saved.entries + 1);
             return Ok(FilesOutcome::Saved);
+        }
+        if !remote.is_readable() {
+            return Err(taken_unseen("A generation of this level and key").into());
         }
         // Who took the name may have been killed before it was written.
         if confirmed(remote, KIND, &name).await && has_content(remote, level, &name, digest).await {

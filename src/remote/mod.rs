@@ -142,6 +142,11 @@ pub trait Remote: Send + Sync {
         8
     }
 
+    /// Whether this job may look up and read entries. One that may only write makes what is not there yet, and adds to nothing.
+    fn is_readable(&self) -> bool {
+        true
+    }
+
     /// Whether [`Remote::read`] costs about as much as its range is long. False once the place was seen to answer with
     /// whole entries: then [`Remote::stream`] is the better way to most of one. It may change while reads are under way.
     fn ranges_work(&self) -> bool {
@@ -149,18 +154,34 @@ pub trait Remote: Send + Sync {
     }
 }
 
+/// The error of a writer who may not read, for `what` it finds taken: it cannot add to what is there.
+#[must_use]
+pub fn taken_unseen(what: &str) -> RemoteError {
+    RemoteError::Denied(format!(
+        "{what} is in the cache already, or was begun by another job. This job may only write to the cache, so it cannot \
+         look what is there and add to it. Set `cache-mode: write` for it if it should."
+    ))
+}
+
 /// How often [`confirmed`] looks, and how long it waits in between: lookups lag behind reservations by a second or two.
 const CONFIRM_TRIES: u32 = 3;
+/// For a small entry that another job is writing at this moment, and that must not be passed over.
+const AWAIT_TRIES: u32 = 12;
 const CONFIRM_DELAY: Duration = Duration::from_secs(1);
 
 /// Whether an entry of exactly this name can be read, for a name that a put found [`Put::Taken`]. A name can be taken
 /// without being readable: its writer may be busy still, or may have died. Trouble while looking counts as no.
 pub async fn confirmed(remote: &dyn Remote, kind: Kind, name: &str) -> bool {
-    confirmed_within(remote, kind, name, CONFIRM_DELAY).await
+    confirmed_within(remote, kind, name, CONFIRM_TRIES, CONFIRM_DELAY).await
 }
 
-async fn confirmed_within(remote: &dyn Remote, kind: Kind, name: &str, delay: Duration) -> bool {
-    for attempt in 0..CONFIRM_TRIES {
+/// As [`confirmed`], with the patience that it takes for another job to finish what it has just begun.
+pub async fn awaited(remote: &dyn Remote, kind: Kind, name: &str) -> bool {
+    confirmed_within(remote, kind, name, AWAIT_TRIES, CONFIRM_DELAY).await
+}
+
+async fn confirmed_within(remote: &dyn Remote, kind: Kind, name: &str, tries: u32, delay: Duration) -> bool {
+    for attempt in 0..tries {
         if attempt > 0 {
             tokio::time::sleep(delay).await;
         }

@@ -153,6 +153,11 @@ pub fn group<T>(style: Style, title: &str, work: impl FnOnce() -> T) -> T {
     }
 }
 
+/// Shows `text` as [`group`] shows lines.
+pub fn fold(style: Style, title: &str, text: &str) {
+    group(style, title, || actions_rs::log::info(text));
+}
+
 fn index(kind: AnnotationKind) -> usize {
     match kind {
         AnnotationKind::Notice => 0,

@@ -14,6 +14,7 @@ pub mod inputs;
 pub mod lane;
 mod markdown;
 pub mod outputs;
+mod overview;
 pub mod page;
 mod picture;
 pub mod plan_inputs;

@@ -12,17 +12,25 @@ const BARS: usize = 15;
 /// no picture. Mermaid refuses a slice of nothing, so such slices are left out.
 pub(super) fn pie(paths: &Paths) -> Option<String> {
     let all = [
-        ("From the cache", paths.needed?),
-        ("Built here", paths.built_here),
-        ("Fetched from substituters", paths.fetched_upstream),
+        ("From the cache", GREEN, paths.needed?),
+        ("Built here", BROWN, paths.built_here),
+        ("Fetched from substituters", BLUE, paths.fetched_upstream),
     ];
-    let slices: Vec<_> = all.into_iter().filter(|(_, count)| *count > 0).collect();
+    let slices: Vec<_> = all.into_iter().filter(|(.., count)| *count > 0).collect();
     if slices.len() < 2 {
         return None;
     }
-    let lines: Vec<_> = slices.iter().map(|(name, count)| format!("    \"{name}\" : {count}\n")).collect();
-    let lines = lines.concat();
-    Some(format!("```mermaid\npie showData title Store paths that the job needed\n{lines}```\n\n"))
+    let colors: Vec<String> =
+        slices.iter().zip(1..).map(|((_, color, _), place)| format!("\"pie{place}\": \"{color}\", ")).collect();
+    let lines: Vec<String> = slices.iter().map(|(name, _, count)| format!("    \"{name}\" : {count}\n")).collect();
+    let (colors, lines) = (colors.concat(), lines.concat());
+    // The theme itself is left to GitHub, which has a light and a dark one.
+    let look =
+        format!("{colors}\"pieOpacity\": \"1\", \"pieSectionTextColor\": \"#ffffff\", \"pieTitleTextSize\": \"16px\"");
+    Some(format!(
+        "```mermaid\n%%{{init: {{\"themeVariables\": {{{look}}}}}}}%%\n\
+         pie showData title Store paths that the job needed\n{lines}```\n\n"
+    ))
 }
 
 /// When the builds that took longest ran, as a Mermaid block. None for fewer than two.
@@ -43,6 +51,11 @@ pub(super) fn timeline(build: &BuildReport) -> Option<String> {
     let head = "gantt\n    title Builds that took longest\n    dateFormat x\n    axisFormat %M:%S\n";
     Some(format!("```mermaid\n{head}{lines}```\n\n"))
 }
+
+// White text can be read on each of them.
+const GREEN: &str = "#1a7f37";
+const BROWN: &str = "#9a6700";
+const BLUE: &str = "#0969da";
 
 /// A bar of at most `width` characters for `value` of `most`, in eighths of a character. Something is never shown as
 /// nothing.
@@ -67,7 +80,8 @@ mod tests {
         let paths =
             |needed, built_here, fetched_upstream| Paths { needed, built_here, fetched_upstream, ..Paths::default() };
         let shown = pie(&paths(Some(1440), 3, 0)).unwrap();
-        assert!(shown.starts_with("```mermaid\npie showData title "), "{shown}");
+        assert!(shown.starts_with("```mermaid\n%%{init: {\"themeVariables\": {\"pie1\": \"#1a7f37\", "), "{shown}");
+        assert!(shown.contains("}}}%%\npie showData title "), "{shown}");
         assert!(
             shown.contains("    \"From the cache\" : 1440\n    \"Built here\" : 3\n```\n") && !shown.contains(": 0")
         );

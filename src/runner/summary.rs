@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::overview::overview;
 use super::report::{Hit, Outcome, Report, Severity};
 use super::{build_summary, markdown, picture, text};
 use crate::build::BuildReport;
@@ -78,12 +79,19 @@ fn append(body: String, short: impl FnOnce() -> String) -> Result<(), SummaryErr
 /// The summary as Markdown, far below [`MOST`] whatever the report holds.
 #[must_use]
 pub fn render(report: &Report) -> String {
-    let sections = [levels(report), layers(report), timings(report), largest(report), facts(report)];
-    let details: String = sections.into_iter().flatten().collect();
-    let pie = picture::pie(&report.paths).unwrap_or_default();
+    let sections = [
+        overview(report),
+        levels(report),
+        picture::pie(&report.paths),
+        largest(report),
+        layers(report),
+        timings(report),
+        facts(report),
+    ];
+    let sections: String = sections.into_iter().flatten().collect();
     let builds = build_summary::all(&report.builds);
     let sentence = sentence(report, markdown::plain);
-    let body = format!("{builds}### Nix store cache\n\n{sentence}\n\n{}{pie}{details}", notes(report));
+    let body = format!("{builds}### Nix store cache\n\n{sentence}\n\n{}{sections}", notes(report));
     debug_assert!(body.len() <= MOST, "every list and value is cut");
     body
 }
@@ -174,20 +182,37 @@ fn notes(report: &Report) -> String {
 }
 
 fn levels(report: &Report) -> Option<String> {
+    let some = |count: u64, shown: String| if count > 0 { shown } else { "–".to_owned() };
     let row = |level: &super::report::Level| {
         vec![
-            markdown::plain(&level.name),
+            level_name(&level.name),
             level.hit.word().to_owned(),
-            text::number(level.restored),
-            text::bytes(level.restored_bytes),
-            text::bytes(level.downloaded_bytes),
-            text::number(level.saved),
-            text::bytes(level.uploaded_bytes),
+            some(level.restored, format!("{}, {}", text::number(level.restored), text::bytes(level.restored_bytes))),
+            some(level.downloaded_bytes, text::bytes(level.downloaded_bytes)),
+            some(level.saved, text::number(level.saved)),
+            some(level.uploaded_bytes, text::bytes(level.uploaded_bytes)),
         ]
     };
-    let head = ["Level", "Hit", "Restored", "Size", "Downloaded", "New", "Uploaded"];
-    section(None, &head, 5, report.levels.iter().map(row))
+    let head = ["Level of the cache", "Hit", "Restored, unpacked", "Downloaded", "Saved anew", "Uploaded"];
+    let table = section(None, &head, 4, report.levels.iter().map(row))?;
+    let legend = "exact: what was saved under this very key; partial: under the nearest key, such as that of another lock \
+                  file; miss: nothing fits yet.";
+    Some(format!("{table}<sub>{legend}</sub>\n\n"))
 }
+
+/// What a level is, for somebody who sees its name for the first time.
+fn level_name(name: &str) -> String {
+    let meaning = match name {
+        "nix-store" => "store paths",
+        "paths" => "files of the input paths",
+        "eval-cache" => "files of Nix&#39;s evaluation and download caches",
+        _ => return markdown::plain(name),
+    };
+    format!("{} ({meaning})", markdown::plain(name))
+}
+
+/// Characters of a layer's name that are shown: enough to find it in the list of the repository's caches.
+const NAME: usize = 16;
 
 fn layers(report: &Report) -> Option<String> {
     let row = |layer: &super::report::Layer| {
@@ -196,7 +221,8 @@ fn layers(report: &Report) -> Option<String> {
             .saturating_mul(1000)
             .checked_div(layer.ms)
             .map_or("–".to_owned(), |rate| format!("{}/s", text::bytes(rate)));
-        vec![markdown::code(&layer.name), text::bytes(layer.bytes), text::time(layer.ms), speed]
+        let name = markdown::code(&text::cut(&layer.name, NAME));
+        vec![name, text::bytes(layer.bytes), text::time(layer.ms), speed]
     };
     section(Some("Layers fetched"), &["Layer", "Size", "Time", "Speed"], 3, report.layers.iter().map(row))
 }
@@ -204,28 +230,28 @@ fn layers(report: &Report) -> Option<String> {
 fn timings(report: &Report) -> Option<String> {
     let most = report.timings.iter().map(|timing| timing.ms).max()?;
     let row = |timing: &super::report::Timing| {
-        vec![markdown::plain(&timing.phase), text::time(timing.ms), picture::bar(timing.ms, most, 20)]
+        let phase = timing.phase.replacen('.', ", ", 1);
+        vec![markdown::plain(&phase), text::time(timing.ms), picture::bar(timing.ms, most, 20)]
     };
-    section(Some("Time"), &["Phase", "Time", ""], 0, report.timings.iter().map(row))
+    section(Some("Where the time went"), &["Phase", "Time", ""], 0, report.timings.iter().map(row))
 }
 
 fn largest(report: &Report) -> Option<String> {
     let row = |new: &super::report::NewPath| vec![markdown::code(&new.path), text::bytes(new.nar_bytes)];
-    section(Some("Largest new paths"), &["Path", "Size"], 1, report.largest_new.iter().map(row))
+    let rows = report.largest_new.iter().map(row);
+    section(Some("Largest new store paths"), &["Store path", "Unpacked"], 1, rows)
 }
 
 fn facts(report: &Report) -> Option<String> {
     let mut rows = vec![("Key", markdown::code(&report.key.primary))];
     rows.extend(report.key.matched.as_ref().map(|matched| ("Found", markdown::code(matched))));
-    rows.extend(report.paths.hit_rate().map(|rate| ("Hit rate", text::percent(rate))));
-    rows.push(("Lane", markdown::code(&report.job.lane)));
+    rows.push(("Lane (this job, among those with the same key)", markdown::code(&report.job.lane)));
     rows.extend(report.restore.as_ref().map(|restore| ("Attached by", markdown::plain(&restore.mode))));
     let entries = |save: &super::report::Save| ("Cache entries created", text::number(save.entries_created));
     rows.extend(report.save.as_ref().map(entries));
-    rows.extend(report.quota.map(|quota| ("Cache in use", in_use(quota))));
     rows.push(("Machine", markdown::plain(&machine(&report.machine))));
     rows.retain(|(_, value)| !value.is_empty() && value != "<code></code>");
-    section(Some("Facts"), &["", ""], 0, rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]))
+    section(Some("Key and machine"), &["", ""], 0, rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]))
 }
 
 /// What is known of the machine.
@@ -241,12 +267,6 @@ fn machine(machine: &super::report::Machine) -> String {
         some(machine.disk_free_bytes, format!("{} free for the store", text::bytes(machine.disk_free_bytes))),
     ];
     facts.into_iter().filter(|fact| !fact.is_empty()).collect::<Vec<_>>().join(", ")
-}
-
-fn in_use(quota: super::report::Quota) -> String {
-    let of = quota.limit_bytes.map_or(String::new(), |limit| format!(" of {}", text::bytes(limit)));
-    let entries = if quota.entries == 1 { "entry" } else { "entries" };
-    format!("{}{of}, {} {entries}", text::bytes(quota.used_bytes), text::number(quota.entries))
 }
 
 /// A table of at most [`ROWS`] rows, folded away under `title` where it has one. None without rows.

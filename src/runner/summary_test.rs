@@ -86,15 +86,17 @@ fn the_figures_are_there() {
     (report.paths.built_here, report.notes[0].severity) = (60, Severity::Warning);
     let shown = render(&report);
     for part in [
-        "| nix-store | miss | 1,440 | 3.0 GiB | 0 B | 0 | 0 B |",
+        "| nix-store (store paths) | miss | 1,440, 3.0 GiB | – | – | – |",
+        "| Hit rate | <b>96.0 %</b> of the 1,500 store paths that the job needed: 1,440 from this cache, 60 built here |",
+        "| Restored | 1,500 store paths; 3.0 GiB of files in all, 0 B downloaded in 1.2 s |",
+        "| Saved | nothing, nix-store |",
         "| <code>nix-store</code> | 979.0 MiB | 900 ms | 1.1 GiB/s |",
         "| nix-store | 300 ms | ████████████████████ |",
         "| <code>nix-store</code> | 5.0 MiB |",
-        "| Hit rate | 96.0 % |",
-        "| Cache in use | 4.0 GiB of 10.0 GiB, 7 entries |",
+        "| Cache of the repository | 4.0 GiB of 10.0 GiB in 7 entries of all tools |",
         "- ⚠️ nix-store nix-store <sub>nix-store</sub>",
-        "```mermaid\npie showData",
-        "<details><summary>Largest new paths</summary>",
+        "```mermaid\n%%{init: ",
+        "<details><summary>Largest new store paths</summary>",
     ] {
         assert!(shown.contains(part), "{part:?} is missing in\n{shown}");
     }

@@ -72,6 +72,7 @@ fn a_job_starts_with_the_store_of_the_last_one() {
         assert!(summary.contains("Exact hit: ") && summary.contains("nothing new to save."), "{summary}");
         assert_eq!(summary.matches("### Nix store cache").count(), 1, "{summary}");
         assert_eq!(warm.annotations("warning"), [] as [&str; 0]);
+        assert!(warm.text.contains("::group::Key of the Nix store cache"), "{}", warm.text);
     }
 }
 
@@ -93,6 +94,45 @@ fn a_changed_lock_is_a_partial_hit_and_saves_only_what_is_new() {
     assert_eq!(project.fake.stats().creations, 4);
     let again = green(project.workflow("build.yml"));
     assert_eq!((builds(&again), &again.outputs()["hit"]), (0, &"exact".into()), "{}", again.log());
+}
+
+#[test]
+fn evaluations_are_kept_as_a_level_of_their_own() {
+    let Some(act) = act() else { return };
+    for nix in nix::all() {
+        let project = Project::new(&act, nix, FakeConfig::default());
+        let level = |run: &ActRun, hit: &str| {
+            let report = run.report("build");
+            let level =
+                report["levels"].as_array().unwrap().iter().find(|level| level["name"] == "eval-cache").unwrap();
+            assert_eq!(level["hit"], hit, "{report}");
+            let number = |field: &str| level[field].as_u64().unwrap();
+            assert_eq!(number("restored") > 0, hit != "miss", "{level}");
+            assert_eq!(number("downloaded-bytes") > 0, hit != "miss", "{level}");
+            number("saved")
+        };
+        let known = |run: &ActRun| run.result("evaluation.json")["known"].as_u64().unwrap();
+        let cold = green(project.workflow("eval-cache.yml"));
+        assert_built(&cold);
+        assert!(level(&cold, "miss") > 0, "{}", cold.text);
+        assert_eq!(known(&cold), 0);
+        // A layer, a snapshot, and Nix's caches.
+        assert_eq!((project.fake.stats().creations, &cold.report("build")["save"]["entries-created"]), (3, &3.into()));
+
+        let warm = green(project.workflow("eval-cache.yml"));
+        level(&warm, "exact");
+        assert!(known(&warm) > 0, "Nix evaluated anew what the last job did");
+        assert_eq!((builds(&warm), &warm.outputs()["hit"]), (0, &"exact".into()), "{}", warm.log());
+
+        // Another Nix file and the same lock: the caches of the near key are there, and those of the new one are saved.
+        project.rewrite_flake();
+        let changed = green(project.workflow("eval-cache.yml"));
+        assert!(level(&changed, "partial") > 0, "{}", changed.text);
+        assert_eq!((known(&changed), builds(&changed)), (0, 0), "{}", changed.log());
+        let again = green(project.workflow("eval-cache.yml"));
+        level(&again, "exact");
+        assert!(known(&again) > 0, "{}", again.text);
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod table;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 
+use crate::support::fake::{Fake, FakeConfig, Operation, RestPermission};
 use crate::support::nix;
 use place::Place;
 use row::Row;
@@ -46,4 +47,26 @@ fn trouble_with_a_restore_is_a_miss_or_passes() {
 #[test]
 fn trouble_with_a_save_is_told_or_passes() {
     play(table::saves());
+}
+
+#[test]
+fn jobs_that_may_only_write_save_a_key_once() {
+    let Some(nix) = nix::all().first() else { return };
+    let (place, fake) = (Place::new(nix), Fake::start(FakeConfig::default()));
+    let mut outcomes = Vec::new();
+    for number in 0..3 {
+        let mut job = place.job_unstarted(&fake, &format!("write-only-{number}"), RestPermission::Read);
+        job.set("ACTIONS_CACHE_MODE", "write-only");
+        assert_eq!(job.restore().code, Some(0));
+        place.work(&job);
+        let post = job.post();
+        assert_eq!(post.code, Some(0), "{}", post.log);
+        outcomes.push(post.report["save"]["outcome"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(outcomes, ["saved", "skipped", "skipped"]);
+    let stats = fake.stats();
+    assert_eq!((stats.creations, stats.count(Operation::PutBlob), stats.count(Operation::Lookup)), (2, 2, 0));
+    let reader = place.job_unstarted(&fake, "reader", RestPermission::Read);
+    reader.restore();
+    assert_eq!((reader.store.valid(), &*reader.outputs()["hit"]), (place.paths.clone(), "exact"));
 }

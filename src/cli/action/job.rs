@@ -60,8 +60,13 @@ pub(super) struct Place {
 
 /// Where warnings for the run's page go.
 pub(super) fn annotator() -> Annotator<Stdout> {
+    Annotator::new(std::io::stdout(), style())
+}
+
+/// How a runner, or a person, reads what we say.
+fn style() -> Style {
     let on_runner = std::env::var("GITHUB_ACTIONS").is_ok_and(|value| value == "true");
-    Annotator::new(std::io::stdout(), if on_runner { Style::Workflow } else { Style::Plain })
+    if on_runner { Style::Workflow } else { Style::Plain }
 }
 
 impl Job {
@@ -100,7 +105,7 @@ impl Job {
             return Ok(left);
         }
         let key = make_key(&self.key_request()).map_err(Failure::usage)?;
-        tracing::info!("{}", key.describe().trim_end());
+        annotate::fold(style(), "Key of the Nix store cache", key.describe().trim_end());
         let lookup = Lookup {
             primary: escape(&key.primary).map_err(Failure::usage)?,
             prefixes: key

@@ -95,8 +95,8 @@ pub(super) fn report_restored(job: &mut Job, levels: &[FilesLevel], restored: Ve
     }
 }
 
-/// Saves the levels and puts that into the report.
-pub(super) async fn save(job: &mut Job, place: &Place, levels: &[FilesLevel]) {
+/// Saves the levels and puts that into the report. `unsaved` loses the names of those that are dealt with.
+pub(super) async fn save(job: &mut Job, place: &Place, levels: &[FilesLevel], unsaved: &mut Vec<&'static str>) {
     let left = state::load(STATE_LEVELS).and_then(|text| serde_json::from_str(&text).ok());
     let digests: BTreeMap<String, String> = left.unwrap_or_default();
     let scratch = job.facts.scratch();
@@ -112,6 +112,7 @@ pub(super) async fn save(job: &mut Job, place: &Place, levels: &[FilesLevel]) {
         let row = of_report(job, level.name);
         row.saved = if is_new { saved.files } else { 0 };
         row.uploaded_bytes = saved.uploaded;
+        unsaved.retain(|name| *name != level.name);
     }
 }
 

@@ -6,7 +6,7 @@ use super::job::{Job, Lookup, Place};
 use super::{Step, fill, levels, machine};
 use crate::cache::{self, Objection};
 use crate::cli::Failure;
-use crate::runner::report::{Outcome, Report, Severity};
+use crate::runner::report::{Outcome, Report, Severity, millis};
 use crate::runner::values::{Action, JobStatus, SaveWhen};
 use crate::runner::{outputs, summary};
 
@@ -102,13 +102,17 @@ async fn save_if_wanted(job: &mut Job, place: &Place, lookup: &Lookup) {
         }
         Err(_) => {
             let message = format!(
-                "The save took longer than {} s and was given up: this job's new paths are not saved.",
-                limit.as_secs()
+                "The save took longer than {} s and was given up. Not saved: {}.",
+                limit.as_secs(),
+                unsaved_paths(&job.report)
             );
             let remedy =
                 "What was uploaded whole is used by the next save. Raise `save-timeout` if that happens often.";
             job.report.note(Severity::Warning, "deadline", &message, remedy);
             fill::not_saved(job, Outcome::Failed, "deadline", "since it took longer than `save-timeout` allows");
+            if let (Some(save), Some(github)) = (&mut job.report.save, &place.github) {
+                (save.ms, save.entries_created) = (millis(start.elapsed()), github.creations());
+            }
         }
     }
     save_levels(job, place, lookup, limit.saturating_sub(start.elapsed())).await;
@@ -152,9 +156,20 @@ async fn save_levels(job: &mut Job, place: &Place, lookup: &Lookup, left: Durati
         // Main has failed the job for it already.
         Err(failure) => return tracing::warn!("{}", failure.message),
     };
-    if tokio::time::timeout(left, levels::save(job, place, &levels)).await.is_err() {
-        let message = "There was no time left to save the files of `paths` and Nix's own caches.";
-        job.report.note(Severity::Warning, "deadline", message, "Raise `save-timeout` if that happens often.");
+    let mut unsaved: Vec<&str> = levels.iter().map(|level| level.name).collect();
+    if tokio::time::timeout(left, levels::save(job, place, &levels, &mut unsaved)).await.is_err() {
+        let names = unsaved.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and ");
+        let message = format!("There was no time left to save the further files of {names}.");
+        job.report.note(Severity::Warning, "deadline", &message, "Raise `save-timeout` if that happens often.");
+    }
+}
+
+/// What a save that was given up leaves unsaved.
+fn unsaved_paths(report: &Report) -> String {
+    match report.paths.built_here + report.paths.fetched_upstream {
+        0 => "what this job added to the store".to_owned(),
+        1 => "the store path that this job built or fetched".to_owned(),
+        count => format!("the {count} store paths that this job built or fetched"),
     }
 }
 

@@ -159,7 +159,12 @@ pub(super) async fn finalize(
     if answer.ok {
         return Ok(Put::Stored);
     }
-    Err(refused(twirp, "commit", name, answer.message.as_deref().unwrap_or("no reason given")))
+    Err(refused(
+        twirp,
+        "commit",
+        name,
+        answer.message.as_deref().filter(|why| !why.is_empty()).unwrap_or("it gives no reason"),
+    ))
 }
 
 fn refused(twirp: &Twirp, what: &str, name: &str, message: &str) -> RemoteError {

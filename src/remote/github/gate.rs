@@ -82,6 +82,20 @@ mod tests {
         );
     }
 
+    #[test]
+    fn no_minute_has_the_two_hundred_reservations_after_which_the_service_throttles() {
+        let tuning = super::super::Tuning::default();
+        let pacer = Pacer::new(tuning.creation_interval, tuning.creation_burst);
+        let start = Instant::now();
+        // A burst, a rest in which the allowance grows back, and then as fast as it goes.
+        let asked = (0..30).map(|_| start).chain(std::iter::repeat_n(start + Duration::from_secs(20), 400));
+        let turns: Vec<Instant> = asked.map(|at| at + pacer.book(at)).collect();
+        for first in &turns {
+            let within = turns.iter().filter(|turn| *turn >= first && **turn < *first + Duration::from_mins(1)).count();
+            assert!(within < 200, "{within} in one minute");
+        }
+    }
+
     #[tokio::test]
     async fn a_shut_gate_turns_away_whoever_cannot_wait() {
         let gate = Gate::default();

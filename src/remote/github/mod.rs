@@ -168,6 +168,10 @@ impl Remote for GithubRemote {
         store::put(&self.hub, kind, name, &Source::Bytes(body)).await
     }
 
+    fn is_readable(&self) -> bool {
+        self.hub.mode.readable()
+    }
+
     fn ranges_work(&self) -> bool {
         self.hub.ranges_work()
     }

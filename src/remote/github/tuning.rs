@@ -25,7 +25,8 @@ pub struct Tuning {
     pub finalize_delay: Duration,
     /// How many reservations may be made at once before they are paced. 50 of the 200 a repository has per minute.
     pub creation_burst: u32,
-    /// The pause between reservations after that. A third of a second.
+    /// The pause between reservations after that. Half a second: with the burst 170 in any minute, and never the 200 after
+    /// which the service throttles the repository.
     pub creation_interval: Duration,
     /// How long a download may stand still, or keep silent at its start. 10 s.
     pub stall: Duration,
@@ -64,7 +65,7 @@ impl Default for Tuning {
             finalize_retries: 5,
             finalize_delay: Duration::from_secs(2),
             creation_burst: 50,
-            creation_interval: Duration::from_millis(334),
+            creation_interval: Duration::from_millis(500),
             stall: Duration::from_secs(10),
             upload_stall: Duration::from_secs(30),
             blob_tries: 6,

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
 use super::*;
-use crate::remote::{Kind, Put, confirmed_within};
+use crate::remote::{CONFIRM_TRIES, Kind, Put, confirmed_within};
 
 /// What the place in memory does. Everything is off at first.
 #[derive(Default)]
@@ -210,7 +210,7 @@ async fn a_taken_name_is_confirmed_by_an_exact_match_alone() {
     let confirmed = async |found: &[Option<&str>]| {
         let found = found.iter().rev().map(|name| name.map(str::to_owned)).collect::<Vec<_>>();
         let place = Place { found: Mutex::new(found), ..Place::default() };
-        let answer = confirmed_within(&place, Kind::Layer, "name", Duration::ZERO).await;
+        let answer = confirmed_within(&place, Kind::Layer, "name", CONFIRM_TRIES, Duration::ZERO).await;
         assert!(place.found.lock().unwrap().is_empty(), "a lookup is missing");
         answer
     };

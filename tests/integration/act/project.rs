@@ -74,6 +74,13 @@ impl Project {
         self.commit(words.trim());
     }
 
+    /// Changes how the flake is written and not what it is: no derivation is another one. Commits that.
+    pub fn rewrite_flake(&self) {
+        let flake = self.machine.path("repository/flake/flake.nix");
+        replace(&flake, "Every third package", "Each third package");
+        self.commit("other words");
+    }
+
     /// Commits everything. Gives the commit.
     pub fn commit(&self, message: &str) -> String {
         self.git(&["add", "--all"]);

@@ -110,11 +110,27 @@ pub fn restores() -> Vec<Row> {
             .variable("ACTIONS_CACHE_MODE", "none")
             .miss(&["lookup-refused", "read-only-token"], "cache-mode 'none'")
             .skipped("read-only"),
-        // A save has to read what there is: who may not read does not save either.
+        // Who may not read adds to nothing that is there, since it would be lost.
         warm("cache-mode write-only")
             .variable("ACTIONS_CACHE_MODE", "write-only")
-            .miss(&["lookup-refused", "save-refused"], "cache-mode 'write-only'")
+            .miss(&["lookup-refused", "save-refused"], "A snapshot of this key is in the cache already")
             .skipped("refused"),
+        warm("a lookup says no and not why")
+            .at_restore(fault(Name::NotOk, On::Lookup).times(1))
+            .miss(&[], "no snapshot fits yet")
+            .saved(),
+        warm("a lookup finds nothing, in the words of another server")
+            .at_restore(fault(Name::NotFound, On::Lookup).times(1))
+            .miss(&[], "no snapshot fits yet")
+            .saved(),
+        warm("the lookup's form is refused")
+            .at_restore(error(On::Lookup, 400))
+            .miss(&["lookup-failed"], "400 Bad Request"),
+        warm("a lookup fails once with 504").at_restore(error(On::Lookup, 504).times(1)).exact(),
+        warm("a range lies behind the end")
+            .at_restore(error(On::Download, 416).after(1))
+            .miss(&["layer-failed"], "could not be fetched")
+            .saved(),
     ]
 }
 
@@ -126,6 +142,27 @@ pub fn saves() -> Vec<Row> {
             .at_save(Fault::new(Name::WriteDenied))
             .skipped("refused")
             .says(&["save-refused"], "does not let this job write to the cache"),
+        cold("cache-mode write-only")
+            .variable("ACTIONS_CACHE_MODE", "write-only")
+            .miss(&["lookup-refused"], "cache-mode 'write-only'")
+            .saved(),
+        cold("a reservation is refused once without a reason").at_save(fault(Name::NotOk, On::Create).times(1)).saved(),
+        cold("reservations are refused without a reason")
+            .at_save(fault(Name::NotOk, On::Create))
+            .failed()
+            .says(&["save-failed"], "are taken by entries that were never finished"),
+        cold("a commit is refused without a reason")
+            .at_save(fault(Name::NotOk, On::Finalize))
+            .failed()
+            .says(&["save-failed"], "it gives no reason"),
+        cold("a commit is refused since the token may write nothing")
+            .at_save(fault(Name::WriteDenied, On::Finalize))
+            .skipped("refused")
+            .says(&["save-refused"], "does not let this job write to the cache"),
+        cold("the reservation's form is refused")
+            .at_save(error(On::Create, 400))
+            .failed()
+            .says(&["save-failed"], "400 Bad Request"),
         cold("the storage is used up")
             .at_save(Fault::new(Name::Quota))
             .failed()
@@ -181,7 +218,7 @@ pub fn saves() -> Vec<Row> {
             .at_save(fault(Name::Hang, On::Create))
             .input("save-timeout", "2")
             .failed()
-            .says(&["deadline"], "took longer than 2 s"),
+            .says(&["deadline"], "took longer than 2 s and was given up. Not saved: the "),
         cold("the REST interface fails").at_save(error(On::Usage, 500)).saved(),
         cold("the REST interface may not be asked").rest(RestPermission::None).saved(),
     ]

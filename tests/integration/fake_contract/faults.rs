@@ -46,7 +46,8 @@ async fn attempt(client: &Client, operation: Operation, up: &str, down: &str) ->
 #[tokio::test]
 async fn faults_answer_in_the_place_of_the_service() {
     use FaultName::{
-        BadRoute, Error, ExpiredUrl, Html, NotFound, Quota, ReadDenied, Throttle, Unauthorized, V1Only, WriteDenied,
+        BadRoute, Error, ExpiredUrl, Html, NotFound, NotOk, Quota, ReadDenied, Throttle, Unauthorized, V1Only,
+        WriteDenied,
     };
     use Operation::{
         Create, Delete, Download, Finalize, Head, List, Lookup, PutBlob, PutBlock, PutBlockList, Unknown, Usage,
@@ -71,6 +72,9 @@ async fn faults_answer_in_the_place_of_the_service() {
         (fault(Unauthorized), Lookup, 401, "unauthenticated"),
         (fault(ReadDenied), Lookup, 403, "cache read denied: "),
         (fault(WriteDenied), Create, 200, "cache write denied: "),
+        (fault(NotOk), Create, 200, r#"{"ok":false}"#),
+        (fault(NotOk).on(Finalize), Finalize, 200, r#"{"ok":false}"#),
+        (fault(NotOk).on(Lookup), Lookup, 200, r#"{"ok":false}"#),
         (fault(Quota), Create, 403, "insufficient usage"),
         (fault(NotFound), Finalize, 404, "not_found"),
         (fault(BadRoute), Create, 404, "bad_route"),

@@ -20,6 +20,8 @@ pub enum FaultName {
     ReadDenied,
     /// 200 and `ok: false`: the token may write no scope.
     WriteDenied,
+    /// 200 and `ok: false` without a message, as some servers say that a name is taken.
+    NotOk,
     /// 403 with "insufficient usage": the storage budget is used up.
     Quota,
     /// 404 `not_found`, as a finalize answers when the blob is not visible to it yet.
@@ -79,7 +81,7 @@ impl FaultName {
             Self::Throttle => matches!(operation, Operation::Create | Operation::Lookup),
             Self::BadRoute | Self::V1Only => operation.is_call() || operation == Operation::Unknown,
             Self::ReadDenied | Self::Vanish => operation == Operation::Lookup,
-            Self::WriteDenied | Self::Quota => operation == Operation::Create,
+            Self::WriteDenied | Self::NotOk | Self::Quota => operation == Operation::Create,
             Self::NotFound => operation == Operation::Finalize,
             Self::ExpiredUrl => operation.is_blob(),
             Self::Drop | Self::Hang | Self::LostReply => operation.is_call() || operation.is_blob(),

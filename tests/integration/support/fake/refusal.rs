@@ -24,6 +24,7 @@ pub async fn answer(fault: &Fault, call: &Call, cut: &Cut) -> Response {
         FaultName::WriteDenied => {
             json_answer(StatusCode::OK, &json!({ "ok": false, "signed_upload_url": "", "message": WRITE_DENIED }))
         }
+        FaultName::NotOk => json_answer(StatusCode::OK, &json!({ "ok": false })),
         FaultName::Quota => {
             let message = "insufficient usage to create artifact or cache: storage quota is used up";
             TwirpError::new(403, "permission_denied", message).into_response()
