@@ -116,13 +116,13 @@ pub fn restores() -> Vec<Row> {
             .miss(&["lookup-refused", "save-refused"], "A snapshot of this key is in the cache already")
             .skipped("refused"),
         warm("a lookup says no and not why")
-            .at_restore(fault(Name::NotOk, On::Lookup).times(1))
+            .at_restore(fault(Name::NotOk, On::Lookup))
             .miss(&[], "no snapshot fits yet")
-            .saved(),
+            .skipped("nothing-new"),
         warm("a lookup finds nothing, in the words of another server")
-            .at_restore(fault(Name::NotFound, On::Lookup).times(1))
+            .at_restore(fault(Name::NotFound, On::Lookup))
             .miss(&[], "no snapshot fits yet")
-            .saved(),
+            .skipped("nothing-new"),
         warm("the lookup's form is refused")
             .at_restore(error(On::Lookup, 400))
             .miss(&["lookup-failed"], "400 Bad Request"),
