@@ -4,8 +4,8 @@
 #   benches/compare/make-store.sh FOLDER [large|small]
 #
 # FOLDER/store is a store root (as `nix --store` takes it) that holds every state, and FOLDER/states.json names the paths of
-# each: `base`, `changed` (5 % of the packages and bytes rebuilt), `bump` (a lock bump, 30 % rebuilt), `commit-1` to `commit-10`. What is
-# there already is used again. The packages come from the mirrors that apt uses; nothing is installed.
+# each: `base`, `changed` (5 % of the packages and bytes rebuilt), `bump` (a lock bump, 30 % rebuilt), `commit-1` to
+# `commit-10`. What is finished is used again. The packages come from the mirrors that apt uses; nothing is installed.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -31,6 +31,7 @@ fi
 
 # The names above are Debian 12's; elsewhere those that are missing are left out.
 known=$(for name in $wanted; do apt-cache show --no-all-versions "$name" >/dev/null 2>&1 && echo "$name"; done) || true
+rm -rf "$folder/debs" "$folder/unpacked"
 mkdir -p "$folder/debs/partial" "$folder/source/tools"
 : >"$folder/nothing-installed"
 # With no package installed, apt resolves the whole closure.

@@ -80,8 +80,8 @@ def main():
             able = [name for name in able if case == "main" or name != "unpack"]
             for number in range(1 if case == "commits" else chosen.repeat):
                 ROUNDS[case](bench, able, link == "link", number)
-                bench.clear()
                 result.write_text(json.dumps({"about": about, "figures": bench.figures}, indent=1))
+                bench.clear()
     text = tables(bench.figures, about)
     (folder / "result.md").write_text(text)
     print(f"\n{text}\nEvery figure: {result}", file=sys.stdout)

@@ -3,7 +3,6 @@
 import mmap
 import os
 import platform
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -39,12 +38,9 @@ def warm(store):
 
 def remove(folders, wait):
     """Removes what jobs left, and waits until the file system has forgotten it."""
-    for folder in folders:
-        # The store paths in it are read-only.
-        subprocess.run(["chmod", "-R", "u+w", folder], check=False, stderr=subprocess.DEVNULL)
-        shutil.rmtree(folder, ignore_errors=True)
-    os.sync()
+    subprocess.run(["rm", "--recursive", "--force", *folders], check=True)
     if wait:
+        os.sync()
         time.sleep(RECENTLY_DELETED)
 
 

@@ -51,8 +51,8 @@ def megabytes(value):
 def results(figures, link):
     """One line for each case and candidate."""
     lines = [
-        row("case", "candidate", "seconds", "ratio", "MB up", "MB down", "ratio", "peak MB"),
-        row("---", "---", "---:", "---:", "---:", "---:", "---:", "---:"),
+        row("case", "candidate", "seconds", "ratio", "CPU", "MB up", "MB down", "ratio", "peak MB"),
+        row("---", "---", *["---:"] * 7),
     ]
     for case in CASES:
         for candidate in ("tar", *OURS, "nix copy"):
@@ -65,6 +65,7 @@ def results(figures, link):
                     candidate,
                     number(figures.median(link, case, candidate)),
                     number(figures.ratio(link, case, candidate)),
+                    number(figures.median(link, case, candidate, "cpu-seconds")),
                     megabytes(figures.median(link, case, candidate, "up")),
                     megabytes(figures.median(link, case, candidate, "down")),
                     number(figures.ratio(link, case, candidate, way), "{:.3f}"),
@@ -75,7 +76,7 @@ def results(figures, link):
             own = figures.median(link, case, candidate, "local-seconds")
             if own is not None:
                 ratio = number(figures.ratio(link, case, candidate, "local-seconds"))
-                lines.append(row("of that, after the download", candidate, number(own), ratio, "", "", "", ""))
+                lines.append(row("of that, after the download", candidate, number(own), ratio, *[""] * 5))
     return lines
 
 

@@ -58,17 +58,15 @@ def dependencies(packages):
 
 def unpack(package, into):
     """Unpacks one package, readable for everybody and without special bits, which a store cannot hold."""
-    if not into.is_dir():
-        partial = into.with_name(into.name + ".partial")
-        subprocess.check_call(["dpkg-deb", "--extract", package["deb"], partial])
-        subprocess.check_call(["chmod", "-R", "u=rwX,go=rX", partial])
-        os.rename(partial, into)
+    subprocess.check_call(["dpkg-deb", "--extract", package["deb"], into])
+    subprocess.check_call(["chmod", "-R", "u=rwX,go=rX", into])
 
 
-def bytes_below(folder):
-    """The bytes of all files below a folder."""
-    files = (Path(place, name) for place, _, names in os.walk(folder) for name in names)
-    return sum(file.stat().st_size for file in files if not file.is_symlink())
+def sizes(folder):
+    """How many files there are below a folder, and their bytes."""
+    files = [Path(place, name) for place, _, names in os.walk(folder) for name in names]
+    sizes = [file.stat().st_size for file in files if not file.is_symlink()]
+    return {"files": len(sizes), "bytes": sum(sizes)}
 
 
 def main(folder):
@@ -84,8 +82,7 @@ def main(folder):
             "version": allowed.sub("-", packages[name]["Version"]),
             "outputs": ["out"] + [output for output, place in OUTPUTS.items() if (unpacked / name / place).is_dir()],
             "needs": needs[name],
-            "bytes": bytes_below(unpacked / name),
-        }
+        } | sizes(unpacked / name)
         for name in sorted(packages)
     }, indent=1))
 

@@ -61,7 +61,7 @@ def states(packages):
     result = {"base": {}, "changed": changed, "bump": changed | {deep: 1}}
     # The project itself changes with every commit, and each time one more package.
     small = [name for name in reversed(leaves) if share(packages, [name])[1] < 0.015]
-    project = max(small, key=lambda name: packages[name]["bytes"])
+    project = max(small, key=lambda name: packages[name]["files"])
     others = [name for name in small if name != project]
     commits = {}
     for number in range(1, COMMITS + 1):
