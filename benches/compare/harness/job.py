@@ -48,15 +48,19 @@ def read_meter(meter):
 
 
 def first_file(path):
-    """The first file at or below a store path, in the order of names; none if it has only directories and links."""
-    if not path.is_dir() or path.is_symlink():
+    """The first file at or below a path, in the order of names; none if there are only directories and links."""
+    try:
+        with os.scandir(path) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except NotADirectoryError:
         return path
-    with os.scandir(path) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
+    except FileNotFoundError:
+        # A path that is a link, and leads to where only a build would see it.
+        return None
     for entry in entries:
         if entry.is_file(follow_symlinks=False):
             return entry.path
-        if entry.is_dir(follow_symlinks=False) and (below := first_file(Path(entry.path))):
+        if entry.is_dir(follow_symlinks=False) and (below := first_file(entry.path)):
             return below
     return None
 
@@ -69,9 +73,8 @@ def await_ready(store, wanted, env):
     if missing:
         raise Failed(f"{len(missing)} paths are not valid after the restore, such as {missing[0]}")
     for path in wanted:
-        file = first_file(Path(store + path))
-        if file and not os.path.islink(file):
-            with open(file, "rb") as opened:
+        if file := first_file(store + path):
+            with open(file, "rb", buffering=0) as opened:
                 opened.read(1)
 
 
