@@ -1,6 +1,6 @@
 //! The fake cache service as a program, for a person who wants to point `act`, a runner or `nix-cache` at it.
 //!
-//! `cargo run --example dev-server -- --listen 127.0.0.1:0 --dir DIR [--link] [--fault NAME]... [--log FILE]`
+//! `cargo run --example dev-server -- --listen 127.0.0.1:0 --dir DIR [--link] [--blob-host HOST] [--fault NAME]... [--log FILE]`
 //!
 //! It prints the environment to export and runs until it is interrupted. Everything it stores is forgotten with it.
 
@@ -27,6 +27,9 @@ struct Arguments {
     /// Be as slow as the way from a hosted runner.
     #[arg(long)]
     link: bool,
+    /// The host in signed addresses: GitHub's client has a way of its own to download from `*.blob.core.windows.net`.
+    #[arg(long)]
+    blob_host: Option<String>,
     /// A fault to start with: `NAME` or `NAME:field=value,...`, such as `error:on=create,status=503,times=2`.
     #[arg(long, value_parser = Fault::parse)]
     fault: Vec<Fault>,
@@ -44,6 +47,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         listen: arguments.listen,
         dir: arguments.dir,
         link: arguments.link.then(LinkConfig::hosted_runner),
+        blob_host: arguments.blob_host,
         log: arguments.log,
         repository: arguments.repository,
         ..FakeConfig::default()

@@ -8,8 +8,10 @@ use std::time::Instant;
 use futures_util::StreamExt;
 
 use super::Context;
+use super::mode::{Mode, choose};
 use super::outcome::{LayerFetch, LayerState, Note};
 use super::progress::Progress;
+use super::settle::Settling;
 use crate::layer::digest::{CHUNK_SIZE, Digests, Sha};
 use crate::layer::mount::Places;
 use crate::layer::unpack::remove_tree;
@@ -237,7 +239,9 @@ async fn fetch_into(
         range_chunks: 2,
         progress: Arc::clone(&progress.bytes),
     };
+    let settling = (choose(context.mode).0 == Mode::Mount).then(|| Settling::start(&file, &progress.bytes));
     let outcome = fetch_file(&*context.remote, entry, &plan, &file).await;
+    drop(settling);
     let bad = outcome.map(|outcome| outcome.bad_chunks.len());
     if !matches!(bad, Ok(0)) {
         // Whatever it holds is of no use; a failure only leaves a file that the next restore truncates.

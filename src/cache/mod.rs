@@ -20,6 +20,7 @@ mod repack;
 mod restore;
 mod save;
 mod select;
+mod settle;
 mod substitute;
 mod survey;
 mod trust;

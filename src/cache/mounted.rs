@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
@@ -44,7 +44,7 @@ fn place(dirs: &StoreDirs) -> PathBuf {
 pub(super) fn store(dirs: &StoreDirs, mounted: &Mounted) -> io::Result<()> {
     fs::create_dir_all(dirs.own_dir())?;
     let mut file = tempfile::NamedTempFile::new_in(dirs.own_dir())?;
-    serde_json::to_writer(&mut file, mounted)?;
+    file.write_all(&serde_json::to_vec(mounted)?)?;
     file.persist(place(dirs)).map_err(|error| error.error)?;
     Ok(())
 }

@@ -86,8 +86,7 @@ pub(super) fn store(dirs: &StoreDirs, record: &RestoreRecord) -> Result<(), Cach
     let written = (|| {
         fs::create_dir_all(dirs.own_dir())?;
         let mut file = tempfile::NamedTempFile::new_in(dirs.own_dir())?;
-        serde_json::to_writer(&mut file, record)?;
-        file.flush()?;
+        file.write_all(&serde_json::to_vec(record)?)?;
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
         file.as_file().set_permissions(mode)?;
         file.persist(&path).map_err(|error| error.error)?;

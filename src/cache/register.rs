@@ -57,10 +57,13 @@ pub(super) fn register_closed(
     let infos = placed.iter().map(|(path, place)| (path.clone(), place.info.clone())).collect();
     let infos = whole_groups(infos, lost, &is_valid);
     let mut registered = BTreeSet::new();
+    let mut registration = store::Registration::open(dirs)?;
     for batch in batches(groups(&infos)) {
-        let done = register_batch(dirs, &batch, placed, |path| registered.contains(path) || is_valid(path))?;
+        let is_valid = |path: &StorePath| registered.contains(path) || is_valid(path);
+        let done = register_batch((dirs, &mut registration), &batch, placed, is_valid)?;
         registered.extend(done);
     }
+    drop(registration);
     for place in placed.values().filter(|place| !registered.contains(&place.info.path)) {
         if let Err(error) = discard(dirs, place) {
             tracing::debug!("{} stays behind: {error}", place.info.path);
@@ -144,7 +147,7 @@ fn batches(groups: Vec<Group<'_>>) -> Vec<Vec<Group<'_>>> {
 
 /// Registers the groups whose locks can all be had and whose references are valid.
 fn register_batch(
-    dirs: &StoreDirs,
+    (dirs, registration): (&StoreDirs, &mut store::Registration<'_>),
     batch: &[Group<'_>],
     placed: &BTreeMap<StorePath, InPlace>,
     is_valid: impl Fn(&StorePath) -> bool,
@@ -162,7 +165,7 @@ fn register_batch(
     }
     let ready = whole_groups(ready, Vec::new(), is_valid);
     let names = ready.keys().cloned().collect();
-    store::register(dirs, &ready.into_values().collect::<Vec<_>>())?;
+    registration.add(&ready.into_values().collect::<Vec<_>>())?;
     Ok(names)
 }
 

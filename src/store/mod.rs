@@ -20,6 +20,6 @@ pub use init::{ensure, ensure_with};
 pub use locks::{PathLock, StoreLock, gc_lock, gc_lock_within, own_lock, path_lock};
 pub use path::{NarHash, NarHashError, PathInfo, StorePath, StorePathError};
 pub use read::{is_valid, read_all};
-pub use register::{Registered, register};
+pub use register::{Registered, Registration, register};
 pub use roots::roots;
 pub use unregister::unregister;

@@ -6,10 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::error::{list, show};
-use super::{PathInfo, STORE_DIR, StoreDirs, StoreError, StorePath, database, locks};
+use super::{PathInfo, STORE_DIR, StoreDirs, StoreError, StoreLock, StorePath, database, locks};
 
 /// What became of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,29 +20,56 @@ pub struct Registered {
     pub already: Vec<StorePath>,
 }
 
-/// Makes `infos` valid, all or none, in one transaction, with everything they hold. The order does not matter. Hold
-/// [`gc_lock`](super::gc_lock) from before their files appear until this returns.
-///
-/// The caller answers for the files being those of the NAR hash, and so for a `ca` that fits the path.
+/// Makes `infos` valid, as [`Registration::add`] does.
 ///
 /// # Errors
-/// Nothing is written when a new path has no files, refers to something that is neither valid nor in the batch, is part
-/// of a circle of references, or holds a value that the database cannot; nor when the database cannot be written within
-/// a minute.
+/// As [`Registration::open`] and [`Registration::add`].
 pub fn register(dirs: &StoreDirs, infos: &[PathInfo]) -> Result<Registered, StoreError> {
-    let _lock = locks::big_lock(dirs)?;
-    let mut db = database::open_for_writing(dirs)?;
-    let failed = StoreError::database("write", dirs);
-    // Immediate: what we find valid stays so until we have written.
-    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
-    let batch: BTreeMap<&StorePath, &PathInfo> = infos.iter().map(|info| (&info.path, info)).collect();
-    let valid = valid_ids(&transaction, &batch).map_err(&failed)?;
-    let (already, new): (Vec<_>, Vec<_>) = batch.into_values().partition(|info| valid.contains_key(&info.path));
-    check(dirs, &new, &valid)?;
-    insert(&transaction, &new, valid).map_err(&failed)?;
-    transaction.commit().map_err(&failed)?;
-    let names = |infos: Vec<&PathInfo>| infos.into_iter().map(|info| info.path.clone()).collect();
-    Ok(Registered { new: names(new), already: names(already) })
+    Registration::open(dirs)?.add(infos)
+}
+
+/// The database, open for several batches. When the last user of it closes it, everything is brought to the disk, which takes
+/// long while much else is on its way there: once is enough.
+#[derive(Debug)]
+pub struct Registration<'a> {
+    dirs: &'a StoreDirs,
+    // Closed before the lock is given back.
+    db: Connection,
+    _lock: Option<StoreLock>,
+}
+
+impl<'a> Registration<'a> {
+    /// Opens the database of the store.
+    ///
+    /// # Errors
+    /// When it cannot be opened to be written, or its layout is one that we do not know.
+    pub fn open(dirs: &'a StoreDirs) -> Result<Self, StoreError> {
+        let lock = locks::big_lock(dirs)?;
+        Ok(Self { dirs, db: database::open_for_writing(dirs)?, _lock: lock })
+    }
+
+    /// Makes `infos` valid, all or none, in one transaction, with everything they hold. The order does not matter. Hold
+    /// [`gc_lock`](super::gc_lock) from before their files appear until this returns.
+    ///
+    /// The caller answers for the files being those of the NAR hash, and so for a `ca` that fits the path.
+    ///
+    /// # Errors
+    /// Nothing is written when a new path has no files, refers to something that is neither valid nor in the batch, is part
+    /// of a circle of references, or holds a value that the database cannot; nor when the database cannot be written within
+    /// a minute.
+    pub fn add(&mut self, infos: &[PathInfo]) -> Result<Registered, StoreError> {
+        let failed = StoreError::database("write", self.dirs);
+        // Immediate: what we find valid stays so until we have written.
+        let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
+        let batch: BTreeMap<&StorePath, &PathInfo> = infos.iter().map(|info| (&info.path, info)).collect();
+        let valid = valid_ids(&transaction, &batch).map_err(&failed)?;
+        let (already, new): (Vec<_>, Vec<_>) = batch.into_values().partition(|info| valid.contains_key(&info.path));
+        check(self.dirs, &new, &valid)?;
+        insert(&transaction, &new, valid).map_err(&failed)?;
+        transaction.commit().map_err(&failed)?;
+        let names = |infos: Vec<&PathInfo>| infos.into_iter().map(|info| info.path.clone()).collect();
+        Ok(Registered { new: names(new), already: names(already) })
+    }
 }
 
 /// The row numbers of those valid paths that the batch holds or refers to.
