@@ -57,13 +57,16 @@ pub(super) fn register_closed(
     let infos = placed.iter().map(|(path, place)| (path.clone(), place.info.clone())).collect();
     let infos = whole_groups(infos, lost, &is_valid);
     let mut registered = BTreeSet::new();
-    let mut registration = store::Registration::open(dirs)?;
-    for batch in batches(groups(&infos)) {
-        let is_valid = |path: &StorePath| registered.contains(path) || is_valid(path);
-        let done = register_batch((dirs, &mut registration), &batch, placed, is_valid)?;
-        registered.extend(done);
+    let batches = batches(groups(&infos));
+    // Where there is nothing to register, the database need not be writable.
+    if !batches.is_empty() {
+        let mut registration = store::Registration::open(dirs)?;
+        for batch in batches {
+            let is_valid = |path: &StorePath| registered.contains(path) || is_valid(path);
+            let done = register_batch((dirs, &mut registration), &batch, placed, is_valid)?;
+            registered.extend(done);
+        }
     }
-    drop(registration);
     for place in placed.values().filter(|place| !registered.contains(&place.info.path)) {
         if let Err(error) = discard(dirs, place) {
             tracing::debug!("{} stays behind: {error}", place.info.path);
