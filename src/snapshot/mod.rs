@@ -106,7 +106,8 @@ impl Layer {
 pub struct Stored {
     /// Their size and chunk digests; their id is theirs.
     pub digests: Digests,
-    /// The name of their entry in the remote: their id, with a number behind it when an entry of that name was lost.
+    /// The name of their entry in the remote: their id, with a number behind it when an entry of that name was lost; or, from a job
+    /// that may not look anything up, `first-`, the SHA-256 of the key, and a number.
     pub entry: String,
 }
 
