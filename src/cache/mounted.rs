@@ -127,22 +127,29 @@ pub fn detach(dirs: &StoreDirs, threads: usize) -> Result<Detached, CacheError> 
     for path in &names {
         remove_tree(&dirs.real(path)).map_err(failed("Cannot clean up"))?;
     }
-    mount::remove_marks(&places.store).and_then(|()| sweep(&places.store)).map_err(failed("Cannot clean up"))?;
+    mount::remove_marks(&places.store)
+        .and_then(|()| sweep(&places.store, &valid))
+        .map_err(failed("Cannot clean up"))?;
     forget(dirs, &places);
     Ok(Detached { was_mounted, unregistered: names.len() as u64, kept: needed.len() as u64 })
 }
 
 /// Removes what processes leave in a store directory that were killed, or that an overlay led astray: locks that nobody holds, and
 /// the hard links that `nix store optimise` makes on the way. It renames them to where a file of a layer is; if that was copied
-/// by the very same step, both names mean one file by then, and a rename of a file to itself does nothing.
-fn sweep(store: &Path) -> io::Result<()> {
+/// by the very same step, both names mean one file by then, and a rename of a file to itself does nothing. A path that is or was
+/// `valid` may be named like a lock, and is none.
+fn sweep(store: &Path, valid: &BTreeMap<StorePath, PathInfo>) -> io::Result<()> {
     for entry in fs::read_dir(store)? {
         let entry = entry?;
         let name = entry.file_name();
-        let Some(name) = name.to_str().filter(|_| entry.file_type().is_ok_and(|kind| kind.is_file())) else { continue };
-        if name.starts_with(".tmp-link-") {
+        let Some(name) = name.to_str() else { continue };
+        let metadata = entry.metadata()?;
+        if name.starts_with(".tmp-link-") && !metadata.is_dir() {
             fs::remove_file(entry.path())?;
-        } else if let Some(path) = name.strip_suffix(".lock") {
+        }
+        let is_path = name.parse::<StorePath>().is_ok_and(|path| valid.contains_key(&path));
+        if let Some(path) = name.strip_suffix(".lock").filter(|_| metadata.is_file() && metadata.len() == 0 && !is_path)
+        {
             // Taken and given back, it is gone.
             drop(path_lock(&store.join(path))?);
         }

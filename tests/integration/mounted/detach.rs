@@ -50,6 +50,21 @@ fn after_it_layers_are_mounted_again() {
     }
 }
 
+#[test]
+fn paths_that_are_named_like_locks_are_kept() {
+    for bench in benches() {
+        let store = bench.mounted();
+        for (name, text) in [("yarn.lock", ""), ("flake.lock", "{}")] {
+            let file = store.machine.path(name);
+            std::fs::write(&file, text).unwrap();
+            store.nix_store(&["--add", file.to_str().unwrap()]);
+        }
+        detach_cleanly(&store);
+        path_named(&store, "yarn.lock");
+        path_named(&store, "flake.lock");
+    }
+}
+
 /// Ends a process of this test with the test.
 struct Ended(Child);
 
