@@ -215,6 +215,7 @@ fn mount_held(dirs: &StoreDirs, places: &Places, layers: &[AttachLayer]) -> Resu
     let image =
         |layer: &AttachLayer| MountImage { name: layer.id.to_string()[..16].to_owned(), file: layer.file.clone() };
     mount::attach(places, &layers.iter().map(image).collect::<Vec<_>>(), owner)?;
+    mounted::outwait(state.paths.iter());
     result.placed.retain(|path, _| fs::symlink_metadata(dirs.real(path)).is_ok());
     Ok(result)
 }

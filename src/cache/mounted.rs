@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
@@ -155,6 +156,17 @@ fn sweep(store: &Path, valid: &BTreeMap<StorePath, PathInfo>) -> io::Result<()> 
         }
     }
     Ok(())
+}
+
+/// Waits until a path that is deleted and made anew cannot get the registration time that it has in `infos`: the database
+/// counts in seconds, and [`borrowed`] tells by the time which one is there. Only what was registered this very second, in
+/// another job, is waited for.
+pub(super) fn outwait<'a>(infos: impl Iterator<Item = &'a PathInfo>) {
+    let Ok(now) = SystemTime::now().duration_since(UNIX_EPOCH) else { return };
+    let this_second = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+    if infos.map(|info| info.registration_time).any(|time| time == this_second) {
+        std::thread::sleep(Duration::from_secs(1).saturating_sub(Duration::from_nanos(now.subsec_nanos().into())));
+    }
 }
 
 /// The valid paths that are there thanks to a layer. One that was deleted and made anew is not: it was registered later.
