@@ -15,7 +15,7 @@ use super::{CacheError, Mode};
 use crate::layer::digest::Sha;
 use crate::layer::mount::{self, MountError, MountImage, Places, ambiguous, names_in};
 use crate::layer::pack::Rejected;
-use crate::layer::squashfs::Image;
+use crate::layer::squashfs::{Image, ImageError};
 use crate::layer::unpack::{Target, Unpacked, remove_leftovers, remove_tree, unpack};
 use crate::store::{self, PathInfo, StoreDirs, StorePath, path_lock};
 
@@ -189,7 +189,11 @@ fn give_back(held: &[AttachLayer], layers: &[AttachLayer]) {
 
 /// Mounts layers whose files are held.
 fn mount_held(dirs: &StoreDirs, places: &Places, layers: &[AttachLayer]) -> Result<MountedLayers, MountError> {
-    let names = layers.iter().map(|layer| names_in(&layer.file)).collect::<Result<Vec<_>, _>>()?;
+    let names: Vec<_> = std::thread::scope(|scope| {
+        let readers: Vec<_> = layers.iter().map(|layer| scope.spawn(|| names_in(&layer.file))).collect();
+        let crashed = |_| Err(ImageError::Malformed("reading it crashed"));
+        readers.into_iter().map(|reader| reader.join().unwrap_or_else(crashed)).collect::<Result<_, _>>()
+    })?;
     let ambiguous = ambiguous(&names);
     let is_ambiguous = |info: &&PathInfo| ambiguous.contains(info.path.as_str().as_bytes());
     let mut result = MountedLayers { placed: BTreeMap::new(), to_unpack: Vec::new() };

@@ -1,8 +1,9 @@
 //! Making attached paths valid while other Nix processes may be at work on the very same ones.
 //!
 //! Each path is registered under Nix's lock on it, the outputs of a derivation together. What somebody else makes at this
-//! moment is left to them, and with it what refers to it. Since a process can hold only so many locks, paths are registered in batches, references first, so that what
-//! is valid after each batch is closed.
+//! moment is left to them, and with it what refers to it. Since a process can hold only so many locks, paths are registered in
+//! batches, references first, so that what is valid after each batch is closed. The lock files of one batch become those of
+//! the next.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,8 +14,8 @@ use super::CacheError;
 use crate::layer::unpack::remove_tree;
 use crate::store::{self, PathInfo, PathLock, StoreDirs, StorePath, closed_subset, path_lock, useless_without};
 
-/// Locks held at a time; a process may have 1,024 files open by default.
-const BATCH: usize = 256;
+/// Locks held at a time; a process may have 1,024 files open by default, and each needs a file of its own.
+const BATCH: usize = 64;
 
 /// A path that is in its place and not valid yet.
 #[derive(Clone, Debug)]
@@ -61,9 +62,10 @@ pub(super) fn register_closed(
     // Where there is nothing to register, the database need not be writable.
     if !batches.is_empty() {
         let mut registration = store::Registration::open(dirs)?;
+        let mut spare = Vec::new();
         for batch in batches {
             let is_valid = |path: &StorePath| registered.contains(path) || is_valid(path);
-            let done = register_batch((dirs, &mut registration), &batch, placed, is_valid)?;
+            let done = register_batch((dirs, &mut registration, &mut spare), &batch, placed, is_valid)?;
             registered.extend(done);
         }
     }
@@ -148,9 +150,10 @@ fn batches(groups: Vec<Group<'_>>) -> Vec<Vec<Group<'_>>> {
     batches
 }
 
-/// Registers the groups whose locks can all be had and whose references are valid.
+/// Registers the groups whose locks can all be had and whose references are valid. The locks are those that are `spare` where
+/// there are some, and are so afterwards.
 fn register_batch(
-    (dirs, registration): (&StoreDirs, &mut store::Registration<'_>),
+    (dirs, registration, spare): (&StoreDirs, &mut store::Registration<'_>, &mut Vec<PathLock>),
     batch: &[Group<'_>],
     placed: &BTreeMap<StorePath, InPlace>,
     is_valid: impl Fn(&StorePath) -> bool,
@@ -158,7 +161,7 @@ fn register_batch(
     let mut locks = Vec::with_capacity(BATCH);
     let mut ready: BTreeMap<StorePath, PathInfo> = BTreeMap::new();
     for group in batch {
-        let taken = group.iter().map(|info| lock_in_place(dirs, &placed[&info.path]));
+        let taken = group.iter().map(|info| lock_in_place(dirs, &placed[&info.path], spare.pop()));
         if let Some(taken) = taken.collect::<Result<Option<Vec<_>>, _>>()? {
             locks.extend(taken);
             ready.extend(group.iter().map(|info| (info.path.clone(), (*info).clone())));
@@ -169,13 +172,18 @@ fn register_batch(
     let ready = whole_groups(ready, Vec::new(), is_valid);
     let names = ready.keys().cloned().collect();
     registration.add(&ready.into_values().collect::<Vec<_>>())?;
+    *spare = locks;
     Ok(names)
 }
 
 /// The lock on a path that is still as it was put in its place.
-fn lock_in_place(dirs: &StoreDirs, place: &InPlace) -> Result<Option<PathLock>, CacheError> {
+fn lock_in_place(dirs: &StoreDirs, place: &InPlace, spare: Option<PathLock>) -> Result<Option<PathLock>, CacheError> {
     let path = dirs.real(&place.info.path);
-    match path_lock(&path) {
+    let lock = match spare {
+        Some(spare) => spare.move_to(&path),
+        None => path_lock(&path),
+    };
+    match lock {
         Ok(lock) => Ok(lock.filter(|_| place.is_there(dirs))),
         Err(error) => Err(CacheError::File { what: "Cannot lock", path, error }),
     }

@@ -2,25 +2,37 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use super::args::LoggingArgs;
 
 /// Starts the log.
 pub(super) fn start(args: &LoggingArgs) {
     let level = match (args.verbose, args.quiet) {
-        (true, _) => "nix_cache=debug",
-        (_, true) => "nix_cache=warn",
-        _ => "nix_cache=info",
+        (true, _) => LevelFilter::DEBUG,
+        (_, true) => LevelFilter::WARN,
+        _ => LevelFilter::INFO,
     };
-    let filter = EnvFilter::try_from_env("NIX_CACHE_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let ours = Targets::new().with_target("nix_cache", level);
+    let wanted = std::env::var("NIX_CACHE_LOG").ok().filter(|text| !text.is_empty());
+    let (filter, wrong) = match wanted.map(|text| (text.parse::<Targets>(), text)) {
+        Some((Ok(filter), _)) => (filter, None),
+        Some((Err(error), text)) => {
+            (ours, Some(format!("NIX_CACHE_LOG={text} is not understood: {error}. As an example: nix_cache=debug")))
+        }
+        None => (ours, None),
+    };
+    let lines = tracing_subscriber::fmt::layer()
         .with_target(false)
         .without_time()
         .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr)
-        .init();
+        .with_writer(io::stderr);
+    tracing_subscriber::registry().with(lines).with(filter).init();
+    if let Some(wrong) = wrong {
+        tracing::warn!("{wrong}");
+    }
 }
 
 /// Prints `text` to standard output. Whoever closed the other end wanted no more of it.

@@ -141,13 +141,20 @@ pub fn attach(places: &Places, images: &[MountImage], owner: (u32, u32)) -> Resu
 }
 
 fn try_attach(places: &Places, images: &[MountImage], owner: (u32, u32)) -> Result<(), MountError> {
-    let mut lower = Vec::new();
+    let lower: Vec<PathBuf> = images.iter().map(|image| places.images.join(&image.name)).collect();
     for image in images {
         set_owner(&image.file, owner)?;
-        let point = places.images.join(&image.name);
-        mount_image(&image.file, &point)?;
-        hide_lower(&point, &places.store)?;
-        lower.push(point);
+    }
+    std::thread::scope(|scope| {
+        let mounts: Vec<_> =
+            images.iter().zip(&lower).map(|(image, point)| scope.spawn(|| mount_image(&image.file, point))).collect();
+        mounts.into_iter().try_for_each(|mount| {
+            let crashed = |_| refused("Mounting a layer")(io::Error::other("a thread crashed"));
+            mount.join().map_err(crashed)?
+        })
+    })?;
+    for point in &lower {
+        hide_lower(point, &places.store)?;
     }
     for folder in [&places.upper, &places.work] {
         fs::create_dir_all(folder).map_err(refused(format!("Making {}", folder.display())))?;

@@ -11,7 +11,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 
 use super::error::show;
 use super::{StoreDirs, StoreError};
@@ -58,14 +58,18 @@ pub struct PathLock {
     path: PathBuf,
 }
 
+fn lock_file(place: &Path) -> PathBuf {
+    let mut name = place.as_os_str().to_owned();
+    name.push(".lock");
+    PathBuf::from(name)
+}
+
 /// The lock on the path whose real place is `place`: an exclusive lock on the file `<place>.lock`. None if it is taken.
 ///
 /// # Errors
 /// When the lock file cannot be made.
 pub fn path_lock(place: &Path) -> io::Result<Option<PathLock>> {
-    let mut name = place.as_os_str().to_owned();
-    name.push(".lock");
-    let path = PathBuf::from(name);
+    let path = lock_file(place);
     loop {
         let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -75,6 +79,24 @@ pub fn path_lock(place: &Path) -> io::Result<Option<PathLock>> {
             Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+impl PathLock {
+    /// Gives this lock up for the one on the path whose real place is `place`; none if that is taken. Where possible the file
+    /// goes along under its new name, locked all the time, since new files take longer. Whoever waits for the old lock waits
+    /// until the new one is given back.
+    ///
+    /// # Errors
+    /// When the lock file cannot be made.
+    pub fn move_to(mut self, place: &Path) -> io::Result<Option<Self>> {
+        let path = lock_file(place);
+        if renameat_with(CWD, &self.path, CWD, &path, RenameFlags::NOREPLACE).is_ok() {
+            self.path = path;
+            return Ok(Some(self));
+        }
+        drop(self);
+        path_lock(place)
     }
 }
 
@@ -191,6 +213,22 @@ mod tests {
         let _collector = lock_alone(&dirs).unwrap();
         let error = gc_lock_within(&dirs, Duration::ZERO).unwrap_err();
         assert!(error.to_string().contains("garbage collection"), "{error}");
+    }
+
+    #[test]
+    fn a_lock_moves_from_path_to_path() {
+        let (dir, _) = empty_store();
+        let [one, two, three] = ["one", "two", "three"].map(|name| dir.path().join(name));
+        let lock = path_lock(&one).unwrap().unwrap();
+        let lock = lock.move_to(&two).unwrap().unwrap();
+        assert!(path_lock(&two).unwrap().is_none());
+        let other = path_lock(&one).unwrap().unwrap();
+        assert!(lock.move_to(&one).unwrap().is_none());
+        // A file that nobody holds is no lock, and in nobody's way.
+        File::create(dir.path().join("three.lock")).unwrap();
+        drop(other.move_to(&three).unwrap().unwrap());
+        let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["nix"]);
     }
 
     #[test]
