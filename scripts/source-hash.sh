@@ -14,7 +14,9 @@ files() {
   if [ "$(git rev-parse --show-toplevel 2>/dev/null)" = "$PWD" ]; then
     git ls-files -z --cached --others --exclude-standard -- "${places[@]}" | sort -z -u
   else
-    find "${places[@]}" -type f -print0 2>/dev/null | sort -z
+    for place in "${places[@]}"; do
+      if [ -e "$place" ]; then find "$place" -type f -print0; fi
+    done | sort -z
   fi
 }
 
