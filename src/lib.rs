@@ -22,4 +22,5 @@ pub mod runner;
 pub mod sign;
 pub mod snapshot;
 pub mod store;
+pub mod threads;
 pub mod upstream;

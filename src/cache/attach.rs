@@ -18,6 +18,7 @@ use crate::layer::pack::Rejected;
 use crate::layer::squashfs::{Image, ImageError};
 use crate::layer::unpack::{Target, Unpacked, remove_leftovers, remove_tree, unpack};
 use crate::store::{self, PathInfo, StoreDirs, StorePath, path_lock};
+use crate::threads::side_by_side;
 
 /// What to attach.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -189,11 +190,7 @@ fn give_back(held: &[AttachLayer], layers: &[AttachLayer]) {
 
 /// Mounts layers whose files are held.
 fn mount_held(dirs: &StoreDirs, places: &Places, layers: &[AttachLayer]) -> Result<MountedLayers, MountError> {
-    let names: Vec<_> = std::thread::scope(|scope| {
-        let readers: Vec<_> = layers.iter().map(|layer| scope.spawn(|| names_in(&layer.file))).collect();
-        let crashed = |_| Err(ImageError::Malformed("reading it crashed"));
-        readers.into_iter().map(|reader| reader.join().unwrap_or_else(crashed)).collect::<Result<_, _>>()
-    })?;
+    let names = side_by_side(layers, |layer| names_in(&layer.file), ImageError::from)?;
     let ambiguous = ambiguous(&names);
     let is_ambiguous = |info: &&PathInfo| ambiguous.contains(info.path.as_str().as_bytes());
     let mut result = MountedLayers { placed: BTreeMap::new(), to_unpack: Vec::new() };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::StreamExt;
+use tokio::sync::Semaphore;
 
 use super::Context;
 use super::mode::{Mode, choose};
@@ -161,12 +162,12 @@ const AT_ONCE: usize = 2;
 pub(super) async fn fetch_stored(context: &Context, wanted: Vec<Wanted<'_>>) -> Vec<Fetched> {
     let at_once = AT_ONCE.min(wanted.len()).max(1);
     // 8 MiB each, over all entries: this bounds the memory in use.
-    let ranges = (context.remote.parallel_reads() / at_once).max(1);
+    let slots = &Arc::new(Semaphore::new(context.remote.parallel_reads()));
     // Lookups take a quarter of a second each and nothing else: all of them at once.
     let looked_up = futures_util::future::join_all(wanted.iter().map(|wanted| look_up(context, wanted))).await;
     let fetches = looked_up.into_iter().map(|found| async move {
         match found {
-            Ok((entry, stored)) => fetch_entry(context, &entry, stored, ranges).await,
+            Ok((entry, stored)) => fetch_entry(context, &entry, stored, slots).await,
             Err(lost) => *lost,
         }
     });
@@ -197,11 +198,11 @@ async fn look_up<'a>(context: &Context, wanted: &Wanted<'a>) -> Result<(Entry, &
     Err(Box::new(fetched(stored, 0.0, state, None, Some(note))))
 }
 
-async fn fetch_entry(context: &Context, entry: &Entry, stored: &Stored, parallel: usize) -> Fetched {
+async fn fetch_entry(context: &Context, entry: &Entry, stored: &Stored, slots: &Arc<Semaphore>) -> Fetched {
     let start = Instant::now();
     let id = stored.digests.id();
     let path = folder(&context.dirs).join(id.to_string());
-    let (state, note) = match fetch_into(context, entry, &stored.digests, &path, parallel).await {
+    let (state, note) = match fetch_into(context, entry, &stored.digests, &path, slots).await {
         Ok(0) => (LayerState::Fetched, None),
         Ok(bad) => {
             let message = format!(
@@ -225,7 +226,7 @@ async fn fetch_into(
     entry: &Entry,
     digests: &Digests,
     path: &Path,
-    parallel: usize,
+    slots: &Arc<Semaphore>,
 ) -> Result<usize, RemoteError> {
     let local = |error: std::io::Error| RemoteError::Local(format!("Cannot write {}: {error}.", path.display()));
     fs::create_dir_all(path.parent().unwrap_or(path)).map_err(local)?;
@@ -235,7 +236,7 @@ async fn fetch_into(
         size: digests.size,
         chunk_size: CHUNK_SIZE,
         digests: digests.chunks.iter().map(|chunk| chunk.0).collect(),
-        parallel,
+        slots: Arc::clone(slots),
         range_chunks: 2,
         progress: Arc::clone(&progress.bytes),
     };

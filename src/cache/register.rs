@@ -163,16 +163,18 @@ fn register_batch(
     for group in batch {
         let taken = group.iter().map(|info| lock_in_place(dirs, &placed[&info.path], spare.pop()));
         if let Some(taken) = taken.collect::<Result<Option<Vec<_>>, _>>()? {
-            locks.extend(taken);
+            locks.extend(group.iter().map(|info| &info.path).zip(taken));
             ready.extend(group.iter().map(|info| (info.path.clone(), (*info).clone())));
         } else {
             tracing::info!("{} is made by another process: left to that one.", group[0].path);
         }
     }
     let ready = whole_groups(ready, Vec::new(), is_valid);
-    let names = ready.keys().cloned().collect();
+    let names: BTreeSet<StorePath> = ready.keys().cloned().collect();
     registration.add(&ready.into_values().collect::<Vec<_>>())?;
-    *spare = locks;
+    // Who waits for the lock of a valid path finds that there is nothing to do, whatever its lock file is called by then. The
+    // locks of other paths are given back in their places.
+    *spare = locks.into_iter().filter(|(path, _)| names.contains(*path)).map(|(_, lock)| lock).collect();
     Ok(names)
 }
 

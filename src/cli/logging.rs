@@ -10,20 +10,7 @@ use super::args::LoggingArgs;
 
 /// Starts the log.
 pub(super) fn start(args: &LoggingArgs) {
-    let level = match (args.verbose, args.quiet) {
-        (true, _) => LevelFilter::DEBUG,
-        (_, true) => LevelFilter::WARN,
-        _ => LevelFilter::INFO,
-    };
-    let ours = Targets::new().with_target("nix_cache", level);
-    let wanted = std::env::var("NIX_CACHE_LOG").ok().filter(|text| !text.is_empty());
-    let (filter, wrong) = match wanted.map(|text| (text.parse::<Targets>(), text)) {
-        Some((Ok(filter), _)) => (filter, None),
-        Some((Err(error), text)) => {
-            (ours, Some(format!("NIX_CACHE_LOG={text} is not understood: {error}. As an example: nix_cache=debug")))
-        }
-        None => (ours, None),
-    };
+    let (filter, wrong) = filter(args);
     let lines = tracing_subscriber::fmt::layer()
         .with_target(false)
         .without_time()
@@ -32,6 +19,23 @@ pub(super) fn start(args: &LoggingArgs) {
     tracing_subscriber::registry().with(lines).with(filter).init();
     if let Some(wrong) = wrong {
         tracing::warn!("{wrong}");
+    }
+}
+
+/// What is logged, and what is wrong with what the user asked for.
+fn filter(args: &LoggingArgs) -> (Targets, Option<String>) {
+    let level = match (args.verbose, args.quiet) {
+        (true, _) => LevelFilter::DEBUG,
+        (_, true) => LevelFilter::WARN,
+        _ => LevelFilter::INFO,
+    };
+    let ours = Targets::new().with_target("nix_cache", level);
+    let Some(wanted) = std::env::var("NIX_CACHE_LOG").ok().filter(|text| !text.is_empty()) else { return (ours, None) };
+    match wanted.parse() {
+        Ok(filter) => (filter, None),
+        Err(error) => {
+            (ours, Some(format!("NIX_CACHE_LOG={wanted} is not understood: {error}. As an example: nix_cache=debug")))
+        }
     }
 }
 

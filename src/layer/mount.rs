@@ -16,6 +16,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, moun
 
 use super::squashfs::{Image, ImageError, Inode, set_owner};
 use crate::child::without_secrets;
+use crate::threads::side_by_side;
 
 /// The kernel takes mount options of one page, and a lookup asks every layer.
 pub const MAX_LAYERS: usize = 32;
@@ -145,14 +146,8 @@ fn try_attach(places: &Places, images: &[MountImage], owner: (u32, u32)) -> Resu
     for image in images {
         set_owner(&image.file, owner)?;
     }
-    std::thread::scope(|scope| {
-        let mounts: Vec<_> =
-            images.iter().zip(&lower).map(|(image, point)| scope.spawn(|| mount_image(&image.file, point))).collect();
-        mounts.into_iter().try_for_each(|mount| {
-            let crashed = |_| refused("Mounting a layer")(io::Error::other("a thread crashed"));
-            mount.join().map_err(crashed)?
-        })
-    })?;
+    let mount_one = |image: &MountImage| mount_image(&image.file, &places.images.join(&image.name));
+    side_by_side(images, mount_one, |error| refused("Mounting a layer")(error))?;
     for point in &lower {
         hide_lower(point, &places.store)?;
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
 use super::{Entry, Remote, RemoteError};
 
@@ -17,6 +18,8 @@ use super::{Entry, Remote, RemoteError};
 /// that all reads under way fit well into memory.
 const READ: u64 = 8 * 1024 * 1024;
 const PARALLEL: usize = 8;
+/// How many reads of one entry wait for a slot or have one: more than there are slots, so that none stays free.
+const AWAITING: usize = 16;
 /// How soon reads notice that the place answers with whole entries.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -29,9 +32,9 @@ pub struct FetchPlan {
     pub chunk_size: u64,
     /// The SHA-256 of each chunk.
     pub digests: Vec<[u8; 32]>,
-    /// How many reads are under way at once.
-    pub parallel: usize,
-    /// How many chunks one read asks for. `parallel * range_chunks * chunk_size` bounds the memory in use.
+    /// How many reads are under way at once, together with all other plans that share these slots.
+    pub slots: Arc<Semaphore>,
+    /// How many chunks one read asks for. As many times the slots, and the size of a chunk, bounds the memory in use.
     pub range_chunks: usize,
     /// Grows by the size of each chunk that was checked and written.
     pub progress: Arc<AtomicU64>,
@@ -51,7 +54,8 @@ impl FetchPlan {
     #[must_use]
     pub fn new(size: u64, chunk_size: u64, digests: Vec<[u8; 32]>) -> Self {
         let range_chunks = READ.checked_div(chunk_size).unwrap_or(1).max(1) as usize;
-        Self { size, chunk_size, digests, parallel: PARALLEL, range_chunks, progress: Arc::default() }
+        let slots = Arc::new(Semaphore::new(PARALLEL));
+        Self { size, chunk_size, digests, slots, range_chunks, progress: Arc::default() }
     }
 
     /// Where a chunk lies in the file.
@@ -96,7 +100,8 @@ pub async fn fetch_file(
     }
     let fetch =
         Fetch { remote, entry, plan, file: Arc::new(into.try_clone().map_err(|error| unwritten(entry, &error))?) };
-    let reads = stream::iter(plan.reads()).map(|chunks| fetch.range(chunks)).buffer_unordered(plan.parallel.max(1));
+    // Whoever comes first gets a slot: an entry that is nearly done leaves its slots to the next one.
+    let reads = stream::iter(plan.reads()).map(|chunks| fetch.range(chunks)).buffer_unordered(AWAITING);
     let done: Vec<Done> = reads.try_collect().await?;
     let mut bad_chunks = Vec::new();
     let mut left = Vec::new();
@@ -136,6 +141,8 @@ struct Fetch<'a> {
 impl Fetch<'_> {
     /// Reads some chunks with one request, checks and writes them.
     async fn range(&self, chunks: Range<usize>) -> Result<Done, RemoteError> {
+        // Nobody closes the slots; if somebody did, this read would only not be counted.
+        let _slot = self.plan.slots.acquire().await.ok();
         if !self.remote.ranges_work() {
             return Ok(Done::Left { chunks });
         }

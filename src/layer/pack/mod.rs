@@ -53,7 +53,7 @@ impl Default for Options {
 }
 
 /// The level of zstd unless the user asks for another.
-pub const DEFAULT_LEVEL: i32 = 3;
+pub const DEFAULT_LEVEL: i32 = 4;
 
 /// A path that must not be packed, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

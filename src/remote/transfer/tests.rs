@@ -94,7 +94,7 @@ fn body() -> Vec<u8> {
 
 fn plan() -> FetchPlan {
     let digests = body().chunks(10).map(|chunk| Sha256::digest(chunk).into()).collect();
-    FetchPlan { parallel: 4, range_chunks: 5, ..FetchPlan::new(1003, 10, digests) }
+    FetchPlan { slots: Arc::new(Semaphore::new(4)), range_chunks: 5, ..FetchPlan::new(1003, 10, digests) }
 }
 
 fn entry() -> Entry {
@@ -123,6 +123,16 @@ async fn an_entry_arrives_whole_with_few_reads_at_once() {
     assert_eq!(reads.len(), 21);
     assert_eq!((reads[0].clone(), reads[20].clone()), (0..50, 1000..1003));
     assert!(place.most_under_way.into_inner() <= 4);
+}
+
+#[tokio::test]
+async fn fetches_that_share_slots_use_all_of_them_and_no_more() {
+    let place = Place { body: body(), ..Place::default() };
+    let plan = plan();
+    let ((one, first), (other, second)) = tokio::join!(fetch(&place, &plan), fetch(&place, &plan));
+    assert_eq!((one.unwrap().bytes, other.unwrap().bytes), (1003, 1003));
+    assert_eq!((first, second), (body(), body()));
+    assert_eq!(place.most_under_way.into_inner(), 4);
 }
 
 #[tokio::test]

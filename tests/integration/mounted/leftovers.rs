@@ -1,5 +1,6 @@
 //! Things that are in the way of a mount, and mounts that were not finished.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -9,12 +10,13 @@ use std::time::{Duration, Instant};
 
 use nix_cache::cache::{self, Answer, AttachLayer, AttachRequest, Mode, Request};
 use nix_cache::layer::digest::Sha;
-use nix_cache::store::StorePath;
+use nix_cache::store::{PathInfo, StorePath};
 use rusqlite::Connection;
 
 use super::{
     Bench, KEY, MOUNT, at_nix, benches, detach_cleanly, expression, mounts_of, own_side, path_named, run, run_detach,
 };
+use crate::support::cache::entries;
 use crate::support::machine::{TestStore, system};
 use crate::support::rows::rows;
 
@@ -43,25 +45,50 @@ fn hash(store: &TestStore, path: &StorePath) -> String {
     rows(store).paths[&super::full(path)].hash.clone()
 }
 
+/// Mounts the paths given of the one layer in each cache.
+fn attach_mounted(store: &TestStore, wanted: &[(&PathBuf, BTreeMap<StorePath, PathInfo>)]) {
+    let place = store.dirs().own_dir().join("layers");
+    fs::create_dir_all(&place).unwrap();
+    let layer = |(number, (cache, infos)): (usize, &(&PathBuf, BTreeMap<_, PathInfo>))| {
+        let [stored] = <[_; 1]>::try_from(entries(cache, "layer")).expect("the cache has one layer");
+        let file = place.join(format!("layer-{number}"));
+        fs::copy(stored, &file).unwrap();
+        AttachLayer { id: Sha([number as u8; 32]), file, infos: infos.values().cloned().collect() }
+    };
+    let layers = wanted.iter().enumerate().map(layer).collect();
+    let root = Some(store.root.clone());
+    let request = AttachRequest { store_root: root, mode: Mode::Mount, layers, threads: 1 };
+    let answer = cache::perform(&Request::Attach(request), &AtomicU64::new(0)).unwrap();
+    let Answer::Attached(attached) = answer else { panic!("{answer:?}") };
+    assert_eq!((attached.mode, attached.rejected.len()), (Mode::Mount, 0));
+}
+
 #[test]
 fn two_layers_with_other_bytes_under_one_name() {
     for bench in benches() {
-        let paths = build_changing(&bench.saved);
-        bench.save();
+        let [folder, file] = build_changing(&bench.saved);
+        let (one, two) = (bench.machine.path("cache-one"), bench.machine.path("cache-two"));
+        bench.saved.save(&one, KEY, &[]);
         let other = bench.machine.store("other");
-        assert_eq!(build_changing(&other), paths);
-        for path in &paths {
+        other.build(&["another"]);
+        assert_eq!(build_changing(&other), [folder.clone(), file.clone()]);
+        other.save(&two, KEY, &[]);
+        for path in [&folder, &file] {
             assert_ne!(hash(&other, path), hash(&bench.saved, path), "the builds are the same");
         }
-        // Something more, so that both layers are needed.
-        other.build(&["another"]);
-        other.save(&bench.cache, KEY, &[]);
         let store = bench.machine.store("mounted");
-        assert!(bench.mount_on(&store)["layers"].as_array().unwrap().len() > 1);
-        for path in &paths {
-            let found = hash(&store, path);
-            assert!(found == hash(&other, path) || found == hash(&bench.saved, path));
-        }
+        // Both layers hold both paths; the folder is wanted of the one and the file of the other.
+        let mut first = nix_cache::store::read_all(&bench.saved.dirs()).unwrap();
+        first.remove(&file);
+        let mut second = nix_cache::store::read_all(&other.dirs()).unwrap();
+        second.retain(|path, _| !first.contains_key(path));
+        assert!(
+            second.contains_key(&file) && second.len() > 1,
+            "the second layer must be needed for more than the file"
+        );
+        attach_mounted(&store, &[(&one, first), (&two, second)]);
+        assert_eq!(hash(&store, &folder), hash(&bench.saved, &folder));
+        assert_eq!(hash(&store, &file), hash(&other, &file));
         store.assert_sound();
         store.assert_verifies();
         detach_cleanly(&store);
@@ -270,20 +297,11 @@ fn what_became_valid_meanwhile_is_left_alone() {
         let store = bench.machine.store("mounted");
         store.build(&["another"]);
         let mut infos = nix_cache::store::read_all(&bench.saved.dirs()).unwrap();
-        let (valid, place) = (path_named(&store, "package-1"), store.dirs().own_dir().join("layers"));
-        fs::create_dir_all(&place).unwrap();
-        let layer = fs::read_dir(bench.cache.join("layer")).unwrap().next().unwrap().unwrap().path();
-        fs::copy(layer, place.join("one")).unwrap();
+        let valid = path_named(&store, "package-1");
         let paths = nix_cache::store::closure(&infos, [&path_named(&bench.saved, "package-2")]);
         assert!(paths.contains(&valid));
         infos.retain(|path, _| paths.contains(path));
-        let layers =
-            vec![AttachLayer { id: Sha([1; 32]), file: place.join("one"), infos: infos.into_values().collect() }];
-        let root = Some(store.root.clone());
-        let request = AttachRequest { store_root: root, mode: Mode::Mount, layers, threads: 1 };
-        let answer = cache::perform(&Request::Attach(request), &AtomicU64::new(0)).unwrap();
-        let Answer::Attached(attached) = answer else { panic!("{answer:?}") };
-        assert_eq!((attached.mode, attached.rejected.len()), (Mode::Mount, 0));
+        attach_mounted(&store, &[(&bench.cache, infos)]);
         assert!(own_side(&store).join(valid.as_str()).exists(), "a valid path was removed");
         path_named(&store, "package-2");
         store.assert_verifies();
