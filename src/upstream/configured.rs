@@ -101,6 +101,20 @@ mod tests {
     }
 
     #[test]
+    fn what_asks_for_it_gets_the_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("nix");
+        let script = "#!/bin/sh\n[ \"$1 $2\" = 'config show' ] || exit 1\n[ \"$3\" = --json ] || exit 1\n\
+                      printf '{\"substituters\":{\"value\":[\"https://%s\"]}}' \"$PWD\"\n";
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let program = program.to_str().unwrap();
+        assert!(ask(program, &words(&["config", "show"])).unwrap()[0].starts_with("https:///"));
+        assert!(ask(program, &words(&["show-config"])).is_none());
+        assert!(ask("/does/not/exist", &words(&["show-config"])).is_none());
+    }
+
+    #[test]
     fn the_nix_of_this_machine_is_understood() {
         let Ok(version) = Command::new("nix").arg("--version").output() else {
             eprintln!("there is no Nix on this machine");
