@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::report::Hit;
 use super::values::{self, Action, FailOn, Include, JobStatus, RestoreMode, SaveWhen, Secret};
+use crate::layer::pack::DEFAULT_LEVEL;
 
 /// The variable that the hook puts the inputs in. It holds a token: keep it from child processes.
 pub const INPUTS_VARIABLE: &str = "NIX_CACHE_INPUTS";
@@ -138,7 +139,7 @@ impl Inputs {
             save: given.choice("save", values::SAVE)?.unwrap_or_default(),
             include: given.choice("include", values::INCLUDE)?.unwrap_or_default(),
             max_size: given.read("max-size", values::size, values::SIZE)?,
-            compression_level: given.read("compression-level", values::level, values::LEVEL)?.unwrap_or(3),
+            compression_level: given.read("compression-level", values::level, values::LEVEL)?.unwrap_or(DEFAULT_LEVEL),
             save_timeout: given
                 .read("save-timeout", values::duration, values::DURATION)?
                 .unwrap_or(Duration::from_mins(10)),

@@ -44,7 +44,7 @@ fn defaults() {
     let inputs = Inputs::from_json("{}").unwrap();
     assert_eq!((inputs.action, inputs.save, inputs.include), (Action::Both, SaveWhen::Auto, Include::All));
     assert_eq!((inputs.eval_cache, inputs.summarize, inputs.lookup_only), (true, true, false));
-    assert_eq!((inputs.save_timeout, inputs.compression_level), (Duration::from_mins(10), 3));
+    assert_eq!((inputs.save_timeout, inputs.compression_level), (Duration::from_mins(10), 4));
     assert_eq!((inputs.token, inputs.max_size, inputs.matrix), (None, None, Value::Null));
 }
 
