@@ -5,8 +5,6 @@ use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
-use crate::child::without_secrets;
-
 /// The settings that matter, out of hundreds.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -72,6 +70,21 @@ fn read(json: &[u8]) -> Option<Vec<String>> {
     Some(settings.substituters.value.into_iter().filter(|url| seen.insert(url.clone())).collect())
 }
 
+/// Takes tokens out of the environment of `command`: Nix needs none of the runner's.
+fn without_secrets(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os() {
+        let secret = name.to_str().is_none_or(is_secret);
+        if secret {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn is_secret(name: &str) -> bool {
+    name.starts_with("ACTIONS_") || ["NIX_CACHE_INPUTS", "GITHUB_TOKEN", "GH_TOKEN"].contains(&name)
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -101,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_asks_for_it_gets_the_words() {
+    fn what_asks_for_it_gets_the_words_and_no_token() {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("nix");
         let script = "#!/bin/sh\n[ \"$1 $2\" = 'config show' ] || exit 1\n[ \"$3\" = --json ] || exit 1\n\
@@ -112,6 +125,10 @@ mod tests {
         assert!(ask(program, &words(&["config", "show"])).unwrap()[0].starts_with("https:///"));
         assert!(ask(program, &words(&["show-config"])).is_none());
         assert!(ask("/does/not/exist", &words(&["show-config"])).is_none());
+        for secret in ["ACTIONS_RUNTIME_TOKEN", "ACTIONS_RESULTS_URL", "NIX_CACHE_INPUTS", "GITHUB_TOKEN", "GH_TOKEN"] {
+            assert!(is_secret(secret));
+        }
+        assert!(!is_secret("NIX_CONFIG") && !is_secret("GITHUB_REPOSITORY"));
     }
 
     #[test]
