@@ -142,12 +142,12 @@ pub fn attach(places: &Places, images: &[MountImage], owner: (u32, u32)) -> Resu
 }
 
 fn try_attach(places: &Places, images: &[MountImage], owner: (u32, u32)) -> Result<(), MountError> {
-    let lower: Vec<PathBuf> = images.iter().map(|image| places.images.join(&image.name)).collect();
+    let point = |image: &MountImage| places.images.join(&image.name);
+    let lower: Vec<PathBuf> = images.iter().map(point).collect();
     for image in images {
         set_owner(&image.file, owner)?;
     }
-    let mount_one = |image: &MountImage| mount_image(&image.file, &places.images.join(&image.name));
-    side_by_side(images, mount_one, |error| refused("Mounting a layer")(error))?;
+    side_by_side(images, |image| mount_image(&image.file, &point(image)), |error| refused("Mounting a layer")(error))?;
     for point in &lower {
         hide_lower(point, &places.store)?;
     }
