@@ -24,6 +24,7 @@ use crate::support::folder::Folder;
 use crate::support::machine::{Machine, TestStore};
 use crate::support::nix::{self, Nix};
 use crate::support::program::{KEY, Run};
+use crate::support::realnix::{self, Root};
 use crate::support::{skip, skip_refused};
 
 /// The option that asks for a mount.
@@ -202,24 +203,9 @@ fn both(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// `sh` with a script in a mount namespace of its own, where the root of `store` stands at `/nix`, with all that is mounted in
-/// it. `nix_cache` is the tested program there, and `$ROOT/nix` the folder outside. Nothing mounted in it outlives it.
+/// [`realnix::at_nix`] on a root that spreads no mounts.
 fn at_nix(store: &TestStore, script: &str) -> Command {
-    let mut command = store.machine.command("unshare");
-    let start = "mount --rbind \"$ROOT/nix\" /nix; cd /nix; nix_cache() { \"$NIX_CACHE\" \"$@\"; }";
-    command.args(["--mount", "--propagation", "private", "sh", "-ec"]).arg(format!("{start}\n{script}"));
-    command.env("ROOT", &store.root).env("NIX_CACHE", env!("CARGO_BIN_EXE_nix-cache"));
-    command.env_remove("NIX_CACHE_REMOTE").env_remove("RUNNER_ENVIRONMENT");
-    command
-}
-
-/// Whether [`at_nix`] has a place to mount on.
-fn has_nix_folder() -> bool {
-    let has = Path::new("/nix").is_dir();
-    if !has {
-        skip_refused("there is no folder /nix to mount a store on.");
-    }
-    has
+    realnix::at_nix(store, Root::Private, script)
 }
 
 /// An expression of the test's own in the machine's project, as `nix-build` arguments.

@@ -1,11 +1,15 @@
 //! A store of a daemon, as multi-user installations have it: root's, used by others through a socket.
 
-use super::{Bench, KEY, assert_plain, at_nix, benches, full, has_nix_folder, path_named, run};
+use super::{Bench, KEY, assert_plain, benches, full, path_named, run};
+use crate::support::realnix::{Root, at_nix};
 use crate::support::skip_refused;
 
 /// Starts the daemon and ends it with the script; `as_nobody` runs a client of another user's.
 const DAEMON: &str = "mkdir -m 777 -p /nix/home
-    nix-daemon >/nix/home/log 2>&1 & daemon=$!
+    ln -sf \"$(command -v nix)\" /nix/home/nix-daemon
+    rm -f /nix/var/nix/daemon-socket/socket
+    start_daemon() { $1 /nix/home/nix-daemon >/nix/home/log 2>&1 & daemon=$!; }
+    start_daemon
     trap 'kill $daemon; wait $daemon || true' EXIT
     for step in $(seq 200); do test -S /nix/var/nix/daemon-socket/socket && break; sleep 0.05; done
     as_nobody() {
@@ -16,14 +20,14 @@ const DAEMON: &str = "mkdir -m 777 -p /nix/home
 ";
 
 /// A script with a daemon at `/nix`, on an empty store of the bench; None where another user cannot run Nix.
-fn with_daemon(bench: &Bench, script: &str) -> Option<String> {
+fn with_daemon(bench: &Bench, root: Root, script: &str) -> Option<String> {
     let store = bench.machine.store("mounted");
-    let can_run = "setpriv --reuid=65534 --regid=65534 --clear-groups env HOME=/nix nix-store --version";
-    if !has_nix_folder() || !at_nix(&store, can_run).output().is_ok_and(|output| output.status.success()) {
+    let can_run = "setpriv --reuid=65534 --regid=65534 --clear-groups env HOME=/nix nix --version";
+    if !at_nix(&store, root, can_run).output().is_ok_and(|output| output.status.success()) {
         skip_refused(&format!("a user other than root cannot run Nix {} here.", bench.machine.nix.version));
         return None;
     }
-    let mut command = at_nix(&store, &format!("{DAEMON}{script}"));
+    let mut command = at_nix(&store, root, &format!("{DAEMON}{script}"));
     let said = run(command.arg("sh").arg(KEY).arg(&bench.cache).arg(full(&path_named(&bench.saved, "everything"))));
     Some(said)
 }
@@ -56,7 +60,7 @@ fn another_users_clients_build_and_collect_garbage() {
             test $(as_nobody nix path-info --all | wc -l) = 0
             ls /nix/store"
         );
-        let Some(said) = with_daemon(&bench, &script) else { continue };
+        let Some(said) = with_daemon(&bench, Root::Shared, &script) else { continue };
         assert!(said.contains("\"mode\": \"mount\"") || said.contains("\"mode\":\"mount\""), "{said}");
     }
 }
@@ -70,7 +74,7 @@ fn a_daemon_that_runs_sees_a_restore_and_a_detach() {
             as_nobody nix-store -q --references \"$3\" | grep -q package-7
             nix_cache detach
             ! as_nobody nix-store --verify-path \"$3\" 2>/dev/null";
-        if with_daemon(&bench, script).is_some() {
+        if with_daemon(&bench, Root::Shared, script).is_some() {
             let store = bench.machine.store("mounted");
             assert_plain(&store);
             assert!(store.valid().is_empty());

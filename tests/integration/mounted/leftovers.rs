@@ -269,7 +269,7 @@ fn restarted(bench: &Bench) -> TestStore {
 
 #[test]
 fn after_a_restart_of_the_machine_a_detach_does_the_rest() {
-    for bench in benches().filter(|_| super::has_nix_folder()) {
+    for bench in benches() {
         let store = restarted(&bench);
         assert_eq!(run_detach(&store).json()["was-mounted"], false);
         super::assert_plain(&store);
@@ -280,7 +280,7 @@ fn after_a_restart_of_the_machine_a_detach_does_the_rest() {
 
 #[test]
 fn after_a_restart_of_the_machine_a_restore_mounts_again() {
-    for bench in benches().filter(|_| super::has_nix_folder()) {
+    for bench in benches() {
         let store = restarted(&bench);
         bench.mount_on(&store);
         store.assert_sound();

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix_cache::store;
 
-use super::{at_nix, benches, detach_cleanly, entries, full, has_nix_folder, own_side, path_named, paths_in, run};
+use super::{at_nix, benches, detach_cleanly, entries, full, own_side, path_named, paths_in, run};
 use crate::support::machine::TestStore;
 use crate::support::rows::rows;
 use crate::support::skip;
@@ -43,7 +43,7 @@ fn builds_use_mounted_paths() {
 
 #[test]
 fn builds_outside_of_a_sandbox_use_mounted_paths() {
-    for bench in benches().filter(|_| has_nix_folder()) {
+    for bench in benches() {
         let store = bench.mounted();
         let script = "nix-build \"$1\" --argstr system \"$2\" -A onTop --option sandbox false --no-out-link
             test \"$(nix-build \"$1\" --argstr system \"$2\" -A everything --option sandbox false --no-out-link)\" = \"$3\"
@@ -228,7 +228,7 @@ fn a_development_shell_opens_in_it() {
         skip("There is no /bin/bash-static: `nix develop`, which takes no other shell, is not tested.");
         return;
     }
-    for bench in benches().filter(|_| has_nix_folder()) {
+    for bench in benches() {
         let project = bench.machine.path("project");
         fs::copy(bash, project.join("tools/bash")).unwrap();
         bench.saved.build(&["everything"]);

@@ -9,6 +9,7 @@ pub mod machine;
 pub mod nix;
 pub mod program;
 pub mod random;
+pub mod realnix;
 pub mod rows;
 pub mod tree;
 
