@@ -1,6 +1,11 @@
 //! The processes that this program starts.
 
-use std::process::Command;
+use std::io::{self, Read};
+use std::process::{Child, Command, Output, Stdio};
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::bounds::{MAX_OUTPUT, read_to_end, too_large};
 
 /// Variables with a token in them. Nothing that we start needs one.
 pub const SECRETS: [&str; 5] =
@@ -9,4 +14,113 @@ pub const SECRETS: [&str; 5] =
 /// `command` without the variables in [`SECRETS`]. For every process that this program starts.
 pub fn without_secrets(command: &mut Command) -> &mut Command {
     SECRETS.iter().fold(command, |command, name| command.env_remove(name))
+}
+
+/// Most bytes of what a program says on standard error that are kept: the end, where the reason stands.
+const MAX_SAID: usize = 1 << 20;
+
+/// As [`Command::output`], for a program that prints no more than [`MAX_OUTPUT`]. One that prints more is ended. Of what it says on
+/// standard error the last megabyte is kept.
+///
+/// # Errors
+/// When it cannot be started, or prints more.
+pub(crate) fn output(command: &mut Command) -> io::Result<Output> {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let said = child.stderr.take().map(|stderr| std::thread::spawn(move || read_end(stderr)));
+    let printed = read_printed(&mut child);
+    if printed.is_err() {
+        // It may have ended by itself.
+        let _ = child.kill();
+    }
+    let status = child.wait()?;
+    let stderr = said.and_then(|said| said.join().ok()).unwrap_or_default();
+    Ok(Output { status, stdout: printed?, stderr })
+}
+
+fn read_printed(child: &mut Child) -> io::Result<Vec<u8>> {
+    child.stdout.take().map_or_else(|| Ok(Vec::new()), |stdout| read_to_end(stdout, MAX_OUTPUT))
+}
+
+fn read_end(mut reader: impl Read) -> Vec<u8> {
+    let (mut kept, mut buffer) = (Vec::new(), vec![0; 64 * 1024]);
+    loop {
+        match reader.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => return kept,
+            Ok(read) => keep_end(&mut kept, &buffer[..read]),
+        }
+    }
+}
+
+fn keep_end(kept: &mut Vec<u8>, more: &[u8]) {
+    kept.extend_from_slice(more);
+    if kept.len() > 2 * MAX_SAID {
+        kept.drain(..kept.len() - MAX_SAID);
+    }
+}
+
+/// As [`output`], without holding up anything else.
+///
+/// # Errors
+/// As [`output`].
+pub(crate) async fn output_of(command: &mut tokio::process::Command) -> io::Result<Output> {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let read = tokio::join!(read_up_to(stdout, MAX_OUTPUT), read_end_of(stderr));
+    if read.0.is_err() {
+        // It may have ended by itself.
+        let _ = child.start_kill();
+    }
+    let status = child.wait().await?;
+    Ok(Output { status, stdout: read.0?, stderr: read.1 })
+}
+
+/// All that comes from a pipe, up to `most` bytes.
+///
+/// # Errors
+/// When it cannot be read, or there is more; then the pipe is closed.
+pub(crate) async fn read_up_to(pipe: Option<impl AsyncRead + Unpin>, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let Some(pipe) = pipe else { return Ok(bytes) };
+    pipe.take(most + 1).read_to_end(&mut bytes).await?;
+    if bytes.len() as u64 > most { Err(too_large(most)) } else { Ok(bytes) }
+}
+
+async fn read_end_of(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let Some(mut pipe) = pipe else { return kept };
+    let mut buffer = vec![0; 64 * 1024];
+    while let Ok(read) = pipe.read(&mut buffer).await {
+        if read == 0 {
+            break;
+        }
+        keep_end(&mut kept, &buffer[..read]);
+    }
+    kept
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_that_prints_without_end_is_ended() {
+        let error = output(Command::new("cat").arg("/dev/zero")).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+        let error = output_of(tokio::process::Command::new("cat").arg("/dev/zero")).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[tokio::test]
+    async fn of_what_it_says_the_end_is_kept() {
+        let script = "echo printed; head -c 9000000 /dev/zero >&2; echo reason >&2; exit 3";
+        let both = [
+            output(Command::new("sh").args(["-c", script])).unwrap(),
+            output_of(tokio::process::Command::new("sh").args(["-c", script])).await.unwrap(),
+        ];
+        for Output { status, stdout, stderr } in both {
+            assert_eq!((status.code(), &*stdout), (Some(3), &b"printed\n"[..]));
+            assert!(stderr.len() <= 2 * MAX_SAID && stderr.ends_with(b"reason\n"), "{}", stderr.len());
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use reqwest::redirect::{Attempt, Policy};
-use reqwest::{Certificate, Client, ClientBuilder};
+use reqwest::{Certificate, Client, ClientBuilder, Response};
 
 /// What we call ourselves in every request.
 const USER_AGENT: &str = concat!("nix-cache-action/", env!("CARGO_PKG_VERSION"));
@@ -38,6 +38,35 @@ pub fn client(ca_file: Option<&Path>) -> Result<Client, HttpError> {
     })
 }
 
+/// Why an answer could not be read to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// It is longer than any answer that makes sense. The rest was not read.
+    #[error("its answer is larger than {} KiB", .0 >> 10)]
+    TooLarge(usize),
+    /// The connection failed.
+    #[error(transparent)]
+    Broken(#[from] reqwest::Error),
+}
+
+/// The body of an answer of no more than `most` bytes, as it was sent: nothing is decompressed.
+///
+/// # Errors
+/// When it is longer, whatever it says of its length, or the connection breaks off.
+pub(crate) async fn body(mut response: Response, most: usize) -> Result<Vec<u8>, BodyError> {
+    if response.content_length().is_some_and(|length| length > most as u64) {
+        return Err(BodyError::TooLarge(most));
+    }
+    let mut body = Vec::new();
+    while let Some(piece) = response.chunk().await? {
+        if body.len() + piece.len() > most {
+            return Err(BodyError::TooLarge(most));
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body)
+}
+
 fn base() -> ClientBuilder {
     Client::builder()
         .user_agent(USER_AGENT)
@@ -56,7 +85,7 @@ fn may_follow(attempt: &Attempt<'_>) -> bool {
 }
 
 fn certificates_of(file: &Path) -> Option<Vec<Certificate>> {
-    let pem = std::fs::read(file)
+    let pem = crate::bounds::read_file(file, crate::bounds::MAX_TEXT)
         .inspect_err(|error| tracing::warn!("Cannot read the CA certificates in {}: {error}", file.display()))
         .ok()?;
     let certificates = Certificate::from_pem_bundle(&pem).unwrap_or_default();
@@ -131,6 +160,38 @@ mod tests {
         assert_eq!(followed.text().await.unwrap(), "None");
         let stopped = client.get(format!("{base}/other")).send().await.unwrap();
         assert_eq!(stopped.status(), 307);
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_read_up_to_its_limit() {
+        let endless = |encoding: Option<&'static str>| {
+            let pieces = futures_util::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b' '; 64 * 1024]));
+            let mut answer = axum::http::Response::builder();
+            if let Some(encoding) = encoding {
+                answer = answer.header("content-encoding", encoding);
+            }
+            answer.body(axum::body::Body::from_stream(pieces)).unwrap()
+        };
+        // A megabyte of zeros; unpacked it would be a thousand times as much.
+        let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        let zeros = vec![0; 1 << 20];
+        (0..1024).for_each(|_| std::io::Write::write_all(&mut bomb, &zeros).unwrap());
+        let bomb = bomb.finish().unwrap();
+        let size = bomb.len();
+        let router = Router::new()
+            .route("/endless", get(move || async move { endless(None) }))
+            .route("/packed", get(move || async move { endless(Some("gzip")) }))
+            .route("/long", get(|| async { "x".repeat(2 << 20) }))
+            .route("/bomb", get(move || async move { ([("content-encoding", "gzip")], bomb) }))
+            .route("/fits", get(|| async { "x".repeat(1 << 20) }));
+        let base = serve(router).await;
+        let client = client(None).unwrap();
+        let read = async |path: &str, most| body(client.get(format!("{base}{path}")).send().await.unwrap(), most).await;
+        for path in ["/endless", "/packed", "/long"] {
+            assert!(matches!(read(path, 1 << 20).await, Err(BodyError::TooLarge(_))), "{path}");
+        }
+        assert_eq!(read("/fits", 1 << 20).await.unwrap().len(), 1 << 20);
+        assert_eq!(read("/bomb", 2 << 20).await.unwrap().len(), size, "it stays as it was sent");
     }
 
     #[tokio::test]

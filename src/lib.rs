@@ -8,10 +8,12 @@
 
 #![forbid(unsafe_code)]
 
+mod bounds;
 pub mod build;
 pub mod cache;
 pub mod child;
 pub mod cli;
+mod disk;
 pub mod files;
 pub mod flake;
 pub mod http;

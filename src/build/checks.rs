@@ -1,7 +1,6 @@
 //! Commands that look at the project (formatting, lints, `nix flake check`), run side by side. All results are shown; none
 //! is hidden by the first failure, and what could not run has not passed.
 
-use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,6 +14,7 @@ use super::live::Live;
 use super::log::Log;
 use super::nix::asked;
 use super::text;
+use crate::bounds::{MAX_TEXT, read_file};
 use crate::child::without_secrets;
 
 mod format;
@@ -291,7 +291,7 @@ fn is_hidden(path: &Path) -> bool {
 
 /// Reads a file whole; nothing when it is not there.
 fn content(path: &Path) -> Option<Vec<u8>> {
-    fs::read(path).ok()
+    read_file(path, MAX_TEXT).ok()
 }
 
 #[cfg(test)]

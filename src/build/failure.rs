@@ -1,7 +1,6 @@
 //! What failed and why: the errors of Nix, the logs of the builds they name, and the table of patterns.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::PathBuf;
 
 use nix_derivation::{Derivation, Output};
@@ -14,6 +13,7 @@ use super::position::{Position, Project};
 use super::substituters::Substituters;
 use super::text::{folded, name_of};
 use super::watch::{Build, Ending, Watch, names};
+use crate::bounds::{MAX_TEXT, read_file};
 
 /// Last lines of a log that are looked at.
 const LOOKED_AT: usize = 200;
@@ -224,7 +224,9 @@ fn said(message: &Message) -> String {
 fn is_download(derivation: &str, scene: &Scene) -> bool {
     let root = scene.store_root.as_ref().map_or_else(|| PathBuf::from("/"), Clone::clone);
     let file = root.join(derivation.trim_start_matches('/'));
-    let read = fs::read(file).ok().and_then(|bytes| Derivation::from_aterm_bytes(&bytes, name_of(derivation)).ok());
+    let read = read_file(&file, MAX_TEXT)
+        .ok()
+        .and_then(|bytes| Derivation::from_aterm_bytes(&bytes, name_of(derivation)).ok());
     read.is_some_and(|read| read.outputs().values().any(|output| matches!(output, Output::Fixed { .. })))
 }
 

@@ -1,5 +1,6 @@
 //! Tests of [`super`]: errors as Nix words them, with the logs of the builds they are about.
 
+use std::fs;
 use std::time::Duration;
 
 use super::*;

@@ -18,6 +18,7 @@ use super::limits::Limits;
 use super::live::Live;
 use super::watch::{Build, Ending, Known, Shown, Watch};
 use super::{BuildError, Request};
+use crate::bounds::{MAX_OUTPUT, MAX_TEXT, read_text};
 use crate::child::without_secrets;
 
 /// How long Nix has to end after it was asked to. A cancelled job has 7.5 seconds.
@@ -216,12 +217,7 @@ async fn read_lines(stderr: Option<impl AsyncRead + Unpin>, sender: Sender<(Dura
 }
 
 async fn read_all(stdout: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    if let Some(mut stdout) = stdout {
-        // What was read by then is what there is.
-        let _ = stdout.read_to_end(&mut bytes).await;
-    }
-    bytes
+    crate::child::read_up_to(stdout, MAX_OUTPUT).await.unwrap_or_default()
 }
 
 fn take_in(told: &str, at: Duration, watch: &mut Watch, live: &mut Live, stray: &mut VecDeque<String>) -> Shown {
@@ -247,7 +243,7 @@ fn settle(build: &mut Build, request: &Request, began: Duration) {
     }
     let root = request.store_root.as_deref().unwrap_or(Path::new("/"));
     let in_store = |path: &str| root.join(path.trim_start_matches('/'));
-    if let Ok(derivation) = fs::read_to_string(in_store(&build.derivation)) {
+    if let Ok(derivation) = read_text(&in_store(&build.derivation), MAX_TEXT) {
         let all_there = outputs(&derivation).all(|output| in_store(output).symlink_metadata().is_ok());
         build.ending = if all_there { Ending::Built } else { Ending::Failed };
     }
@@ -276,7 +272,7 @@ fn paths(json: &[u8]) -> Vec<String> {
         #[serde(default)]
         outputs: BTreeMap<String, Option<String>>,
     }
-    let built: Vec<Built> = serde_json::from_slice(json).unwrap_or_default();
+    let built: Vec<Built> = crate::bounds::from_json(json).unwrap_or_default();
     let mut seen = BTreeSet::new();
     let all = built.into_iter().flat_map(|built| built.outputs.into_values().flatten());
     all.filter(|path| seen.insert(path.clone())).collect()

@@ -1,9 +1,9 @@
 //! Which line of which file of the project something is about, for annotations.
 
-use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use super::event::Message;
+use crate::bounds::read_text;
 
 /// Files that are searched for a hash.
 const MOST_FILES: usize = 5_000;
@@ -78,7 +78,7 @@ impl Project {
             nix && entry.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() <= LARGEST)
         });
         files.into_iter().find_map(|entry| {
-            let content = fs::read_to_string(entry.path()).ok()?;
+            let content = read_text(entry.path(), LARGEST).ok()?;
             let line = content.lines().position(|line| line.contains(text))?;
             let file = self.in_workspace(entry.path())?;
             Some(Position { file, line: u32::try_from(line + 1).ok()?, column: None })
@@ -88,10 +88,10 @@ impl Project {
     /// The file of the project that `named` means; none when it lies elsewhere or has no such line.
     fn resolve(&self, (path, line, column): &Named) -> Option<Position> {
         let real = self.candidates(path).into_iter().find(|candidate| candidate.is_file())?;
-        let content = fs::read_to_string(&real).ok()?;
+        let content = read_text(&real, LARGEST).ok()?;
         // The store may hold another version, or another project, with a file of this name.
         let in_store = Path::new(path).is_absolute() && path.contains("/nix/store/");
-        if in_store && fs::read_to_string(path).is_ok_and(|stored| stored != content) {
+        if in_store && read_text(Path::new(path), LARGEST).is_ok_and(|stored| stored != content) {
             return None;
         }
         let lines = content.lines().count() as u64;
@@ -168,6 +168,8 @@ fn number(text: Option<&str>) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    use std::fs;
 
     use super::*;
 

@@ -23,7 +23,7 @@ impl Substituters {
     /// These, with what an earlier step wrote into `state`.
     #[must_use]
     pub fn new(configured: Vec<String>, state: Option<&Path>) -> Self {
-        let read = |path: &Path| serde_json::from_str(&fs::read_to_string(path).ok()?).ok();
+        let read = |path: &Path| crate::bounds::read_json(path, crate::bounds::MAX_TEXT).ok();
         Self { configured, strikes: state.and_then(read).unwrap_or_default() }
     }
 

@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use super::Context;
 use super::fetch::{Fetched, Wanted, fetch_stored, folder};
 use super::outcome::{LayerFetch, LayerState, Note};
+use crate::bounds::read_file;
+use crate::disk;
 use crate::layer::digest::Sha;
-use crate::layer::index::{decode_kept, keep, read_index};
+use crate::layer::index::{MAX_KEPT, decode_kept, keep};
 use crate::layer::recipe::{KnownBlocks, Recipe, assemble};
 use crate::snapshot::{Layer, Snapshot};
 use crate::store::StoreDirs;
@@ -87,7 +89,9 @@ fn make(
         return None;
     }
     let path = folder(dirs).join(format!("{id}.made"));
-    let made = File::create(&path).and_then(|out| assemble(recipe, &mut |id| File::open(&files[&id]), &out));
+    let made = disk::ensure(&folder(dirs), layer.digests.size)
+        .and_then(|()| File::create(&path))
+        .and_then(|out| assemble(recipe, &mut |id| File::open(&files[&id]), &out));
     let why = match made {
         Ok(digests) if digests == layer.digests => return Some(path),
         Ok(_) => {
@@ -113,9 +117,11 @@ fn index_folder(dirs: &StoreDirs) -> PathBuf {
 fn keep_index(dirs: &StoreDirs, id: &Sha, file: &Path) {
     let folder = index_folder(dirs);
     let kept = (|| {
-        let index = read_index(&File::open(file)?)?;
+        let file = File::open(file)?;
         fs::create_dir_all(&folder)?;
-        keep(&index, &mut File::create(folder.join(id.to_string()))?)
+        let place = folder.join(id.to_string());
+        let kept = File::create(&place).and_then(|mut out| keep(&file, &mut out));
+        kept.inspect_err(|_| drop(fs::remove_file(&place)))
     })();
     if let Err(error) = kept {
         tracing::debug!("The index of layer {id} is not kept: {error}");
@@ -136,7 +142,7 @@ pub(super) fn forget_indexes(dirs: &StoreDirs) {
 pub(super) fn known_blocks(dirs: &StoreDirs, snapshot: &Snapshot) -> KnownBlocks {
     let mut known = KnownBlocks::default();
     for (id, layer) in &snapshot.layers {
-        let kept = fs::read(index_folder(dirs).join(id.to_string())).ok();
+        let kept = read_file(&index_folder(dirs).join(id.to_string()), MAX_KEPT).ok();
         if let Some(blocks) = kept.and_then(|bytes| decode_kept(&bytes)) {
             known.add(*id, &blocks, layer.recipe.as_ref());
         }

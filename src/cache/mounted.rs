@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::CacheError;
 use super::attach::{AttachLayer, unpack_into};
+use crate::bounds::{MAX_RECORD, read_json};
 use crate::layer::digest::Sha;
 use crate::layer::mount::{self, Places, names_in};
 use crate::layer::unpack::remove_tree;
@@ -52,12 +53,8 @@ pub(super) fn store(dirs: &StoreDirs, mounted: &Mounted) -> io::Result<()> {
 
 fn load(dirs: &StoreDirs) -> Result<Option<Mounted>, CacheError> {
     let path = place(dirs);
-    match fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| CacheError::File {
-            what: "Cannot understand",
-            path,
-            error: error.into(),
-        }),
+    match read_json(&path, MAX_RECORD) {
+        Ok(mounted) => Ok(Some(mounted)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(CacheError::File { what: "Cannot read", path, error }),
     }

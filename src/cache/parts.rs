@@ -11,7 +11,7 @@ use super::layers::known_blocks;
 use super::outcome::{Note, Phase};
 use super::progress::Progress;
 use super::save::Trouble;
-use crate::layer::digest::Digests;
+use crate::layer::digest::{Digests, Sha};
 use crate::layer::pack::{self, Item, Options, Outcome, Packed, Rejected};
 use crate::layer::recipe::{self, Recipe};
 use crate::remote::RemoteError;
@@ -204,6 +204,7 @@ async fn pack_once(
     let (store, folder) = (context.dirs.real_store(), work_folder(context));
     let (options, counter) = (Options { level: context.level, threads: context.threads }, progress.bytes.clone());
     let known = known_blocks(&context.dirs, snapshot);
+    let sizes: BTreeMap<Sha, u64> = snapshot.stored.iter().map(|(id, stored)| (*id, stored.digests.size)).collect();
     let work = tokio::task::spawn_blocking(move || {
         let file = packing_file(&folder)?;
         let outcome = pack::pack(&store, &items, file.as_file(), options, &counter)?;
@@ -212,7 +213,11 @@ async fn pack_once(
         };
         let new = packing_file(&folder)?;
         if let Some((recipe, digests)) = recipe::split(file.as_file(), &packed.blocks, &known, new.as_file())? {
-            return Ok((outcome, Some(recipe), digests, new));
+            let own = digests.id();
+            // One that takes the same bytes over and over is not read by anybody.
+            if recipe.fits(|id| if *id == own { Some(digests.size) } else { sizes.get(id).copied() }) {
+                return Ok((outcome, Some(recipe), digests, new));
+            }
         }
         let digests = packed.digests.clone();
         Ok::<_, std::io::Error>((outcome, None, digests, file))

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::CacheError;
+use crate::bounds::{MAX_RECORD, read_json};
 use crate::layer::digest::Sha;
 use crate::store::{StoreDirs, StorePath};
 
@@ -68,13 +69,20 @@ pub(super) fn place(dirs: &StoreDirs) -> PathBuf {
 /// When there is one that cannot be read.
 pub fn load(dirs: &StoreDirs) -> Result<Option<RestoreRecord>, CacheError> {
     let path = place(dirs);
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(CacheError::File { what: "Cannot read", path, error }),
-    };
-    let record: Option<RestoreRecord> = serde_json::from_slice(&bytes).ok();
-    Ok(record.filter(|record| record.format == FORMAT))
+    match read_json::<RestoreRecord>(&path, MAX_RECORD) {
+        Ok(record) => Ok(Some(record).filter(|record| record.format == FORMAT)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) if cannot_be_ours(error.kind()) => {
+            tracing::debug!("{} is not a record of ours: {error}", path.display());
+            Ok(None)
+        }
+        Err(error) => Err(CacheError::File { what: "Cannot read", path, error }),
+    }
+}
+
+/// Whether what was read is something else than we write, or more than we write.
+fn cannot_be_ours(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::InvalidData | ErrorKind::UnexpectedEof | ErrorKind::FileTooLarge)
 }
 
 /// Writes the record, whole or not at all.

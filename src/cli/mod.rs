@@ -56,6 +56,9 @@ pub fn run() -> ExitCode {
         }
         Err(error) => Err(Failure::work(format!("No threads can be started: {error}."))),
     };
+    if let Some(memory) = most_memory() {
+        tracing::debug!("The most memory in use at a time was {memory} KiB.");
+    }
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -63,6 +66,12 @@ pub fn run() -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// The most memory that this process had in use at a time, in KiB, as Linux counts it.
+fn most_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
 async fn dispatch(command: Command) -> Result<(), Failure> {

@@ -147,7 +147,7 @@ fn context(key: &KeyArgs, place: &RemoteArgs, store: &StoreArgs, level: i32) -> 
 pub(super) fn keys(signing: Option<&Path>, trust: &TrustArgs) -> Result<Keyring, Failure> {
     let signing = match signing {
         None => String::new(),
-        Some(file) => match std::fs::read_to_string(file) {
+        Some(file) => match crate::bounds::read_text(file, crate::bounds::MAX_TEXT) {
             Ok(text) if text.trim().is_empty() => {
                 return Err(Failure::usage(format!(
                     "There is no key in {}, which --signing-key-file names.",

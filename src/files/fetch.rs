@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::header::{Header, HeaderError, SIZE};
 use super::{KIND, parse_name};
+use crate::disk;
 use crate::layer::digest::Sha;
 use crate::remote::{Entry, Remote, RemoteError};
 use crate::sign::{Keyring, Untrusted};
@@ -90,7 +91,11 @@ pub(super) async fn body(
 ) -> Result<File, FetchError> {
     let local = |error: io::Error| FetchError::Local(format!("{}: {error}", scratch.display()));
     let file = tempfile::tempfile_in(scratch).map_err(local)?;
-    let (file, digest) = receive(remote, entry, header, file).await?.map_err(local)?;
+    let received = tokio::select! {
+        received = receive(remote, entry, header, file) => received?,
+        () = disk::filled(scratch) => Err(disk::no_room(scratch, header.body_size)),
+    };
+    let (file, digest) = received.map_err(local)?;
     if digest == header.body_digest { Ok(file) } else { Err(FetchError::Damaged) }
 }
 

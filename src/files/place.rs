@@ -49,6 +49,11 @@ impl Placer {
         Ok(Self { base: base.to_owned(), root, way: Vec::new(), spare_databases, count: 0 })
     }
 
+    /// The folder.
+    pub(super) fn base(&self) -> &Path {
+        &self.base
+    }
+
     /// Makes the folder `path`. One that is there stays as it is.
     ///
     /// # Errors

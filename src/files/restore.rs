@@ -89,6 +89,8 @@ enum Trouble {
     Fetch(#[from] FetchError),
     #[error("{0}.")]
     Refused(std::io::Error),
+    #[error("there is no room for it: {0}. Make room, or keep less in this level.")]
+    Room(std::io::Error),
     #[error("its files could not all be put in their places: {0}.")]
     Place(std::io::Error),
     #[error("a part of the work broke off: {0}.")]
@@ -106,6 +108,7 @@ impl Trouble {
             ) => "files-damaged",
             Self::Fetch(FetchError::Untrusted(_)) => "files-untrusted",
             Self::Refused(_) => "files-refused",
+            Self::Room(_) => "files-no-room",
             Self::Fetch(_) => "files-failed",
             Self::Place(_) | Self::Task(_) => "files-not-placed",
         }
@@ -126,6 +129,10 @@ async fn restore_one(
 ) -> Result<Placed, Trouble> {
     let header = fetch::header(remote, &generation.entry, &level.keys).await?;
     make(scratch.to_owned()).await?;
+    unpack::ensure_room(&header, &level.roots, scratch).map_err(|error| match error.kind() {
+        ErrorKind::StorageFull => Trouble::Room(error),
+        _ => Trouble::Refused(error),
+    })?;
     let file = fetch::body(remote, &generation.entry, &header, scratch).await?;
     restored.downloaded += header.entry_size();
     let (roots, digest) = (level.roots.clone(), header.digest.to_string());
@@ -134,7 +141,7 @@ async fn restore_one(
             ErrorKind::InvalidData => Trouble::Refused(error),
             _ => Trouble::Refused(std::io::Error::other(format!("its archive cannot be read: {error}"))),
         })?;
-        unpack::place(&file, &roots).map_err(Trouble::Place)
+        unpack::place(&file, &header, &roots).map_err(Trouble::Place)
     };
     let placed = tokio::task::spawn_blocking(work).await??;
     restored.digest = placed.is_complete().then_some(digest);

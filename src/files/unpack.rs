@@ -14,6 +14,16 @@ use super::member::Member;
 use super::place::Placer;
 use super::roots::Roots;
 use super::walk::Gaps;
+use crate::disk;
+use crate::layer::index::{ContentHash, content_hash};
+
+/// More members than this are not taken: a folder of a million files is no longer a cache.
+const MAX_MEMBERS: u64 = 2_000_000;
+/// What all that stands around the bytes of files may take: an archive of ours has less than 2 KiB a member, and 14 KiB where its
+/// name and target are as long as they can be.
+const MAX_AROUND: u64 = 16 << 10;
+/// Folders are not counted in a header. So many are taken besides as many as there are files.
+const SPARE_FOLDERS: u64 = 100_000;
 
 /// What was put in its place.
 #[derive(Debug, Default)]
@@ -52,40 +62,84 @@ impl Placed {
 /// # Errors
 /// With the reason when it is no archive of this program, or holds something else than the header says.
 pub(super) fn check(file: &File, header: &Header) -> io::Result<()> {
-    let (mut files, mut bytes) = (0, 0);
-    let mut links: HashSet<Member> = HashSet::new();
-    archive::read(body(file)?, &mut |member, _, content| {
+    let (mut files, mut folders, mut bytes) = (0_u64, 0_u64, 0_u64);
+    // Names can be long, and packed they take nothing: their hashes are kept.
+    let mut links: HashSet<ContentHash> = HashSet::new();
+    let body = body(file, header)?;
+    archive::read(body, &mut |member, _, content| {
         // Whoever puts a link there and then a file behind it means to write elsewhere.
-        if !links.is_empty() && ancestors(&member).any(|around| links.contains(&around)) {
+        if !links.is_empty() && around(&member.name()).any(|name| links.contains(&content_hash(name))) {
             return Err(refused(&format!("{member}, which is behind a link of its own")));
         }
         match content {
-            Content::Directory => {}
+            Content::Directory => folders += 1,
             Content::Link(_) => {
                 files += 1;
-                links.insert(member);
+                links.insert(content_hash(&member.name()));
             }
             Content::File(size, reader) => {
                 files += 1;
-                bytes += io::copy(&mut reader.take(size), &mut io::sink())?;
+                bytes = bytes.saturating_add(size);
+                // Before it is unpacked: a file of any size packs to nothing.
+                if bytes <= header.bytes {
+                    io::copy(&mut reader.take(size), &mut io::sink())?;
+                }
             }
+        }
+        if files > header.files || bytes > header.bytes || folders > most_folders(header) {
+            return Err(other_content());
         }
         Ok(())
     })?;
-    if (files, bytes) == (header.files, header.bytes) {
-        Ok(())
-    } else {
-        Err(io::Error::new(ErrorKind::InvalidData, "it does not hold what its header says"))
+    if (files, bytes) == (header.files, header.bytes) { Ok(()) } else { Err(other_content()) }
+}
+
+fn other_content() -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, "it does not hold what its header says")
+}
+
+fn most_folders(header: &Header) -> u64 {
+    header.files.saturating_add(SPARE_FOLDERS)
+}
+
+/// Makes sure, before anything is fetched, that an entry with this header can be unpacked into the folders of `roots`, and that
+/// `scratch` takes its body.
+///
+/// # Errors
+/// When there is no room, of the kind [`ErrorKind::StorageFull`]; or when no entry of ours has so much in it.
+pub(super) fn ensure_room(header: &Header, roots: &Roots, scratch: &Path) -> io::Result<()> {
+    if header.files > MAX_MEMBERS {
+        let message = format!("it says that it has {} files, more than {MAX_MEMBERS}", header.files);
+        return Err(io::Error::new(ErrorKind::InvalidData, message));
     }
+    let scratch_room = disk::room(scratch);
+    let mut fetched = false;
+    for place in roots.places() {
+        let Ok(location) = roots.location(place) else { continue };
+        let Ok(room) = disk::room(&location.base) else { continue };
+        // Where both are on one disk, the body is there while its files are put in their places.
+        let shares = scratch_room.as_ref().is_ok_and(|scratch| scratch.device == room.device);
+        fetched |= shares;
+        let needed = header.bytes.saturating_add(if shares { header.body_size } else { 0 });
+        if needed > room.usable() {
+            return Err(disk::no_room(&location.base, needed));
+        }
+        if header.files > room.files {
+            let message = format!("it has {} files, and the disk takes {} more", header.files, room.files);
+            return Err(io::Error::new(ErrorKind::StorageFull, message));
+        }
+    }
+    if fetched { Ok(()) } else { disk::ensure(scratch, header.body_size) }
 }
 
 /// Puts the members of the archive in `file` where `roots` wants them.
 ///
 /// # Errors
 /// When the archive cannot be read, or the disk is full. All else is in the result.
-pub(super) fn place(file: &File, roots: &Roots) -> io::Result<Placed> {
+pub(super) fn place(file: &File, header: &Header, roots: &Roots) -> io::Result<Placed> {
     let mut placing = Placing { roots, open: BTreeMap::new(), placed: Placed::default() };
-    let read = archive::read(body(file)?, &mut |member, attributes, content| placing.add(&member, attributes, content));
+    let body = body(file, header)?;
+    let read = archive::read(body, &mut |member, attributes, content| placing.add(&member, attributes, content));
     for opened in std::mem::take(&mut placing.open).into_values().flatten() {
         if let Err(error) = opened.placer.close() {
             placing.placed.failed.add(&opened.name, &error);
@@ -94,14 +148,18 @@ pub(super) fn place(file: &File, roots: &Roots) -> io::Result<Placed> {
     read.map(|()| placing.placed)
 }
 
-fn body(mut file: &File) -> io::Result<impl Read> {
+/// The archive, which ends where no archive with this header goes on.
+fn body(mut file: &File, header: &Header) -> io::Result<impl Read> {
     file.seek(SeekFrom::Start(0))?;
-    zstd::Decoder::new(file)
+    let members = header.files.saturating_add(most_folders(header)).min(2 * MAX_MEMBERS);
+    let most = header.bytes.saturating_add(members.saturating_mul(MAX_AROUND));
+    Ok(zstd::Decoder::new(file)?.take(most))
 }
 
-fn ancestors(member: &Member) -> impl Iterator<Item = Member> {
-    let around = member.path.ancestors().filter(|path| !path.as_os_str().is_empty());
-    around.map(|path| Member { anchor: member.anchor, path: path.to_owned() })
+/// The name of a member and those of all folders that it is in.
+fn around(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ends = name.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
+    ends.chain([name.len()]).map(|end| &name[..end])
 }
 
 struct Placing<'a> {
@@ -159,6 +217,8 @@ impl Placing<'_> {
             Content::Directory => return opened.placer.directory(&inner, attributes),
             Content::Link(target) => opened.placer.link(&inner, &target, attributes.modified)?,
             Content::File(size, reader) => {
+                // Others write to this disk, too.
+                disk::ensure(opened.placer.base(), size)?;
                 opened.placer.file(&inner, size, reader, attributes)?;
                 self.placed.bytes += size;
             }

@@ -6,7 +6,7 @@
 //! to the next multiple of 4 KiB. The blocks stand in the image one after the other, from behind the superblock.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
 use super::squashfs::{SUPERBLOCK_SIZE, image_length, round_up_to_page};
@@ -16,6 +16,10 @@ pub type ContentHash = [u8; 16];
 
 const MAGIC: &[u8; 8] = b"NCINDEX1";
 const ENTRY: usize = 20;
+/// More blocks than this are not looked at: 64 GiB of files. An index of that size takes 10 MiB.
+const MAX_BLOCKS: u64 = 1 << 19;
+/// Most bytes of what [`keep`] writes.
+pub(crate) const MAX_KEPT: u64 = 32 + 16 + MAX_BLOCKS * ENTRY as u64;
 
 /// A data block or fragment block as it is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,27 +70,41 @@ pub fn decode_index(bytes: &[u8]) -> Option<Vec<StoredBlock>> {
     entries.chunks_exact(ENTRY).map(block).collect()
 }
 
-/// The bytes of the index in the file of a whole layer, padding included.
+/// Keeps the index in the file of a whole layer in `out`, so that [`decode_kept`] can tell whether it is whole.
 ///
 /// # Errors
-/// When the file cannot be read, or is no layer.
-pub fn read_index(layer: &File) -> io::Result<Vec<u8>> {
+/// When the file cannot be read or is not a layer, its index is larger than any, or `out` fails.
+pub fn keep(layer: &File, out: &mut File) -> io::Result<()> {
     let mut superblock = [0; SUPERBLOCK_SIZE];
     layer.read_exact_at(&mut superblock, 0)?;
-    let start = image_length(&superblock).map(round_up_to_page).map_err(io::Error::other)?;
-    let length = layer.metadata()?.len().checked_sub(start).ok_or_else(|| io::Error::other("it is cut off"))?;
-    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
-    layer.read_exact_at(&mut bytes, start)?;
-    Ok(bytes)
-}
-
-/// Writes `index`, as [`read_index`] gives it, to `out`, so that [`decode_kept`] can tell whether it is whole.
-///
-/// # Errors
-/// When `out` fails.
-pub fn keep(index: &[u8], out: &mut impl Write) -> io::Result<()> {
-    out.write_all(blake3::hash(index).as_bytes())?;
-    out.write_all(index)
+    let image = image_length(&superblock).map_err(io::Error::other)?;
+    if image > layer.metadata()?.len() {
+        return Err(io::Error::other("it is cut off"));
+    }
+    let start = round_up_to_page(image);
+    let mut head = [0; 16];
+    layer.read_exact_at(&mut head, start)?;
+    let (magic, count) = head.split_at(8);
+    let count = count.try_into().map_or(u64::MAX, u64::from_le_bytes);
+    if magic != MAGIC || count > MAX_BLOCKS {
+        return Err(io::Error::other("it has no index, or one that is larger than any"));
+    }
+    let mut layer = layer;
+    layer.seek(SeekFrom::Start(start))?;
+    let (mut hash, mut buffer) = (blake3::Hasher::new(), vec![0; 256 * 1024]);
+    let mut index = layer.take(16 + count * ENTRY as u64);
+    let mut left = index.limit();
+    out.write_all(hash.finalize().as_bytes())?;
+    while left > 0 {
+        let read = index.read(&mut buffer)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        hash.update(&buffer[..read]);
+        out.write_all(&buffer[..read])?;
+        left -= read as u64;
+    }
+    out.write_all_at(hash.finalize().as_bytes(), 0)
 }
 
 /// The blocks in what [`keep`] wrote; None when it is not what was written.
@@ -108,8 +126,7 @@ mod tests {
         index.resize(4096, 0);
         assert_eq!(decode_index(&index), Some(blocks.clone()));
         assert_eq!(decode_index(&index[..1000]), None);
-        let mut kept = Vec::new();
-        keep(&index, &mut kept).unwrap();
+        let mut kept = [blake3::hash(&index).as_bytes(), &index[..]].concat();
         assert_eq!(decode_kept(&kept), Some(blocks));
         for at in [0, 40, 60, 4000] {
             kept[at] ^= 1;
@@ -117,5 +134,39 @@ mod tests {
             kept[at] ^= 1;
         }
         assert_eq!(decode_kept(&kept[..20]), None);
+    }
+
+    /// A file that begins like an image that ends at `start`, with these bytes behind it.
+    fn layer(start: u64, behind: &[u8]) -> File {
+        let file = tempfile::tempfile().unwrap();
+        let mut superblock = [0; SUPERBLOCK_SIZE];
+        superblock[..4].copy_from_slice(b"hsqs");
+        superblock[12..16].copy_from_slice(&(128_u32 << 10).to_le_bytes());
+        (superblock[20], superblock[28]) = (6, 4);
+        superblock[40..48].copy_from_slice(&start.to_le_bytes());
+        file.write_all_at(&superblock, 0).unwrap();
+        file.write_all_at(behind, round_up_to_page(start)).unwrap();
+        file
+    }
+
+    fn kept(layer: &File) -> io::Result<Vec<u8>> {
+        let mut out = tempfile::tempfile()?;
+        keep(layer, &mut out)?;
+        let mut bytes = vec![0; out.metadata()?.len() as usize];
+        out.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
+
+    #[test]
+    fn an_index_is_kept_as_it_is_and_what_is_larger_than_any_is_not_read() {
+        let blocks = vec![StoredBlock { hash: content_hash(b"a"), length: 7 }; 30_000];
+        let index = encode_index(&blocks);
+        assert_eq!(decode_kept(&kept(&layer(5000, &index)).unwrap()), Some(blocks));
+        assert!(kept(&layer(5000, &index[..5000])).is_err(), "cut off");
+        assert!(kept(&layer(5000, b"something else altogether")).is_err());
+        // A sparse file behind the image costs an attacker nothing.
+        let large = layer(5000, &[&MAGIC[..], &(1_u64 << 40).to_le_bytes()].concat());
+        large.set_len(64 << 30).unwrap();
+        assert!(kept(&large).is_err());
     }
 }

@@ -36,12 +36,26 @@ impl Recipe {
         self.0.iter().map(|segment| segment.stored).collect()
     }
 
+    /// Whether all that it takes is stored, where `size_of` gives the size of stored bytes, and it makes no more bytes of them than
+    /// there are: nothing that is small makes a large file.
+    pub(crate) fn fits(&self, size_of: impl Fn(&Sha) -> Option<u64>) -> bool {
+        let inside = |segment: &Segment| {
+            let end = segment.offset.checked_add(segment.length);
+            end.zip(size_of(&segment.stored)).is_some_and(|(end, size)| end <= size)
+        };
+        let stored = self.stored().iter().filter_map(&size_of).fold(0, u64::saturating_add);
+        self.0.iter().all(inside) && self.length() <= stored
+    }
+
     /// Bytes of the file that it makes.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.0.iter().fold(0, |sum, segment| sum.saturating_add(segment.length))
     }
 }
+
+/// More blocks of older layers than this are not looked for: 64 GiB of files. Each takes some 100 bytes of memory.
+const MAX_KNOWN: usize = 1 << 19;
 
 /// Where blocks of older layers are stored.
 #[derive(Default)]
@@ -62,7 +76,7 @@ impl KnownBlocks {
                 start += current.length;
                 segment = segments.next();
             }
-            let Some(current) = segment else { return };
+            let Some(current) = segment.filter(|_| self.places.len() < MAX_KNOWN) else { return };
             let inside = offset - start;
             if inside + length <= current.length {
                 let place = Segment { stored: current.stored, offset: current.offset + inside, length };
@@ -258,6 +272,17 @@ mod tests {
                 known.add(digests.id(), &blocks, recipe.as_ref());
             }
         }
+    }
+
+    #[test]
+    fn a_recipe_makes_no_more_bytes_than_it_takes_from() {
+        let segment = |stored: u8, offset, length| Segment { stored: Sha([stored; 32]), offset, length };
+        let size_of = |id: &Sha| (id.0[0] < 3).then(|| 100 * u64::from(id.0[0]));
+        let fits = |segments: &[Segment]| Recipe(segments.to_vec()).fits(size_of);
+        assert!(fits(&[segment(1, 0, 100), segment(2, 50, 150), segment(1, 10, 50)]));
+        assert!(!fits(&[segment(1, 0, 100), segment(1, 0, 1)]), "more than there is");
+        assert!(!fits(&[segment(1, 1, 100)]) && !fits(&[segment(1, u64::MAX, 2)]), "outside of it");
+        assert!(!fits(&[segment(3, 0, 1)]), "what is not stored");
     }
 
     #[test]

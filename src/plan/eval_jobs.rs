@@ -45,14 +45,14 @@ pub(super) async fn evaluate(
         command.arg("--option").arg("store").arg(root);
     }
     command.args(["--expr", &expression(flake, targets)]);
-    match command.output().await {
+    match crate::child::output_of(&mut command).await {
         Ok(output) => {
             let found = read(&String::from_utf8_lossy(&output.stdout), targets);
             tracing::info!("{PROGRAM} evaluated {} of {} targets.", found.len(), targets.len());
             found
         }
         Err(error) => {
-            tracing::info!("{PROGRAM} cannot be started ({error}): `nix eval` is used.");
+            tracing::info!("{PROGRAM} did not work ({error}): `nix eval` is used.");
             BTreeMap::new()
         }
     }
@@ -79,7 +79,7 @@ fn read(printed: &str, targets: &[&Target]) -> BTreeMap<AttrPath, Evaluated> {
         let [name] = job.attr_path.as_slice() else { return None };
         targets.get(name.strip_prefix('t')?.parse::<usize>().ok()?).copied()
     };
-    let jobs = printed.lines().filter_map(|line| serde_json::from_str::<Job>(line).ok());
+    let jobs = printed.lines().filter_map(|line| crate::bounds::from_json::<Job>(line.as_bytes()).ok());
     jobs.filter(|job| job.error.is_none())
         .filter_map(|job| {
             let attr = target(&job)?.attr.clone();

@@ -212,7 +212,8 @@ fn command(folder: &Path) -> Command {
 
 fn run(mut command: Command, what: &str) -> Result<String, GitError> {
     let failed = |said: String| GitError { what: what.to_owned(), said };
-    let Output { status, stdout, stderr } = command.output().map_err(|error| failed(error.to_string()))?;
+    let Output { status, stdout, stderr } =
+        crate::child::output(&mut command).map_err(|error| failed(error.to_string()))?;
     if status.success() {
         return Ok(String::from_utf8_lossy(&stdout).into_owned());
     }

@@ -1,7 +1,6 @@
 //! A plan, in the order in which it is made: the base, the rules, the targets, their derivations, the caches, the matrix.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,6 +13,7 @@ use super::evaluate::{Evaluated, Workers, evaluate};
 use super::matrix::{Matrix, RunnerMap, leave_out, matrix};
 use super::nix::FlakeRef;
 use super::{AttrPath, Filter, Nix, NixError, Output, Reads, Repository, Rules, Target, Touched, defaults};
+use crate::bounds::{MAX_TEXT, read_text};
 use crate::snapshot::{Planned, PlannedCommit, PlannedTarget};
 use crate::store::StorePath;
 
@@ -199,7 +199,7 @@ fn rules(request: &Request, base: &Base) -> Rules {
     }
     let mut reads = Reads::default();
     if let Ok(repository) = &request.repository {
-        let code = |file: &String| fs::read_to_string(repository.top().join(file));
+        let code = |file: &String| read_text(&repository.top().join(file), MAX_TEXT);
         match repository.nix_files() {
             // A file that cannot be read may read anything.
             Ok(files) => files.iter().for_each(|file| match code(file) {

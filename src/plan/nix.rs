@@ -126,11 +126,11 @@ impl Nix {
             // Read by the garbage collector that Nix is linked with.
             command.env("GC_MAXIMUM_HEAP_SIZE", bytes.to_string());
         }
-        let output = command.output().await.map_err(|error| NixError::Start(error.to_string()))?;
+        let output = crate::child::output_of(&mut command).await.map_err(|error| NixError::Start(error.to_string()))?;
         if !output.status.success() {
             return Err(read_error(&String::from_utf8_lossy(&output.stderr)));
         }
-        serde_json::from_slice(&output.stdout)
+        crate::bounds::from_json(&output.stdout)
             .map_err(|error| NixError::Evaluation(format!("Nix printed no JSON: {error}")))
     }
 }

@@ -1,7 +1,6 @@
 //! `nix-cache.toml`: the rules of a repository, and which of its targets are looked at.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -10,6 +9,7 @@ use toml::Spanned;
 
 use super::rules::Effect;
 use super::{AttrPattern, Rules};
+use crate::bounds::{MAX_TEXT, read_text};
 
 /// The file's name, at the top of the repository.
 pub const RULES_FILE: &str = "nix-cache.toml";
@@ -83,7 +83,7 @@ impl RulesFile {
     /// # Errors
     /// [`RulesError`], with the line and what is allowed.
     pub fn read(path: &Path, name: &str) -> Result<Option<Self>, RulesError> {
-        match fs::read_to_string(path) {
+        match read_text(path, MAX_TEXT) {
             Ok(text) => Self::parse(&text, name).map(Some),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
             Err(error) => Err(RulesError::Unreadable { file: name.to_owned(), error: error.to_string() }),

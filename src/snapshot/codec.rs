@@ -5,18 +5,25 @@
 //! new format, one that must be understood does. Gzip is read as well, for whoever makes a snapshot with other tools. A signed
 //! snapshot has one more frame behind it, see [`super::signatures`].
 
-use std::io::Read;
+use std::io::{BufReader, Read, Write};
 
 use super::wire::{FORMAT, Header, Wire};
 use super::{Snapshot, signatures};
+use crate::bounds::{Weighing, Weight};
 use crate::layer::digest::Sha;
+use crate::layer::recipe::Recipe;
 use crate::sign::{Keyring, Untrusted};
 
 const FIRST_LINE: &[u8] = b"nix-cache snapshot\n";
 const HEADER: usize = FIRST_LINE.len() + 64 + 1;
 const LEVEL: i32 = 9;
-/// More JSON than this is refused: 200,000 paths have less.
-const MAX_JSON: u64 = 256 << 20;
+/// What a snapshot may weigh, in bytes of memory: see [`Weighing`]. A path with eight references and a signature weighs 1.7 KB, so
+/// there is room for 100,000 of them.
+const MAX_WEIGHT: u64 = 176 << 20;
+/// More layers, or entries that they are made of, are never needed: a save keeps eight, a merge of a hundred jobs a hundred.
+const MAX_LAYERS: usize = 4096;
+/// The window of what we compress is 4 MiB. A larger one than twice that would only be asked for to make us allocate it.
+const MAX_WINDOW_LOG: u32 = 23;
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
@@ -34,6 +41,13 @@ pub enum SnapshotError {
     /// Nobody who is trusted here vouches for it.
     #[error("The snapshot is not used: {0}")]
     Untrusted(#[from] Untrusted),
+    /// Nobody could read it.
+    #[error(
+        "The snapshot would take more than {} MiB of memory, and no job could read it: the store holds too many paths for one key. \
+         Set `max-size`, or give the jobs keys of their own.",
+        MAX_WEIGHT >> 20
+    )]
+    TooLarge,
     /// It could not be written.
     #[error("The snapshot could not be written: {0}.")]
     Write(#[from] std::io::Error),
@@ -42,7 +56,7 @@ pub enum SnapshotError {
 /// The bytes of `snapshot`, without a signature.
 ///
 /// # Errors
-/// When zstd fails, which it does only without memory.
+/// When no reader would take it, since it is too large; when zstd fails, which it does only without memory.
 pub fn encode(snapshot: &Snapshot) -> Result<Vec<u8>, SnapshotError> {
     Ok(seal(&body(snapshot)?))
 }
@@ -58,9 +72,30 @@ pub fn encode_signed(snapshot: &Snapshot, name: &str, keys: &Keyring) -> Result<
 }
 
 fn body(snapshot: &Snapshot) -> Result<Vec<u8>, SnapshotError> {
-    let mut encoder = zstd::Encoder::new(Vec::new(), LEVEL)?;
-    serde_json::to_writer(&mut encoder, &Wire::from(snapshot)).map_err(std::io::Error::from)?;
-    Ok(encoder.finish()?)
+    let mut weighed = Weighed { inner: zstd::Encoder::new(Vec::new(), LEVEL)?, weight: Weight::default() };
+    serde_json::to_writer(&mut weighed, &Wire::from(snapshot)).map_err(std::io::Error::from)?;
+    if weighed.weight.total > MAX_WEIGHT || snapshot.stored.len().max(snapshot.layers.len()) > MAX_LAYERS {
+        return Err(SnapshotError::TooLarge);
+    }
+    Ok(weighed.inner.finish()?)
+}
+
+/// Passes JSON on and weighs it.
+struct Weighed<W> {
+    inner: W,
+    weight: Weight,
+}
+
+impl<W: Write> Write for Weighed<W> {
+    fn write(&mut self, buffer: &[u8]) -> std::io::Result<usize> {
+        let written = self.inner.write(buffer)?;
+        self.weight.add(&buffer[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 fn seal(body: &[u8]) -> Vec<u8> {
@@ -97,29 +132,44 @@ fn open(bytes: &[u8]) -> Result<&[u8], SnapshotError> {
     Ok(body)
 }
 
+/// Reads the JSON twice, the first time for its format alone: so it is never held as a whole.
 fn read(body: &[u8]) -> Result<Snapshot, SnapshotError> {
-    let json = decompress(body)?;
-    let unreadable = |error: serde_json::Error| SnapshotError::Damaged(format!("its JSON cannot be read ({error})"));
-    let Header { format } = serde_json::from_slice(&json).map_err(unreadable)?;
+    let unreadable = |error: serde_json::Error| match error.io_error_kind() {
+        Some(_) => SnapshotError::Damaged(error.to_string()),
+        None => SnapshotError::Damaged(format!("its JSON cannot be read ({error})")),
+    };
+    let Header { format } = serde_json::from_reader(json(body)?).map_err(unreadable)?;
     if format != FORMAT {
         return Err(SnapshotError::Unknown(format));
     }
-    serde_json::from_slice::<Wire>(&json).map_err(unreadable)?.try_into()
+    let snapshot: Snapshot = serde_json::from_reader::<_, Wire>(json(body)?).map_err(unreadable)?.try_into()?;
+    check_layers(&snapshot)?;
+    Ok(snapshot)
 }
 
-fn decompress(body: &[u8]) -> Result<Vec<u8>, SnapshotError> {
+/// The JSON in `body`, which becomes an error once it weighs more than any snapshot does.
+fn json(body: &[u8]) -> Result<impl Read, SnapshotError> {
     let reader: Box<dyn Read + '_> = if body.starts_with(&ZSTD_MAGIC) {
-        Box::new(zstd::Decoder::new(body)?)
+        let mut decoder = zstd::Decoder::new(body)?;
+        decoder.window_log_max(MAX_WINDOW_LOG)?;
+        Box::new(decoder)
     } else if body.starts_with(&GZIP_MAGIC) {
         Box::new(flate2::read::GzDecoder::new(body))
     } else {
         return Err(SnapshotError::Damaged("it is neither zstd nor gzip".into()));
     };
-    let mut json = Vec::new();
-    let read = reader.take(MAX_JSON + 1).read_to_end(&mut json);
-    read.map_err(|error| SnapshotError::Damaged(format!("it does not decompress ({error})")))?;
-    if json.len() as u64 > MAX_JSON {
-        return Err(SnapshotError::Damaged("it is larger than any snapshot".into()));
+    Ok(BufReader::with_capacity(64 * 1024, Weighing::new(reader, MAX_WEIGHT)))
+}
+
+/// What layers are made of is bounded by what is stored: a recipe that takes the same bytes again and again makes a file of any size.
+fn check_layers(snapshot: &Snapshot) -> Result<(), SnapshotError> {
+    if snapshot.layers.len().max(snapshot.stored.len()) > MAX_LAYERS {
+        return Err(SnapshotError::Damaged(format!("it names more than {MAX_LAYERS} layers")));
     }
-    Ok(json)
+    let size_of = |id: &Sha| snapshot.stored.get(id).map(|stored| stored.digests.size);
+    let fits = |recipe: &Recipe| recipe.fits(size_of);
+    if snapshot.layers.values().all(|layer| layer.recipe.as_ref().is_none_or(fits)) {
+        return Ok(());
+    }
+    Err(SnapshotError::Damaged("a layer takes more bytes than are stored".into()))
 }

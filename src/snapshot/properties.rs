@@ -53,7 +53,7 @@ fn recipe_of(digests: &Digests, parts: &[u8]) -> Recipe {
     let segment = |(index, number): (usize, &u8)| {
         let length = if index + 1 == parts.len() { left } else { 1 };
         left -= length;
-        Segment { stored: self::digests(*number).id(), offset: u64::from(*number), length }
+        Segment { stored: self::digests(*number).id(), offset: 0, length }
     };
     Recipe(parts.iter().enumerate().map(segment).collect())
 }

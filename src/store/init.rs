@@ -47,7 +47,7 @@ fn initialise(dirs: &StoreDirs, root: &Path, nix_store: &OsStr) -> Result<(), St
     for name in REDIRECTING {
         command.env_remove(name);
     }
-    let output = without_secrets(&mut command).output().map_err(|error| match error.kind() {
+    let output = crate::child::output(without_secrets(&mut command)).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => StoreError::NoStore {
             place: show(&dirs.db_path()),
             remedy: "one can be made there as soon as `nix-store` is on PATH; install Nix in a step before this one"

@@ -51,7 +51,7 @@ pub fn all_configured_substituters(arguments: &[String]) -> Vec<String> {
 fn ask(program: &str, command: &[String]) -> Option<Vec<String>> {
     let mut nix = Command::new(program);
     nix.args(command).args(["--json", "--extra-experimental-features", "nix-command"]);
-    let output = without_secrets(&mut nix).stdin(Stdio::null()).output();
+    let output = crate::child::output(without_secrets(&mut nix).stdin(Stdio::null()));
     let output = output.inspect_err(|error| tracing::debug!("{program} cannot be started: {error}")).ok()?;
     if !output.status.success() {
         tracing::debug!("{program} {}: {}", command.join(" "), String::from_utf8_lossy(&output.stderr).trim());
@@ -62,7 +62,7 @@ fn ask(program: &str, command: &[String]) -> Option<Vec<String>> {
 
 /// Reads the answer. None when it is another one than expected.
 fn read(json: &[u8]) -> Option<Vec<String>> {
-    let settings: Settings = serde_json::from_slice(json).ok()?;
+    let settings: Settings = crate::bounds::from_json(json).ok()?;
     if settings.substitute.is_some_and(|setting| !setting.value) {
         return Some(Vec::new());
     }

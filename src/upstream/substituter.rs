@@ -8,6 +8,8 @@ use reqwest::{Client, StatusCode};
 use url::Url;
 
 use super::narinfo;
+use crate::bounds::{MAX_ANSWER, read_text};
+use crate::http::{BodyError, body};
 use crate::store::{PathInfo, StorePath};
 
 /// So many failures in a row end it.
@@ -16,8 +18,6 @@ const FAILURES: u32 = 5;
 const TRIES: u32 = 2;
 /// The pause before the second.
 const PAUSE: Duration = Duration::from_millis(200);
-/// No narinfo is larger.
-const MAX_NARINFO: usize = 1 << 20;
 
 /// A place that may have a path.
 #[derive(Debug)]
@@ -138,7 +138,7 @@ enum Failure {
 async fn get_once(client: &Client, url: Url) -> Result<Option<String>, Failure> {
     // The address may hold a password.
     let passing = |error: reqwest::Error| Failure::Passing(error.without_url().to_string());
-    let mut response = client.get(url).send().await.map_err(passing)?;
+    let response = client.get(url).send().await.map_err(passing)?;
     match response.status() {
         StatusCode::OK => {}
         // A bucket that may not be listed answers 403 for what is not there; Nix takes 401 so, too.
@@ -148,18 +148,16 @@ async fn get_once(client: &Client, url: Url) -> Result<Option<String>, Failure> 
         }
         status => return Err(Failure::Lasting(format!("it answers {status}"))),
     }
-    let mut text = Vec::new();
-    while let Some(piece) = response.chunk().await.map_err(passing)? {
-        text.extend_from_slice(&piece);
-        if text.len() > MAX_NARINFO {
-            return Err(Failure::Lasting("its answer is no narinfo".to_owned()));
-        }
-    }
+    let text = body(response, MAX_ANSWER).await.map_err(|error| match error {
+        BodyError::Broken(error) => passing(error),
+        BodyError::TooLarge(_) => Failure::Lasting("its answer is no narinfo".to_owned()),
+    })?;
     Ok(Some(String::from_utf8_lossy(&text).into_owned()))
 }
 
 async fn read(path: PathBuf) -> Result<Option<String>, String> {
-    match tokio::fs::read_to_string(&path).await {
+    let read = tokio::task::spawn_blocking(move || read_text(&path, MAX_ANSWER as u64));
+    match read.await.map_err(|error| error.to_string())? {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.to_string()),

@@ -72,7 +72,7 @@ impl Refusal {
         Self { kind: RefusalKind::Unavailable, text, reach: Reach::Everything }
     }
 
-    fn failed(text: String) -> Self {
+    pub(super) fn failed(text: String) -> Self {
         Self { kind: RefusalKind::Failed, text, reach: Reach::Nothing }
     }
 }

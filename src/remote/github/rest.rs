@@ -4,12 +4,15 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use http_body_util::{BodyExt, Limited};
 use octocrab::Octocrab;
-use octocrab::models::actions::ActionsCacheItem;
+use octocrab::models::actions::{ActionsCacheItem, ActionsCacheList, RepoActionsCacheUsage};
+use serde::de::DeserializeOwned;
 
 use super::config::RestConfig;
 use super::redact::{chain, excerpt};
 use super::tuning::Tuning;
+use crate::bounds::{MAX_ANSWER, from_json};
 use crate::remote::RemoteError;
 
 const PER_PAGE: u8 = 100;
@@ -83,16 +86,12 @@ impl Rest {
         let mut found = Vec::new();
         let mut most = 0;
         for page in 1..=self.pages {
-            let actions = self.octocrab.actions();
-            let request = actions
-                .list_repo_caches(&self.owner, &self.repository)
-                .key(prefix)
-                // By age and oldest first: what is stored meanwhile comes last and moves nothing to another page.
-                .sort("created_at")
-                .direction("asc")
-                .per_page(PER_PAGE)
-                .page(page);
-            let answer = self.answer("list", request.send()).await?;
+            // By age and oldest first: what is stored meanwhile comes last and moves nothing to another page.
+            let query = url::form_urlencoded::Serializer::new(String::new())
+                .extend_pairs([("key", prefix), ("sort", "created_at"), ("direction", "asc")])
+                .extend_pairs([("per_page", &*PER_PAGE.to_string()), ("page", &*page.to_string())])
+                .finish();
+            let answer: ActionsCacheList = self.answer("list", &format!("caches?{query}")).await?;
             if answer.total_count < most {
                 tracing::debug!("GitHub's cache shrank while it was listed");
                 return None;
@@ -110,21 +109,35 @@ impl Rest {
 
     /// How full the repository's cache is, of any tool's entries.
     pub async fn usage(&self) -> Option<Usage> {
-        let actions = self.octocrab.actions();
-        let usage = self.answer("measure", actions.get_repo_cache_usage(&self.owner, &self.repository)).await?;
+        let usage: RepoActionsCacheUsage = self.answer("measure", "cache/usage").await?;
         Some(Usage {
             count: u64::try_from(usage.active_caches_count).ok()?,
             bytes: u64::try_from(usage.active_caches_size_in_bytes).ok()?,
         })
     }
 
-    async fn answer<T>(&self, what: &str, request: impl Future<Output = octocrab::Result<T>>) -> Option<T> {
-        match tokio::time::timeout(self.timeout, request).await {
+    async fn answer<T: DeserializeOwned>(&self, what: &str, path: &str) -> Option<T> {
+        match tokio::time::timeout(self.timeout, self.get(path)).await {
             Ok(Ok(answer)) => return Some(answer),
-            Ok(Err(error)) => tracing::debug!("cannot {what} GitHub's cache: {}", short(&error)),
+            Ok(Err(why)) => tracing::debug!("cannot {what} GitHub's cache: {why}"),
             Err(_) => tracing::debug!("cannot {what} GitHub's cache: no answer in {:?}", self.timeout),
         }
         None
+    }
+}
+
+impl Rest {
+    /// The answer for a path below the repository's actions. octocrab would read it whatever its size, and that of an error, too.
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
+        let path = format!("/repos/{}/{}/actions/{path}", self.owner, self.repository);
+        let response = self.octocrab._get(path).await.map_err(|error| short(&error))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+        let body = body.map_err(|error| format!("its answer cannot be read: {error}"))?.to_bytes();
+        if !status.is_success() {
+            return Err(format!("it answered {status}, {}", excerpt(&body)));
+        }
+        from_json(&body).map_err(|error| format!("its answer cannot be read: {error}"))
     }
 }
 
@@ -211,6 +224,18 @@ mod tests {
         };
         let router = Router::new().route("/api/v3/repos/own/repo/actions/cache/usage", get(usage));
         assert_eq!(rest(router, "/api/v3").await.usage().await, Some(Usage { count: 2, bytes: 9 }));
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_no_answer() {
+        let endless = |status: u16| {
+            let pieces = futures_util::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b' '; 64 * 1024]));
+            answer(status, &[], axum::body::Body::from_stream(pieces))
+        };
+        for status in [200, 404, 500] {
+            let rest = rest(Router::new().fallback(async move || endless(status)), "").await;
+            assert_eq!((rest.caches("k").await, rest.usage().await), (None, None), "{status}");
+        }
     }
 
     #[tokio::test]

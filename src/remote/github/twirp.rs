@@ -16,6 +16,8 @@ use super::gate::Gate;
 use super::redact::chain;
 use super::token::Secret;
 use super::tuning::Tuning;
+use crate::bounds::MAX_ANSWER;
+use crate::http::BodyError;
 use crate::remote::RemoteError;
 
 const SERVICE: &str = "/twirp/github.actions.results.api.v1.CacheService/";
@@ -152,7 +154,11 @@ impl Twirp {
         let request = self.http.post(url).header(AUTHORIZATION, self.authorization.clone()).json(request);
         let response = request.timeout(self.tuning.rpc_timeout).send().await.map_err(lost)?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = response.bytes().await.map_err(lost)?;
+        let body = match crate::http::body(response, MAX_ANSWER).await {
+            Ok(body) => body,
+            Err(BodyError::Broken(error)) => return Err(lost(error)),
+            Err(error) => return Err(self.too_much(method, &error)),
+        };
         if status != StatusCode::OK {
             let trouble = trouble(status, &headers, &body, self.spoken.load(Ordering::Relaxed));
             // A throttled call or a refused token is an answer of the service; a failing gateway is none.
@@ -172,6 +178,14 @@ impl Twirp {
             }
             Err(error) => Err(Trouble::Again(format!("the answer to {} cannot be read: {error}", method.name()))),
         }
+    }
+
+    /// No answer of the service has a thousandth of what was read by then. It is not asked a second time for more.
+    fn too_much(&self, method: Method, error: &BodyError) -> Trouble {
+        if !self.spoken.load(Ordering::Relaxed) {
+            return Trouble::Refused(Refusal::unavailable(&error.to_string()));
+        }
+        Trouble::Refused(Refusal::failed(format!("{} failed at {}: {error}.", method.name(), self.host())))
     }
 
     fn patience(&self, method: Method) -> Duration {

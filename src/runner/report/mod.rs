@@ -146,8 +146,7 @@ impl Report {
     /// [`ReportError`] when the file cannot be read or is no report.
     pub fn read(path: &Path) -> Result<Self, ReportError> {
         let wrong = |cause| ReportError { path: path.display().to_string(), verb: "read", cause };
-        let text = std::fs::read_to_string(path).map_err(wrong)?;
-        serde_json::from_str(&text).map_err(|error| wrong(error.into()))
+        crate::bounds::read_json(path, crate::bounds::MAX_RECORD).map_err(wrong)
     }
 }
 

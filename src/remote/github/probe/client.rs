@@ -12,6 +12,8 @@ use url::Url;
 use super::super::config::GithubConfig;
 use super::super::redact::{chain, excerpt};
 use super::super::token::Secret;
+use crate::bounds::MAX_ANSWER;
+use crate::http::BodyError;
 use crate::remote::RemoteError;
 
 const SERVICE: &str = "/twirp/github.actions.results.api.v1.CacheService/";
@@ -100,11 +102,13 @@ impl Client {
         let sent = async {
             let response = request.send().await?;
             let (status, headers) = (response.status().as_u16(), response.headers().clone());
-            Ok((status, headers, response.bytes().await?))
+            Ok((status, headers, Bytes::from(crate::http::body(response, MAX_ANSWER).await?)))
         };
-        let (status, headers, body) = sent
-            .await
-            .unwrap_or_else(|error: reqwest::Error| (0, HeaderMap::new(), Bytes::from(chain(&error.without_url()))));
+        let said = |error: BodyError| match error {
+            BodyError::Broken(error) => chain(&error.without_url()),
+            error @ BodyError::TooLarge(_) => error.to_string(),
+        };
+        let (status, headers, body) = sent.await.unwrap_or_else(|error| (0, HeaderMap::new(), said(error).into()));
         Reply { status, headers, body, milliseconds: start.elapsed().as_millis() }
     }
 

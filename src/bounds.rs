@@ -1,0 +1,198 @@
+//! Bounds on what is read from outside, so that memory stays small whatever it is: files, output of programs, answers of
+//! servers, and JSON.
+//!
+//! A file or answer is measured while it is read, never by what it says of itself. JSON is weighed as well, by [`Weighing`]: a
+//! megabyte of `[[],[],[]]` becomes a hundred megabytes of memory.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
+/// Most bytes of one answer of a service that answers in JSON or text.
+pub(crate) const MAX_ANSWER: usize = 1 << 20;
+/// Most bytes of a text file of the user's or of the runner's: an event, a configuration, a derivation.
+pub(crate) const MAX_TEXT: u64 = 32 << 20;
+/// Most bytes of a record of ours in the folder beside the store: each path of 150,000 takes less than 400.
+pub(crate) const MAX_RECORD: u64 = 64 << 20;
+/// Most bytes that a program prints for us to read.
+pub(crate) const MAX_OUTPUT: u64 = 32 << 20;
+/// The most that one piece of JSON may weigh, in bytes of memory: see [`Weighing`].
+pub(crate) const MAX_WEIGHT: u64 = 128 << 20;
+
+/// The error for what is larger than `most` bytes.
+pub(crate) fn too_large(most: u64) -> io::Error {
+    io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {} MiB", most >> 20))
+}
+
+/// The bytes of a file that has no more than `most` of them.
+///
+/// # Errors
+/// When it cannot be read, or has more; nothing but a regular file is read.
+pub(crate) fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    // Asked before opening, which would wait forever on a pipe.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    read_to_end(File::open(path)?, most)
+}
+
+/// As [`read_file`], for text.
+///
+/// # Errors
+/// As [`read_file`], and when it is not UTF-8.
+pub(crate) fn read_text(path: &Path, most: u64) -> io::Result<String> {
+    String::from_utf8(read_file(path, most)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// All that `reader` yields, up to `most` bytes.
+///
+/// # Errors
+/// When it cannot be read, or yields more.
+pub(crate) fn read_to_end(reader: impl Read, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most { Err(too_large(most)) } else { Ok(bytes) }
+}
+
+/// The value in the JSON file `path` of no more than `most` bytes, read without holding the text.
+///
+/// # Errors
+/// As [`read_file`]; of the kind [`io::ErrorKind::InvalidData`] or [`io::ErrorKind::UnexpectedEof`] when it is other JSON than
+/// expected, or weighs more than [`MAX_WEIGHT`].
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, most: u64) -> io::Result<T> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let file = File::open(path)?;
+    if file.metadata()?.len() > most {
+        return Err(too_large(most));
+    }
+    let reader = Weighing::new(BufReader::new(file.take(most)), MAX_WEIGHT);
+    Ok(serde_json::from_reader(BufReader::new(reader))?)
+}
+
+/// The value in some JSON that weighs no more than [`MAX_WEIGHT`].
+///
+/// # Errors
+/// As `serde_json`.
+pub(crate) fn from_json<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<T> {
+    let mut weight = Weight::default();
+    weight.add(json);
+    if weight.total > MAX_WEIGHT {
+        return Err(serde::de::Error::custom(too_heavy(MAX_WEIGHT)));
+    }
+    serde_json::from_slice(json)
+}
+
+fn too_heavy(most: u64) -> String {
+    format!("it would take more than {} MiB of memory", most >> 20)
+}
+
+/// An upper bound on the memory that JSON takes once it is read into our structures, in bytes: each character one, and for each
+/// text, field, list and element what the structures around it take. The figures are measured: a node of a B-tree for the first
+/// element of each set is the largest part.
+#[derive(Default)]
+pub(crate) struct Weight {
+    pub total: u64,
+    in_text: bool,
+    escaped: bool,
+}
+
+impl Weight {
+    /// Adds the next bytes of the JSON.
+    pub fn add(&mut self, json: &[u8]) {
+        let mut total = json.len() as u64;
+        for byte in json {
+            if self.in_text {
+                match byte {
+                    _ if self.escaped => self.escaped = false,
+                    b'\\' => self.escaped = true,
+                    b'"' => self.in_text = false,
+                    _ => {}
+                }
+                continue;
+            }
+            total += match byte {
+                b'"' => {
+                    self.in_text = true;
+                    32
+                }
+                b',' => 16,
+                b':' | b'[' | b'{' => 64,
+                _ => 0,
+            };
+        }
+        self.total += total;
+    }
+}
+
+/// Passes JSON on from a reader until it weighs more than a limit, which is an error of kind [`io::ErrorKind::FileTooLarge`].
+pub(crate) struct Weighing<R> {
+    inner: R,
+    weight: Weight,
+    most: u64,
+}
+
+impl<R: Read> Weighing<R> {
+    /// JSON from `inner` that may weigh up to `most` bytes.
+    pub fn new(inner: R, most: u64) -> Self {
+        Self { inner, weight: Weight::default(), most }
+    }
+}
+
+impl<R: Read> Read for Weighing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.weight.add(&buffer[..read]);
+        if self.weight.total > self.most {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, too_heavy(self.most)));
+        }
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_weighed_by_what_it_becomes_and_not_by_what_stands_in_its_texts() {
+        let weigh = |json: &str| {
+            let mut weight = Weight::default();
+            // In pieces of any length: a text and an escape go on from one to the next.
+            json.as_bytes().chunks(3).for_each(|piece| weight.add(piece));
+            weight.total
+        };
+        assert_eq!(weigh("[]"), 2 + 64);
+        assert_eq!(weigh("[1,2]"), 5 + 64 + 16);
+        assert_eq!(weigh(r#"{"a":1}"#), 7 + 64 + 32 + 64);
+        assert_eq!(weigh(r#"["\",[:{\\","x"]"#), 16 + 64 + 32 + 16 + 32);
+    }
+
+    #[test]
+    fn small_json_that_becomes_large_is_refused_before_it_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("json");
+        std::fs::write(&path, format!("[{}[]]", "[],".repeat(2 << 20))).unwrap();
+        let error = read_json::<Vec<Vec<u8>>>(&path, MAX_RECORD).unwrap_err().to_string();
+        assert!(error.contains("128 MiB of memory"), "{error}");
+        let error = from_json::<Vec<Vec<u8>>>(&std::fs::read(&path).unwrap()).unwrap_err().to_string();
+        assert!(error.contains("128 MiB of memory"), "{error}");
+        std::fs::write(&path, "[[1],[]]").unwrap();
+        assert_eq!(read_json::<Vec<Vec<u8>>>(&path, MAX_RECORD).unwrap(), [vec![1], vec![]]);
+        assert!(read_json::<Vec<Vec<u8>>>(&path, 7).unwrap_err().to_string().contains("larger than"));
+    }
+
+    #[test]
+    fn files_are_read_up_to_their_limit_and_only_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, "12345").unwrap();
+        assert_eq!(read_file(&path, 5).unwrap(), b"12345");
+        assert_eq!(read_file(&path, 4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+        assert!(read_file(folder.path(), 5).is_err() && read_file(Path::new("/dev/zero"), 5).is_err());
+        assert_eq!(read_text(&path, 5).unwrap(), "12345");
+    }
+}
