@@ -27,6 +27,18 @@ pub struct HttpError(String);
 /// # Errors
 /// When no client can be built.
 pub fn client(ca_file: Option<&Path>) -> Result<Client, HttpError> {
+    build(ca_file, &base)
+}
+
+/// As [`client`], for calls with a token: it follows no redirect, so that the token goes nowhere else.
+///
+/// # Errors
+/// When no client can be built.
+pub fn caller(ca_file: Option<&Path>) -> Result<Client, HttpError> {
+    build(ca_file, &|| base().redirect(Policy::none()))
+}
+
+fn build(ca_file: Option<&Path>, base: &dyn Fn() -> ClientBuilder) -> Result<Client, HttpError> {
     // An error says that a provider is installed already, which is all we want.
     let _ = rustls::crypto::ring::default_provider().install_default();
     if let Some(certificates) = ca_file.and_then(certificates_of) {
@@ -160,6 +172,33 @@ mod tests {
         assert_eq!(followed.text().await.unwrap(), "None");
         let stopped = client.get(format!("{base}/other")).send().await.unwrap();
         assert_eq!(stopped.status(), 307);
+    }
+
+    /// Names that nobody answers for.
+    struct Silent;
+
+    impl reqwest::dns::Resolve for Silent {
+        fn resolve(&self, _: reqwest::dns::Name) -> reqwest::dns::Resolving {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_resolver_that_hangs_counts_as_a_connection_that_does() {
+        let limit = Duration::from_millis(50);
+        let client = base().hickory_dns(false).dns_resolver(std::sync::Arc::new(Silent)).connect_timeout(limit).build();
+        let error = client.unwrap().get("http://nobody.test/").send().await.unwrap_err();
+        assert!(error.is_connect() && error.is_timeout(), "{error:?}");
+    }
+
+    #[tokio::test]
+    async fn a_call_with_a_token_is_not_redirected() {
+        let router = Router::new()
+            .route("/call", get(|| async { Redirect::temporary("/target") }))
+            .route("/target", get(|| async { "the token came here" }));
+        let base = serve(router).await;
+        let answer = caller(None).unwrap().get(format!("{base}/call")).send().await.unwrap();
+        assert_eq!(answer.status(), 307);
     }
 
     #[tokio::test]

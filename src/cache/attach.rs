@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,9 @@ pub struct AttachRequest {
     pub layers: Vec<AttachLayer>,
     /// Threads that unpack.
     pub threads: usize,
+    /// How long unpacking may take; what is not whole by then is left out. None for no limit.
+    #[serde(default)]
+    pub milliseconds: Option<u64>,
 }
 
 /// One layer, whose file was checked against its digests.
@@ -68,6 +71,7 @@ pub struct Attached {
 /// When the store cannot be read or written.
 pub fn attach(request: &AttachRequest, progress: &AtomicU64) -> Result<Attached, CacheError> {
     let start = Instant::now();
+    let deadline = request.milliseconds.map(|left| start + Duration::from_millis(left));
     let dirs = StoreDirs::new(request.store_root.as_deref());
     let _lock = store::gc_lock(&dirs)?;
     clear_leftovers(&dirs)?;
@@ -99,7 +103,7 @@ pub fn attach(request: &AttachRequest, progress: &AtomicU64) -> Result<Attached,
     }
     let mut already = BTreeSet::new();
     for layer in &rest {
-        let unpacked = unpack_layer(&dirs, layer, request.threads, progress);
+        let unpacked = unpack_layer(&dirs, layer, request.threads, deadline, progress);
         done.rejected.extend(unpacked.rejected);
         already.extend(unpacked.already);
         let infos: BTreeMap<&StorePath, &PathInfo> = layer.infos.iter().map(|info| (&info.path, info)).collect();
@@ -232,14 +236,32 @@ fn clear(place: &Path) -> std::io::Result<bool> {
 }
 
 /// Unpacks the wanted paths of one layer.
-pub(super) fn unpack_layer(dirs: &StoreDirs, layer: &AttachLayer, threads: usize, progress: &AtomicU64) -> Unpacked {
+fn unpack_layer(
+    dirs: &StoreDirs,
+    layer: &AttachLayer,
+    threads: usize,
+    deadline: Option<Instant>,
+    progress: &AtomicU64,
+) -> Unpacked {
     // Without an answer, what is in the way is left alone.
     let is_valid = |path: &StorePath| store::is_valid(dirs, path).unwrap_or(true);
-    unpack_into(&dirs.real_store(), dirs, layer, &is_valid, threads, progress)
+    unpack_until(deadline, &dirs.real_store(), dirs, layer, &is_valid, threads, progress)
 }
 
-/// As [`unpack_layer`], into another directory.
+/// Unpacks into another directory, however long it takes.
 pub(super) fn unpack_into(
+    into: &Path,
+    dirs: &StoreDirs,
+    layer: &AttachLayer,
+    is_valid: &(dyn Fn(&StorePath) -> bool + Sync),
+    threads: usize,
+    progress: &AtomicU64,
+) -> Unpacked {
+    unpack_until(None, into, dirs, layer, is_valid, threads, progress)
+}
+
+fn unpack_until(
+    deadline: Option<Instant>,
     into: &Path,
     dirs: &StoreDirs,
     layer: &AttachLayer,
@@ -249,7 +271,7 @@ pub(super) fn unpack_into(
 ) -> Unpacked {
     let is_root = rustix::process::geteuid().is_root();
     let owner = dirs.owner().ok().filter(|owner| is_root && *owner != (0, 0));
-    let target = Target { store: into, owner, is_valid, threads, progress };
+    let target = Target { store: into, owner, is_valid, threads, deadline, progress };
     let wanted: Vec<&PathInfo> = layer.infos.iter().collect();
     let reject = |why: String| {
         let rejected = wanted.iter().map(|info| Rejected { path: info.path.clone(), why: why.clone() });

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::Context;
-use super::fetch::{Search, find_snapshot};
 use super::outcome::{Note, Saved};
+use super::search::{Search, find_snapshot};
+use super::{Context, now};
 use crate::layer::digest::{Digests, Sha};
 use crate::remote::{Kind, Put, Remote, RemoteError, awaited, confirmed, taken_unseen};
 use crate::snapshot::{Snapshot, encode_signed, generation_name, generation_prefix};
@@ -117,10 +117,16 @@ async fn merge_with_other(
     // A taken number need not be readable yet, or ever: whoever reserved it may have been killed. What its writer is about to finish
     // would be lost to those who read only the generation after it.
     awaited(&*context.remote, Kind::Snapshot, &exact[0]).await;
-    let Search { found, newest } = find_snapshot(&*context.remote, &exact, &context.keys, notes).await?;
+    let Search { found, newest, unread, .. } = find_snapshot(&*context.remote, &exact, &context.keys, notes).await?;
     let newest = newest.filter(|(key, _)| *key == context.key).map_or(taken, |(_, number)| number.max(taken));
     // What is not trusted is not merged, or it would be signed.
-    if let Some(found) = found.filter(|found| found.key == context.key) {
+    let found = found.filter(|found| found.key == context.key);
+    // What was not read is not absent: whoever reads the next generation looks again.
+    if found.as_ref().is_none_or(|found| found.generation < taken) {
+        snapshot.unread.insert(taken, now());
+    }
+    snapshot.unread.extend(unread);
+    if let Some(found) = found {
         snapshot.merge(found.snapshot);
     }
     Ok(newest + 1)

@@ -42,13 +42,24 @@ pub(super) async fn fetch_layers(context: &Context, snapshot: &Snapshot, ids: &B
         paths_of.iter().filter_map(|(id, paths)| Some(Wanted { stored: snapshot.stored.get(id)?, paths: *paths }));
     let mut ready = Ready::default();
     let mut files: BTreeMap<Sha, PathBuf> = BTreeMap::new();
-    for Fetched { id, fetch, file, note } in fetch_stored(context, wanted.collect()).await {
+    let mut late = Vec::new();
+    for Fetched { id, fetch, file, note, late: why } in fetch_stored(context, wanted.collect()).await {
+        late.extend(why);
         if let Some(file) = file {
             ready.bytes += fetch.bytes;
             files.insert(id, file);
         }
         ready.fetches.push(fetch);
         ready.notes.extend(note);
+    }
+    if let Some(why) = late.first() {
+        let message = format!(
+            "{} of {} entries were not fetched in time, and what they hold is missing. {why} Raise `restore-timeout` if that \
+             happens often.",
+            late.len(),
+            ready.fetches.len()
+        );
+        ready.notes.push(Note::warn("restore-timeout", message));
     }
     let dirs = context.dirs.clone();
     tokio::task::spawn_blocking(move || {

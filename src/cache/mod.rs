@@ -14,11 +14,13 @@ mod parts;
 mod planned;
 mod privileged;
 mod progress;
+mod proof;
 mod record;
 mod register;
 mod repack;
 mod restore;
 mod save;
+mod search;
 mod select;
 mod settle;
 mod substitute;
@@ -28,14 +30,13 @@ mod verify;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::remote::Remote;
 use crate::sign::Keyring;
 use crate::store::StoreDirs;
 
 pub use attach::{AttachLayer, AttachRequest, Attached};
-pub use fetch::{Search, SnapshotFound, find_snapshot};
 pub use mode::{Mode, ModeRequest};
 pub use mounted::Detached;
 pub use outcome::{
@@ -46,6 +47,7 @@ pub use privileged::{Answer, Request, perform};
 pub use record::{RestoreRecord, load as load_record};
 pub use restore::{detach, look_up, restore};
 pub use save::save;
+pub use search::{Search, SnapshotFound, find_snapshot};
 pub use substitute::Upstream;
 pub use survey::{Survey, survey};
 pub use trust::{Objection, note_unverified, objection};
@@ -83,6 +85,8 @@ pub struct Context {
     pub threads: usize,
     /// A folder for temporary files when the store's own folder cannot be written.
     pub temporary: PathBuf,
+    /// When a restore stops, and uses what is complete by then. None for no limit.
+    pub deadline: Option<Instant>,
 }
 
 /// Why a verb could not run.

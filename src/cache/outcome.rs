@@ -132,6 +132,9 @@ pub struct LayerFetch {
     pub seconds: f64,
     /// What became of it.
     pub state: LayerState,
+    /// The chunks that came otherwise than they were stored.
+    #[serde(skip)]
+    pub bad_chunks: Vec<usize>,
 }
 
 /// What a restore came to.
@@ -186,6 +189,8 @@ pub enum SaveReason {
     NewPaths,
     /// The snapshot had everything, but not as used by this job's lane.
     LaneGrew,
+    /// The snapshot had everything, and named entries that are lost.
+    Repaired,
     /// The snapshot of this key has everything already.
     NothingNew,
     /// The store holds nothing but its baseline.

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Context;
 use super::commit::{Pushed, push_snapshot};
-use super::fetch::{Search, find_snapshot};
 use super::now;
 use super::outcome::{Note, Saved};
+use super::search::{Search, find_snapshot};
 use crate::remote::{Remote, RemoteError};
 use crate::sign::Keyring;
 use crate::snapshot::{Facts, Planned, PlannedCommit, Snapshot, generation_prefix, keep_newest};
@@ -36,11 +36,12 @@ pub async fn save_planned(
     notes: &mut Vec<Note>,
 ) -> Result<Saved, RemoteError> {
     let prefix = [generation_prefix(&context.key)];
-    let Search { found, newest } = find_snapshot(&*context.remote, &prefix, &context.keys, notes).await?;
+    let Search { found, newest, unread, .. } = find_snapshot(&*context.remote, &prefix, &context.keys, notes).await?;
     // Generations that cannot be used have their numbers all the same.
     let newest = newest.filter(|(key, _)| *key == context.key).map_or(0, |(_, number)| number);
     let found = found.filter(|found| found.key == context.key);
     let mut snapshot = found.map(|found| found.snapshot).unwrap_or_default();
+    snapshot.unread.extend(unread);
     snapshot.merge(Snapshot { planned: Planned::from([(commit, plan)]), ..Snapshot::default() });
     keep_newest(&mut snapshot.planned, COMMITS);
     snapshot.facts = Facts {

@@ -1,6 +1,6 @@
 //! What a restore leaves for the save: a file in our folder beside the store, so that it goes when the store goes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -28,8 +28,15 @@ pub struct RestoreRecord {
     pub matched: Option<String>,
     /// Paths that the restore made valid.
     pub restored: BTreeSet<StorePath>,
-    /// Layers that the snapshot names and the remote lost.
+    /// Stored bytes that the snapshot names and that no lookup found.
     pub lost_layers: BTreeSet<Sha>,
+    /// Stored bytes that were fetched and are good.
+    #[serde(default)]
+    pub fetched: BTreeSet<Sha>,
+    /// Stored bytes that came otherwise than they were stored, with the numbers of the chunks. Without any, they are good, and
+    /// what was to be made of them is not.
+    #[serde(default)]
+    pub damaged: BTreeMap<Sha, Vec<usize>>,
     /// Whether a restore of this run took something over that no key vouches for. A save must not sign it then.
     #[serde(default)]
     pub unverified: bool,
@@ -52,6 +59,8 @@ impl RestoreRecord {
             matched: None,
             restored: BTreeSet::new(),
             lost_layers: BTreeSet::new(),
+            fetched: BTreeSet::new(),
+            damaged: BTreeMap::new(),
             unverified,
         }
     }

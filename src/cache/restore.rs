@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use super::attach::{AttachLayer, AttachRequest};
-use super::fetch::{Search, SnapshotFound, find_snapshot, remove_leftovers, snapshot_names};
+use super::fetch::remove_leftovers;
 use super::layers::{fetch_layers, forget_indexes};
 use super::mode::choose;
 use super::mounted::Detached;
@@ -14,6 +14,7 @@ use super::outcome::{Hit, LayerFetch, LayerState, Note, Phase, RestoreOutcome};
 use super::privileged::{self, Answer, Request};
 use super::progress::Progress;
 use super::record::{self, RestoreRecord};
+use super::search::{Search, SnapshotFound, find_snapshot, snapshot_names};
 use super::substitute::{self, missing_upstream};
 use super::{CacheError, Context};
 use crate::layer::digest::Sha;
@@ -85,6 +86,8 @@ fn lookup_failed(error: &RemoteError) -> Note {
     match error {
         // The user or the machine wants it so.
         RemoteError::Denied(_) | RemoteError::Unavailable(_) => Note::info("lookup-refused", message),
+        RemoteError::Refused(_) => Note::warn("lookup-refused", message),
+        RemoteError::StillOutOfTime(_) => Note::info("lookup-failed", message),
         _ => Note::warn("lookup-failed", message),
     }
 }
@@ -157,7 +160,7 @@ async fn use_snapshot(
     let valid = &fetch_upstream(context, &found, &missing, valid, outcome).await?;
     let assigned = assign(&found.snapshot.layers, &missing);
     let restored = attach_layers(context, &found, &missing, &assigned, valid, outcome).await?;
-    record.lost_layers = lost(&outcome.layers);
+    note_layers(record, &outcome.layers);
     outcome.paths_restored = restored.len() as u64;
     outcome.nar_bytes_restored = restored.iter().map(|path| missing[path].nar_size).sum();
     outcome.paths_lost = missing.len() as u64 - outcome.paths_restored;
@@ -208,6 +211,7 @@ async fn fetch_upstream(
     valid: &BTreeMap<StorePath, PathInfo>,
     outcome: &mut RestoreOutcome,
 ) -> Result<BTreeMap<StorePath, PathInfo>, CacheError> {
+    let end = context.deadline;
     let paths = missing_upstream(&found.snapshot, missing, valid);
     if paths.is_empty() {
         return Ok(valid.clone());
@@ -215,7 +219,7 @@ async fn fetch_upstream(
     let (start, count) = (Instant::now(), paths.len() as u64);
     let dirs = context.dirs.clone();
     let now_valid = tokio::task::spawn_blocking(move || {
-        substitute::fetch(&dirs, &paths);
+        substitute::fetch(&dirs, &paths, end);
         store::read_all(&dirs)
     })
     .await??;
@@ -293,7 +297,10 @@ async fn attach(
     let progress = Progress::start("attaching", total);
     let (dirs, counter) = (context.dirs.clone(), progress.bytes.clone());
     let store_root = dirs.root().map(Into::into);
-    let request = Request::Attach(AttachRequest { store_root, mode, layers, threads: context.threads });
+    // The process that attaches may be another one, so the time that is left goes there, and no point in time.
+    let milliseconds = context.deadline.map(|end| end.saturating_duration_since(Instant::now()).as_millis() as u64);
+    let threads = context.threads;
+    let request = Request::Attach(AttachRequest { store_root, mode, layers, threads, milliseconds });
     let answer = tokio::task::spawn_blocking(move || privileged::run(&dirs, &request, &counter)).await??;
     let Answer::Attached(attached) = answer else {
         return Err(CacheError::Privilege(format!("the answer was {answer:?}")));
@@ -319,7 +326,15 @@ fn note_rejected(rejected: &[Rejected], outcome: &mut RestoreOutcome) {
     }
 }
 
-fn lost(layers: &[LayerFetch]) -> BTreeSet<Sha> {
-    let is_lost = |layer: &&LayerFetch| matches!(layer.state, LayerState::Missing | LayerState::Damaged);
-    layers.iter().filter(is_lost).filter_map(|layer| layer.id.parse().ok()).collect()
+/// Leaves for the save what became of each entry.
+fn note_layers(record: &mut RestoreRecord, layers: &[LayerFetch]) {
+    for layer in layers {
+        let Ok(id) = layer.id.parse() else { continue };
+        match layer.state {
+            LayerState::Fetched => drop(record.fetched.insert(id)),
+            LayerState::Missing => drop(record.lost_layers.insert(id)),
+            LayerState::Damaged => drop(record.damaged.insert(id, layer.bad_chunks.clone())),
+            LayerState::Failed => {}
+        }
+    }
 }

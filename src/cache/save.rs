@@ -4,17 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::commit::{Pushed, push_snapshot};
-use super::fetch::{Search, find_snapshot};
 use super::outcome::{Note, Phase, SaveOutcome, SaveReason};
 use super::parts::{make_layers, parts};
+use super::proof::{Proof, prove};
 use super::record::{self, RestoreRecord};
 use super::repack::{MAX_LAYERS, layers_to_repack, shrink, users};
+use super::search::{Search, find_snapshot};
 use super::select::{Selection, Situation, select};
 use super::trust::{Objection, objection};
 use super::{CacheError, Context, now};
 use crate::remote::RemoteError;
-use crate::snapshot::{Facts, Snapshot, generation_prefix};
-use crate::store::{self, PathInfo, StorePath};
+use crate::snapshot::{Facts, PathKey, Snapshot, generation_prefix};
+use crate::store::{self, PathInfo, StorePath, closure};
 
 /// Saves what is new in the store here under the primary key.
 ///
@@ -44,6 +45,8 @@ pub async fn save(context: &Context) -> Result<SaveOutcome, CacheError> {
             Trouble::Remote(RemoteError::Denied(_) | RemoteError::Unavailable(_)) => {
                 (SaveReason::Refused, Note::info("save-refused", message))
             }
+            Trouble::Remote(RemoteError::StillOutOfTime(_)) => (SaveReason::Failed, Note::info("save-failed", message)),
+            Trouble::Remote(RemoteError::Refused(_)) => (SaveReason::Refused, Note::warn("save-refused", message)),
             _ => (SaveReason::Failed, Note::warn("save-failed", message)),
         };
         outcome.reason = reason;
@@ -92,13 +95,22 @@ struct Base {
     newest: u64,
     /// The snapshot that was restored, if that is one of another key.
     near: Option<Snapshot>,
-    /// Names of entries whose bytes are known to be lost.
+    /// Names of entries whose bytes are lost, or doubtful and stored again.
     lost_entries: BTreeSet<String>,
+    /// Generations of the primary key that could not be read: the next one points to them.
+    unread: BTreeMap<u64, u64>,
+    /// Paths here that entries held which are lost or doubtful. They are packed again, also those of the baseline.
+    repair: BTreeSet<StorePath>,
     /// Whether a generation is written even if there is nothing to pack.
     must_save: bool,
 }
 
-async fn load_base(context: &Context, record: &RestoreRecord, notes: &mut Vec<Note>) -> Result<Base, RemoteError> {
+async fn load_base(
+    context: &Context,
+    record: &RestoreRecord,
+    valid: &BTreeMap<StorePath, PathInfo>,
+    notes: &mut Vec<Note>,
+) -> Result<Base, RemoteError> {
     if !context.remote.is_readable() {
         return Ok(Base {
             same_key: None,
@@ -106,12 +118,19 @@ async fn load_base(context: &Context, record: &RestoreRecord, notes: &mut Vec<No
             newest: 0,
             near: None,
             lost_entries: BTreeSet::new(),
+            unread: BTreeMap::new(),
+            repair: BTreeSet::new(),
             must_save: false,
         });
     }
     let prefix = generation_prefix(&context.key);
     let (remote, keys) = (&*context.remote, &context.keys);
-    let Search { found: same, newest } = find_snapshot(remote, std::slice::from_ref(&prefix), keys, notes).await?;
+    let Search { found: same, newest, unread, unread_why } =
+        find_snapshot(remote, std::slice::from_ref(&prefix), keys, notes).await?;
+    if let Some(why) = unread_why {
+        let message = format!("{why} What is saved now points to it, and the next job that can read it takes it in.");
+        notes.push(Note::info("base-unread", message));
+    }
     let same = same.filter(|found| found.key == context.key);
     // Generations that cannot be used have their numbers all the same.
     let newest = newest.filter(|(key, _)| *key == context.key).map_or(0, |(_, number)| number);
@@ -119,6 +138,14 @@ async fn load_base(context: &Context, record: &RestoreRecord, notes: &mut Vec<No
     if let Some(name) = record.matched.as_ref().filter(|name| !name.starts_with(&prefix)) {
         let search = find_snapshot(remote, std::slice::from_ref(name), keys, notes).await?;
         near = search.found.map(|found| found.snapshot);
+        if let Some(near) = &mut near {
+            // These are numbers of the other key.
+            near.unread.clear();
+        }
+        if let Some(why) = search.unread_why {
+            // It was read by the restore. Without it, everything would be sent once more.
+            return Err(RemoteError::Failed(format!("The snapshot that was restored cannot be read again. {why}")));
+        }
     }
     let same_key = same.map(|found| found.snapshot);
     let mut base = Base {
@@ -127,11 +154,23 @@ async fn load_base(context: &Context, record: &RestoreRecord, notes: &mut Vec<No
         newest,
         near,
         lost_entries: BTreeSet::new(),
+        unread,
+        repair: BTreeSet::new(),
         must_save: false,
     };
+    let is_here = |(path, hash): &PathKey| valid.get(path).is_some_and(|info| info.nar_hash == *hash);
     for snapshot in base.same_key.iter_mut().chain(base.near.as_mut()) {
-        base.lost_entries.extend(snapshot.lose(&record.lost_layers));
+        let Proof { lost, doubtful } = prove(context, record, snapshot, notes).await;
+        if lost.is_empty() && doubtful.is_empty() {
+            continue;
+        }
+        let held: Vec<PathKey> = snapshot.paths.keys().cloned().collect();
+        base.lost_entries.extend(snapshot.lose(&lost));
+        base.lost_entries.extend(snapshot.release(&doubtful, is_here));
         keep_held(snapshot);
+        let gone = held.into_iter().filter(|key| !snapshot.paths.contains_key(key));
+        base.repair.extend(gone.filter(is_here).map(|(path, _)| path));
+        base.must_save |= !lost.is_empty() || !base.repair.is_empty();
     }
     Ok(base)
 }
@@ -144,7 +183,7 @@ async fn save_paths(
     outcome: &mut SaveOutcome,
 ) -> Result<(), Trouble> {
     let record = record.unwrap_or_else(|| RestoreRecord::begin(&context.run, BTreeSet::new(), None));
-    let mut base = load_base(context, &record, &mut outcome.notes).await?;
+    let mut base = load_base(context, &record, &valid, &mut outcome.notes).await?;
     let known: BTreeSet<StorePath> = [&base.same_key, &base.near]
         .into_iter()
         .flatten()
@@ -165,8 +204,11 @@ async fn save_paths(
     let selection = select(&situation);
     let mut snapshot = base.near.take().unwrap_or_default();
     let before = snapshot.paths.len();
-    snapshot.retain(|key| selection.wanted.contains(&key.0));
-    snapshot.upstream.retain(|path| selection.wanted.contains(path));
+    // A job that made nothing only used what was there, as far as it could be fetched: all of it stays.
+    if selection.wanted.iter().any(|path| !known.contains(path)) {
+        snapshot.retain(|key| selection.wanted.contains(&key.0));
+        snapshot.upstream.retain(|path| selection.wanted.contains(path));
+    }
     // What it used before the lock changed stands in the selection, as far as it counts.
     snapshot.lanes.remove(&context.lane);
     outcome.paths_dropped = (before - snapshot.paths.len()) as u64;
@@ -174,25 +216,34 @@ async fn save_paths(
     if let Some(same) = base.same_key.take() {
         snapshot.merge(same);
     }
-    let held: BTreeSet<StorePath> = snapshot.paths.keys().map(|key| key.0.clone()).collect();
-    let mut new: BTreeSet<StorePath> = selection.wanted.difference(&held).cloned().collect();
+    snapshot.unread.append(&mut base.unread);
+    let mut held: BTreeSet<StorePath> = snapshot.paths.keys().map(|key| key.0.clone()).collect();
+    let is_own = |name: &String| name.starts_with(&generation_prefix(&context.key));
+    if !snapshot.unread.is_empty() && record.matched.as_ref().is_some_and(is_own) {
+        // The generation that cannot be read now holds them.
+        held.extend(record.restored.iter().cloned());
+    }
+    let wanted = &selection.wanted | &closure(&valid, base.repair.iter());
+    let mut new: BTreeSet<StorePath> = wanted.difference(&held).cloned().collect();
     leave_to_upstream(context, &valid, &mut new, &mut snapshot, outcome).await;
     // What the snapshot holds and this job missed: its lane is not known, or uses more than was known.
     let before = lane_before.unwrap_or_default();
     let lane_grew = selection.missed.iter().any(|path| held.contains(path) && !before.contains(path));
-    if new.is_empty() && (!is_new_key || snapshot.paths.is_empty()) && !lane_grew {
+    let is_repaired = base.must_save;
+    if new.is_empty() && (!is_new_key || snapshot.paths.is_empty()) && !lane_grew && !is_repaired {
         outcome.reason = if is_new_key { SaveReason::NothingToSave } else { SaveReason::NothingNew };
         tracing::info!("Nothing new to save.");
         return Ok(());
     }
     let mut pushed = Pushed::default();
-    base.must_save = is_new_key || lane_grew;
+    base.must_save |= is_new_key || lane_grew;
     let result = push(context, &valid, &selection, &new, snapshot, &base, outcome, &mut pushed).await;
     outcome.bytes_uploaded = pushed.bytes;
     outcome.entries_created = pushed.entries;
     if result? {
         outcome.reason = match outcome.paths_new {
             _ if is_new_key => SaveReason::NewKey,
+            0 if is_repaired => SaveReason::Repaired,
             0 => SaveReason::LaneGrew,
             _ => SaveReason::NewPaths,
         };

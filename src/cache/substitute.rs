@@ -2,7 +2,8 @@
 //! by Nix before a restore registers what refers to them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
@@ -32,8 +33,8 @@ pub(super) fn missing_upstream(
 }
 
 /// Lets Nix fetch `paths` from its substituters. What cannot be fetched is not valid afterwards, and what refers to it is not
-/// restored; there is no other failure.
-pub(super) fn fetch(dirs: &StoreDirs, paths: &BTreeSet<StorePath>) {
+/// restored; there is no other failure. At `end` it is stopped.
+pub(super) fn fetch(dirs: &StoreDirs, paths: &BTreeSet<StorePath>, end: Option<Instant>) {
     let all: Vec<String> = paths.iter().map(|path| path.full(dirs.store_dir())).collect();
     for some in all.chunks(PATHS_AT_ONCE) {
         let mut command = Command::new("nix-store");
@@ -42,12 +43,49 @@ pub(super) fn fetch(dirs: &StoreDirs, paths: &BTreeSet<StorePath>) {
         }
         command.args(["--realise", "--keep-going", "--ignore-unknown"]).args(some);
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        match without_secrets(&mut command).status() {
+        match run_until(without_secrets(&mut command), end) {
             Ok(status) if status.success() => {}
             Ok(status) => {
                 tracing::warn!("Nix could not fetch all of {} paths from its substituters ({status}).", some.len());
             }
             Err(error) => tracing::warn!("`nix-store`, which fetches what a substituter has, cannot be run: {error}."),
         }
+    }
+}
+
+/// How soon the end of a process is noticed.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Runs `command` to its end, or stops it at `end`.
+fn run_until(command: &mut Command, end: Option<Instant>) -> std::io::Result<ExitStatus> {
+    let Some(end) = end else { return command.status() };
+    let mut child = command.spawn()?;
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
+        if Instant::now() >= end {
+            tracing::warn!(
+                "Nix is still asking its substituters, and the time of `restore-timeout` is over: it is stopped."
+            );
+            child.kill()?;
+            return child.wait();
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_end_is_stopped() {
+        let soon = || Some(Instant::now() + Duration::from_millis(100));
+        assert!(!run_until(Command::new("sleep").arg("1000"), soon()).unwrap().success());
+        assert!(
+            run_until(&mut Command::new("true"), Some(Instant::now() + Duration::from_hours(1))).unwrap().success()
+        );
+        assert!(run_until(&mut Command::new("true"), None).unwrap().success());
     }
 }

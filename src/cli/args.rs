@@ -179,6 +179,9 @@ pub(super) struct RestoreCommand {
     /// How layers get into the store
     #[arg(long, value_enum, default_value_t = RestoreMode::Auto)]
     pub restore_mode: RestoreMode,
+    /// Longest time for all of it; what is complete by then is used
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = time)]
+    pub restore_timeout: Duration,
     /// End with exit code 1 when nothing fits
     #[arg(long)]
     pub fail_on_miss: bool,
@@ -207,6 +210,9 @@ pub(super) struct SaveCommand {
     /// Most that the layers of one snapshot may take, such as 5G or 500M; what was used longest ago goes first
     #[arg(long, value_name = "SIZE")]
     pub max_size: Option<String>,
+    /// Longest time that the save may wait for its cache [default: no limit]
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub save_timeout: Option<Duration>,
     /// How to print what came of it
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,

@@ -65,6 +65,7 @@ pub(super) async fn keep(context: &Context, plan: &Plan) -> Result<(), crate::re
 
 fn context(remote: Arc<dyn Remote>, key: String, store_root: Option<&Path>) -> Context {
     Context {
+        deadline: None,
         dirs: StoreDirs::new(store_root),
         remote,
         key,

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
 
 use super::Failure;
 use super::args::{
@@ -13,8 +14,8 @@ use super::logging::{print, print_json};
 use super::show;
 use crate::cache::{self, Context, Hit, ModeRequest, RestoreOutcome, SaveOutcome, SaveReason, human_bytes};
 use crate::layer::pack::{DEFAULT_LEVEL, Options};
-use crate::remote::github::{GithubConfig, GithubRemote};
-use crate::remote::{DirectoryRemote, Remote};
+use crate::remote::github::{GithubConfig, GithubRemote, Tuning};
+use crate::remote::{DirectoryRemote, Limited, Limits, Remote};
 use crate::runner::values::size;
 use crate::sign::Keyring;
 use crate::store::StoreDirs;
@@ -22,6 +23,8 @@ use crate::store::StoreDirs;
 /// Restores and prints what came of it.
 pub(super) async fn restore(command: &RestoreCommand) -> Result<(), Failure> {
     let mut context = context(&command.key, &command.remote, &command.store, DEFAULT_LEVEL)?;
+    context.deadline = Some(Instant::now() + command.restore_timeout);
+    context.remote = limited(context.remote, Some(time_to_fetch(command.restore_timeout)));
     context.keys = keys(None, &command.trust)?;
     context.mode = match command.restore_mode {
         RestoreMode::Auto => ModeRequest::Auto {
@@ -46,6 +49,7 @@ pub(super) async fn save(command: &SaveCommand) -> Result<(), Failure> {
     let mut context = context(&command.key, &command.remote, &command.store, command.compression_level)?;
     context.keys = keys(command.signing_key_file.as_deref(), &command.trust)?;
     context.max_size = command.max_size.as_deref().map(max_size).transpose()?;
+    context.remote = limited(context.remote, command.save_timeout);
     let outcome = cache::save(&context).await.map_err(Failure::work)?;
     match command.format {
         Format::Json => print_json(&outcome),
@@ -121,6 +125,17 @@ pub(super) fn remote(name: &str) -> Result<Arc<dyn Remote>, Failure> {
     }
 }
 
+/// `remote` for one step: with a budget for all its lookups, and the most that it may take in all.
+pub(super) fn limited(remote: Arc<dyn Remote>, total: Option<Duration>) -> Arc<dyn Remote> {
+    let tuning = std::env::var(Tuning::VARIABLE).map_or_else(|_| Tuning::default(), |text| Tuning::from_text(&text));
+    Arc::new(Limited::new(remote, Limits { total, lookups: tuning.lookup_budget }))
+}
+
+/// What of the time for a restore may go into fetching: four fifths, so that there is some left to unpack what came.
+pub(super) fn time_to_fetch(all: Duration) -> Duration {
+    all * 4 / 5
+}
+
 fn context(key: &KeyArgs, place: &RemoteArgs, store: &StoreArgs, level: i32) -> Result<Context, Failure> {
     let made = show::of(key)?;
     let (primary, prefixes) = show::escaped(&made)?;
@@ -133,6 +148,7 @@ fn context(key: &KeyArgs, place: &RemoteArgs, store: &StoreArgs, level: i32) -> 
         system: show::system(key),
         lane: place.lane.clone(),
         run: String::new(),
+        deadline: None,
         mode: ModeRequest::Auto { is_hosted: false },
         keys: Keyring::default(),
         upstream: None,
@@ -218,8 +234,10 @@ fn why_not(reason: SaveReason) -> &'static str {
         SaveReason::NothingNew => "Nothing saved: the snapshot of this key has everything already",
         SaveReason::NothingToSave => "Nothing saved: the store holds nothing but what was there before the restore",
         SaveReason::Refused => "Nothing saved: the cache does not take it, or it could not be signed",
-        SaveReason::Failed | SaveReason::NewKey | SaveReason::NewPaths | SaveReason::LaneGrew => {
-            "Nothing saved: see the warnings above"
-        }
+        SaveReason::Failed
+        | SaveReason::NewKey
+        | SaveReason::NewPaths
+        | SaveReason::LaneGrew
+        | SaveReason::Repaired => "Nothing saved: see the warnings above",
     }
 }

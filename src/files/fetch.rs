@@ -99,14 +99,15 @@ pub(super) async fn body(
     if digest == header.body_digest { Ok(file) } else { Err(FetchError::Damaged) }
 }
 
-/// Whether the remote gives the body that `header` tells of. It is fetched for that, and not kept.
+/// Whether the remote gives the body that `header` tells of, as far as that can be known now. It is fetched for that, and not kept.
 pub(super) async fn is_whole(remote: &dyn Remote, entry: &Entry, header: &Header) -> bool {
     match receive(remote, entry, header, io::sink()).await {
         Ok(Ok((_, digest))) => digest == header.body_digest,
         Ok(Err(_)) => false,
         Err(error) => {
             tracing::debug!("{} cannot be read: {error}", entry.name);
-            false
+            // What cannot be read now is not damaged for that.
+            !matches!(error, FetchError::Remote(RemoteError::Gone(_) | RemoteError::Short(_)) | FetchError::Damaged)
         }
     }
 }

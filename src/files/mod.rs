@@ -38,6 +38,9 @@ pub use save::save;
 pub const PATHS: &str = "paths";
 /// The name of the level that keeps Nix's caches.
 pub const EVAL_CACHE: &str = "eval-cache";
+/// Stands for a digest where an entry may exist and could not be read: then what is here may be less than it holds, and must not
+/// take its place.
+pub const UNREAD: &str = "unread";
 /// What all entries of these levels are.
 const KIND: Kind = Kind::Files;
 
@@ -92,23 +95,29 @@ pub struct FilesNote {
     pub message: String,
     /// Whether it deserves a warning; otherwise it is for information.
     pub warning: bool,
+    /// Whether it is about the remote as a whole, so that one warning for all levels is enough.
+    #[serde(skip)]
+    pub of_remote: bool,
 }
 
 impl FilesNote {
     fn warn(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), warning: true }
+        Self { code, message: message.into(), warning: true, of_remote: false }
     }
 
     fn info(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), warning: false }
+        Self { code, message: message.into(), warning: false, of_remote: false }
     }
 
     /// Of trouble with the remote: where the user or the machine wants it so, it is for information only.
     fn of_remote(refused: &'static str, failed: &'static str, error: &RemoteError, message: String) -> Self {
-        match error {
+        let note = match error {
             RemoteError::Denied(_) | RemoteError::Unavailable(_) => Self::info(refused, message),
+            RemoteError::Refused(_) => Self::warn(refused, message),
+            RemoteError::StillOutOfTime(_) => Self::info(failed, message),
             _ => Self::warn(failed, message),
-        }
+        };
+        Self { of_remote: true, ..note }
     }
 }
 
@@ -126,7 +135,7 @@ pub struct FilesRestored {
     pub bytes: u64,
     /// Bytes fetched from the remote.
     pub downloaded: u64,
-    /// The digest of the entry's content, when all of it is in its place. For [`save()`].
+    /// The digest of the entry's content, when all of it is in its place; [`UNREAD`] when it could not be read. For [`save()`].
     pub digest: Option<String>,
     /// What the user should know.
     pub notes: Vec<FilesNote>,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::fetch::{self, FetchError, Generation};
 use super::header::HeaderError;
 use super::unpack::{self, Placed};
-use super::{FilesHit, FilesLevel, FilesNote, FilesRestored, entry_prefix, generation_name, generation_prefix};
+use super::{FilesHit, FilesLevel, FilesNote, FilesRestored, UNREAD, entry_prefix, generation_name, generation_prefix};
 use crate::remote::{Remote, RemoteError};
 
 /// So many generations are tried when the newest ones are damaged.
@@ -39,6 +39,7 @@ pub async fn restore(remote: &dyn Remote, level: &FilesLevel, scratch: &Path) ->
             let message = format!("The cache could not be asked for the level {}: {error}", level.name);
             let note = FilesNote::of_remote("files-lookup-refused", "files-lookup-failed", &error, message);
             restored.notes.push(note);
+            restored.digest = Some(UNREAD.to_owned());
         }
     }
     restored
@@ -70,7 +71,8 @@ async fn restore_newest(
                 return;
             }
             Err(trouble) => {
-                restored.digest = None;
+                // What could not be read is not to be replaced by what is here.
+                restored.digest = trouble.is_unread().then(|| UNREAD.to_owned());
                 let message =
                     format!("Generation {number} of {key} in the level {} is not used: {trouble}", level.name);
                 restored.notes.push(FilesNote::warn(trouble.code(), message));
@@ -104,7 +106,7 @@ impl Trouble {
             Self::Fetch(
                 FetchError::Header(HeaderError::Damaged)
                 | FetchError::Damaged
-                | FetchError::Remote(RemoteError::Gone(_)),
+                | FetchError::Remote(RemoteError::Gone(_) | RemoteError::Short(_)),
             ) => "files-damaged",
             Self::Fetch(FetchError::Untrusted(_)) => "files-untrusted",
             Self::Refused(_) => "files-refused",
@@ -112,6 +114,11 @@ impl Trouble {
             Self::Fetch(_) => "files-failed",
             Self::Place(_) | Self::Task(_) => "files-not-placed",
         }
+    }
+
+    /// Whether the entry may be whole, and nobody knows.
+    fn is_unread(&self) -> bool {
+        matches!(self, Self::Fetch(FetchError::Remote(error)) if !matches!(error, RemoteError::Gone(_) | RemoteError::Short(_)))
     }
 
     /// Whether an older generation may do better.

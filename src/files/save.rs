@@ -8,12 +8,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tempfile::NamedTempFile;
 
-use super::fetch::{self, Generation};
+use super::fetch::{self, FetchError, Generation};
 use super::header::Header;
 use super::pack::{self, Packed};
 use super::place::TEMPORARY;
 use super::walk::{Findings, Sources};
-use super::{FilesLevel, FilesNote, FilesOutcome, FilesSaved, KIND, Roots, generation_name, generation_prefix};
+use super::{FilesLevel, FilesNote, FilesOutcome, FilesSaved, KIND, Roots, UNREAD, generation_name, generation_prefix};
 use crate::layer::digest::Sha;
 use crate::remote::{Put, Remote, RemoteError, confirmed, taken_unseen};
 
@@ -57,6 +57,11 @@ pub async fn save(
 enum Trouble {
     #[error(transparent)]
     Remote(#[from] RemoteError),
+    #[error(
+        "the restore of this job could not read generation {0}, so what is here may be less than that holds. The next job that can \
+         read it saves."
+    )]
+    Unread(u64),
     #[error("its files could not be packed: {0}.")]
     Pack(#[from] io::Error),
     #[error("a part of the work broke off: {0}.")]
@@ -72,7 +77,8 @@ async fn try_save(
 ) -> Result<FilesOutcome, Trouble> {
     let newest = newest(remote, level).await?;
     let header = match &newest {
-        Some(newest) => fetch::header(remote, &newest.entry, &level.keys).await.ok(),
+        Some(newest) if restored_digest == Some(UNREAD) => return Err(Trouble::Unread(newest.number)),
+        Some(newest) => header(remote, level, newest).await?,
         None => None,
     };
     let restored: Option<Sha> = restored_digest.and_then(|digest| digest.parse().ok());
@@ -94,6 +100,31 @@ async fn try_save(
             push(remote, level, &file, &header, next, saved).await
         }
     }
+}
+
+/// The header of `newest`, if it can be used. One that is damaged is read twice before anybody believes it.
+///
+/// # Errors
+/// When it may be good and cannot be read: then nothing may take its place.
+async fn header(remote: &dyn Remote, level: &FilesLevel, newest: &Generation) -> Result<Option<Header>, RemoteError> {
+    let mut entry = newest.entry.clone();
+    for attempt in 0..2 {
+        match fetch::header(remote, &entry, &level.keys).await {
+            Ok(header) => return Ok(Some(header)),
+            Err(FetchError::Remote(error)) if !matches!(error, RemoteError::Gone(_) | RemoteError::Short(_)) => {
+                return Err(error);
+            }
+            Err(FetchError::Untrusted(_)) => return Ok(None),
+            Err(error) => tracing::debug!("{}: {error}", entry.name),
+        }
+        if attempt == 0 {
+            match remote.find(KIND, std::slice::from_ref(&entry.name)).await? {
+                Some(found) if found.name == entry.name => entry = found,
+                _ => return Ok(None),
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// The newest generation of the level's own key.

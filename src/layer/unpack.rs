@@ -12,6 +12,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, lc
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
@@ -34,8 +35,16 @@ pub struct Target<'a> {
     pub is_valid: &'a (dyn Fn(&StorePath) -> bool + Sync),
     /// Threads that unpack.
     pub threads: usize,
+    /// When to stop. What is in place by then is whole, the rest is rejected.
+    pub deadline: Option<Instant>,
     /// Counts bytes of files written.
     pub progress: &'a AtomicU64,
+}
+
+impl Target<'_> {
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
 }
 
 /// What came of unpacking.
@@ -101,6 +110,7 @@ fn work(
         let Some(info) = order.get(number) else { return };
         let temporary = target.store.join(format!("{TEMPORARY_PREFIX}{number}"));
         let done = match inodes.get(info.path.as_str().as_bytes()) {
+            _ if target.is_late() => Err(Trouble::Late),
             Some(inode) => unpack_path(image, *inode, info, &temporary, target),
             None => Err(Trouble::Path("The layer does not hold it.".into())),
         };
@@ -127,6 +137,8 @@ enum Placed {
 enum Trouble {
     #[error("{0}")]
     Path(String),
+    #[error("There was no time left to unpack it. Raise `restore-timeout` if that happens often.")]
+    Late,
     #[error("It cannot be unpacked: {0}.")]
     Image(#[from] ImageError),
     #[error("It cannot be written: {0}.")]
@@ -214,10 +226,16 @@ impl Unpacker<'_> {
     }
 
     fn file(&mut self, inode: &FileInode, path: &Path, name: Option<&[u8]>) -> Result<(), Trouble> {
+        if self.target.is_late() {
+            return Err(Trouble::Late);
+        }
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         let mut payload = self.nar.start_regular(name, inode.executable, inode.content.size)?;
         let mut at = 0;
         self.blocks.file(&inode.content, |piece| {
+            if self.target.is_late() {
+                return Err(io::Error::from(ErrorKind::TimedOut));
+            }
             match piece {
                 Piece::Bytes(bytes) => {
                     payload.write_all(bytes)?;

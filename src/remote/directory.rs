@@ -125,7 +125,8 @@ fn unescape(file_name: &str) -> Option<String> {
 fn failed(what: &str, path: &Path, error: &io::Error) -> RemoteError {
     let text = format!("Could not {what} {}: {error}.", path.display());
     match error.kind() {
-        ErrorKind::NotFound | ErrorKind::UnexpectedEof => RemoteError::Gone(text),
+        ErrorKind::NotFound => RemoteError::Gone(text),
+        ErrorKind::UnexpectedEof => RemoteError::Short(text),
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => RemoteError::Denied(text),
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => RemoteError::Quota(text),
         _ => RemoteError::Failed(text),

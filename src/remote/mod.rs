@@ -5,6 +5,7 @@
 
 mod directory;
 pub mod github;
+mod limits;
 pub mod transfer;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 pub use directory::DirectoryRemote;
+pub use limits::{Limited, Limits};
 
 /// What an entry is. Each kind is a namespace of its own: names of two kinds never meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -77,21 +79,34 @@ pub enum Put {
 /// Why a remote could not do what it was asked. Every one of them is a miss or a save that is skipped, never a failed job.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
-    /// We may not do this (read-only token, cache mode), now or later in this job. Do not try again.
+    /// The workflow or the event does not let this job do this (`cache-mode`, a token that only reads). Do not try again.
     #[error("{0}")]
     Denied(String),
-    /// No cache can be reached at all (not configured, an old service). Do not try again.
+    /// No cache is configured for this job. Do not try again.
     #[error("{0}")]
     Unavailable(String),
+    /// The service refuses this job, or what answers in its place is not a cache service. Do not try again. Unlike
+    /// [`RemoteError::Denied`] nobody asked for it: the user is warned.
+    #[error("{0}")]
+    Refused(String),
+    /// The time that the step has for it is used up.
+    #[error("{0}")]
+    OutOfTime(String),
+    /// As [`RemoteError::OutOfTime`], to all but the first who met with it: that one warns for all.
+    #[error("{0}")]
+    StillOutOfTime(String),
     /// Throttled for longer than is worth waiting.
     #[error("{0}")]
     Throttled(String),
     /// The storage quota is used up, or billing stopped it.
     #[error("{0}")]
     Quota(String),
-    /// The entry was there and is no more, or its bytes are not those that were stored.
+    /// A lookup found the entry, and a later one says that it does not exist.
     #[error("{0}")]
     Gone(String),
+    /// The place says that the entry has fewer bytes than it should.
+    #[error("{0}")]
+    Short(String),
     /// Our own disk or file, not the remote: full, or not readable.
     #[error("{0}")]
     Local(String),
@@ -116,7 +131,8 @@ pub trait Remote: Send + Sync {
     /// The bytes `range` of an entry; exactly as many as asked for.
     ///
     /// # Errors
-    /// [`RemoteError::Gone`] when the entry vanished or is shorter, others when it could not be read.
+    /// [`RemoteError::Gone`] when the entry vanished, [`RemoteError::Short`] when it is shorter, others when it could not be
+    /// read. Only the first two are facts about the entry.
     async fn read(&self, entry: &Entry, range: Range<u64>) -> Result<Bytes, RemoteError>;
 
     /// The whole entry from its start, in pieces, for a reader that wants everything in order.

@@ -223,7 +223,7 @@ impl Fetch<'_> {
     }
 
     fn too_short(&self) -> RemoteError {
-        RemoteError::Gone(format!(
+        RemoteError::Short(format!(
             "The {} {} is shorter than the {} bytes that its snapshot says.",
             self.entry.kind.word(),
             self.entry.name,

@@ -47,6 +47,8 @@ pub struct Inputs {
     pub max_size: Option<u64>,
     /// zstd level of new layers (`compression-level`), 1 to 22.
     pub compression_level: i32,
+    /// Longest time for a restore (`restore-timeout`).
+    pub restore_timeout: Duration,
     /// Longest time for a save (`save-timeout`).
     pub save_timeout: Duration,
     /// Further files and folders (`paths`, `path`).
@@ -140,6 +142,9 @@ impl Inputs {
             include: given.choice("include", values::INCLUDE)?.unwrap_or_default(),
             max_size: given.read("max-size", values::size, values::SIZE)?,
             compression_level: given.read("compression-level", values::level, values::LEVEL)?.unwrap_or(DEFAULT_LEVEL),
+            restore_timeout: given
+                .read("restore-timeout", values::duration, values::DURATION)?
+                .unwrap_or(Duration::from_mins(10)),
             save_timeout: given
                 .read("save-timeout", values::duration, values::DURATION)?
                 .unwrap_or(Duration::from_mins(10)),

@@ -22,6 +22,7 @@ impl Snapshot {
             lane.paths.extend(other.paths);
         });
         super::targets::merge(&mut self.planned, other.planned);
+        union(&mut self.unread, other.unread, |since, other| *since = other.min(*since));
     }
 }
 

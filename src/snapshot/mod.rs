@@ -44,6 +44,9 @@ pub struct Snapshot {
     pub lanes: BTreeMap<String, Lane>,
     /// What plans found out about the targets of a flake, by commit.
     pub planned: Planned,
+    /// Generations of the same key that exist, or may, and were not read before this one was written; each with the time of that, in
+    /// seconds since 1970. What they hold belongs to this snapshot too: a reader takes them in.
+    pub unread: BTreeMap<u64, u64>,
 }
 
 /// Facts about the making of a snapshot.
@@ -168,6 +171,18 @@ impl Snapshot {
     pub fn lose(&mut self, lost: &BTreeSet<Sha>) -> BTreeSet<String> {
         let entries = lost.iter().filter_map(|id| self.stored.remove(id)).map(|stored| stored.entry).collect();
         self.layers.retain(|_, layer| layer.stored().is_disjoint(lost));
+        self.drop_unused();
+        entries
+    }
+
+    /// Lets go of the paths of the layers made of `doubtful` bytes for which `is_here` is true, so that they are packed again. The
+    /// others stay: the bytes may be readable for somebody else. Gives the names of the entries.
+    pub fn release(&mut self, doubtful: &BTreeSet<Sha>, is_here: impl Fn(&PathKey) -> bool) -> BTreeSet<String> {
+        for layer in self.layers.values_mut().filter(|layer| !layer.stored().is_disjoint(doubtful)) {
+            layer.paths.retain(|key| !is_here(key));
+        }
+        let entries = doubtful.iter().filter_map(|id| self.stored.get(id)).map(|stored| stored.entry.clone()).collect();
+        self.layers.retain(|_, layer| !layer.paths.is_empty());
         self.drop_unused();
         entries
     }

@@ -108,12 +108,13 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
                 btree_map("[a-c]", lane(), 0..3),
                 btree_set(path(), 0..4),
                 planned(),
+                btree_map(1..9u64, 0..5u64, 0..3),
             )
         })
-        .prop_map(|(facts, paths, (layers, second), lanes, upstream, planned)| {
+        .prop_map(|(facts, paths, (layers, second), lanes, upstream, planned, unread)| {
             let layers = layers.into_iter().map(|layer| (layer.digests.id(), layer)).collect();
             let stored = stored_of(&layers, second);
-            Snapshot { facts, paths, layers, stored, upstream, lanes, planned }
+            Snapshot { facts, paths, layers, stored, upstream, lanes, planned, unread }
         })
 }
 
@@ -143,6 +144,7 @@ proptest! {
     fn a_union_has_all_that_its_parts_have(a in snapshot(), b in snapshot()) {
         let both = union(a.clone(), &b);
         for part in [&a, &b] {
+            prop_assert!(part.unread.keys().all(|generation| both.unread.contains_key(generation)));
             prop_assert!(part.paths.keys().all(|key| both.paths.contains_key(key)));
             prop_assert!(part.lanes.keys().all(|lane| both.lanes.contains_key(lane)));
             for (commit, at) in &part.planned {

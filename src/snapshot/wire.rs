@@ -33,6 +33,8 @@ pub(super) struct Wire {
     /// Paths in it are spelt out: few of them stand anywhere else.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     planned: Planned,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    unread: BTreeMap<u64, u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -127,6 +129,7 @@ impl From<&Snapshot> for Wire {
             upstream: numbers(&snapshot.upstream),
             lanes: snapshot.lanes.iter().map(|(name, used)| (name.clone(), lane(used))).collect(),
             planned: snapshot.planned.clone(),
+            unread: snapshot.unread.clone(),
             names,
         }
     }
@@ -198,7 +201,8 @@ impl TryFrom<Wire> for Snapshot {
             lanes.insert(lane, Lane { used: used.used, paths: set(&used.paths)? });
         }
         let upstream = set(&wire.upstream)?;
-        Ok(Self { facts: wire.facts, paths, layers, stored, upstream, lanes, planned: wire.planned })
+        let (planned, unread) = (wire.planned, wire.unread);
+        Ok(Self { facts: wire.facts, paths, layers, stored, upstream, lanes, planned, unread })
     }
 }
 

@@ -1,12 +1,15 @@
 //! The action's steps as the runner starts them, under everything that the cache service is known to answer: no job is red
 //! for it, no store is damaged, the log and the summary say why, and a later job finds everything again.
 
+mod budgets;
+mod campaign;
 mod job;
 mod place;
 mod probe;
 mod row;
 mod signed;
 mod table;
+mod truth;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;

@@ -95,6 +95,7 @@ fn pack_to(store: &Path, items: &[Item], threads: usize, file: &Path) -> Outcome
 fn unpack_from(file: &Path, wanted: &[PathInfo], store: &Path) -> Result<Unpacked, ImageError> {
     let image = Image::open(File::open(file).unwrap())?;
     let wanted: Vec<&PathInfo> = wanted.iter().collect();
-    let target = Target { store, owner: None, is_valid: &|_| false, threads: 2, progress: &AtomicU64::new(0) };
+    let target =
+        Target { store, owner: None, is_valid: &|_| false, threads: 2, deadline: None, progress: &AtomicU64::new(0) };
     unpack(&image, &wanted, &target)
 }

@@ -56,7 +56,7 @@ pub(super) fn save(job: &mut Job, outcome: &SaveOutcome) {
     let (reason, because) = reason(outcome);
     report.save = Some(Save {
         outcome: match outcome.reason {
-            SaveReason::NewKey | SaveReason::NewPaths | SaveReason::LaneGrew => Outcome::Saved,
+            SaveReason::NewKey | SaveReason::NewPaths | SaveReason::LaneGrew | SaveReason::Repaired => Outcome::Saved,
             SaveReason::NothingNew | SaveReason::NothingToSave | SaveReason::Refused => Outcome::Skipped,
             SaveReason::Failed => Outcome::Failed,
         },
@@ -89,6 +89,7 @@ fn reason(outcome: &SaveOutcome) -> (&'static str, String) {
         SaveReason::LaneGrew => {
             ("lane-grew", "since this job used paths that the snapshot has and its lane was not known to use".into())
         }
+        SaveReason::Repaired => ("repaired", "since the snapshot of this key named entries that are lost".into()),
         SaveReason::NothingNew => ("nothing-new", "since the snapshot of this key has everything already".into()),
         SaveReason::NothingToSave => ("nothing-to-save", "since the job added nothing to the store".into()),
         SaveReason::Refused => ("refused", "since the cache takes nothing from this job".into()),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Stdout;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,9 @@ use crate::upstream;
 
 /// Under this name main leaves the key for post: the lock file can change while the job runs.
 const STATE_KEY: &str = "nix_cache_key";
+
+/// Under this name main leaves for post that the service answered.
+const STATE_SPOKEN: &str = "nix_cache_spoken";
 
 /// A job.
 pub(super) struct Job {
@@ -149,14 +153,15 @@ impl Job {
         }
     }
 
-    /// The cache: GitHub's, or what `NIX_CACHE_REMOTE` names.
+    /// The cache: GitHub's, or what `NIX_CACHE_REMOTE` names; with a budget for all its lookups in this step, and `total` for
+    /// everything.
     ///
     /// # Errors
     /// When there is none; the job goes on without.
-    pub fn place(&self) -> Result<Place, RemoteError> {
+    pub fn place(&self, total: Option<Duration>) -> Result<Place, RemoteError> {
         if let Some(name) = std::env::var("NIX_CACHE_REMOTE").ok().filter(|name| !name.is_empty() && name != "github") {
-            let remote = verbs::remote(&name).map_err(|failure| RemoteError::Unavailable(failure.message))?;
-            return Ok(Place { remote, github: None });
+            let remote = verbs::remote(&name).map_err(|failure| RemoteError::Failed(failure.message))?;
+            return Ok(Place { remote: verbs::limited(remote, total), github: None });
         }
         let token = self.inputs.token.as_ref().map(|token| token.reveal().to_owned());
         // The token for REST is an input and no variable; everything else the runner gives us is one.
@@ -165,7 +170,19 @@ impl Job {
             _ => std::env::var(name).ok(),
         };
         let github = Arc::new(GithubRemote::new(GithubConfig::from_env(lookup)?)?);
-        Ok(Place { remote: github.clone(), github: Some(github) })
+        if state::load(STATE_SPOKEN).is_some() {
+            github.note_spoken();
+        }
+        Ok(Place { remote: verbs::limited(github.clone(), total), github: Some(github) })
+    }
+
+    /// Leaves for post whether the service answered: then what fails there is an outage, and no missing service.
+    pub fn leave_spoken(place: &Place) {
+        if place.github.as_ref().is_some_and(|github| github.has_spoken())
+            && let Err(error) = state::save(STATE_SPOKEN, "true")
+        {
+            tracing::debug!("{error}");
+        }
     }
 
     /// What restore and save need to know.
@@ -194,6 +211,7 @@ impl Job {
             level: self.inputs.compression_level,
             threads: Options::new().threads,
             temporary: self.facts.scratch(),
+            deadline: None,
         }
     }
 

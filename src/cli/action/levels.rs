@@ -127,7 +127,15 @@ fn of_report<'a>(job: &'a mut Job, name: &str) -> &'a mut Level {
 
 fn notes(job: &mut Job, notes: &[FilesNote]) {
     for note in notes {
-        let severity = if note.warning { Severity::Warning } else { Severity::Notice };
+        let is_told = note.of_remote && is_told(job, note.code);
+        let severity = if note.warning && !is_told { Severity::Warning } else { Severity::Notice };
         job.report.note(severity, note.code, &note.message, "");
     }
+}
+
+/// Whether another level has warned of the same trouble with the cache as a whole: `lookup-…` or `save-…`, for the store or for files.
+fn is_told(job: &Job, code: &str) -> bool {
+    let kind = |code: &str| code.trim_start_matches("files-").split('-').next().map(str::to_owned);
+    let mut warnings = job.report.notes.iter().filter(|note| note.severity == Severity::Warning);
+    warnings.any(|note| kind(&note.code) == kind(code))
 }

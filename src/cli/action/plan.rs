@@ -29,7 +29,7 @@ pub(super) async fn run() -> Result<(), Failure> {
     let mut job = Job::with(inputs.common.clone())?;
     let event = Event::read(&job.facts.event, job.facts.event_path.as_deref());
     let request = request(&inputs, &job, &event)?;
-    let place = job.place().inspect_err(|error| job.note_no_cache(error)).ok();
+    let place = job.place(None).inspect_err(|error| job.note_no_cache(error)).ok();
     let key = job.key_request();
     let plan_key = plan_key(&key.prefix);
     let caches = Caches {

@@ -10,8 +10,12 @@ use crate::runner::report::{Outcome, Report, Severity, millis};
 use crate::runner::values::{Action, JobStatus, SaveWhen};
 use crate::runner::{outputs, summary};
 
-/// Saves and reports.
+/// What asking how full the cache is may take where nothing is left of the step's time.
+const LEAST_FOR_QUOTA: Duration = Duration::from_secs(10);
+
+/// Saves and reports, within `save-timeout` for all of it.
 pub(super) async fn save(job: &mut Job, step: Step) -> Result<(), Failure> {
+    let end = Instant::now() + job.inputs.save_timeout;
     take_over_report(job);
     if job.inputs.action == Action::Restore && job.report.save.is_some() {
         tracing::info!("A step of this job has saved and reported already.");
@@ -23,11 +27,14 @@ pub(super) async fn save(job: &mut Job, step: Step) -> Result<(), Failure> {
         job.report.machine = machine::describe(&job.dirs, job.facts.environment, free).await;
     }
     let lookup = job.key()?;
-    match job.place() {
+    match job.place(None) {
         Ok(place) => {
             survey(job, &lookup).await;
-            save_if_wanted(job, &place, &lookup).await;
-            fill::quota(job, &place).await;
+            save_if_wanted(job, &place, &lookup, end).await;
+            let left = end.saturating_duration_since(Instant::now()).max(LEAST_FOR_QUOTA);
+            if tokio::time::timeout(left, fill::quota(job, &place)).await.is_err() {
+                tracing::debug!("GitHub did not say in time how full the cache is.");
+            }
         }
         Err(error) => {
             job.note_no_cache(&error);
@@ -77,7 +84,8 @@ async fn survey(job: &mut Job, lookup: &Lookup) {
     }
 }
 
-async fn save_if_wanted(job: &mut Job, place: &Place, lookup: &Lookup) {
+/// Saves until `end`.
+async fn save_if_wanted(job: &mut Job, place: &Place, lookup: &Lookup, end: Instant) {
     if !job.inputs.may_save() {
         let (reason, because) = why_not_wanted(job);
         fill::not_saved(job, Outcome::Skipped, reason, because);
@@ -94,7 +102,7 @@ async fn save_if_wanted(job: &mut Job, place: &Place, lookup: &Lookup) {
     let context = job.context(place, lookup);
     let limit = job.inputs.save_timeout;
     let start = Instant::now();
-    match tokio::time::timeout(limit, cache::save(&context)).await {
+    match tokio::time::timeout_at(end.into(), cache::save(&context)).await {
         Ok(Ok(outcome)) => fill::save(job, &outcome),
         Ok(Err(error)) => {
             job.report.note(Severity::Warning, "save-failed", &error.to_string(), "Nothing was saved.");
@@ -115,7 +123,7 @@ async fn save_if_wanted(job: &mut Job, place: &Place, lookup: &Lookup) {
             }
         }
     }
-    save_levels(job, place, lookup, limit.saturating_sub(start.elapsed())).await;
+    save_levels(job, place, lookup, end.saturating_duration_since(Instant::now())).await;
 }
 
 /// Whether a save would break what the keys of this job promise; notes why.

@@ -2,8 +2,9 @@
 
 use super::job::{Job, annotator};
 use super::{evicted, fill, levels, machine};
-use crate::cache::{self, CacheError, Hit, RestoreOutcome};
+use crate::cache::{self, CacheError, Context, Hit, RestoreOutcome};
 use crate::cli::Failure;
+use crate::cli::verbs::time_to_fetch;
 use crate::runner::report::{Severity, millis};
 use crate::runner::{outputs, summary};
 
@@ -38,7 +39,9 @@ pub(super) async fn restore(job: &mut Job) -> Result<(), Failure> {
 /// Restores as far as that goes. Gives whether paths of a snapshot are in the store now.
 async fn look_and_restore(job: &mut Job) -> Result<bool, Failure> {
     let lookup = job.key()?;
-    let place = match job.place() {
+    let limit = job.inputs.restore_timeout;
+    let end = std::time::Instant::now() + limit;
+    let place = match job.place(Some(time_to_fetch(limit))) {
         Ok(place) => place,
         Err(error) => {
             job.note_no_cache(&error);
@@ -46,15 +49,17 @@ async fn look_and_restore(job: &mut Job) -> Result<bool, Failure> {
         }
     };
     job.note_read_only(&place);
-    let context = job.context(&place, &lookup);
+    let context = Context { deadline: Some(end), ..job.context(&place, &lookup) };
     if job.inputs.lookup_only {
         let outcome = cache::look_up(&context).await;
         fill::restore(job, &outcome);
+        Job::leave_spoken(&place);
         return Ok(false);
     }
     let levels = levels::wanted(job, &lookup)?;
     let scratch = job.facts.scratch();
     let (store, files) = tokio::join!(cache::restore(&context), levels::restore(&place, &levels, scratch));
+    Job::leave_spoken(&place);
     if let Ok(outcome) = &store {
         evicted::note(job, &place, &outcome.layers).await;
     }

@@ -40,7 +40,7 @@ pub(super) struct Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RefusalKind {
     Denied,
-    Unavailable,
+    Refused,
     Quota,
     Failed,
 }
@@ -58,7 +58,7 @@ impl From<Refusal> for RemoteError {
     fn from(refusal: Refusal) -> Self {
         match refusal.kind {
             RefusalKind::Denied => Self::Denied(refusal.text),
-            RefusalKind::Unavailable => Self::Unavailable(refusal.text),
+            RefusalKind::Refused => Self::Refused(refusal.text),
             RefusalKind::Quota => Self::Quota(refusal.text),
             RefusalKind::Failed => Self::Failed(refusal.text),
         }
@@ -68,8 +68,11 @@ impl From<Refusal> for RemoteError {
 impl Refusal {
     /// No cache service of version 2 answers there.
     pub(super) fn unavailable(what: &str) -> Self {
-        let text = format!("No usable cache service (v2) answers at ACTIONS_RESULTS_URL: {what}. Caching is off.");
-        Self { kind: RefusalKind::Unavailable, text, reach: Reach::Everything }
+        let text = format!(
+            "No usable cache service (v2) answers at ACTIONS_RESULTS_URL: {what}. This step goes on without the cache. If \
+             that happens in every job, look for a proxy, or for a server without cache service v2."
+        );
+        Self { kind: RefusalKind::Refused, text, reach: Reach::Everything }
     }
 
     pub(super) fn failed(text: String) -> Self {
@@ -91,7 +94,7 @@ pub(super) fn refusal_in(message: &str) -> Option<Refusal> {
             "GitHub does not let this job read the cache ({message}). Everything is a miss in this job; see its \
              `cache-mode:` and the event that started it."
         );
-        Some(Refusal { kind: RefusalKind::Denied, text, reach: Reach::Reads })
+        Some(Refusal { kind: RefusalKind::Refused, text, reach: Reach::Reads })
     } else if message.contains("insufficient usage") {
         let text = format!(
             "GitHub stores nothing more for this repository ({message}). Nothing more is saved in this job; look at \
@@ -121,7 +124,7 @@ pub(super) fn trouble(status: StatusCode, headers: &HeaderMap, body: &[u8], spok
     let what = format!("it answered {status}, {said:?}");
     match (status.as_u16(), twirp.as_ref().map(|error| &*error.code)) {
         (401, _) => Trouble::Refused(Refusal {
-            kind: RefusalKind::Denied,
+            kind: RefusalKind::Refused,
             text: format!(
                 "GitHub's cache service does not accept the runtime token ({said:?}): the token expired, after about \
                  six hours. Nothing more is cached in this job; make it shorter or split it."
@@ -131,11 +134,12 @@ pub(super) fn trouble(status: StatusCode, headers: &HeaderMap, body: &[u8], spok
         (429, _) | (_, Some("resource_exhausted")) => Trouble::Throttled(retry_after(headers)),
         (408 | 500.., _) => Trouble::Again(what),
         (_, Some("bad_route")) => Trouble::Refused(Refusal::unavailable(&what)),
-        (_, None) if !spoken => Trouble::Refused(Refusal::unavailable(&what)),
+        // A gateway or a proxy in between: it may be gone in a moment.
+        (_, None) if !spoken => Trouble::Again(what),
         (409, _) | (_, Some("already_exists")) => Trouble::Taken,
         (404, _) | (_, Some("not_found")) => Trouble::Missing(what),
         (403, _) => Trouble::Refused(Refusal {
-            kind: RefusalKind::Denied,
+            kind: RefusalKind::Refused,
             text: format!("GitHub's cache service forbids this request: {what}. See the `cache-mode:` of the job."),
             reach: Reach::Nothing,
         }),
@@ -170,12 +174,12 @@ mod tests {
         // Status, body, and what it means from a service that has answered before.
         for (status, body, meaning) in [
             (400, r#"{"code":"invalid_argument","msg":"version must be 64"}"#, "Failed for Nothing"),
-            (401, r#"{"code":"unauthenticated","msg":"expired"}"#, "Denied for Everything"),
-            (401, "", "Denied for Everything"),
-            (403, r#"{"code":"permission_denied","msg":"cache read denied: no scope"}"#, "Denied for Reads"),
+            (401, r#"{"code":"unauthenticated","msg":"expired"}"#, "Refused for Everything"),
+            (401, "", "Refused for Everything"),
+            (403, r#"{"code":"permission_denied","msg":"cache read denied: no scope"}"#, "Refused for Reads"),
             (403, r#"{"code":"permission_denied","msg":"cache write denied: no scope"}"#, "Denied for Writes"),
-            (403, r#"{"code":"permission_denied","msg":"no"}"#, "Denied for Nothing"),
-            (404, r#"{"code":"bad_route","msg":"no handler"}"#, "Unavailable for Everything"),
+            (403, r#"{"code":"permission_denied","msg":"no"}"#, "Refused for Nothing"),
+            (404, r#"{"code":"bad_route","msg":"no handler"}"#, "Refused for Everything"),
             (404, r#"{"code":"not_found","msg":"no entry"}"#, "missing"),
             (404, "<html>", "missing"),
             (408, "", "again"),
@@ -193,10 +197,10 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_that_speaks_no_twirp_is_no_cache_service() {
+    fn a_page_of_a_stranger_says_nothing() {
         for (status, body) in [(404, "<html>not here</html>"), (404, ""), (403, "<html>proxy"), (302, ""), (405, "no")]
         {
-            assert_eq!(seen(status, body, false), "Unavailable for Everything", "{status} {body}");
+            assert_eq!(seen(status, body, false), "again", "{status} {body}");
         }
         assert_eq!(seen(404, r#"{"code":"not_found","msg":""}"#, false), "missing");
         assert_eq!(seen(503, "<html>", false), "again");

@@ -1,9 +1,14 @@
 //! What blob storage answers, and what a broken transfer means. The token of the service never comes here: a signed
 //! address is all that a blob request carries.
 
+use std::time::Duration;
+
 use reqwest::{Response, StatusCode};
 
 use super::redact::{chain, excerpt};
+
+/// How long a body that only explains an error is waited for.
+const EXPLANATION: Duration = Duration::from_secs(5);
 
 /// Why a blob request failed.
 #[derive(Debug, PartialEq, Eq)]
@@ -12,8 +17,12 @@ pub(super) enum BlobError {
     Again(String),
     /// The signed address does not hold (any more).
     Expired(String),
-    /// There is no such blob, or it is shorter than asked for.
+    /// There is no such blob.
     Gone(String),
+    /// It is shorter than asked for.
+    Short(String),
+    /// It comes too slowly to be waited for.
+    Slow(String),
     /// Not worth another try.
     Failed(String),
 }
@@ -31,14 +40,16 @@ pub(super) async fn refused(response: Response) -> BlobError {
         Some(code) => code,
         // Not more than a screenful is of interest, and nobody promises that it is short.
         None if response.content_length().is_some_and(|length| length <= 4096) => {
-            response.bytes().await.map(|body| excerpt(&body)).unwrap_or_default()
+            let body = tokio::time::timeout(EXPLANATION, response.bytes()).await;
+            body.ok().and_then(Result::ok).map(|body| excerpt(&body)).unwrap_or_default()
         }
         None => String::new(),
     };
     let what = format!("blob storage answered {status} {said}").trim_end().to_owned();
     match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => BlobError::Expired(what),
-        StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::RANGE_NOT_SATISFIABLE => BlobError::Gone(what),
+        StatusCode::NOT_FOUND | StatusCode::GONE => BlobError::Gone(what),
+        StatusCode::RANGE_NOT_SATISFIABLE => BlobError::Short(what),
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => BlobError::Again(what),
         status if status.is_server_error() => BlobError::Again(what),
         _ => BlobError::Failed(what),
@@ -63,7 +74,8 @@ mod tests {
         for (statuses, meaning) in [
             (&[408, 429, 500, 502, 503, 504][..], "Again"),
             (&[401, 403], "Expired"),
-            (&[404, 410, 416], "Gone"),
+            (&[404, 410], "Gone"),
+            (&[416], "Short"),
             (&[400, 409, 411, 302], "Failed"),
         ] {
             for status in statuses {

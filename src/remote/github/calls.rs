@@ -98,7 +98,7 @@ pub(super) async fn find(twirp: &Twirp, kind: Kind, prefixes: &[String]) -> Resu
         tracing::debug!("{key} is a miss: the service offers {matched:?}, which was not asked for");
         return Ok(None);
     }
-    let url = signed(answer.signed_download_url.as_deref(), &matched)?;
+    let url = signed(twirp, answer.signed_download_url.as_deref(), &matched)?;
     Ok(Some((matched, url)))
 }
 
@@ -115,7 +115,7 @@ pub(super) async fn create(twirp: &Twirp, kind: Kind, name: &str) -> Result<Opti
         Err(CallError::Remote(error)) => return Err(error),
     };
     if answer.ok {
-        return signed(answer.signed_upload_url.as_deref(), name).map(Some);
+        return signed(twirp, answer.signed_upload_url.as_deref(), name).map(Some);
     }
     match answer.message.filter(|message| !message.is_empty()) {
         None => Ok(None),
@@ -175,12 +175,18 @@ fn refused(twirp: &Twirp, what: &str, name: &str, message: &str) -> RemoteError 
     RemoteError::Failed(format!("GitHub's cache service does not {what} {name}: {}.", redact(message)))
 }
 
-/// The signed address in an answer. It never shows in an error.
-fn signed(text: Option<&str>, name: &str) -> Result<Url, RemoteError> {
+/// The signed address in an answer. It never shows in an error. Where the service is reached through HTTPS, so are its blobs.
+fn signed(twirp: &Twirp, text: Option<&str>, name: &str) -> Result<Url, RemoteError> {
     let url = text.and_then(|text| Url::parse(text).ok());
-    url.filter(|url| matches!(url.scheme(), "http" | "https")).ok_or_else(|| {
-        RemoteError::Failed(format!("GitHub's cache service answered without a usable address for {name}."))
-    })
+    match url.as_ref().map(Url::scheme) {
+        Some("http") if twirp.is_secure() => Err(RemoteError::Failed(format!(
+            "The cache service at {} gave an address without HTTPS for {name}: it is not used.",
+            twirp.host()
+        ))),
+        Some("http" | "https") => Ok(url),
+        _ => Ok(None),
+    }?
+    .ok_or_else(|| RemoteError::Failed(format!("GitHub's cache service answered without a usable address for {name}.")))
 }
 
 #[cfg(test)]
@@ -219,11 +225,37 @@ mod tests {
         assert!(!serde_json::from_str::<CreateAnswer>("{}").unwrap().ok);
     }
 
+    fn service(base: &str) -> Twirp {
+        let token = crate::remote::github::Secret::new("t".to_owned());
+        let http = crate::http::client(None).unwrap();
+        Twirp::new(http, base.parse().unwrap(), &token, std::sync::Arc::default()).unwrap()
+    }
+
     #[test]
     fn an_unusable_address_is_not_shown() {
-        for text in [None, Some(""), Some("file:///etc/passwd?sig=secret"), Some("sig=secret")] {
-            let error = signed(text, "n").unwrap_err().to_string();
+        let twirp = service("https://results.test");
+        for text in [
+            None,
+            Some(""),
+            Some("file:///etc/passwd?sig=secret"),
+            Some("sig=secret"),
+            Some("http://blob.test/?sig=secret"),
+        ] {
+            let error = signed(&twirp, text, "n").unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_service_with_https_has_no_blobs_without_it() {
+        let (plain, secure) = ("http://blob.test/x?sig=s", "https://blob.test/x?sig=s");
+        let twirp = service("https://results.test");
+        assert_eq!(signed(&twirp, Some(secure), "n").unwrap().scheme(), "https");
+        let error = signed(&twirp, Some(plain), "n").unwrap_err().to_string();
+        assert!(error.contains("without HTTPS") && error.contains("results.test"), "{error}");
+        let twirp = service("http://127.0.0.1:1");
+        for text in [plain, secure] {
+            assert_eq!(signed(&twirp, Some(text), "n").unwrap().as_str(), text);
         }
     }
 }

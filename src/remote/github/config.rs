@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use url::Url;
 
 use super::token::Secret;
+use super::tuning::Tuning;
 use crate::remote::RemoteError;
 
 /// What `cache-mode:` allows in this job, as `ACTIONS_CACHE_MODE` hands it down.
@@ -80,13 +81,15 @@ pub struct GithubConfig {
     pub rest: Option<RestConfig>,
     /// A file of CA certificates to trust in place of the system's.
     pub ca_file: Option<PathBuf>,
+    /// Delays and sizes.
+    pub tuning: Tuning,
 }
 
 impl GithubConfig {
     /// The configuration that the variables of `lookup` describe: `ACTIONS_RESULTS_URL`, `ACTIONS_RUNTIME_TOKEN`,
     /// `ACTIONS_CACHE_MODE`, `ACTIONS_CACHE_URL` and `ACTIONS_CACHE_SERVICE_V2` (to tell an old service),
     /// `GITHUB_TOKEN` or `INPUT_TOKEN`, `GITHUB_REPOSITORY` and `GITHUB_API_URL` (for listings),
-    /// `SSL_CERT_FILE` and `NIX_SSL_CERT_FILE`. A variable that is set to nothing counts as not set.
+    /// `SSL_CERT_FILE` and `NIX_SSL_CERT_FILE`, [`Tuning::VARIABLE`] (for tests). A variable that is set to nothing counts as not set.
     ///
     /// # Errors
     /// [`RemoteError::Unavailable`] when there is no cache service of version 2 to be reached from here.
@@ -98,6 +101,7 @@ impl GithubConfig {
             mode: set("ACTIONS_CACHE_MODE").map_or(CacheMode::Write, |mode| CacheMode::parse(&mode)),
             rest: rest_config(&set),
             ca_file: set("SSL_CERT_FILE").or_else(|| set("NIX_SSL_CERT_FILE")).map(PathBuf::from),
+            tuning: set(Tuning::VARIABLE).map_or_else(Tuning::default, |text| Tuning::from_text(&text)),
         })
     }
 }

@@ -7,13 +7,13 @@ use std::time::Duration;
 use backon::ExponentialBackoff;
 use bytes::{Buf, Bytes, BytesMut};
 use futures_util::stream::{self, BoxStream, StreamExt};
-use reqwest::header::{CONTENT_RANGE, RANGE};
+use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, RANGE};
 use reqwest::{Response, StatusCode};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use url::Url;
 
-use super::Hub;
 use super::blob::{BlobError, broken, refused};
+use super::{Hub, Tuning};
 use crate::remote::{Entry, RemoteError};
 
 /// The bytes `range` of an entry, exactly.
@@ -106,7 +106,10 @@ impl Flow {
 struct Body {
     response: Response,
     skip: u64,
-    stall: Duration,
+    tuning: Arc<Tuning>,
+    /// How long it was waited for, and what came in that time.
+    waited: Duration,
+    came: u64,
     /// The size of the whole blob, where the answer tells.
     total: Option<u64>,
 }
@@ -115,8 +118,10 @@ impl Body {
     /// The next bytes that were asked for.
     async fn next(&mut self) -> Result<Option<Bytes>, BlobError> {
         loop {
-            let piece = timeout(self.stall, self.response.chunk()).await.map_err(|_| stalled())?.map_err(broken)?;
-            let Some(mut piece) = piece else { return Ok(None) };
+            let start = Instant::now();
+            let piece = timeout(self.tuning.stall, self.response.chunk()).await;
+            let Some(mut piece) = piece.map_err(|_| stalled())?.map_err(broken)? else { return Ok(None) };
+            self.keep_pace(start.elapsed(), piece.len() as u64)?;
             let skip = self.skip.min(piece.len() as u64);
             self.skip -= skip;
             piece.advance(skip as usize);
@@ -124,6 +129,21 @@ impl Body {
                 return Ok(Some(piece));
             }
         }
+    }
+}
+
+impl Body {
+    /// Only the time counts in which somebody waited: whoever takes the bytes may be slow too.
+    fn keep_pace(&mut self, waited: Duration, came: u64) -> Result<(), BlobError> {
+        (self.waited, self.came) = (self.waited + waited, self.came + came);
+        if self.waited < self.tuning.slow_window {
+            return Ok(());
+        }
+        let (waited, came) = (std::mem::take(&mut self.waited), std::mem::take(&mut self.came));
+        if came >= self.tuning.slow_bytes {
+            return Ok(());
+        }
+        Err(BlobError::Slow(format!("it came too slowly, with {came} bytes in {:.1} s", waited.as_secs_f64())))
     }
 }
 
@@ -146,6 +166,10 @@ async fn open(hub: &Hub, url: &Url, from: u64, to: Option<u64>) -> Result<Body, 
         request = request.header(RANGE, format!("bytes={from}-{last}"));
     }
     let response = timeout(hub.tuning.stall, request.send()).await.map_err(|_| stalled())?.map_err(broken)?;
+    let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if response.status().is_success() && kind.starts_with("text/html") {
+        return Err(BlobError::Again("a web page came in place of its bytes".to_owned()));
+    }
     let (skip, total) = match response.status() {
         StatusCode::PARTIAL_CONTENT if ranged => (0, total_of(&response, from)?),
         StatusCode::OK => {
@@ -159,9 +183,10 @@ async fn open(hub: &Hub, url: &Url, from: u64, to: Option<u64>) -> Result<Body, 
         _ => return Err(refused(response).await),
     };
     if let Some((total, to)) = total.zip(to).filter(|(total, to)| total < to) {
-        return Err(BlobError::Gone(format!("it has {total} bytes, at least {to} were expected")));
+        return Err(BlobError::Short(format!("it has {total} bytes, at least {to} were expected")));
     }
-    Ok(Body { response, skip, stall: hub.tuning.stall, total })
+    let tuning = Arc::clone(&hub.tuning);
+    Ok(Body { response, skip, tuning, waited: Duration::ZERO, came: 0, total })
 }
 
 /// The size of the whole blob if known, from an answer that must hold the part that starts at `from`.
@@ -182,19 +207,21 @@ fn total_of(response: &Response, from: u64) -> Result<Option<u64>, BlobError> {
 struct Tries {
     pauses: ExponentialBackoff,
     renewed: bool,
+    /// Whether it was too slow before.
+    slow: bool,
     moved: u64,
 }
 
 impl Tries {
     fn new(hub: &Hub) -> Self {
-        Self { pauses: hub.tuning.blob_pauses(), renewed: false, moved: 0 }
+        Self { pauses: hub.tuning.blob_pauses(), renewed: false, slow: false, moved: 0 }
     }
 
     /// Counts what arrived. After some way all tries are back: only standing still makes a transfer fail.
     fn moved(&mut self, hub: &Hub, bytes: usize) {
         self.moved += bytes as u64;
         if self.moved >= hub.tuning.progress {
-            *self = Self::new(hub);
+            *self = Self { slow: self.slow, ..Self::new(hub) };
         }
     }
 
@@ -202,9 +229,15 @@ impl Tries {
     async fn recover(&mut self, hub: &Hub, entry: &Entry, url: &Url, error: BlobError) -> Result<(), RemoteError> {
         let what = format!("the {} {} in GitHub's cache", entry.kind.word(), entry.name);
         match error {
-            BlobError::Expired(why) if !self.renewed => {
+            // One answer proves nothing about the entry: a new lookup tells whether it exists, and gives a new address.
+            BlobError::Expired(why) | BlobError::Gone(why) | BlobError::Short(why) if !self.renewed => {
                 tracing::debug!("{}: {why}", entry.name);
                 self.renewed = true;
+                hub.addresses.replace(&hub.twirp, entry, url).await
+            }
+            BlobError::Slow(why) if !self.slow => {
+                tracing::debug!("{}: {why}", entry.name);
+                self.slow = true;
                 hub.addresses.replace(&hub.twirp, entry, url).await
             }
             BlobError::Again(why) => {
@@ -216,8 +249,8 @@ impl Tries {
                 tokio::time::sleep(pause).await;
                 Ok(())
             }
-            BlobError::Gone(why) => Err(RemoteError::Gone(format!("Cannot read {what}: {why}."))),
-            BlobError::Expired(why) | BlobError::Failed(why) => {
+            BlobError::Short(why) => Err(RemoteError::Short(format!("Cannot read {what}: {why}."))),
+            BlobError::Expired(why) | BlobError::Gone(why) | BlobError::Slow(why) | BlobError::Failed(why) => {
                 Err(RemoteError::Failed(format!("Cannot read {what}: {why}.")))
             }
         }

@@ -68,7 +68,8 @@ impl GithubRemote {
     /// # Errors
     /// [`RemoteError::Unavailable`] when this machine cannot do HTTPS at all.
     pub fn new(config: GithubConfig) -> Result<Self, RemoteError> {
-        Self::with_tuning(config, Tuning::default())
+        let tuning = config.tuning.clone();
+        Self::with_tuning(config, tuning)
     }
 
     /// As [`GithubRemote::new`], with other delays and sizes than the default ones.
@@ -79,8 +80,10 @@ impl GithubRemote {
         let http = crate::http::client(config.ca_file.as_deref())
             .map_err(|error| RemoteError::Unavailable(error.to_string()))?;
         let tuning = Arc::new(tuning);
+        let caller = crate::http::caller(config.ca_file.as_deref())
+            .map_err(|error| RemoteError::Unavailable(error.to_string()))?;
         let hub = Hub {
-            twirp: Twirp::new(http.clone(), config.results_url, &config.token, Arc::clone(&tuning))?,
+            twirp: Twirp::new(caller, config.results_url, &config.token, Arc::clone(&tuning))?,
             http,
             mode: config.mode,
             addresses: Addresses::default(),
@@ -109,6 +112,23 @@ impl GithubRemote {
     #[must_use]
     pub fn scopes(&self) -> &[TokenScope] {
         &self.scopes
+    }
+
+    /// Whether the service has answered, in this step or, as [`GithubRemote::note_spoken`] says, an earlier one.
+    #[must_use]
+    pub fn has_spoken(&self) -> bool {
+        self.hub.twirp.has_spoken()
+    }
+
+    /// Notes that an earlier step of this job got answers: what fails now is an outage, and no missing service.
+    pub fn note_spoken(&self) {
+        self.hub.twirp.note_spoken();
+    }
+
+    /// The time that all lookups of a step have together.
+    #[must_use]
+    pub fn lookup_budget(&self) -> std::time::Duration {
+        self.hub.tuning.lookup_budget
     }
 
     /// The REST interface on the same client, when there is a token for it. Call it inside of a Tokio runtime.

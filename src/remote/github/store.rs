@@ -28,7 +28,37 @@ pub(super) async fn put(hub: &Hub, kind: Kind, name: &str, source: &Source) -> R
     hub.creations.fetch_add(1, Ordering::Relaxed);
     let upload = Upload { http: &hub.http, url: &url, source, name, tuning: &hub.tuning };
     upload.run().await.map_err(|error| burnt(name, error))?;
-    calls::finalize(&hub.twirp, kind, name, source.size(), &hub.tuning).await
+    let size = source.size();
+    let commit = calls::finalize(&hub.twirp, kind, name, size, &hub.tuning);
+    let committed = tokio::time::timeout(hub.tuning.commit_budget, commit).await.unwrap_or_else(|_| {
+        Err(RemoteError::Failed(format!("The commit of {name} was not answered in {:?}.", hub.tuning.commit_budget)))
+    });
+    match committed {
+        // The answers got lost, or one of them. Only we could commit this reservation: where it can be found, we did.
+        Ok(Put::Taken) | Err(RemoteError::Failed(_)) if was_committed(hub, kind, name).await => Ok(Put::Stored),
+        other => other,
+    }
+}
+
+/// Whether a lookup finds an entry of exactly this name. Lookups lag behind a little.
+async fn was_committed(hub: &Hub, kind: Kind, name: &str) -> bool {
+    if !hub.mode.readable() {
+        return false;
+    }
+    for attempt in 0..2 {
+        if attempt > 0 {
+            tokio::time::sleep(hub.tuning.finalize_delay).await;
+        }
+        match calls::find(&hub.twirp, kind, &[name.to_owned()]).await {
+            Ok(Some((found, _))) if found == name => return true,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!("whether {name} was committed is not known: {error}");
+                return false;
+            }
+        }
+    }
+    false
 }
 
 fn may_write(hub: &Hub) -> Result<(), RemoteError> {
@@ -39,7 +69,11 @@ fn may_write(hub: &Hub) -> Result<(), RemoteError> {
 fn burnt(name: &str, error: BlobError) -> RemoteError {
     let why = match error {
         BlobError::Expired(why) => format!("{why}, the address to upload to does not hold (any more)"),
-        BlobError::Again(why) | BlobError::Gone(why) | BlobError::Failed(why) => why,
+        BlobError::Again(why)
+        | BlobError::Gone(why)
+        | BlobError::Short(why)
+        | BlobError::Slow(why)
+        | BlobError::Failed(why) => why,
     };
     RemoteError::Failed(format!(
         "Cannot upload {name} to GitHub's cache: {why}. The name is used up and holds nothing; the next run stores \

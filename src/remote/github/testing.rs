@@ -37,6 +37,7 @@ pub(super) fn quick() -> Tuning {
     let short = Duration::from_millis(2);
     Tuning {
         rpc_timeout: Duration::from_secs(5),
+        rpc_tries: 5,
         rpc_delay: short,
         find_patience: Duration::from_millis(300),
         put_patience: Duration::from_millis(300),
@@ -61,6 +62,7 @@ pub(super) fn remote(base: &str, mode: CacheMode, tuning: Tuning) -> GithubRemot
         mode,
         rest: None,
         ca_file: None,
+        tuning: Tuning::default(),
     };
     GithubRemote::with_tuning(config, tuning).unwrap()
 }

@@ -11,14 +11,21 @@ const MIB: u64 = 1024 * 1024;
 pub struct Tuning {
     /// The most one request to the service or to the REST interface may take. 30 s; answers take a quarter of one.
     pub rpc_timeout: Duration,
-    /// How often a request is sent when the service fails or cannot be reached. 5.
+    /// The most one lookup may take. 10 s, so that one that hangs leaves time for others.
+    pub lookup_timeout: Duration,
+    /// The time that all lookups of a step have together. 30 s.
+    pub lookup_budget: Duration,
+    /// How often a request is sent when the service fails or cannot be reached. 7, over about 20 s. Twice only, once that
+    /// did not help.
     pub rpc_tries: usize,
-    /// The first pause between those, doubled each time. 0.5 s.
+    /// The first pause between those, doubled each time up to twelve times as much. 0.5 s.
     pub rpc_delay: Duration,
     /// How long a lookup waits in all when the service throttles. 5 s: a miss is cheaper than a long wait.
     pub find_patience: Duration,
     /// How long a reservation or a commit waits in all when the service throttles. 90 s, two windows of the service.
     pub put_patience: Duration,
+    /// How long a reservation or a commit may take in all, also when it hangs or its answers get lost. 90 s.
+    pub commit_budget: Duration,
     /// How often a commit is repeated when the service does not see the bytes yet. 5.
     pub finalize_retries: usize,
     /// The pause before each of those. 2 s.
@@ -30,7 +37,13 @@ pub struct Tuning {
     pub creation_interval: Duration,
     /// How long a download may stand still, or keep silent at its start. 10 s.
     pub stall: Duration,
-    /// How long an upload may stand still, or wait for its answer after the last byte. 30 s.
+    /// A download that brings fewer than [`Tuning::slow_bytes`] while it is waited for so long is given up, after one more
+    /// try on a new address. 15 s.
+    pub slow_window: Duration,
+    /// 32 KiB: with the window, 2 KiB/s for each of the ranges that are read at once.
+    pub slow_bytes: u64,
+    /// How long an upload may take for [`Tuning::piece`], or wait for its answer after the last byte. 30 s: at least 9 KiB/s
+    /// for each of the blocks that are sent at once.
     pub upload_stall: Duration,
     /// How often a blob request is sent before it is given up. 6.
     pub blob_tries: usize,
@@ -58,15 +71,20 @@ impl Default for Tuning {
     fn default() -> Self {
         Self {
             rpc_timeout: Duration::from_secs(30),
-            rpc_tries: 5,
+            lookup_timeout: Duration::from_secs(10),
+            lookup_budget: crate::remote::Limits::LOOKUPS,
+            rpc_tries: 7,
             rpc_delay: Duration::from_millis(500),
             find_patience: Duration::from_secs(5),
             put_patience: Duration::from_secs(90),
+            commit_budget: Duration::from_secs(90),
             finalize_retries: 5,
             finalize_delay: Duration::from_secs(2),
             creation_burst: 50,
             creation_interval: Duration::from_millis(500),
             stall: Duration::from_secs(10),
+            slow_window: Duration::from_secs(15),
+            slow_bytes: 32 * 1024,
             upload_stall: Duration::from_secs(30),
             blob_tries: 6,
             blob_delay: Duration::from_millis(250),
@@ -83,9 +101,40 @@ impl Default for Tuning {
 }
 
 impl Tuning {
-    /// The pauses between the tries of a request to the service.
-    pub(super) fn rpc_pauses(&self) -> ExponentialBackoff {
-        pauses(self.rpc_delay, self.rpc_tries)
+    /// The variable with other delays than the default ones, for tests of the whole program.
+    pub const VARIABLE: &str = "NIX_CACHE_TUNING";
+
+    /// The defaults, with the delays that `text` names: `name=milliseconds`, with commas between them. Names are those of
+    /// the fields here. What is not understood is left out.
+    #[must_use]
+    pub fn from_text(text: &str) -> Self {
+        let mut tuning = Self::default();
+        for (name, value) in text.split(',').filter_map(|part| part.split_once('=')) {
+            let field = match name.trim() {
+                "rpc_timeout" => &mut tuning.rpc_timeout,
+                "lookup_timeout" => &mut tuning.lookup_timeout,
+                "lookup_budget" => &mut tuning.lookup_budget,
+                "rpc_delay" => &mut tuning.rpc_delay,
+                "find_patience" => &mut tuning.find_patience,
+                "put_patience" => &mut tuning.put_patience,
+                "commit_budget" => &mut tuning.commit_budget,
+                "finalize_delay" => &mut tuning.finalize_delay,
+                "stall" => &mut tuning.stall,
+                "slow_window" => &mut tuning.slow_window,
+                "upload_stall" => &mut tuning.upload_stall,
+                "blob_delay" => &mut tuning.blob_delay,
+                _ => continue,
+            };
+            if let Ok(milliseconds) = value.trim().parse() {
+                *field = Duration::from_millis(milliseconds);
+            }
+        }
+        tuning
+    }
+
+    /// The pauses between `tries` of a request to the service.
+    pub(super) fn rpc_pauses(&self, tries: usize) -> ExponentialBackoff {
+        pauses(self.rpc_delay, tries)
     }
 
     /// The pauses between the tries of a blob request.
@@ -103,7 +152,8 @@ impl Tuning {
 
 /// One pause fewer than there are tries.
 fn pauses(first: Duration, tries: usize) -> ExponentialBackoff {
-    ExponentialBuilder::new().with_min_delay(first).with_max_times(tries.saturating_sub(1)).with_jitter().build()
+    let builder = ExponentialBuilder::new().with_min_delay(first).with_max_delay(first * 12);
+    builder.with_max_times(tries.saturating_sub(1)).with_jitter().build()
 }
 
 #[cfg(test)]
@@ -124,6 +174,6 @@ mod tests {
     fn there_is_one_pause_fewer_than_there_are_tries() {
         let tuning = Tuning { blob_tries: 6, rpc_tries: 1, ..Tuning::default() };
         assert_eq!(tuning.blob_pauses().count(), 5);
-        assert_eq!(tuning.rpc_pauses().count(), 0);
+        assert_eq!(tuning.rpc_pauses(1).count(), 0);
     }
 }

@@ -67,6 +67,8 @@ pub(super) struct Twirp {
     no_reads: Mutex<Option<Refusal>>,
     no_writes: Mutex<Option<Refusal>>,
     spoken: AtomicBool,
+    /// Methods that failed for as long as is worth waiting, and did not answer since.
+    failing: [AtomicBool; 3],
 }
 
 impl Twirp {
@@ -85,12 +87,28 @@ impl Twirp {
             no_reads: Mutex::default(),
             no_writes: Mutex::default(),
             spoken: AtomicBool::new(false),
+            failing: Default::default(),
         })
     }
 
     /// The host that is asked, for messages.
     pub(super) fn host(&self) -> &str {
         self.base.host_str().unwrap_or("an unknown host")
+    }
+
+    /// Whether the service is reached through HTTPS, so that nothing less will do for what it signs.
+    pub(super) fn is_secure(&self) -> bool {
+        self.base.scheme() == "https"
+    }
+
+    /// Whether this place has answered as a cache service.
+    pub(super) fn has_spoken(&self) -> bool {
+        self.spoken.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it has, in an earlier step of the job.
+    pub(super) fn note_spoken(&self) {
+        self.spoken.store(true, Ordering::Relaxed);
     }
 
     /// What an earlier answer refused for the rest of the job, if it was calls like this one.
@@ -113,18 +131,27 @@ impl Twirp {
     }
 
     /// Calls `method` until there is an answer that counts. A failing service or connection is tried again a few times,
-    /// a throttled call waits as long as its method is worth.
+    /// once only when it failed that often before; a throttled call waits as long as its method is worth.
     pub(super) async fn call<A: DeserializeOwned>(
         &self,
         method: Method,
         request: &impl Serialize,
     ) -> Result<A, CallError> {
         let deadline = Instant::now() + self.patience(method);
-        let mut pauses = self.tuning.rpc_pauses();
+        let end = Instant::now() + self.limit(method);
+        let failing = &self.failing[method as usize];
+        let tries = if failing.load(Ordering::Relaxed) { 2 } else { self.tuning.rpc_tries };
+        let mut pauses = self.tuning.rpc_pauses(tries);
         let mut answer_lost = false;
+        let mut sent = 0;
         loop {
             self.pass_gate(method, deadline).await?;
-            match self.once(method, request).await {
+            sent += 1;
+            let answer = self.once(method, request, end).await;
+            if !matches!(&answer, Err(Trouble::Again(_))) {
+                failing.store(false, Ordering::Relaxed);
+            }
+            match answer {
                 Ok(answer) => return Ok(answer),
                 Err(Trouble::Taken) => return Err(CallError::Taken),
                 Err(Trouble::Missing(what)) => return Err(CallError::Missing { what, answer_lost }),
@@ -135,7 +162,8 @@ impl Twirp {
                 }
                 Err(Trouble::Again(why)) => {
                     answer_lost = true;
-                    let pause = pauses.next().ok_or_else(|| self.gave_up(method, &why))?;
+                    let pause = pauses.next().filter(|pause| Instant::now() + *pause < end);
+                    let Some(pause) = pause else { return Err(self.gave_up(method, sent, &why)) };
                     tracing::debug!("calling {} again in {pause:?}: {why}", method.name());
                     tokio::time::sleep(pause).await;
                 }
@@ -147,12 +175,19 @@ impl Twirp {
         }
     }
 
-    async fn once<A: DeserializeOwned>(&self, method: Method, request: &impl Serialize) -> Result<A, Trouble> {
+    async fn once<A: DeserializeOwned>(
+        &self,
+        method: Method,
+        request: &impl Serialize,
+        end: Instant,
+    ) -> Result<A, Trouble> {
         let mut url = self.base.clone();
         url.set_query(None);
         url.set_path(&format!("{SERVICE}{}", method.name()));
         let request = self.http.post(url).header(AUTHORIZATION, self.authorization.clone()).json(request);
-        let response = request.timeout(self.tuning.rpc_timeout).send().await.map_err(lost)?;
+        let limit = if method == Method::Find { self.tuning.lookup_timeout } else { self.tuning.rpc_timeout };
+        let limit = limit.min(end.saturating_duration_since(Instant::now()));
+        let response = request.timeout(limit).send().await.map_err(lost)?;
         let (status, headers) = (response.status(), response.headers().clone());
         let body = match crate::http::body(response, MAX_ANSWER).await {
             Ok(body) => body,
@@ -172,11 +207,7 @@ impl Twirp {
                 self.spoken.store(true, Ordering::Relaxed);
                 Ok(answer)
             }
-            Err(_) if !self.spoken.load(Ordering::Relaxed) => {
-                let what = format!("what it answered to {} is not JSON", method.name());
-                Err(Trouble::Refused(Refusal::unavailable(&what)))
-            }
-            Err(error) => Err(Trouble::Again(format!("the answer to {} cannot be read: {error}", method.name()))),
+            Err(error) => Err(Trouble::Again(format!("what it answered is not JSON ({error})"))),
         }
     }
 
@@ -195,6 +226,15 @@ impl Twirp {
         }
     }
 
+    /// How long one call may take in all.
+    fn limit(&self, method: Method) -> Duration {
+        match method {
+            // Who asks keeps to the budget of all lookups, and knows better what to say of it.
+            Method::Find => self.tuning.lookup_budget * 2,
+            Method::Create | Method::Finalize => self.tuning.commit_budget,
+        }
+    }
+
     async fn pass_gate(&self, method: Method, deadline: Instant) -> Result<(), CallError> {
         self.gates[method as usize].pass(deadline).await.map_err(|left| {
             CallError::Remote(RemoteError::Throttled(format!(
@@ -206,18 +246,17 @@ impl Twirp {
         })
     }
 
-    /// The error after the last try. A place that never once answered as a cache service is not asked again.
-    fn gave_up(&self, method: Method, why: &str) -> CallError {
-        if self.spoken.load(Ordering::Relaxed) {
+    /// The error after the last try. A place that never once answered as a cache service is not asked again in this step.
+    fn gave_up(&self, method: Method, sent: usize, why: &str) -> CallError {
+        self.failing[method as usize].store(true, Ordering::Relaxed);
+        if self.has_spoken() {
             return CallError::Remote(RemoteError::Failed(format!(
-                "{} failed {} times at {}: {why}. Nothing is wrong with the job; the next one tries again.",
+                "{} failed {sent} times at {}: {why}. Nothing is wrong with the job; the next one tries again.",
                 method.name(),
-                self.tuning.rpc_tries,
                 self.host()
             )));
         }
-        let refusal =
-            Refusal::unavailable(&format!("{} was asked {} times: {why}", self.host(), self.tuning.rpc_tries));
+        let refusal = Refusal::unavailable(&format!("{} was asked {sent} times: {why}", self.host()));
         self.remember(&refusal);
         refusal.into()
     }

@@ -182,7 +182,7 @@ async fn an_entry_that_is_gone_ends_the_fetch() {
 async fn a_stream_that_is_too_short_is_gone() {
     let place = Place { body: body()[..900].to_vec(), ranges_lost: true.into(), ..Place::default() };
     let (outcome, bytes) = fetch(&place, &plan()).await;
-    assert!(matches!(outcome, Err(RemoteError::Gone(_))), "{outcome:?}");
+    assert!(matches!(outcome, Err(RemoteError::Short(_))), "{outcome:?}");
     assert_eq!(bytes[..900], body()[..900]);
 }
 

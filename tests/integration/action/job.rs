@@ -59,6 +59,7 @@ impl Job {
             ("GITHUB_EVENT_NAME", "push"),
             ("GITHUB_RUN_ATTEMPT", "1"),
             ("RUNNER_ENVIRONMENT", "self-hosted"),
+            ("NIX_CACHE_TUNING", "rpc_delay=100,rpc_timeout=10000,finalize_delay=300,blob_delay=50"),
         ] {
             variables.insert(name.into(), value.into());
         }

@@ -39,6 +39,11 @@ impl Place {
         place
     }
 
+    /// The export of Nix's with all that a job makes.
+    pub fn made(&self) -> &std::path::Path {
+        &self.made
+    }
+
     fn measure(&self) -> u64 {
         let fake = Fake::start(FakeConfig::default());
         let job = self.job(&fake, "measure", RestPermission::Read);

@@ -80,10 +80,24 @@ pub fn restores() -> Vec<Row> {
         warm("a byte of the layer stays another one")
             .at_restore(Fault::new(Name::Corrupt).bytes(5000).after(1))
             .miss(&["layer-damaged"], "do not match their digests")
-            .saved(),
-        warm("a byte of the snapshot is another one")
-            .at_restore(Fault::new(Name::Corrupt).bytes(60).times(1))
+            .skipped("nothing-new"),
+        warm("a byte of the snapshot is another one").at_restore(Fault::new(Name::Corrupt).bytes(60).times(1)).exact(),
+        warm("a byte of the snapshot stays another one")
+            .at_restore(Fault::new(Name::Corrupt).bytes(60))
             .miss(&["snapshot-unreadable"], "Generation 1 of"),
+        warm("ranges begin one byte too late").at_restore(Fault::new(Name::Shift).times(2)).exact(),
+        warm("ranges always begin one byte too late")
+            .at_restore(Fault::new(Name::Shift))
+            .miss(&["layer-failed"], "could not be fetched"),
+        warm("answers are short once").at_restore(Fault::new(Name::Truncate).bytes(90).times(2)).exact(),
+        warm("a page comes in place of the layer")
+            .at_restore(fault(Name::Html, On::Download).after(1))
+            .miss(&["layer-failed"], "a web page came"),
+        warm("a download is not found once").at_restore(error(On::Download, 404).after(1).times(1)).exact(),
+        warm("downloads are not found")
+            .at_restore(error(On::Download, 404).after(1))
+            .miss(&["layer-failed"], "could not be fetched"),
+        warm("a lookup is sent elsewhere once").at_restore(fault(Name::Redirect, On::Lookup).times(1)).exact(),
         warm("a signed address is too old").at_restore(fault(Name::ExpiredUrl, On::Download).times(1)).exact(),
         warm("the layer's address is too old")
             .at_restore(fault(Name::ExpiredUrl, On::Download).after(1).times(1))
@@ -130,7 +144,8 @@ pub fn restores() -> Vec<Row> {
         warm("a range lies behind the end")
             .at_restore(error(On::Download, 416).after(1))
             .miss(&["layer-failed"], "could not be fetched")
-            .saved(),
+            .skipped("nothing-new"),
+        warm("a range lies behind the end once").at_restore(error(On::Download, 416).after(1).times(1)).exact(),
     ]
 }
 
@@ -185,7 +200,7 @@ pub fn saves() -> Vec<Row> {
         cold("reservations fail without end")
             .at_save(error(On::Create, 500))
             .failed()
-            .says(&["save-failed"], "CreateCacheEntry failed 5 times"),
+            .says(&["save-failed"], "CreateCacheEntry failed 7 times"),
         cold("the answer to the layer's reservation is lost")
             .at_save(fault(Name::LostReply, On::Create).times(1))
             .saved(),
@@ -210,15 +225,20 @@ pub fn saves() -> Vec<Row> {
             .failed()
             .says(&["save-failed"], "GitHub does not find the"),
         cold("a commit fails once").at_save(error(On::Finalize, 500).times(1)).saved(),
+        cold("the service fails in the main step and not in the post step")
+            .at_restore(error(On::Lookup, 503))
+            .miss(&["lookup-refused"], "503")
+            .saved(),
+        cold("all answers to commits are lost").at_save(fault(Name::LostReply, On::Finalize)).saved(),
         cold("the answer to the layer's commit is lost").at_save(fault(Name::LostReply, On::Finalize).times(1)).saved(),
         cold("the answer to the snapshot's commit is lost")
             .at_save(fault(Name::LostReply, On::Finalize).after(1).times(1))
             .saved(),
         cold("the save takes too long")
             .at_save(fault(Name::Hang, On::Create))
-            .input("save-timeout", "2")
+            .input("save-timeout", "6")
             .failed()
-            .says(&["deadline"], "took longer than 2 s and was given up. Not saved: the "),
+            .says(&["deadline"], "took longer than 6 s and was given up. Not saved: the "),
         cold("the REST interface fails").at_save(error(On::Usage, 500)).saved(),
         cold("the REST interface may not be asked").rest(RestPermission::None).saved(),
     ]

@@ -218,3 +218,50 @@ async fn addresses_can_end_after_some_requests() {
     }
     assert_eq!(statuses, [206, 206, 403, 206]);
 }
+
+#[tokio::test]
+async fn a_download_can_be_shorter_than_asked_for_by_all_rules() {
+    let client = world(Fault::new(FaultName::Truncate).bytes(7)).await;
+    let url = client.download_url("key").await;
+    let part = client.get(&url, Some("bytes=10-19")).await;
+    assert_eq!((part.status, part.header("content-range")), (206, "bytes 10-16/100000"));
+    assert!(part.body == noise(100_000)[10..17]);
+    let whole = client.get(&url, None).await;
+    assert_eq!((whole.status, whole.header("content-length")), (200, "7"));
+    assert!(whole.body == noise(100_000)[..7]);
+}
+
+#[tokio::test]
+async fn a_range_can_begin_later_than_asked_for() {
+    let client = world(Fault::new(FaultName::Shift)).await;
+    let reply = client.get(&client.download_url("key").await, Some("bytes=10-19")).await;
+    assert_eq!((reply.status, reply.header("content-range")), (206, "bytes 11-19/100000"));
+    assert!(reply.body == noise(100_000)[11..20]);
+}
+
+#[tokio::test]
+async fn a_download_can_trickle() {
+    let client = world(Fault::new(FaultName::Trickle).bytes(100)).await;
+    let url = client.download_url("key").await;
+    let mut body = open(&client, &url).await;
+    let (bytes, broken) = receive(&mut body, 3).await;
+    assert!(!broken && (3..1000).contains(&bytes.len()), "{} bytes came at once", bytes.len());
+    assert!(noise(100_000).starts_with(&bytes));
+}
+
+#[tokio::test]
+async fn a_request_can_be_sent_elsewhere() {
+    let client = Client::new();
+    client.save("key", &noise(100)).await;
+    let plain = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let url = client.download_url("key").await;
+    for operation in [Operation::Lookup, Operation::Download] {
+        client.fake.fault(Fault::new(FaultName::Redirect).on(operation).times(1));
+        let request = match operation {
+            Operation::Lookup => plain.post(client.call_url("GetCacheEntryDownloadURL")).bearer_auth(&client.token),
+            _ => plain.get(&url),
+        };
+        let answer = request.send().await.unwrap();
+        assert_eq!((answer.status().as_u16(), &answer.headers()["location"]), (307, &"/elsewhere".parse().unwrap()));
+    }
+}

@@ -154,3 +154,59 @@ fn a_lost_layer_is_stored_again_under_another_name() {
         }
     }
 }
+
+#[test]
+fn a_hole_in_the_cache_does_not_keep_itself_alive() {
+    for nix in nix::all() {
+        let Cached { machine, cache, store } = cached(nix);
+        for (number, layer) in entries(&cache, "layer").iter().enumerate() {
+            let holed = machine.path(&format!("holed-{number}"));
+            copy(&cache, &holed);
+            fs::remove_file(holed.join(layer.strip_prefix(&cache).unwrap())).unwrap();
+            // It has every path, and fetches nothing.
+            let outcome = store.save(&holed, KEY, &[]);
+            assert_eq!(outcome["saved"]["generation"], 3, "{outcome}");
+            assert_eq!(notes(&outcome), ["entries-lost"]);
+            assert_whole_newest(&holed, 3);
+            let next = machine.store(&format!("next-{number}"));
+            let restored = next.restore(&holed, KEY, &[]);
+            assert_eq!((&restored["hit"], &restored["paths-lost"]), (&"exact".into(), &0.into()), "{restored}");
+            assert_eq!(next.valid(), store.valid());
+            assert_eq!(store.save(&holed, KEY, &[])["reason"], "nothing-new");
+        }
+        // A machine that cannot make what is gone drops it, after two looks, and keeps the rest.
+        let holed = machine.path("holed");
+        copy(&cache, &holed);
+        let newest = newest_layer(&cache);
+        fs::remove_file(holed.join("layer").join(newest)).unwrap();
+        let other = machine.store("other");
+        assert_eq!(other.restore(&holed, KEY, &[])["hit"], "exact");
+        let outcome = other.save(&holed, KEY, &[]);
+        assert_eq!(outcome["reason"], "repaired", "{outcome}");
+        assert_whole_newest(&holed, 3);
+        let next = machine.store("next");
+        let restored = next.restore(&holed, KEY, &[]);
+        assert_eq!((notes(&restored), next.valid()), (vec![], other.valid()));
+    }
+}
+
+/// The file of the layer that the second generation added.
+fn newest_layer(cache: &Path) -> String {
+    let snapshot = |number| {
+        let bytes = fs::read(cache.join("snapshot").join(format!("{KEY}#g{number}"))).unwrap();
+        nix_cache::snapshot::decode(&bytes).unwrap()
+    };
+    let (first, second) = (snapshot(1), snapshot(2));
+    let new = second.stored.iter().find(|(id, _)| !first.stored.contains_key(id)).unwrap();
+    new.1.entry.clone()
+}
+
+/// Asserts that all that generation `number` names is there.
+fn assert_whole_newest(cache: &Path, number: u64) {
+    let bytes = fs::read(cache.join("snapshot").join(format!("{KEY}#g{number}"))).unwrap();
+    let snapshot = nix_cache::snapshot::decode(&bytes).unwrap();
+    for stored in snapshot.stored.values() {
+        let file = fs::File::open(cache.join("layer").join(&stored.entry)).expect("it is there");
+        assert_eq!(nix_cache::layer::digest::Digests::of_reader(file).unwrap(), stored.digests);
+    }
+}

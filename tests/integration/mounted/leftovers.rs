@@ -57,7 +57,7 @@ fn attach_mounted(store: &TestStore, wanted: &[(&PathBuf, BTreeMap<StorePath, Pa
     };
     let layers = wanted.iter().enumerate().map(layer).collect();
     let root = Some(store.root.clone());
-    let request = AttachRequest { store_root: root, mode: Mode::Mount, layers, threads: 1 };
+    let request = AttachRequest { store_root: root, mode: Mode::Mount, layers, threads: 1, milliseconds: None };
     let answer = cache::perform(&Request::Attach(request), &AtomicU64::new(0)).unwrap();
     let Answer::Attached(attached) = answer else { panic!("{answer:?}") };
     assert_eq!((attached.mode, attached.rejected.len()), (Mode::Mount, 0));

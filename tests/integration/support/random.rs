@@ -15,6 +15,12 @@ impl Random {
         Self(seed)
     }
 
+    /// The same each time, unless `NIX_CACHE_TEST_SEED` says otherwise.
+    pub fn seeded(seed: u64) -> Self {
+        let given = std::env::var("NIX_CACHE_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+        Self(given.unwrap_or(seed))
+    }
+
     /// The next number.
     pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::remote::github::testing::{Seen, answer, cut, json as ok, quick, remote, serve, service, stuck};
-use crate::remote::github::{CacheMode, GithubRemote};
+use crate::remote::github::{CacheMode, GithubRemote, Tuning};
 use crate::remote::{Entry, Kind, Remote, RemoteError};
 
 /// A request to the storage: the part that was asked for, which address it came to, and how many came before.
@@ -46,6 +46,22 @@ async fn scene<R>(life: i64, lookups: usize, reply: R) -> Scene
 where
     R: Fn(&Ask) -> Response<Body> + Clone + Send + Sync + 'static,
 {
+    tuned(life, lookups, quick(), reply).await
+}
+
+/// An entry that is given up when it brings fewer than 1,000 bytes in 60 ms.
+async fn slow_scene<R>(reply: R) -> Scene
+where
+    R: Fn(&Ask) -> Response<Body> + Clone + Send + Sync + 'static,
+{
+    let tuning = Tuning { slow_window: Duration::from_millis(60), slow_bytes: 1000, progress: 1 << 30, ..quick() };
+    tuned(600, 99, tuning, reply).await
+}
+
+async fn tuned<R>(life: i64, lookups: usize, tuning: Tuning, reply: R) -> Scene
+where
+    R: Fn(&Ask) -> Response<Body> + Clone + Send + Sync + 'static,
+{
     let (blob, seen) = (Seen::default(), Seen::default());
     let noted = blob.clone();
     let handler = move |Query(signature): Query<Signature>, headers: HeaderMap| async move {
@@ -66,7 +82,7 @@ where
         let url = format!("{base}/blob?n={before}&se={end}&sig=secret");
         ok(&json!({"ok": before < lookups, "signed_download_url": url, "matched_key": "layer-1"}))
     });
-    let remote = remote(&serve(router).await, CacheMode::Read, quick());
+    let remote = remote(&serve(router).await, CacheMode::Read, tuning);
     let entry = remote.find(Kind::Layer, &["layer-".to_owned()]).await.unwrap().unwrap();
     Scene { remote, entry, blob, service: seen }
 }
@@ -164,15 +180,77 @@ async fn a_range_of_other_bytes_is_not_taken() {
 
 #[tokio::test]
 async fn an_entry_that_vanished_or_is_too_short_is_gone() {
-    let scene = scene(600, 1, whole).await;
+    let scene = scene(600, 9, whole).await;
     for range in [50_000..50_001, 49_990..50_001, 60_000..60_001] {
         let error = scene.read(range.clone()).await.unwrap_err();
-        assert!(matches!(error, RemoteError::Gone(_)), "{range:?}: {error}");
+        assert!(matches!(error, RemoteError::Short(_)), "{range:?}: {error}");
     }
     let missing = self::scene(600, 1, |_| answer(404, &[("x-ms-error-code", "BlobNotFound")], "")).await;
-    assert!(matches!(missing.read(0..1).await, Err(RemoteError::Gone(text)) if text.contains("BlobNotFound")));
+    assert!(matches!(missing.read(0..1).await, Err(RemoteError::Gone(text)) if text.contains("is no more")));
     assert!(matches!(missing.stream().await, Err(RemoteError::Gone(_))));
     assert_eq!(missing.blob.count(), 2, "nothing is gained by asking again");
+}
+
+#[tokio::test]
+async fn one_answer_that_there_is_no_blob_is_not_believed() {
+    for status in [404, 410, 416] {
+        let scene = scene(600, 9, move |ask| if ask.before == 0 { answer(status, &[], "") } else { whole(ask) }).await;
+        assert!(scene.read(7..4321).await.unwrap() == part(7..4321));
+        assert_eq!((scene.blob.count(), scene.service.count()), (2, 2), "a new lookup, a new address, a new read");
+    }
+    // A lookup still finds the entry: that its blob cannot be read is no proof that it is gone.
+    let scene = scene(600, 9, |_| answer(404, &[("x-ms-error-code", "BlobNotFound")], "")).await;
+    let error = scene.read(0..1).await.unwrap_err();
+    assert!(matches!(&error, RemoteError::Failed(text) if text.contains("BlobNotFound")), "{error}");
+}
+
+#[tokio::test]
+async fn a_page_of_a_proxy_is_not_the_blob() {
+    let page = |length: &str| {
+        answer(200, &[("content-type", "text/html; charset=utf-8"), ("content-length", length)], "<html></html>")
+    };
+    let scene = scene(600, 9, move |ask| if ask.before < 2 { page("13") } else { whole(ask) }).await;
+    assert!(scene.read(7..4321).await.unwrap() == part(7..4321));
+    assert!(scene.stream().await.unwrap() == body());
+    assert!(scene.remote.ranges_work(), "a page says nothing about ranges");
+    let scene = self::scene(600, 9, move |_| page("13")).await;
+    assert!(matches!(scene.stream().await, Err(RemoteError::Failed(_))));
+}
+
+/// A body that brings one byte at a time, for ever.
+fn trickle() -> Body {
+    Body::from_stream(futures_util::stream::unfold((), |()| async {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        Some((Ok::<_, std::io::Error>(Bytes::from_static(b"x")), ()))
+    }))
+}
+
+#[tokio::test]
+async fn a_blob_that_trickles_is_given_up() {
+    let reply = |ask: &Ask| {
+        let mut response = honest(ask, |_| trickle());
+        response.headers_mut().remove("content-length");
+        response
+    };
+    let scene = slow_scene(reply).await;
+    let error = scene.read(0..50_000).await.unwrap_err();
+    assert!(matches!(&error, RemoteError::Failed(text) if text.contains("too slowly")), "{error}");
+    assert_eq!(scene.blob.count(), 2, "once more on a new address");
+    assert!(matches!(scene.stream().await, Err(RemoteError::Failed(_))));
+}
+
+#[tokio::test]
+async fn a_blob_that_was_slow_once_is_read() {
+    let reply = |ask: &Ask| match ask.before {
+        0 => {
+            let mut response = honest(ask, |_| trickle());
+            response.headers_mut().remove("content-length");
+            response
+        }
+        _ => whole(ask),
+    };
+    let scene = slow_scene(reply).await;
+    assert_eq!(scene.read(0..50_000).await.unwrap().len(), 50_000);
 }
 
 #[tokio::test]
@@ -251,7 +329,7 @@ async fn a_range_of_everything_says_nothing_about_ranges() {
     let scene = scene(600, 1, all).await;
     assert!(scene.read(0..50_000).await.unwrap() == body());
     assert!(scene.remote.ranges_work());
-    assert!(matches!(scene.read(0..50_001).await, Err(RemoteError::Gone(_))));
+    assert!(matches!(scene.read(0..50_001).await, Err(RemoteError::Gone(_))), "the only lookup is used up");
 }
 
 #[tokio::test]

@@ -105,20 +105,21 @@ async fn a_failing_service_is_asked_again() {
 }
 
 #[tokio::test]
-async fn five_tries_are_enough_and_a_known_service_may_recover() {
+async fn five_tries_are_enough_and_then_two_until_the_service_recovers() {
     let (remote, seen) = with(|_, _, before| if before == 0 { hit("a") } else { answer(503, &[], "") }).await;
     assert!(find(&remote, &["a"]).await.is_ok());
-    for tries in [6, 11] {
+    for tries in [6, 8] {
         assert!(matches!(find(&remote, &["a"]).await, Err(RemoteError::Failed(_))));
         assert_eq!(seen.count(), tries);
     }
 }
 
 #[tokio::test]
-async fn what_is_no_cache_service_is_asked_once() {
+async fn what_is_no_cache_service_is_not_asked_again_after_its_tries() {
     for (status, body, requests) in [
-        (200, "<html>hello</html>", 1),
-        (404, "<html>not found</html>", 1),
+        (200, "<html>hello</html>", 5),
+        (404, "<html>not found</html>", 5),
+        (403, "<html>a proxy</html>", 5),
         (404, r#"{"code":"bad_route","msg":"no handler"}"#, 1),
         (503, "", 5),
     ] {
@@ -130,19 +131,19 @@ async fn what_is_no_cache_service_is_asked_once() {
         });
         let remote = remote(&serve(Router::new().fallback(stranger)).await, CacheMode::Write, quick());
         for _ in 0..2 {
-            assert!(matches!(find(&remote, &["a"]).await, Err(RemoteError::Unavailable(_))), "{status} {body}");
-            assert!(matches!(put(&remote, "b").await, Err(RemoteError::Unavailable(_))), "{status} {body}");
+            assert!(matches!(find(&remote, &["a"]).await, Err(RemoteError::Refused(_))), "{status} {body}");
+            assert!(matches!(put(&remote, "b").await, Err(RemoteError::Refused(_))), "{status} {body}");
         }
         assert_eq!(seen.count(), requests, "{status} {body}");
     }
 }
 
 #[tokio::test]
-async fn nobody_there_is_unavailable() {
+async fn nobody_there_is_a_refusal() {
     let remote = remote("http://127.0.0.1:1/", CacheMode::Write, quick());
     let error = find(&remote, &["a"]).await.unwrap_err();
-    assert!(matches!(&error, RemoteError::Unavailable(text) if text.contains("127.0.0.1")), "{error}");
-    assert!(matches!(put(&remote, "b").await, Err(RemoteError::Unavailable(_))));
+    assert!(matches!(&error, RemoteError::Refused(text) if text.contains("127.0.0.1")), "{error}");
+    assert!(matches!(put(&remote, "b").await, Err(RemoteError::Refused(_))));
 }
 
 #[tokio::test]
@@ -154,7 +155,7 @@ async fn denied_reads_are_not_asked_for_again_and_writes_go_on() {
     .await;
     for _ in 0..3 {
         let error = find(&remote, &["a"]).await.unwrap_err();
-        assert!(matches!(&error, RemoteError::Denied(text) if text.contains("no readable scope")), "{error}");
+        assert!(matches!(&error, RemoteError::Refused(text) if text.contains("no readable scope")), "{error}");
     }
     assert_eq!(put(&remote, "b").await.unwrap(), Put::Taken);
     assert_eq!(seen.all(), ["GetCacheEntryDownloadURL a", "CreateCacheEntry b"]);
@@ -188,8 +189,8 @@ async fn a_used_up_quota_stops_writes() {
 async fn a_token_that_expired_stops_everything() {
     let (remote, seen) = with(|_, _, _| twirp(401, "unauthenticated", "token is expired")).await;
     let error = find(&remote, &["a"]).await.unwrap_err();
-    assert!(matches!(&error, RemoteError::Denied(text) if text.contains("token expired")), "{error}");
-    assert!(matches!(put(&remote, "b").await, Err(RemoteError::Denied(_))));
+    assert!(matches!(&error, RemoteError::Refused(text) if text.contains("token expired")), "{error}");
+    assert!(matches!(put(&remote, "b").await, Err(RemoteError::Refused(_))));
     assert_eq!(seen.count(), 1);
 }
 
@@ -260,4 +261,23 @@ async fn no_error_repeats_a_secret() {
             assert!(!shown.contains("tokensecret") && !shown.contains("urlsecret"), "{status}: {shown}");
         }
     }
+}
+
+#[tokio::test]
+async fn what_an_earlier_step_spoke_with_is_asked_again_after_an_outage() {
+    let (remote, seen) = with(|_, _, before| if before < 5 { answer(502, &[], "<html>") } else { hit("a") }).await;
+    remote.note_spoken();
+    assert!(matches!(find(&remote, &["a"]).await, Err(RemoteError::Failed(_))));
+    assert!(find(&remote, &["a"]).await.unwrap().is_some());
+    assert_eq!(seen.count(), 6);
+}
+
+#[tokio::test]
+async fn a_lookup_that_hangs_ends_with_its_budget() {
+    let router = Router::new().fallback(any(std::future::pending::<Response<Body>>));
+    let short = std::time::Duration::from_millis(40);
+    let tuning = crate::remote::github::Tuning { lookup_timeout: short, lookup_budget: 3 * short, ..quick() };
+    let remote = remote(&serve(router).await, CacheMode::Write, tuning);
+    let error = find(&remote, &["a"]).await.unwrap_err();
+    assert!(matches!(&error, RemoteError::Refused(_)), "{error}");
 }

@@ -43,7 +43,12 @@ pub fn get(service: &Arc<Service>, call: &Call) -> Result<Response, BlobError> {
     if whole {
         range = None;
     }
-    let bytes = range.clone().unwrap_or(0..content.length);
+    let mut bytes = range.clone().unwrap_or(0..content.length);
+    match fault.as_ref().map(|fault| (fault.name, fault.bytes.unwrap_or(0))) {
+        Some((FaultName::Truncate, most)) => bytes.end = bytes.end.min(bytes.start + most.max(1)),
+        Some((FaultName::Shift, _)) if range.is_some() && bytes.end - bytes.start > 1 => bytes.start += 1,
+        _ => {}
+    }
     let mut answer = Response::builder()
         .status(if range.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK })
         .header("content-type", "application/octet-stream")
@@ -122,6 +127,11 @@ impl Sending {
         }
         if most == 0 {
             return Ok(None);
+        }
+        if let Some(fault) = self.fault.as_ref().filter(|fault| fault.name == FaultName::Trickle) {
+            let rate = fault.bytes.unwrap_or(1).max(1);
+            tokio::time::sleep(Duration::from_millis(1000 / rate.min(1000))).await;
+            most = most.min(rate.div_ceil(1000));
         }
         let chunk = self.read(most as usize).await?;
         self.pace.pass(chunk.len()).await;

@@ -48,6 +48,14 @@ pub enum FaultName {
     IgnoreRange,
     /// The byte at [`Fault::bytes`] of a download's body is another one.
     Corrupt,
+    /// A download is answered, by all rules, with no more than [`Fault::bytes`] of what was asked for.
+    Truncate,
+    /// A range that begins one byte later than what was asked for, and says so.
+    Shift,
+    /// The body of a download brings [`Fault::bytes`] a second (1 if unset).
+    Trickle,
+    /// 307 to another address of the same host.
+    Redirect,
 }
 
 /// When a fault shows itself in the course of a request.
@@ -69,7 +77,13 @@ impl FaultName {
         match self {
             Self::LostReply => Stage::Reply,
             Self::Vanish => Stage::Work,
-            Self::Cut | Self::Stall | Self::IgnoreRange | Self::Corrupt => Stage::Body,
+            Self::Cut
+            | Self::Stall
+            | Self::IgnoreRange
+            | Self::Corrupt
+            | Self::Truncate
+            | Self::Shift
+            | Self::Trickle => Stage::Body,
             _ => Stage::Answer,
         }
     }
@@ -84,8 +98,14 @@ impl FaultName {
             Self::WriteDenied | Self::NotOk | Self::Quota => operation == Operation::Create,
             Self::NotFound => operation == Operation::Finalize,
             Self::ExpiredUrl => operation.is_blob(),
-            Self::Drop | Self::Hang | Self::LostReply => operation.is_call() || operation.is_blob(),
-            Self::Cut | Self::Stall | Self::IgnoreRange | Self::Corrupt => operation == Operation::Download,
+            Self::Drop | Self::Hang | Self::LostReply | Self::Redirect => operation.is_call() || operation.is_blob(),
+            Self::Cut
+            | Self::Stall
+            | Self::IgnoreRange
+            | Self::Corrupt
+            | Self::Truncate
+            | Self::Shift
+            | Self::Trickle => operation == Operation::Download,
         }
     }
 

@@ -38,12 +38,20 @@ pub async fn answer(fault: &Fault, call: &Call, cut: &Cut) -> Response {
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
         FaultName::Hang => std::future::pending().await,
+        FaultName::Redirect => Response::builder()
+            .status(StatusCode::TEMPORARY_REDIRECT)
+            .header("location", "/elsewhere")
+            .body(Body::empty())
+            .expect("the headers are plain text"),
         FaultName::LostReply
         | FaultName::Vanish
         | FaultName::Cut
         | FaultName::Stall
         | FaultName::IgnoreRange
-        | FaultName::Corrupt => unreachable!("{:?} does not answer", fault.name),
+        | FaultName::Corrupt
+        | FaultName::Truncate
+        | FaultName::Shift
+        | FaultName::Trickle => unreachable!("{:?} does not answer", fault.name),
     }
 }
 

@@ -1,0 +1,265 @@
+//! Time limits around a remote: a deadline for everything, and a budget for all lookups of a step together.
+//!
+//! 1. Each wait on the remote ends at the deadline of the step.
+//! 2. A clock runs while at least one lookup is under way. When it reaches the budget, every lookup fails at once.
+//! 3. Both give [`RemoteError::OutOfTime`] to the first who meets with it and [`RemoteError::StillOutOfTime`] to all others: one
+//!    warning is enough.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use tokio::time::{Instant, timeout_at};
+
+use super::{Entry, Kind, Put, Remote, RemoteError};
+
+/// How long a step may wait for its cache.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// For everything. None for no limit.
+    pub total: Option<Duration>,
+    /// For all lookups together.
+    pub lookups: Duration,
+}
+
+impl Limits {
+    /// The time that all lookups of a step have together: 30 s. One takes a quarter of a second.
+    pub const LOOKUPS: Duration = Duration::from_secs(30);
+}
+
+/// A remote with limits.
+pub struct Limited {
+    inner: Arc<dyn Remote>,
+    limits: Limits,
+    deadline: Option<Instant>,
+    clock: Mutex<Clock>,
+    told: Arc<AtomicBool>,
+}
+
+/// How long lookups were under way.
+#[derive(Default)]
+struct Clock {
+    spent: Duration,
+    running: usize,
+    since: Option<Instant>,
+}
+
+impl Clock {
+    fn spent(&self) -> Duration {
+        self.spent + self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+}
+
+/// Lets the clock run as long as it lives.
+struct Running<'a>(&'a Limited);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let mut clock = self.0.clock();
+        clock.running -= 1;
+        if clock.running == 0 {
+            clock.spent = clock.spent();
+            clock.since = None;
+        }
+    }
+}
+
+impl Limited {
+    /// `inner` with `limits`, which begin now.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Remote>, limits: Limits) -> Self {
+        let deadline = limits.total.map(|total| Instant::now() + total);
+        Self { inner, limits, deadline, clock: Mutex::default(), told: Arc::default() }
+    }
+
+    fn clock(&self) -> MutexGuard<'_, Clock> {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&self) -> Running<'_> {
+        let mut clock = self.clock();
+        clock.running += 1;
+        clock.since.get_or_insert_with(Instant::now);
+        Running(self)
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, RemoteError>> + Send) -> Result<T, RemoteError> {
+        before(self.deadline, &self.told, work).await
+    }
+}
+
+async fn before<T>(
+    deadline: Option<Instant>,
+    told: &AtomicBool,
+    work: impl Future<Output = Result<T, RemoteError>> + Send,
+) -> Result<T, RemoteError> {
+    let Some(deadline) = deadline else { return work.await };
+    let late = |_| Err(out_of_time(told, "The time that this step may take for its cache is over.".to_owned()));
+    timeout_at(deadline, work).await.unwrap_or_else(late)
+}
+
+fn out_of_time(told: &AtomicBool, why: String) -> RemoteError {
+    if told.swap(true, Ordering::Relaxed) { RemoteError::StillOutOfTime(why) } else { RemoteError::OutOfTime(why) }
+}
+
+#[async_trait]
+impl Remote for Limited {
+    fn describe(&self) -> String {
+        self.inner.describe()
+    }
+
+    async fn find(&self, kind: Kind, prefixes: &[String]) -> Result<Option<Entry>, RemoteError> {
+        let over = || {
+            let why = format!(
+                "All lookups of this step together may take {} s, and {} was slower.",
+                self.limits.lookups.as_secs_f64(),
+                self.inner.describe()
+            );
+            out_of_time(&self.told, why)
+        };
+        let left = self.limits.lookups.saturating_sub(self.clock().spent());
+        if left.is_zero() {
+            return Err(over());
+        }
+        let _running = self.start();
+        let end = Instant::now() + left;
+        let found = timeout_at(end, self.in_time(self.inner.find(kind, prefixes))).await;
+        found.unwrap_or_else(|_| Err(over()))
+    }
+
+    async fn read(&self, entry: &Entry, range: Range<u64>) -> Result<Bytes, RemoteError> {
+        self.in_time(self.inner.read(entry, range)).await
+    }
+
+    async fn stream(&self, entry: &Entry) -> Result<BoxStream<'static, Result<Bytes, RemoteError>>, RemoteError> {
+        let pieces = self.in_time(self.inner.stream(entry)).await?;
+        let (deadline, told) = (self.deadline, Arc::clone(&self.told));
+        let next = move |mut pieces: BoxStream<'static, Result<Bytes, RemoteError>>| {
+            let told = Arc::clone(&told);
+            async move {
+                let piece = before(deadline, &told, async { pieces.next().await.transpose() }).await?;
+                Ok(piece.map(|piece| (piece, pieces)))
+            }
+        };
+        Ok(stream::try_unfold(pieces, next).boxed())
+    }
+
+    async fn put_file(&self, kind: Kind, name: &str, body: &Path) -> Result<Put, RemoteError> {
+        self.in_time(self.inner.put_file(kind, name, body)).await
+    }
+
+    async fn put_bytes(&self, kind: Kind, name: &str, body: Bytes) -> Result<Put, RemoteError> {
+        self.in_time(self.inner.put_bytes(kind, name, body)).await
+    }
+
+    fn parallel_reads(&self) -> usize {
+        self.inner.parallel_reads()
+    }
+
+    fn is_readable(&self) -> bool {
+        self.inner.is_readable()
+    }
+
+    fn ranges_work(&self) -> bool {
+        self.inner.ranges_work()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    /// A place that answers nothing at all, and counts the lookups.
+    #[derive(Default)]
+    struct Silent(AtomicUsize);
+
+    #[async_trait]
+    impl Remote for Silent {
+        fn describe(&self) -> String {
+            "a silent place".to_owned()
+        }
+
+        async fn find(&self, _: Kind, _: &[String]) -> Result<Option<Entry>, RemoteError> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            std::future::pending().await
+        }
+
+        async fn read(&self, _: &Entry, _: Range<u64>) -> Result<Bytes, RemoteError> {
+            std::future::pending().await
+        }
+
+        async fn stream(&self, _: &Entry) -> Result<BoxStream<'static, Result<Bytes, RemoteError>>, RemoteError> {
+            Ok(stream::pending().boxed())
+        }
+
+        async fn put_file(&self, _: Kind, _: &str, _: &Path) -> Result<Put, RemoteError> {
+            std::future::pending().await
+        }
+
+        async fn put_bytes(&self, _: Kind, _: &str, _: Bytes) -> Result<Put, RemoteError> {
+            std::future::pending().await
+        }
+    }
+
+    const LONG: Duration = Duration::from_hours(1);
+    const SHORT: Duration = Duration::from_millis(30);
+
+    fn limited(total: Option<Duration>, lookups: Duration) -> (Arc<Silent>, Limited) {
+        let silent = Arc::new(Silent::default());
+        (Arc::clone(&silent), Limited::new(silent, Limits { total, lookups }))
+    }
+
+    fn is_late<T>(result: &Result<T, RemoteError>) -> bool {
+        matches!(result, Err(RemoteError::OutOfTime(_) | RemoteError::StillOutOfTime(_)))
+    }
+
+    #[tokio::test]
+    async fn lookups_share_one_budget_and_are_not_made_after_it() {
+        let (silent, remote) = limited(None, SHORT);
+        let names = ["a".to_owned()];
+        let all = futures_util::future::join_all((0..9).map(|_| remote.find(Kind::Layer, &names))).await;
+        assert!(all.iter().all(is_late));
+        let warnings = all.iter().filter(|found| matches!(found, Err(RemoteError::OutOfTime(_)))).count();
+        assert_eq!(warnings, 1, "the others need not say it again");
+        assert_eq!(silent.0.load(Ordering::Relaxed), 9);
+        assert!(is_late(&remote.find(Kind::Snapshot, &names).await));
+        assert_eq!(silent.0.load(Ordering::Relaxed), 9, "nothing is asked any more");
+    }
+
+    #[tokio::test]
+    async fn time_between_lookups_costs_nothing_of_their_budget() {
+        let (silent, remote) = limited(None, LONG);
+        let names = ["a".to_owned()];
+        for _ in 0..3 {
+            assert!(tokio::time::timeout(SHORT, remote.find(Kind::Layer, &names)).await.is_err());
+            let spent = remote.clock().spent();
+            tokio::time::sleep(SHORT).await;
+            assert_eq!(remote.clock().spent(), spent, "the clock stands while nothing is looked up");
+        }
+        assert!(remote.clock().spent() >= 3 * SHORT);
+        assert_eq!(silent.0.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test]
+    async fn every_wait_ends_at_the_deadline() {
+        let (_, remote) = limited(Some(SHORT), LONG);
+        let entry = Entry { kind: Kind::Layer, name: "a".to_owned(), size: None, location: String::new() };
+        let mut pieces = remote.stream(&entry).await.unwrap();
+        let (found, read, piece, file, bytes) = tokio::join!(
+            remote.find(Kind::Layer, &[]),
+            remote.read(&entry, 0..1),
+            pieces.next(),
+            remote.put_file(Kind::Layer, "a", Path::new("/dev/null")),
+            remote.put_bytes(Kind::Layer, "a", Bytes::new()),
+        );
+        assert!(is_late(&found) && is_late(&read) && is_late(&piece.unwrap()) && is_late(&file) && is_late(&bytes));
+    }
+}
