@@ -10,9 +10,16 @@ const input = (name) => process.env[`INPUT_${name.toUpperCase()}`] ?? '';
 const encode = (text) => text.replace(/%/g, '%25').replace(/\r/g, '%0D').replace(/\n/g, '%0A');
 const warn = (text) => console.log(`::warning title=nix-cache::${encode(text)} The job goes on without the cache.`);
 
+// Whether the post step will know it. Without the runner's file the job has a restore and no save, and is told so.
 function saveState(name, value) {
   const end = `end-${randomUUID()}`;
-  appendFileSync(process.env.GITHUB_STATE, `${name}<<${end}\n${value}\n${end}\n`);
+  try {
+    if (!process.env.GITHUB_STATE) throw new Error('the runner gives no GITHUB_STATE');
+    appendFileSync(process.env.GITHUB_STATE, `${name}<<${end}\n${value}\n${end}\n`);
+  } catch ({ message }) {
+    const what = AT_ONCE.includes(input('action')) ? 'what this step did' : 'its settings, so nothing is saved at the end of the job';
+    console.log(`::warning title=nix-cache::The hook could not leave word for the post step of ${what}: ${encode(message)}.`);
+  }
 }
 
 // The names that Nix and `dist/` use. What is not here was never built.
@@ -21,7 +28,7 @@ const SYSTEMS = { linux: 'Linux', darwin: 'macOS', win32: 'Windows' };
 
 // Actions that fail their job when they cannot be carried out. Without a plan, for one, nobody knows what to build, and a job that
 // reads its empty outputs would build nothing and be green.
-const REQUIRED = ['build', 'plan'];
+const REQUIRED = ['plan'];
 
 // The binary to run, or why there is none.
 function findBinary(given) {
@@ -42,22 +49,26 @@ function findBinary(given) {
 // By this post knows the key that main had. A key is 32 random bytes: nobody finds them from it.
 const digest = (key) => createHash('sha256').update(key.trim()).digest('hex');
 
-// A build that did not run has not succeeded: what is a warning for a cache fails that step.
+// What is a warning for a cache fails the step of a plan.
 function fail(text) {
-  const lost = input('action') === 'plan' ? 'There is no plan.' : 'Nothing was built.';
-  console.log(`::error title=nix-cache::${encode(text)} ${lost}`);
+  console.log(`::error title=nix-cache::${encode(text)} There is no plan.`);
   process.exitCode = 1;
 }
 
-// Runs `nix-cache action <command>`. Settings travel in the environment, because everyone on the machine can read the
-// arguments of a process; the raw inputs stay behind, so that the token is there once and not three times.
-function run(command, settings, finished) {
+// Tokens travel on standard input: everyone on the machine can read the arguments of a process, and every process of the same
+// user its environment. Our own environment has them while a step of this action runs; no process can change that.
+const SECRET = /^(ACTIONS_(RUNTIME|ID_TOKEN_REQUEST)_TOKEN|GITHUB_TOKEN|GH_TOKEN)$/;
+
+// Runs `nix-cache action <command>` with these settings, and with `secrets` among them.
+function run(command, settings, secrets, finished) {
   const trouble = REQUIRED.includes(command) ? fail : warn;
   const { file: binary, why } = findBinary(settings.binary);
   if (why) return trouble(why);
-  const kept = Object.entries(process.env).filter(([name]) => !/^INPUT_(INPUTS|TOKEN|JOB-TOKEN|SIGNING-KEY)$/.test(name));
-  const env = { ...Object.fromEntries(kept), NIX_CACHE_INPUTS: JSON.stringify(settings) };
-  const child = spawn(binary, ['action', command], { stdio: 'inherit', env });
+  const of = (wanted) => Object.fromEntries(Object.entries(process.env).filter(([name]) => wanted(name)));
+  const env = { ...of((name) => !SECRET.test(name) && !name.startsWith('INPUT_')), NIX_CACHE_INPUTS: JSON.stringify(settings), NIX_CACHE_SECRETS: 'stdin' };
+  const child = spawn(binary, ['action', command], { stdio: ['pipe', 'inherit', 'inherit'], env });
+  child.stdin.on('error', () => {}); // it ended before it read everything: its exit says why
+  child.stdin.end(JSON.stringify({ variables: of((name) => SECRET.test(name)), inputs: secrets }));
   let stopping = false;
   for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => (stopping = child.kill(signal)));
   child.on('error', ({ message }) => trouble(`${binary} did not start (${message}). Check that it may be executed here.`));
@@ -74,25 +85,19 @@ function guarded(work, trouble = warn) {
 }
 
 // Actions that are done in the main step.
-const AT_ONCE = ['save', 'plan', 'probe', 'build'];
+const AT_ONCE = ['save', 'plan', 'probe'];
 
 // The runner evaluates INPUT_* once more for the post step, and wrongly where our action stands inside another
 // composite action; so post takes its settings from here. Tokens and keys are left out: state is a file and a variable.
 const main = () => guarded(() => {
   const all = { ...JSON.parse(input('inputs') || '{}'), action: input('action') || 'both', matrix: input('matrix') };
-  const { token, 'github-token': other, 'signing-key': key, ...settings } = all;
+  const { token, 'github-token': other, 'signing-key': key = '', ...settings } = all;
   if (key) settings['signing-key-digest'] = digest(key);
   saveState('nix_cache_settings', JSON.stringify(settings));
   const tokens = token || other ? { token, 'github-token': other } : { token: input('job-token') };
-  if (settings.action === 'build') { // it asks GitHub nothing
-    return run('build', { ...settings, 'job-status': input('job-status') }, (code, how) => {
-      if (code === 1 || code === 2) process.exitCode = code;
-      else if (code !== 0) fail(`nix-cache stopped early (${how}). The log above may say why.`);
-    });
-  }
-  const fresh = { ...settings, ...tokens, 'signing-key': key, 'job-status': input('job-status') };
+  const fresh = { ...settings, 'job-status': input('job-status') };
   const trouble = REQUIRED.includes(settings.action) ? fail : warn;
-  run(AT_ONCE.includes(settings.action) ? settings.action : 'restore', fresh, (code, how) => {
+  run(AT_ONCE.includes(settings.action) ? settings.action : 'restore', fresh, { ...tokens, 'signing-key': key }, (code, how) => {
     if (code === 1 || code === 2) process.exitCode = code; // fail-on, or an input that it does not take
     else if (code !== 0) trouble(`nix-cache stopped early (${how}). The log above may say why.`);
   });
@@ -108,7 +113,7 @@ const post = () => guarded(() => {
   const token = /^(gh[a-z]_|github_pat_)/.test(input('token')) ? input('token') : input('job-token');
   const key = input('signing-key');
   const same = digest(key) === settings['signing-key-digest'] ? { 'signing-key': key } : {};
-  run('post', { ...settings, ...same, token, 'job-status': input('job-status') }, (code, how) => {
+  run('post', { ...settings, 'job-status': input('job-status') }, { ...same, token }, (code, how) => {
     if (code !== 0) warn(`nix-cache stopped early (${how}). What it had not saved by then is not saved.`);
   });
 });

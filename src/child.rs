@@ -8,12 +8,32 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use crate::bounds::{MAX_OUTPUT, read_to_end, too_large};
 
 /// Variables with a token in them. Nothing that we start needs one.
-pub const SECRETS: [&str; 5] =
-    ["NIX_CACHE_INPUTS", "ACTIONS_RUNTIME_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "GITHUB_TOKEN", "GH_TOKEN"];
+pub const SECRETS: [&str; 6] = [
+    "NIX_CACHE_INPUTS",
+    "NIX_CACHE_SECRETS",
+    "ACTIONS_RUNTIME_TOKEN",
+    "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+    "GITHUB_TOKEN",
+    "GH_TOKEN",
+];
 
-/// `command` without the variables in [`SECRETS`]. For every process that this program starts.
+/// Whether a variable holds a token, or leads to where one is good for something: inputs of actions and what the runner tells
+/// its own.
+pub(crate) fn is_secret(name: &str) -> bool {
+    SECRETS.contains(&name) || name.starts_with("ACTIONS_") || name.starts_with("INPUT_")
+}
+
+/// `command` without the variables that [`is_secret`] names. For every process that this program starts.
 pub fn without_secrets(command: &mut Command) -> &mut Command {
-    SECRETS.iter().fold(command, |command, name| command.env_remove(name))
+    for name in SECRETS {
+        command.env_remove(name);
+    }
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(is_secret) {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 /// Most bytes of what a program says on standard error that are kept: the end, where the reason stands.

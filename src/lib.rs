@@ -7,6 +7,10 @@
 //! affects. No noun knows `cache`; only the command line knows [`runner`].
 
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "what tests print, people read")
+)]
 
 mod bounds;
 pub mod build;
@@ -19,8 +23,10 @@ pub mod flake;
 pub mod http;
 pub mod layer;
 pub mod plan;
+mod printing;
 pub mod remote;
 pub mod runner;
+mod secrets;
 pub mod sign;
 pub mod snapshot;
 pub mod store;

@@ -244,6 +244,7 @@ async fn execute(command: Command, log: &mut Log, cancelled: &mut watch::Receive
     let mut command = tokio::process::Command::from(command);
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     command.process_group(0).kill_on_drop(true);
+    #[allow(clippy::disallowed_methods, reason = "all it prints goes through a pipe")]
     let mut child = command.spawn()?;
     // It holds our ends of the pipe, and the reader below waits until all are closed.
     drop(command);

@@ -5,8 +5,8 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::event::Message;
-use super::text::harmless;
 use super::watch::{Build, Ending, Shown, Watch};
+use crate::printing::{self, safe};
 
 /// How long nothing may be printed while something runs.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -46,14 +46,14 @@ impl Live {
     /// A line of ours.
     pub fn line(&mut self, text: &str) {
         // A log that cannot be written is no reason to stop building.
-        let _ = writeln!(self.out, "{}", harmless(text)).and_then(|()| self.out.flush());
+        let _ = writeln!(self.out, "{}", safe(text)).and_then(|()| self.out.flush());
     }
 
     /// Lines that belong together, folded on a runner.
     pub fn group(&mut self, title: &str, lines: impl Iterator<Item = String>) {
         self.open(title);
         for line in lines {
-            let _ = writeln!(self.out, "{}", harmless(&line));
+            let _ = writeln!(self.out, "{}", safe(&line));
         }
         self.close();
     }
@@ -62,7 +62,7 @@ impl Live {
     pub fn open_group(&mut self, title: &str, lines: impl Iterator<Item = String>) {
         self.line(title);
         for line in lines {
-            let _ = writeln!(self.out, "{}", harmless(&line));
+            let _ = writeln!(self.out, "{}", safe(&line));
         }
         let _ = self.out.flush();
     }
@@ -124,8 +124,11 @@ impl Live {
 
     fn open(&mut self, title: &str) {
         let _ = match self.style {
-            Style::Groups => writeln!(self.out, "::group::{}", title.replace(['\r', '\n'], " ").replace('%', "%25")),
-            Style::Plain => writeln!(self.out, "{}", harmless(title)),
+            Style::Groups => {
+                let command = actions_rs::WorkflowCommand::new("group").message(printing::line(title));
+                writeln!(self.out, "{command}")
+            }
+            Style::Plain => writeln!(self.out, "{}", safe(title)),
         };
     }
 

@@ -132,6 +132,7 @@ fn spawn(request: &Request, settings: &Settings) -> Result<Child, BuildError> {
     // A group of its own: Ctrl-C reaches us, and we ask Nix to end, once.
     command.process_group(0).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    #[allow(clippy::disallowed_methods, reason = "all it prints goes through pipes")]
     command.spawn().map_err(|error| BuildError::NoNix { error })
 }
 

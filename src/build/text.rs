@@ -1,4 +1,4 @@
-//! Texts from Nix and from builders: without colours, and harmless in a log that a runner reads.
+//! Texts from Nix and from builders: without colours, and short. [`crate::printing`] sees to it that a runner finds no command in them.
 
 /// Longest line that is kept, in characters.
 const LONGEST: usize = 4096;
@@ -51,14 +51,6 @@ pub fn line(text: &str) -> String {
     }
 }
 
-/// `line` such that no runner takes it for a command: a builder may print what it likes, and must not steer the job.
-#[must_use]
-pub fn harmless(line: &str) -> String {
-    let line = line.replace("##[", "## [");
-    let start = line.len() - line.trim_start().len();
-    if line[start..].starts_with("::") { format!("{}: {}", &line[..start], &line[start + 1..]) } else { line }
-}
-
 /// What a store path is called: `hello-2.12` for `/nix/store/…-hello-2.12.drv`.
 #[must_use]
 pub fn name_of(path: &str) -> &str {
@@ -80,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_and_commands_go() {
+    fn colours_and_controls_go() {
         assert_eq!(
             plain("\u{1b}[31;1merror:\u{1b}[0m a\u{1b}]8;;http://x\u{7}b\u{1b}]0;t\u{1b}\\c\u{1b}7d\0"),
             "error: abcd"
@@ -88,18 +80,12 @@ mod tests {
         assert_eq!(line("10%\r50%\r100% done\r\n"), "100% done");
         assert_eq!(name_of("/nix/store/yr41fk39rlz7skyqyjxk5jma0wpy1vqr-phases-1.0.drv"), "phases-1.0");
         assert_eq!(name_of("foo"), "foo");
-        for command in ["::error::x", "  ::stop-commands::t", "a ##[group]b", "##[add-mask]c"] {
-            let shown = harmless(command);
-            assert!(!shown.trim_start().starts_with("::") && !shown.contains("##["), "{shown}");
-        }
-        assert_eq!(harmless("std::vector"), "std::vector");
     }
 
     proptest! {
         #[test]
-        fn any_text_is_a_harmless_line(text in any::<String>()) {
-            let shown = harmless(&line(&text));
-            prop_assert!(!shown.trim_start().starts_with("::") && !shown.contains("##["));
+        fn any_text_is_one_plain_line(text in any::<String>()) {
+            let shown = line(&text);
             let control = shown.contains(['\u{1b}', '\r']);
             prop_assert!(shown.chars().count() <= 2 * LONGEST && !control);
         }

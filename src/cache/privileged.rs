@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::attach::{AttachRequest, Attached, attach};
 use super::mounted::{self, Detached, detach};
 use super::{CacheError, Mode};
+use crate::printing;
 use crate::store::{StoreDirs, ensure};
 
 /// A step.
@@ -129,17 +130,19 @@ fn through_sudo(request: &Request) -> Result<Answer, CacheError> {
     for name in ["PATH", "HOME", "TERM", "NIX_CACHE_LOG"] {
         command.envs(std::env::var_os(name).map(|value| (name, value)));
     }
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| failed(format!("`sudo` cannot be run: {error}")))?;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    #[allow(clippy::disallowed_methods, reason = "all it prints goes through pipes")]
+    let started = command.spawn();
+    let mut child = started.map_err(|error| failed(format!("`sudo` cannot be run: {error}")))?;
+    let said = child.stderr.take().map(printing::relay);
     let body = serde_json::to_vec(request).map_err(|error| failed(error.to_string()))?;
     if let Some(mut input) = child.stdin.take() {
         // If it ended before it read everything, its exit code says why.
         let _ = input.write_all(&body);
     }
     let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
+    // All of its log is out before anything is said about it.
+    let _ = said.map(std::thread::JoinHandle::join);
     if !output.status.success() {
         return Err(failed(format!("the step that needs root ended with {}", output.status)));
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 
 use crate::child::without_secrets;
+use crate::printing;
 use crate::snapshot::Snapshot;
 use crate::store::{PathInfo, StoreDirs, StorePath};
 
@@ -58,8 +59,11 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Runs `command` to its end, or stops it at `end`.
 fn run_until(command: &mut Command, end: Option<Instant>) -> std::io::Result<ExitStatus> {
-    let Some(end) = end else { return command.status() };
-    let mut child = command.spawn()?;
+    #[allow(clippy::disallowed_methods, reason = "what it says goes through a pipe")]
+    let mut child = command.stderr(Stdio::piped()).spawn()?;
+    // It ends with the last process that holds the other end, which may outlive Nix: nobody waits for that.
+    let _ = child.stderr.take().map(printing::relay);
+    let Some(end) = end else { return child.wait() };
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status);

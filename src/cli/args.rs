@@ -10,6 +10,7 @@ use crate::build::checks::{CheckRequest, parse as parse_check};
 use crate::build::limits::Limit;
 use crate::layer::pack::DEFAULT_LEVEL;
 use crate::runner::values::duration;
+use crate::snapshot::names;
 
 /// Gives a job the Nix store of the last one.
 ///
@@ -122,7 +123,7 @@ pub(super) struct RemoteArgs {
     #[arg(long, value_name = "REMOTE", env = "NIX_CACHE_REMOTE")]
     pub remote: String,
     /// The job's name among those that share the key: who used what
-    #[arg(long, value_name = "NAME", env = "NIX_CACHE_LANE", default_value = "default")]
+    #[arg(long, value_name = "NAME", env = "NIX_CACHE_LANE", default_value = "default", value_parser = lane)]
     pub lane: String,
 }
 
@@ -332,6 +333,10 @@ fn limit(text: &str) -> Result<Limit, String> {
 
 fn time(text: &str) -> Result<Duration, String> {
     duration(text).ok_or_else(|| "it takes a number of seconds above 0, or a time such as 10m or 1h30m".to_owned())
+}
+
+fn lane(text: &str) -> Result<String, String> {
+    names::parse(text).ok_or_else(|| format!("a name takes {}", names::TAKES))
 }
 
 fn check(text: &str) -> Result<CheckRequest, String> {

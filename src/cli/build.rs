@@ -12,6 +12,7 @@ use super::logging::{print, print_json};
 use crate::build::artifacts::{self, ArtifactRequest};
 use crate::build::checks::{Verdict, defaults};
 use crate::build::{self, BuildReport, Live, Outcome, Request, Retry, Style};
+use crate::printing::Raw;
 use crate::runner::annotate::{Annotator, Place};
 use crate::runner::summary::build_headline;
 
@@ -21,7 +22,7 @@ const LINES: usize = 15;
 /// Builds and prints what came of it.
 pub(super) async fn build(command: &BuildCommand) -> Result<(), Failure> {
     let request = request(command)?;
-    let mut live = Live::new(Box::new(io::stderr()), Style::Plain);
+    let mut live = Live::new(Box::new(Raw::err()), Style::Plain);
     let report = carry_out(&request, &mut live).await?;
     explain(&report, &mut live);
     match command.format {

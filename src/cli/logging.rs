@@ -1,12 +1,11 @@
 //! The log: one line for each phase, on standard error.
 
-use std::io::{self, IsTerminal, Write};
-
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::args::LoggingArgs;
+use crate::printing::{self, Lines, Raw};
 
 /// Starts the log.
 pub(super) fn start(args: &LoggingArgs) {
@@ -14,8 +13,8 @@ pub(super) fn start(args: &LoggingArgs) {
     let lines = tracing_subscriber::fmt::layer()
         .with_target(false)
         .without_time()
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr);
+        .with_ansi(Raw::err().is_terminal())
+        .with_writer(Lines::default);
     tracing_subscriber::registry().with(lines).with(filter).init();
     if let Some(wrong) = wrong {
         tracing::warn!("{wrong}");
@@ -39,15 +38,14 @@ fn filter(args: &LoggingArgs) -> (Targets, Option<String>) {
     }
 }
 
-/// Prints `text` to standard output. Whoever closed the other end wanted no more of it.
+/// Prints `text` to standard output.
 pub(super) fn print(text: &str) {
-    let mut out = io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    printing::out(text);
 }
 
 /// Prints a value as JSON to standard output.
 pub(super) fn print_json(value: &impl serde::Serialize) -> Result<(), super::Failure> {
     let text = serde_json::to_string_pretty(value).map_err(super::Failure::work)?;
-    print(&format!("{text}\n"));
+    printing::out_json(&format!("{text}\n"));
     Ok(())
 }

@@ -18,6 +18,8 @@ use clap::Parser;
 
 use args::{Cli, Command};
 
+use crate::{printing, secrets};
+
 /// A whole sentence for the user, and the exit code that goes with it.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -43,8 +45,24 @@ impl Failure {
 /// condition was asked for that does not hold; 2 wrong arguments or settings.
 #[must_use]
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    secrets::lock();
+    printing::catch_panics();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(said) => return told(&said),
+    };
     logging::start(&cli.logging);
+    match cli.command {
+        // What is built can look at the processes above it.
+        Command::Build(_) => secrets::shed(),
+        Command::Action(ref action) if matches!(action.step, action::Step::Build) => secrets::shed(),
+        Command::Action(_) => {
+            if let Err(why) = secrets::take_in() {
+                tracing::warn!("{why}");
+            }
+        }
+        _ => {}
+    }
     // Files in a store have fixed modes; what is made on the way must not depend on who calls.
     rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
     let done = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -72,6 +90,17 @@ pub fn run() -> ExitCode {
 fn most_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+/// Shows what clap says: help or a version that was asked for, or what is wrong with the arguments.
+fn told(said: &clap::Error) -> ExitCode {
+    let text = said.render().to_string();
+    if said.use_stderr() {
+        printing::err(&text);
+    } else {
+        printing::out(&text);
+    }
+    ExitCode::from(u8::try_from(said.exit_code()).unwrap_or(2))
 }
 
 async fn dispatch(command: Command) -> Result<(), Failure> {

@@ -17,6 +17,7 @@ use crate::layer::pack::{DEFAULT_LEVEL, Options};
 use crate::remote::github::{GithubConfig, GithubRemote, Tuning};
 use crate::remote::{DirectoryRemote, Limited, Limits, Remote};
 use crate::runner::values::size;
+use crate::secrets;
 use crate::sign::Keyring;
 use crate::store::StoreDirs;
 
@@ -106,8 +107,7 @@ pub(super) async fn privileged() -> Result<(), Failure> {
         cache::perform(&request, &AtomicU64::new(0)).map_err(Failure::work)
     });
     let answer = task.await.map_err(Failure::work)??;
-    print(&serde_json::to_string(&answer).map_err(Failure::work)?);
-    Ok(())
+    print_json(&answer)
 }
 
 /// What a remote's name means.
@@ -118,7 +118,7 @@ pub(super) fn remote(name: &str) -> Result<Arc<dyn Remote>, Failure> {
             Err(error) => Err(Failure::usage(format!("The directory {path} cannot be used as a cache: {error}."))),
         },
         None if name == "github" => {
-            let remote = GithubConfig::from_env(|name| std::env::var(name).ok()).and_then(GithubRemote::new);
+            let remote = GithubConfig::from_env(secrets::var).and_then(GithubRemote::new);
             Ok(Arc::new(remote.map_err(Failure::work)?))
         }
         _ => Err(Failure::usage(format!("--remote {name:?} names no cache. It takes dir:PATH or github."))),

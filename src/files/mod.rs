@@ -204,6 +204,9 @@ fn generation_name(level: &str, key: &str, number: u64) -> String {
 /// The escaped key and the number that the name of an entry of `level` has, if it is one.
 fn parse_name<'a>(level: &str, name: &'a str) -> Option<(&'a str, u64)> {
     let (key, number) = name.strip_prefix("files/")?.strip_prefix(level)?.strip_prefix('/')?.rsplit_once("#g")?;
-    let canonical = !number.is_empty() && !number.starts_with('0') && number.bytes().all(|byte| byte.is_ascii_digit());
+    let canonical = crate::snapshot::names::is_name(name)
+        && !number.is_empty()
+        && !number.starts_with('0')
+        && number.bytes().all(|byte| byte.is_ascii_digit());
     Some((key, number.parse().ok().filter(|_| canonical)?))
 }

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use base64::Engine;
-
 use crate::child::without_secrets;
 
 /// How far back a shallow clone is deepened in search of a commit that was planned before.
 const DEEPEN: &str = "--depth=64";
+
+/// The variable that the credential helper reads.
+const TOKEN: &str = "NIX_CACHE_GIT_TOKEN";
 
 /// What Git could not do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -161,11 +162,15 @@ impl Repository {
         let mut command = command(&self.top);
         command.args(arguments);
         if let Some(FetchToken { server, token }) = &self.token {
-            // In the environment of this one process: arguments can be read by everyone on the machine.
-            let basic = base64::engine::general_purpose::STANDARD.encode(format!("x-access-token:{token}"));
-            command.env("GIT_CONFIG_COUNT", "1");
-            command.env("GIT_CONFIG_KEY_0", format!("http.{}/.extraheader", server.trim_end_matches('/')));
-            command.env("GIT_CONFIG_VALUE_0", format!("AUTHORIZATION: basic {basic}"));
+            // In the environment of this one process, as it is: the runner hides it in every log, which it does with no other form
+            // of it. Git asks for it when the server does, and for this server only.
+            let key = format!("credential.{}.helper", server.trim_end_matches('/'));
+            let helper = "!f() { test \"$1\" = get && printf 'username=x-access-token\\npassword=%s\\n' \"$NIX_CACHE_GIT_TOKEN\"; }; f";
+            let settings = [(&*key, ""), (&*key, helper), ("core.hooksPath", "/dev/null"), ("core.fsmonitor", "false")];
+            command.env(TOKEN, token).env("GIT_CONFIG_COUNT", settings.len().to_string());
+            for (number, (key, value)) in settings.into_iter().enumerate() {
+                command.env(format!("GIT_CONFIG_KEY_{number}"), key).env(format!("GIT_CONFIG_VALUE_{number}"), value);
+            }
         }
         command
     }
@@ -329,5 +334,23 @@ mod tests {
     fn the_token_is_for_one_server_and_not_shown() {
         let token = FetchToken { server: "https://example.org".into(), token: "s3cret".into() };
         assert_eq!(format!("{token:?}"), "a token for https://example.org");
+        let clone = Clone::new();
+        let here = Repository::open(clone.folder.path(), Some(token)).unwrap();
+        let fill = |host: &str| {
+            let mut command = here.with_token(&["credential", "fill"]);
+            // Nobody else is asked, neither a person nor a helper of this machine.
+            command.env("GIT_ASKPASS", "true").env("HOME", clone.folder.path());
+            let input = clone.folder.path().join("input");
+            fs::write(&input, format!("protocol=https\nhost={host}\n\n")).unwrap();
+            let output = command.stdin(fs::File::open(input).unwrap()).output().unwrap();
+            let environment: Vec<_> = command.get_envs().filter_map(|(_, value)| value?.to_str()).collect();
+            let forms = environment.iter().filter(|value| value.contains("s3cret")).count();
+            assert_eq!(forms, 1, "the token is there once, in the form that a runner hides");
+            assert!(command.get_args().all(|argument| !argument.to_string_lossy().contains("s3cret")));
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let said = fill("example.org");
+        assert!(said.contains("username=x-access-token\npassword=s3cret\n"), "{said}");
+        assert!(!fill("example.com").contains("s3cret"));
     }
 }

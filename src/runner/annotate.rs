@@ -6,6 +6,8 @@ use std::io::Write;
 
 use actions_rs::{Annotation, AnnotationKind, WorkflowCommand};
 
+use crate::printing::{self, Raw, safe};
+
 /// Annotations of a kind that we may make. GitHub counts ten for an action with all its steps; the hook needs one.
 pub const MOST: usize = 9;
 
@@ -110,19 +112,19 @@ impl<W: Write> Annotator<W> {
         self.kinds[index(kind)].written += 1;
         let line = match self.style {
             Style::Workflow => {
-                let mut annotation = Annotation::new().title(cut(title, 100));
+                let mut annotation = Annotation::new().title(cut(&printing::line(title), 100));
                 if let Some(place) = place {
-                    annotation = annotation.file(place.file).line(place.line);
+                    annotation = annotation.file(printing::line(place.file)).line(place.line);
                     if let Some(column) = place.column {
                         annotation = annotation.col(column);
                     }
                 }
-                annotation.command(kind, cut(message, LONGEST)).to_string()
+                annotation.command(kind, cut(&safe(message), LONGEST)).to_string()
             }
-            Style::Plain => match place {
+            Style::Plain => safe(&match place {
                 Some(Place { file, line, .. }) => format!("{}: {title}: {file}:{line}: {message}", word(kind)),
                 None => format!("{}: {title}: {message}", word(kind)),
-            },
+            }),
         };
         let _ = writeln!(self.writer, "{line}"); // a log that cannot be written is no reason to stop
     }
@@ -138,16 +140,21 @@ impl<W: Write> Drop for Annotator<W> {
 /// are left alone: hiding them would make the log unreadable and protect nothing.
 pub fn mask(value: &str) {
     for line in value.lines().map(str::trim).filter(|line| line.len() >= 4) {
-        WorkflowCommand::new("add-mask").message(line).issue();
+        command(&WorkflowCommand::new("add-mask").message(line));
     }
 }
 
 /// Runs `work` with its lines of log folded under `title`, on a runner; otherwise under a heading.
 pub fn group<T>(style: Style, title: &str, work: impl FnOnce() -> T) -> T {
     match style {
-        Style::Workflow => actions_rs::log::group(title, work),
+        Style::Workflow => {
+            command(&WorkflowCommand::new("group").message(printing::line(title)));
+            let done = work();
+            command(&WorkflowCommand::new("endgroup"));
+            done
+        }
         Style::Plain => {
-            actions_rs::log::info(format!("{title}:"));
+            printing::out(&format!("{title}:\n"));
             work()
         }
     }
@@ -155,7 +162,12 @@ pub fn group<T>(style: Style, title: &str, work: impl FnOnce() -> T) -> T {
 
 /// Shows `text` as [`group`] shows lines.
 pub fn fold(style: Style, title: &str, text: &str) {
-    group(style, title, || actions_rs::log::info(text));
+    group(style, title, || printing::out(&format!("{text}\n")));
+}
+
+/// Sends a command of ours to the runner.
+fn command(command: &WorkflowCommand) {
+    let _ = command.issue_to(Raw::out()); // a log that cannot be written is no reason to stop
 }
 
 fn index(kind: AnnotationKind) -> usize {

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::inputs::{Given, INPUTS_VARIABLE, InputError, wrong};
+use super::inputs::{Given, InputError, wrong};
 use super::values;
 use crate::build::artifacts::Format;
 use crate::build::checks::{self, CheckRequest};
 use crate::build::limits::Limit;
 use crate::build::{Retry, words};
+use crate::snapshot::names;
 
 /// Every input, with defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,9 +47,9 @@ pub struct BuildInputs {
     pub lane: Option<String>,
     /// Whether to write a job summary (`summarize`).
     pub summarize: bool,
-    /// The job's matrix (`matrix`, from the hook).
+    /// The job's matrix (`matrix`).
     pub matrix: Value,
-    /// How the job goes (`job-status`, from the hook).
+    /// How the job goes (`job-status`).
     pub job_status: values::JobStatus,
 }
 
@@ -63,12 +64,12 @@ const ARGUMENTS: &str = "words as a shell takes them, each quote closed";
 const COMMANDS: &str = "lines such as `lint: ./lint.sh`, a name, a colon and a command";
 
 impl BuildInputs {
-    /// The inputs in [`INPUTS_VARIABLE`].
+    /// The inputs in [`super::inputs::INPUTS_VARIABLE`].
     ///
     /// # Errors
     /// As [`BuildInputs::from_json`].
     pub fn from_environment() -> Result<Self, InputError> {
-        Self::from_json(&std::env::var(INPUTS_VARIABLE).unwrap_or_else(|_| "{}".to_owned()))
+        Self::from_json(&crate::secrets::inputs())
     }
 
     /// The inputs in `json`, an object of strings. An empty string is the default, but for `targets`, where a plan that
@@ -110,7 +111,7 @@ impl BuildInputs {
             artifacts: given.take("artifacts"),
             artifact_format: given.choice("artifact-format", FORMATS)?.unwrap_or_default(),
             checks: wanted_checks(&mut given)?,
-            lane: given.take("lane"),
+            lane: given.read("lane", names::parse, names::TAKES)?,
             summarize: given.choice("summarize", values::BOOLEAN)?.unwrap_or(true),
             matrix: given.matrix()?,
             job_status: given.choice("job-status", values::JOB_STATUS)?.unwrap_or_default(),

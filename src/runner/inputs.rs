@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::report::Hit;
 use super::values::{self, Action, FailOn, Include, JobStatus, RestoreMode, SaveWhen, Secret};
 use crate::layer::pack::DEFAULT_LEVEL;
+use crate::snapshot::names;
 
 /// The variable that the hook puts the inputs in. It holds a token: keep it from child processes.
 pub const INPUTS_VARIABLE: &str = "NIX_CACHE_INPUTS";
@@ -115,7 +116,7 @@ impl Inputs {
     /// # Errors
     /// As [`Inputs::from_json`].
     pub fn from_environment() -> Result<Self, InputError> {
-        Self::from_json(&std::env::var(INPUTS_VARIABLE).unwrap_or_else(|_| "{}".to_owned()))
+        Self::from_json(&crate::secrets::inputs())
     }
 
     /// The inputs in `json`, an object of strings (booleans and numbers stand for their text). An empty string, as GitHub
@@ -134,7 +135,7 @@ impl Inputs {
             key_files: given.list("key-files", values::lines),
             env_vars: given.list("env-vars", values::words),
             flake_lock: given.take("flake-lock"),
-            lane: given.take("lane"),
+            lane: given.read("lane", names::parse, names::TAKES)?,
             lookup_only: given.choice("lookup-only", values::BOOLEAN)?.unwrap_or(false),
             fail_on: given.fail_on()?,
             restore_mode: given.choice("restore-mode", values::RESTORE_MODE)?.unwrap_or_default(),

@@ -19,7 +19,7 @@ const MAX_NAME: usize = 64;
 pub enum KeyError {
     /// No secret key.
     #[error(
-        "The signing key is no secret key as Nix writes it: a name of at most {MAX_NAME} bytes, a colon, and 64 bytes in base64. \
+        "The signing key is no secret key as Nix writes it: a name of at most {MAX_NAME} letters, digits and `._+@=/~-`, a colon, and 64 bytes in base64. \
          Make one with `nix key generate-secret --key-name NAME`."
     )]
     Signing,
@@ -28,16 +28,18 @@ pub enum KeyError {
     TooMany(usize),
     /// No public key.
     #[error(
-        "Of the trusted public keys, one is no public key as Nix writes it: a name of at most {MAX_NAME} bytes, a colon, and 32 \
+        "Of the trusted public keys, one is no public key as Nix writes it: a name of at most {MAX_NAME} letters, digits and `._+@=/~-`, a colon, and 32 \
          bytes in base64. `nix key convert-secret-to-public` makes it from the secret key."
     )]
     Public,
 }
 
-/// The name and the bytes in `NAME:BASE64`, if it is one.
+/// The name and the bytes in `NAME:BASE64`, if it is one. Names are shown in messages, and come from a cache too: so they are of
+/// few characters, and an entry whose signature has another name is not signed.
 pub(super) fn split(text: &str) -> Option<(&str, Vec<u8>)> {
     let (name, encoded) = text.split_once(':')?;
-    let is_name = !name.is_empty() && name.len() <= MAX_NAME && name.chars().all(|c| c.is_ascii_graphic());
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._+@=/~-".contains(&byte);
+    let is_name = !name.is_empty() && name.len() <= MAX_NAME && name.bytes().all(known);
     Some((name, STANDARD.decode(encoded).ok().filter(|_| is_name)?))
 }
 

@@ -6,6 +6,7 @@
 
 mod codec;
 mod merge;
+pub(crate) mod names;
 #[cfg(test)]
 mod properties;
 mod signatures;
@@ -229,7 +230,7 @@ pub fn generation_prefix(key: &str) -> String {
 /// The escaped key and the number that a name has, if it is that of a generation.
 #[must_use]
 pub fn parse_generation(name: &str) -> Option<(&str, u64)> {
-    let (key, number) = name.rsplit_once("#g")?;
+    let (key, number) = name.rsplit_once("#g").filter(|_| names::is_name(name))?;
     let canonical = !number.is_empty() && !number.starts_with('0') && number.bytes().all(|byte| byte.is_ascii_digit());
     Some((key, number.parse().ok().filter(|_| canonical)?))
 }

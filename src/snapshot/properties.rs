@@ -83,13 +83,8 @@ fn planned() -> impl Strategy<Value = Planned> {
 }
 
 fn facts() -> impl Strategy<Value = Facts> {
-    (0..5u64, ".{0,6}", "[a-z]{0,2}", "[a-z]{0,2}", "[a-z]{0,2}").prop_map(|(created, key, system, tool, lane)| Facts {
-        created,
-        key,
-        system,
-        tool,
-        lane,
-    })
+    (0..5u64, "[a-z#/ .]{0,6}", "[a-z]{0,2}", "[a-z]{0,2}", "[a-z]{0,2}")
+        .prop_map(|(created, key, system, tool, lane)| Facts { created, key, system, tool, lane })
 }
 
 fn snapshot() -> impl Strategy<Value = Snapshot> {

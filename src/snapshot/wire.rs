@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::names;
 use super::{Facts, Lane, Layer, PathKey, Planned, Record, Snapshot, SnapshotError, Stored};
 use crate::layer::digest::{Digests, Sha};
 use crate::layer::recipe::{Recipe, Segment};
@@ -151,6 +152,11 @@ impl TryFrom<Wire> for Snapshot {
     type Error = SnapshotError;
 
     fn try_from(wire: Wire) -> Result<Self, Self::Error> {
+        let named = |name: &String| names::is_name(name);
+        let entries = wire.stored.iter().map(|stored| &stored.entry);
+        if !names::are_sound(&wire.facts) || !entries.chain(wire.lanes.keys()).all(named) {
+            return Err(SnapshotError::Damaged("a name in it has characters that no name has".into()));
+        }
         let outside = || SnapshotError::Damaged("a number in it points at nothing".into());
         let name = |number: u32| wire.names.get(number as usize).cloned().ok_or_else(outside);
         let set = |numbers: &[u32]| numbers.iter().map(|number| name(*number)).collect::<Result<BTreeSet<_>, _>>();

@@ -5,6 +5,8 @@ use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
+use crate::child::without_secrets;
+
 /// The settings that matter, out of hundreds.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -70,27 +72,13 @@ fn read(json: &[u8]) -> Option<Vec<String>> {
     Some(settings.substituters.value.into_iter().filter(|url| seen.insert(url.clone())).collect())
 }
 
-/// Takes tokens out of the environment of `command`: Nix needs none of the runner's.
-fn without_secrets(command: &mut Command) -> &mut Command {
-    for (name, _) in std::env::vars_os() {
-        let secret = name.to_str().is_none_or(is_secret);
-        if secret {
-            command.env_remove(name);
-        }
-    }
-    command
-}
-
-fn is_secret(name: &str) -> bool {
-    name.starts_with("ACTIONS_") || ["NIX_CACHE_INPUTS", "GITHUB_TOKEN", "GH_TOKEN"].contains(&name)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::child::is_secret;
 
     fn words(words: &[&str]) -> Vec<String> {
         words.iter().map(|word| (*word).to_owned()).collect()

@@ -28,8 +28,9 @@ function action(body = '', name = `dist/nix-cache-${CPU}-${process.platform}`) {
   if (body !== null) {
     const script = `#!${process.execPath}
       const fs = require('node:fs');
+      const secrets = process.env.NIX_CACHE_SECRETS === 'stdin' ? JSON.parse(fs.readFileSync(0, 'utf8')) : {};
       const called = (more) => fs.writeFileSync(${JSON.stringify(path.join(root, 'called.json'))},
-        JSON.stringify({ argv: process.argv.slice(2), env: process.env, ...more }));
+        JSON.stringify({ argv: process.argv.slice(2), env: process.env, secrets, ...more }));
       called({});
       ${body}`;
     fs.writeFileSync(path.join(root, name), script, { mode: 0o755 });
@@ -71,7 +72,7 @@ const called = (root) => {
   const file = path.join(root, 'called.json');
   return fs.existsSync(file) ? JSON.parse(fs.readFileSync(file, 'utf8')) : null;
 };
-const settings = (root) => JSON.parse(called(root).env.NIX_CACHE_INPUTS);
+const settings = (root) => ({ ...JSON.parse(called(root).env.NIX_CACHE_INPUTS), ...called(root).secrets?.inputs });
 const inputs = (values) => ({ INPUT_INPUTS: JSON.stringify(values, null, 2) });
 
 // Main and then post, each with the state that the runner would hand over.
@@ -82,19 +83,19 @@ async function both(root, variables, changed = {}) {
   return [first, await run(root, 'post.cjs', { ...variables, ...states, ...changed })];
 }
 
-test('main hands inputs over in the environment and nothing in the arguments', async () => {
+test('main hands inputs over in the environment, tokens on standard input, and nothing in the arguments', async () => {
   const root = action();
   const given = { key: 'k', paths: 'a\nb', token: TOKEN, 'github-token': '' };
   const { code, log } = await run(root, 'hook.cjs', { ...inputs(given), INPUT_TOKEN: TOKEN, INPUT_MATRIX: '{\n"os": "linux"\n}' });
   assert.equal(code, 0, log);
   const { argv, env } = called(root);
   assert.deepEqual(argv, ['action', 'restore']);
-  assert.equal(env.ACTIONS_RUNTIME_TOKEN, 'runtime');
+  assert.deepEqual([called(root).secrets.variables, env.ACTIONS_RUNTIME_TOKEN], [{ ACTIONS_RUNTIME_TOKEN: 'runtime' }, undefined]);
   const found = settings(root);
   assert.deepEqual([found.key, found.paths, found.token, found.action], ['k', 'a\nb', TOKEN, 'both']);
   assert.deepEqual([JSON.parse(found.matrix).os, found['job-status']], ['linux', 'success']);
   const places = Object.entries(env).filter(([, value]) => value.includes(TOKEN) || value.includes(JOB_TOKEN));
-  assert.deepEqual(places.map(([name]) => name), ['NIX_CACHE_INPUTS']);
+  assert.deepEqual(places.map(([name]) => name), []);
 });
 
 test('the job has a token when the user gives none', async () => {
@@ -125,12 +126,12 @@ test('the signing key reaches the binary in both steps, and neither state nor an
   const held = (root) => Object.entries(called(root).env).filter(([, value]) => value.includes(key)).map(([name]) => name);
   const main = action();
   await run(main, 'hook.cjs', variables);
-  assert.deepEqual([settings(main)['signing-key'], held(main)], [key, ['NIX_CACHE_INPUTS']]);
+  assert.deepEqual([settings(main)['signing-key'], held(main)], [key, []]);
   const kept = fs.readFileSync(path.join(main, 'state'), 'utf8');
   for (const part of [key, key.slice(10, 40)]) assert.ok(!kept.includes(part), kept);
   const root = action();
   const [, post] = await both(root, variables);
-  assert.deepEqual([settings(root)['signing-key'].trim(), held(root)], [key, ['NIX_CACHE_INPUTS']], post.log);
+  assert.deepEqual([settings(root)['signing-key'].trim(), held(root)], [key, []], post.log);
 });
 
 test('post takes no other key for its own, and the binary knows that one is missing', async () => {
@@ -174,28 +175,38 @@ test('save runs in main and not in post', async () => {
   assert.deepEqual(called(root).argv, ['action', 'save']);
 });
 
-test('a build runs in main, gets no token, and has no post step', async () => {
-  const root = action();
-  const [main] = await both(root, { ...inputs({ targets: 'a\nb' }), INPUT_ACTION: 'build' });
-  assert.deepEqual([main.code, called(root)], [0, null], 'post started nothing');
-  await run(root, 'hook.cjs', { ...inputs({ targets: 'a\nb' }), INPUT_ACTION: 'build', INPUT_TOKEN: TOKEN });
+// `build/` has no hook: what it runs must find no token in the processes above it.
+const build = (root, variables = {}) => ended(Object.assign(spawn('sh', ['-c', 'exec sh "$GITHUB_ACTION_PATH/run.sh"'], {
+  env: { PATH: process.env.PATH, GITHUB_WORKSPACE: path.join(root, 'work'), GITHUB_ACTION_PATH: path.join(root, 'build'), ...variables },
+}), { log: '' }).on('spawn', function listen() {
+  for (const stream of [this.stdout, this.stderr]) stream.on('data', (text) => (this.log += text));
+}));
+const buildAction = (...given) => {
+  const root = action(...given);
+  fs.cpSync(path.join(HOOK, '..', 'build'), path.join(root, 'build'), { recursive: true });
+  return root;
+};
+
+test('a build gets its inputs and no token', async () => {
+  const root = buildAction();
+  const tokens = { ACTIONS_RUNTIME_TOKEN: 'secret-1', ACTIONS_ID_TOKEN_REQUEST_TOKEN: 'secret-2', GITHUB_TOKEN: 'secret-3', GH_TOKEN: 'secret-4' };
+  const { code, log } = await build(root, { NIX_CACHE_INPUTS: '{"targets":"a"}', ...tokens });
+  assert.deepEqual([code, log], [0, '']);
   const { argv, env } = called(root);
-  assert.deepEqual(argv, ['action', 'build']);
-  assert.equal(settings(root).targets, 'a\nb');
-  assert.ok(!Object.values(env).some((value) => value.includes(TOKEN) || value.includes(JOB_TOKEN)));
+  assert.deepEqual([argv, env.NIX_CACHE_INPUTS], [['action', 'build'], '{"targets":"a"}']);
+  assert.ok(!Object.values(env).some((value) => value.includes('secret-')), JSON.stringify(env));
 });
 
 test('a build that did not run fails its step', async () => {
-  const cases = [['process.exit(0)', 0], ['process.exit(1)', 1], ['process.exit(2)', 2], ['process.exit(101)', 1],
-    ["process.kill(process.pid, 'SIGKILL')", 1], [null, 1]];
-  for (const [body, code] of cases) {
-    const { code: ended, log } = await run(action(body), 'hook.cjs', { ...inputs({}), INPUT_ACTION: 'build' });
-    const told = body === null || body.includes('101') || body.includes('SIGKILL');
-    assert.deepEqual([ended, log.includes('::error ')], [code, told], `${body}: ${log}`);
-  }
-  const { code, log } = await run(action(), 'hook.cjs', { INPUT_INPUTS: '{', INPUT_ACTION: 'build' });
-  assert.equal(code, 1);
-  assert.match(log, /^::error title=nix-cache::The hook failed/m);
+  for (const code of [0, 1, 2, 101]) assert.equal((await build(buildAction(`process.exit(${code})`))).code, code);
+  const none = await build(buildAction(null));
+  assert.equal(none.code, 1);
+  assert.match(none.log, /^::error title=nix-cache::There is no .*"binary"\. Nothing was built\.$/m);
+  const own = buildAction('', 'work/mine');
+  assert.equal((await build(own, { NIX_CACHE_BINARY: 'mine' })).code, 0);
+  assert.deepEqual(called(own).argv, ['action', 'build']);
+  const { code, log } = await build(own, { NIX_CACHE_BINARY: 'no\n::error::x%' });
+  assert.deepEqual([code, log.split('\n').length], [1, 2], log);
 });
 
 test('without a plan the job fails, since the jobs behind it would build nothing', async () => {
@@ -306,12 +317,21 @@ test('post without state, or with a broken one, ends well and starts nothing', a
   }
 });
 
-test('state that cannot be written costs the cache, not the job', async () => {
-  const root = action();
-  const { code, log } = await run(root, 'hook.cjs', { ...inputs({}), GITHUB_STATE: path.join(root, 'no/state') });
-  assert.equal(code, 0);
-  assert.match(log, /::warning title=nix-cache::The hook failed/);
-  assert.equal(called(root), null);
+test('without a file of the runner\'s, the job is restored and told that nothing is saved', async () => {
+  const folder = path.join(os.tmpdir());
+  for (const [GITHUB_STATE, why] of [['', /no GITHUB_STATE/], [path.join(folder, 'no/state'), /ENOENT/], [folder, /EISDIR/]]) {
+    const root = action();
+    const { code, log } = await run(root, 'hook.cjs', { ...inputs({}), GITHUB_STATE });
+    assert.equal(code, 0);
+    assert.match(log, /^::warning title=nix-cache::The hook could not .*nothing is saved at the end of the job: /m);
+    assert.match(log, why);
+    assert.ok(!/TypeError|undefined/.test(log), log);
+    assert.deepEqual(called(root).argv, ['action', 'restore']);
+  }
+  const bare = action();
+  const { code, log } = await ended(Object.assign(spawn(process.execPath, [path.join(bare, 'hook', 'hook.cjs')], { env: { PATH: process.env.PATH } }), { log: '' })
+    .on('spawn', function listen() { for (const stream of [this.stdout, this.stderr]) stream.on('data', (text) => (this.log += text)); }));
+  assert.deepEqual([code, called(bare).argv], [0, ['action', 'restore']], log);
 });
 
 test('a broken input is not quoted, for it may hold the token', async () => {

@@ -4,5 +4,6 @@ mod categories;
 mod project;
 mod reports;
 mod retries;
+mod secrets;
 mod server;
 mod steps;

@@ -1,5 +1,7 @@
 //! The integration tests: one binary, a file per subject.
 
+#![allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "what tests print, people read")]
+
 mod act;
 mod action;
 mod build;
@@ -12,6 +14,7 @@ mod kill;
 mod layer;
 mod mounted;
 mod plan;
+mod printing;
 mod real_client;
 mod roundtrip;
 mod signed;

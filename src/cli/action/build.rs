@@ -1,7 +1,6 @@
 //! The step of the action `build/`. A build that fails is the user's failure and fails the step; nothing else here does.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{job, machine};
@@ -9,6 +8,7 @@ use crate::build::artifacts::ArtifactRequest;
 use crate::build::{BuildReport, Live, Request, Style};
 use crate::cli::Failure;
 use crate::cli::build::{absolute, annotate, carry_out, explain, verdict};
+use crate::printing::Raw;
 use crate::runner::build_inputs::BuildInputs;
 use crate::runner::env::Facts;
 use crate::runner::lane::default_lane;
@@ -42,7 +42,7 @@ async fn build_and_report() -> Result<(), (Failure, Told)> {
         tracing::info!("`targets` is empty: there is nothing to build.");
     }
     let style = if facts.on_github { Style::Groups } else { Style::Plain };
-    let mut live = Live::new(Box::new(io::stdout()), style);
+    let mut live = Live::new(Box::new(Raw::out()), style);
     let mut built = carry_out(&request, &mut live).await.map_err(untold)?;
     explain(&built, &mut live);
     annotate(&built, &mut job::annotator());

@@ -1,7 +1,6 @@
 //! The job that an action runs in: its inputs, its key, its place in the cache.
 
 use std::collections::BTreeSet;
-use std::io::Stdout;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use crate::cli::Failure;
 use crate::cli::verbs;
 use crate::flake::{Key, KeyRequest, current_system, escape, key as make_key};
 use crate::layer::pack::Options;
+use crate::printing::Raw;
 use crate::remote::github::{GithubConfig, GithubRemote, TokenScope};
 use crate::remote::{Remote, RemoteError};
 use crate::runner::annotate::{self, Annotator, Style};
@@ -23,6 +23,7 @@ use crate::runner::lane::default_lane;
 use crate::runner::report::{KeyPart, Report, Severity};
 use crate::runner::state;
 use crate::runner::values::{Action, Include, RestoreMode, SaveWhen};
+use crate::secrets;
 use crate::sign::Keyring;
 use crate::store::{PathInfo, StoreDirs, StorePath};
 use crate::upstream;
@@ -63,8 +64,8 @@ pub(super) struct Place {
 }
 
 /// Where warnings for the run's page go.
-pub(super) fn annotator() -> Annotator<Stdout> {
-    Annotator::new(std::io::stdout(), style())
+pub(super) fn annotator() -> Annotator<Raw> {
+    Annotator::new(Raw::out(), style())
 }
 
 /// How a runner, or a person, reads what we say.
@@ -166,8 +167,8 @@ impl Job {
         let token = self.inputs.token.as_ref().map(|token| token.reveal().to_owned());
         // The token for REST is an input and no variable; everything else the runner gives us is one.
         let lookup = |name: &str| match name {
-            "GITHUB_TOKEN" => token.clone().or_else(|| std::env::var(name).ok()),
-            _ => std::env::var(name).ok(),
+            "GITHUB_TOKEN" => token.clone().or_else(|| secrets::var(name)),
+            _ => secrets::var(name),
         };
         let github = Arc::new(GithubRemote::new(GithubConfig::from_env(lookup)?)?);
         if state::load(STATE_SPOKEN).is_some() {

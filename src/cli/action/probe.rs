@@ -4,10 +4,11 @@ use super::job::Job;
 use crate::cli::Failure;
 use crate::cli::logging::print;
 use crate::remote::github::{GithubConfig, probe};
+use crate::secrets;
 
 /// Plays the contract and prints the table, in the log and in the job summary.
 pub(super) async fn probe(job: &Job) -> Result<(), Failure> {
-    let config = GithubConfig::from_env(|name| std::env::var(name).ok()).map_err(Failure::work)?;
+    let config = GithubConfig::from_env(secrets::var).map_err(Failure::work)?;
     let run = (job.facts.run_id.unwrap_or(0), job.facts.run_attempt.unwrap_or(0));
     // Outside of a run, the clock and the process tell one probe from the next.
     let nonce = format!("{}-{}-{}-{}", run.0, run.1, crate::cache::now(), std::process::id());

@@ -51,7 +51,7 @@ impl Project {
             copy(&ours.join(part), &repository.join("nix-cache").join(part));
         }
         // act does not know `$/`, the action's own repository. Nothing else is changed.
-        for action in ["action.yml", "restore/action.yml", "save/action.yml", "plan/action.yml", "build/action.yml"] {
+        for action in ["action.yml", "restore/action.yml", "save/action.yml", "plan/action.yml"] {
             replace(&repository.join("nix-cache").join(action), "uses: $/hook", "uses: ./nix-cache/hook");
         }
         let words = machine.path("words");
