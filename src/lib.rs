@@ -21,6 +21,7 @@ mod disk;
 pub mod files;
 pub mod flake;
 pub mod http;
+mod human;
 pub mod layer;
 pub mod plan;
 mod printing;

@@ -39,9 +39,7 @@ use crate::store::StoreDirs;
 pub use attach::{AttachLayer, AttachRequest, Attached};
 pub use mode::{Mode, ModeRequest};
 pub use mounted::Detached;
-pub use outcome::{
-    Hit, LayerFetch, LayerState, Note, Phase, RestoreOutcome, SaveOutcome, SaveReason, Saved, human_bytes,
-};
+pub use outcome::{Hit, LayerFetch, LayerState, Note, Phase, RestoreOutcome, SaveOutcome, SaveReason, Saved};
 pub use planned::{held, load_planned, save_planned};
 pub use privileged::{Answer, Request, perform};
 pub use record::{RestoreRecord, load as load_record};

@@ -1,5 +1,6 @@
 //! What a restore or save came to: facts for the log, the outputs, the report and the summary.
 
+use crate::human;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -84,25 +85,14 @@ impl Phase {
     /// A phase that took `seconds`; logged in one line.
     #[must_use]
     pub fn measured(name: &'static str, seconds: f64, count: u64, bytes: u64) -> Self {
-        let size = human_bytes(bytes);
+        let size = human::bytes(bytes);
         if bytes == 0 {
             tracing::info!("{name}: {count} in {seconds:.2} s");
         } else {
-            let rate = human_bytes((bytes as f64 / seconds.max(0.001)) as u64);
+            let rate = human::bytes((bytes as f64 / seconds.max(0.001)) as u64);
             tracing::info!("{name}: {count}, {size} in {seconds:.2} s ({rate}/s)");
         }
         Self { name, count, bytes, seconds }
-    }
-}
-
-/// `bytes` for a person, in powers of 1000.
-#[must_use]
-pub fn human_bytes(bytes: u64) -> String {
-    match bytes {
-        0..1_000 => format!("{bytes} B"),
-        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
-        _ => format!("{:.2} GB", bytes as f64 / 1e9),
     }
 }
 

@@ -1,10 +1,9 @@
 //! A line every few seconds while something takes long.
 
+use crate::human;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
-
-use super::outcome::human_bytes;
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
@@ -26,7 +25,7 @@ impl Progress {
                 tokio::time::sleep(INTERVAL).await;
                 let done = counter.load(Ordering::Relaxed);
                 let rate = (done as f64 / start.elapsed().as_secs_f64()) as u64;
-                let (done, total, rate) = (human_bytes(done), human_bytes(total), human_bytes(rate));
+                let (done, total, rate) = (human::bytes(done), human::bytes(total), human::bytes(rate));
                 tracing::info!("{what}: {done} of {total} ({rate}/s)");
             }
         });

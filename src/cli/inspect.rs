@@ -9,7 +9,8 @@ use super::Failure;
 use super::args::{Format, InspectCommand};
 use super::logging::{print, print_json};
 use super::{show, verbs};
-use crate::cache::{SnapshotFound, find_snapshot, human_bytes, now};
+use crate::cache::{SnapshotFound, find_snapshot, now};
+use crate::human;
 use crate::snapshot::{Facts, generation_prefix};
 use crate::store::StorePath;
 
@@ -130,16 +131,16 @@ fn describe(inspection: &Inspection, with_paths: bool) -> String {
         facts.system,
         facts.lane,
         inspection.paths.len(),
-        human_bytes(inspection.nar_bytes),
-        human_bytes(inspection.layer_bytes),
+        human::bytes(inspection.nar_bytes),
+        human::bytes(inspection.layer_bytes),
     );
     // Writing to a String cannot fail.
     for layer in &inspection.layers {
-        let (bytes, wanted) = (human_bytes(layer.stored_bytes), human_bytes(layer.wanted_nar_bytes));
-        let all = human_bytes(layer.nar_bytes);
+        let (bytes, wanted) = (human::bytes(layer.stored_bytes), human::bytes(layer.wanted_nar_bytes));
+        let all = human::bytes(layer.nar_bytes);
         let id = &layer.id[..16];
         let made = if layer.bytes > layer.stored_bytes {
-            format!(" stored, {} with what older layers have", human_bytes(layer.bytes))
+            format!(" stored, {} with what older layers have", human::bytes(layer.bytes))
         } else {
             String::new()
         };
@@ -150,7 +151,7 @@ fn describe(inspection: &Inspection, with_paths: bool) -> String {
     }
     if with_paths {
         for path in &inspection.paths {
-            let _ = writeln!(out, "{:>10}  {}", human_bytes(path.nar_size), path.path);
+            let _ = writeln!(out, "{:>10}  {}", human::bytes(path.nar_size), path.path);
         }
     }
     out

@@ -12,7 +12,8 @@ use super::args::{
 };
 use super::logging::{print, print_json};
 use super::show;
-use crate::cache::{self, Context, Hit, ModeRequest, RestoreOutcome, SaveOutcome, SaveReason, human_bytes};
+use crate::cache::{self, Context, Hit, ModeRequest, RestoreOutcome, SaveOutcome, SaveReason};
+use crate::human;
 use crate::layer::pack::{DEFAULT_LEVEL, Options};
 use crate::remote::github::{GithubConfig, GithubRemote, Tuning};
 use crate::remote::{DirectoryRemote, Limited, Limits, Remote};
@@ -70,7 +71,7 @@ pub(super) async fn verify(command: &VerifyCommand) -> Result<(), Failure> {
     match command.format {
         Format::Json => print_json(&verified)?,
         Format::Text => {
-            let size = human_bytes(verified.nar_bytes);
+            let size = human::bytes(verified.nar_bytes);
             print(&format!("{} paths ({size}) are what the Nix database says.\n", verified.sound));
             for (path, why) in &verified.damaged {
                 print(&format!("DAMAGED {path}: {why}\n"));
@@ -201,8 +202,8 @@ fn describe_restore(outcome: &RestoreOutcome) -> String {
         return format!("Miss: no snapshot for {} nor for any restore prefix could be used.\n", outcome.primary_key);
     };
     let kind = if outcome.hit == Hit::Exact { "Exact hit" } else { "Near hit" };
-    let nar = human_bytes(outcome.nar_bytes_restored);
-    let fetched = human_bytes(outcome.bytes_downloaded);
+    let nar = human::bytes(outcome.nar_bytes_restored);
+    let fetched = human::bytes(outcome.bytes_downloaded);
     format!(
         "{kind}: generation {generation} of {key}. {paths_restored} of {paths_in_snapshot} store paths restored ({nar}, \
          {fetched} fetched), {paths_already_valid} were here already; {seconds:.1} s.\n"
@@ -213,8 +214,8 @@ fn describe_save(outcome: &SaveOutcome) -> String {
     let seconds = outcome.seconds;
     match &outcome.saved {
         Some(saved) => {
-            let sent = human_bytes(outcome.bytes_uploaded);
-            let nar = human_bytes(outcome.nar_bytes_new);
+            let sent = human::bytes(outcome.bytes_uploaded);
+            let nar = human::bytes(outcome.nar_bytes_new);
             let dropped = match outcome.paths_dropped {
                 0 => String::new(),
                 count => format!(", {count} no longer needed and dropped"),

@@ -4,8 +4,10 @@
 //! A level is written in generations under `files/<level>/<key>#g<number>`; none is ever changed, and a new one is written only
 //! when the content is another. Nothing of an entry is put in its place before all of its bytes are known to be right.
 
+mod admission;
 mod archive;
 mod fetch;
+mod gitstore;
 mod header;
 mod key;
 mod member;

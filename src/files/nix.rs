@@ -2,14 +2,16 @@
 //! even while Nix writes to them.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::{self, Metadata};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::gitstore::{self, Part};
 use super::walk::Gaps;
 use super::{FilesNote, sqlite};
+use crate::human;
 
 /// Evaluation caches that were last used longer ago are left out, unless said otherwise.
 pub const DEFAULT_MAX_AGE: Duration = Duration::from_hours(14 * 24);
@@ -62,6 +64,36 @@ struct Unit {
     order: (u8, Duration),
     bytes: u64,
     is_database: bool,
+    /// Of a Git store: whether there is a sound `HEAD`, without which Git takes the folder for no repository.
+    has_head: bool,
+    /// Of a Git store: what stands in it that a restored one could not do with, if anything.
+    odd: Option<PathBuf>,
+}
+
+impl Unit {
+    /// Takes in a file of a Git store.
+    fn look(&mut self, path: &Path, at: &Path) {
+        let text = || {
+            fs::File::open(at).and_then(|file| {
+                let mut bytes = Vec::new();
+                file.take(gitstore::MOST_TEXT).read_to_end(&mut bytes).map(|_| bytes)
+            })
+        };
+        let inner = gitstore::store(path).and_then(|store| path.strip_prefix(store).ok());
+        let is = |name: &str| inner == Some(Path::new(name));
+        let sound = match gitstore::part(path, false) {
+            Some(Part::Text(form)) => {
+                let sound = text().is_ok_and(|text| gitstore::has_form(form, &text));
+                self.has_head |= sound && is("HEAD");
+                sound
+            }
+            _ if is("config") => text().is_ok_and(|text| gitstore::is_usual(&text)),
+            _ => !is("objects/info/alternates"),
+        };
+        if !sound {
+            self.odd.get_or_insert_with(|| at.to_owned());
+        }
+    }
 }
 
 /// Which parts are kept, and copies of the databases among them.
@@ -72,7 +104,8 @@ pub(super) struct Staged {
 
 impl Staged {
     /// Where the bytes of `path`, from Nix's cache folder, are to be read. None when it is left out.
-    pub(super) fn source(&self, path: &Path, original: &Path) -> Option<PathBuf> {
+    pub(super) fn source(&self, path: &Path, original: &Path, metadata: &Metadata) -> Option<PathBuf> {
+        gitstore::part(path, metadata.is_dir()).filter(|_| !metadata.is_symlink())?;
         match self.units.get(&unit_of(path)?)? {
             Some(copy) => Some(copy.clone()),
             None => Some(original.to_owned()),
@@ -96,9 +129,15 @@ impl Gathering {
         let Some(name) = unit_of(path) else { return };
         let is_database = name == path && path.extension().is_some_and(|end| end == "sqlite");
         let (_, unit) = self.units.entry(name).or_insert_with(|| {
-            let unit = Unit { order: (class(path), Duration::MAX), bytes: 0, is_database };
+            let unit = Unit { order: (class(path), Duration::MAX), is_database, ..Unit::default() };
             (at.to_owned(), unit)
         });
+        if gitstore::store(path).is_some() {
+            unit.look(path, at);
+        }
+        if gitstore::part(path, false).is_none() || metadata.is_symlink() {
+            return;
+        }
         unit.bytes += metadata.len();
         unit.order.1 = unit.order.1.min(age(metadata));
     }
@@ -114,6 +153,11 @@ impl Gathering {
         for (number, (name, (at, mut unit))) in ordered.into_iter().enumerate() {
             if unit.order.0 == EVALUATIONS && unit.order.1 > self.limits.max_age {
                 tracing::debug!("{} is left out: it was not used for a long time", name.display());
+                continue;
+            }
+            if gitstore::store(&name).is_some() && (unit.odd.is_some() || !unit.has_head) {
+                let odd = unit.odd.unwrap_or_else(|| at.clone());
+                tracing::debug!("{} is left out: {} is not as Nix makes it", name.display(), odd.display());
                 continue;
             }
             let mut copy = None;
@@ -147,8 +191,11 @@ fn note(large: (u64, u64), limit: u64, unreadable: &Gaps, notes: &mut Vec<FilesN
     if large.0 > 0 {
         let (count, bytes) = large;
         let message = format!(
-            "{count} parts of Nix's caches with {bytes} bytes are not kept: the limit is {limit} bytes in all. \
-             Evaluations are kept first, then what was fetched."
+            "{} of Nix's caches with {} {} not kept: the limit is {} in all. Evaluations are kept first, then what was fetched.",
+            human::count(count, "part"),
+            human::bytes(bytes),
+            if count == 1 { "is" } else { "are" },
+            human::bytes(limit)
         );
         notes.push(FilesNote::info("eval-cache-too-large", message));
     }
@@ -186,13 +233,4 @@ fn first_name(path: &Path) -> Option<String> {
 fn age(metadata: &Metadata) -> Duration {
     let used = [metadata.modified(), metadata.accessed()].into_iter().flatten().max();
     used.and_then(|time| SystemTime::now().duration_since(time).ok()).unwrap_or_default()
-}
-
-/// The names of the journals that lie beside the file `name` while it is a database in use. None for other files.
-pub(super) fn journals(name: &OsStr) -> Vec<OsString> {
-    if Path::new(name).extension().is_none_or(|end| end != "sqlite") {
-        return Vec::new();
-    }
-    let beside = |end: &str| [name, OsStr::new(end)].into_iter().collect();
-    ["-wal", "-journal"].map(beside).into()
 }

@@ -8,14 +8,14 @@ use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::ErrorCode;
 use rustix::fs::{
-    AtFlags, Mode, OFlags, Timespec, Timestamps, fchmod, futimens, mkdirat, open, openat, renameat, statat, symlinkat,
-    unlinkat,
+    AtFlags, Mode, OFlags, Timespec, Timestamps, fchmod, futimens, mkdirat, open, openat, renameat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
 use super::archive::Attributes;
-use super::nix::journals;
+use super::sqlite::{self, Way};
 
 /// How the names of temporary files start.
 pub(super) const TEMPORARY: &str = ".nix-cache-tmp.";
@@ -74,9 +74,6 @@ impl Placer {
         attributes: Attributes,
     ) -> io::Result<()> {
         let name = self.enter(path)?;
-        if self.spare_databases && self.is_in_use(&name) {
-            return Err(io::Error::other("another program has it open: its journal is not empty"));
-        }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let temporary = self.temporary();
         let mut file = File::from(openat(self.folder(), &temporary, flags, Mode::from_raw_mode(0o600))?);
@@ -86,9 +83,13 @@ impl Placer {
             }
             fchmod(&file, Mode::from_raw_mode(attributes.mode))?;
             futimens(&file, &times(attributes.modified))?;
-            Ok(())
+            self.make_way(&temporary, &name)
         })();
-        self.finish(written, &temporary, &name)
+        match written {
+            Ok(Way::Merged) => Ok(unlinkat(self.folder(), &temporary, AtFlags::empty())?),
+            Ok(Way::Replace) => self.finish(Ok(()), &temporary, &name),
+            Err(error) => self.finish(Err(error), &temporary, &name),
+        }
     }
 
     /// Puts the symbolic link `path` in its place.
@@ -131,9 +132,17 @@ impl Placer {
         format!("{TEMPORARY}{}.{:x}", std::process::id(), self.count)
     }
 
-    fn is_in_use(&self, name: &OsStr) -> bool {
-        journals(name).iter().any(|journal| {
-            statat(self.folder(), journal, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|found| found.st_size > 0)
+    /// Sees to a database of Nix's that is in the way.
+    fn make_way(&self, temporary: &str, name: &OsStr) -> io::Result<Way> {
+        if !self.spare_databases || Path::new(name).extension().is_none_or(|end| end != "sqlite") {
+            return Ok(Way::Replace);
+        }
+        let folder = self.way.iter().fold(self.base.clone(), |path, step| path.join(&step.name));
+        sqlite::make_way(&folder.join(name), &folder.join(temporary)).map_err(|error| match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                io::Error::other("another program is writing to it, so it stays as it is")
+            }
+            _ => io::Error::other(error.to_string()),
         })
     }
 

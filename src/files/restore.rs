@@ -144,7 +144,7 @@ async fn restore_one(
     restored.downloaded += header.entry_size();
     let (roots, digest) = (level.roots.clone(), header.digest.to_string());
     let work = move || {
-        unpack::check(&file, &header).map_err(|error| match error.kind() {
+        unpack::check(&file, &header, &roots).map_err(|error| match error.kind() {
             ErrorKind::InvalidData => Trouble::Refused(error),
             _ => Trouble::Refused(std::io::Error::other(format!("its archive cannot be read: {error}"))),
         })?;

@@ -6,9 +6,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use super::FilesNote;
+use super::admission::Admission;
 use super::archive::{self, Attributes, Content, refused};
+use super::gitstore;
 use super::header::Header;
 use super::member::Member;
 use super::place::Placer;
@@ -61,12 +64,16 @@ impl Placed {
 ///
 /// # Errors
 /// With the reason when it is no archive of this program, or holds something else than the header says.
-pub(super) fn check(file: &File, header: &Header) -> io::Result<()> {
+pub(super) fn check(file: &File, header: &Header, roots: &Roots) -> io::Result<()> {
+    let mut admission = roots.nix().map(|_| Admission::default());
     let (mut files, mut folders, mut bytes) = (0_u64, 0_u64, 0_u64);
     // Names can be long, and packed they take nothing: their hashes are kept.
     let mut links: HashSet<ContentHash> = HashSet::new();
     let body = body(file, header)?;
-    archive::read(body, &mut |member, _, content| {
+    archive::read(body, &mut |member, _, mut content| {
+        if let Some(admission) = &mut admission {
+            bytes = bytes.saturating_add(admission.admit(&member, &mut content)?);
+        }
         // Whoever puts a link there and then a file behind it means to write elsewhere.
         if !links.is_empty() && around(&member.name()).any(|name| links.contains(&content_hash(name))) {
             return Err(refused(&format!("{member}, which is behind a link of its own")));
@@ -91,6 +98,7 @@ pub(super) fn check(file: &File, header: &Header) -> io::Result<()> {
         }
         Ok(())
     })?;
+    admission.map_or(Ok(()), Admission::finish)?;
     if (files, bytes) == (header.files, header.bytes) { Ok(()) } else { Err(other_content()) }
 }
 
@@ -137,9 +145,10 @@ pub(super) fn ensure_room(header: &Header, roots: &Roots, scratch: &Path) -> io:
 /// # Errors
 /// When the archive cannot be read, or the disk is full. All else is in the result.
 pub(super) fn place(file: &File, header: &Header, roots: &Roots) -> io::Result<Placed> {
-    let mut placing = Placing { roots, open: BTreeMap::new(), placed: Placed::default() };
+    let mut placing = Placing { roots, open: BTreeMap::new(), stores: BTreeMap::new(), placed: Placed::default() };
     let body = body(file, header)?;
     let read = archive::read(body, &mut |member, attributes, content| placing.add(&member, attributes, content));
+    let read = read.and_then(|()| placing.complete_stores());
     for opened in std::mem::take(&mut placing.open).into_values().flatten() {
         if let Err(error) = opened.placer.close() {
             placing.placed.failed.add(&opened.name, &error);
@@ -166,6 +175,8 @@ struct Placing<'a> {
     roots: &'a Roots,
     /// By the number of the place; none where it cannot be opened.
     open: BTreeMap<usize, Option<Opened>>,
+    /// Git stores of Nix's that something was put into, and the number of their place.
+    stores: BTreeMap<PathBuf, usize>,
     placed: Placed,
 }
 
@@ -184,6 +195,12 @@ impl Placing<'_> {
             self.placed.outside.add(Path::new(&member.to_string()), &"no pattern of this job names it");
             return Ok(());
         };
+        if self.roots.nix().is_some()
+            && let Some(inner) = gitstore::store(&member.path)
+        {
+            let depth = member.path.iter().count() - inner.iter().count();
+            self.stores.extend(path.ancestors().nth(depth).map(|store| (store.to_owned(), number)));
+        }
         match self.put(number, &path, attributes, content) {
             Ok(()) => Ok(()),
             // A full disk, and what the archive cannot give, are no trouble of this file alone.
@@ -195,7 +212,38 @@ impl Placing<'_> {
         }
     }
 
+    /// Gives each Git store what no archive has: the folders without which it is none, and a config of our own.
+    fn complete_stores(&mut self) -> io::Result<()> {
+        let attributes = Attributes::new(0o755, SystemTime::now());
+        for (store, number) in std::mem::take(&mut self.stores) {
+            let mut made = Ok(());
+            for folder in ["objects", "refs"] {
+                made = made.and_then(|()| self.put(number, &store.join(folder), attributes, Content::Directory));
+            }
+            let config = store.join("config");
+            if made.is_ok() && config.symlink_metadata().is_err() {
+                let (size, mut text) = (gitstore::CONFIG.len() as u64, gitstore::CONFIG.as_bytes());
+                let attributes = Attributes { mode: 0o644, ..attributes };
+                made = self.write(number, &config, attributes, Content::File(size, &mut text)).map(drop);
+            }
+            match made {
+                Err(error) if ends_all(error.kind()) => return Err(error),
+                Err(error) => self.placed.failed.add(&store, &error),
+                Ok(()) => {}
+            }
+        }
+        Ok(())
+    }
+
     fn put(&mut self, number: usize, path: &Path, attributes: Attributes, content: Content<'_>) -> io::Result<()> {
+        let is_file = !matches!(content, Content::Directory);
+        self.placed.bytes += self.write(number, path, attributes, content)?;
+        self.placed.files += u64::from(is_file);
+        Ok(())
+    }
+
+    /// Gives the bytes of the file.
+    fn write(&mut self, number: usize, path: &Path, attributes: Attributes, content: Content<'_>) -> io::Result<u64> {
         let opened = match self.open.entry(number) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
@@ -214,17 +262,14 @@ impl Placing<'_> {
         let inner = path.strip_prefix(&opened.name).unwrap_or(path);
         let inner: PathBuf = opened.rest.components().chain(inner.components()).collect();
         match content {
-            Content::Directory => return opened.placer.directory(&inner, attributes),
-            Content::Link(target) => opened.placer.link(&inner, &target, attributes.modified)?,
+            Content::Directory => opened.placer.directory(&inner, attributes).map(|()| 0),
+            Content::Link(target) => opened.placer.link(&inner, &target, attributes.modified).map(|()| 0),
             Content::File(size, reader) => {
                 // Others write to this disk, too.
                 disk::ensure(opened.placer.base(), size)?;
-                opened.placer.file(&inner, size, reader, attributes)?;
-                self.placed.bytes += size;
+                opened.placer.file(&inner, size, reader, attributes).map(|()| size)
             }
         }
-        self.placed.files += 1;
-        Ok(())
     }
 }
 

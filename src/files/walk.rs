@@ -194,7 +194,7 @@ impl<'a> Sources<'a> {
             return None;
         }
         let at = match &self.staged {
-            Some(staged) => staged.source(&member.path, &at)?,
+            Some(staged) => staged.source(&member.path, &at, &metadata)?,
             None => at,
         };
         Some(Item { member, at, metadata })

@@ -46,7 +46,7 @@ fn message(evicted: usize, all: usize, bytes: u64) -> String {
     let were = if evicted == 1 { "was" } else { "were" };
     format!(
         "{evicted} of the {all} layers that this job wanted {were} evicted from GitHub's cache ({}).",
-        crate::cache::human_bytes(bytes)
+        crate::human::bytes(bytes)
     )
 }
 

@@ -40,10 +40,17 @@ fn fill(machine: &Machine) {
     machine.write(&[
         (".cache/nix/binary-cache-v6.sqlite", "not wanted"),
         (".cache/nix/flake-registry.json", "not wanted"),
-        (".cache/nix/gitv3/abc/objects/pack/p.pack", "pack"),
+        (".cache/nix/gitv3/abc/objects/pack/pack-97903e2b9cad0d4452e42b75d052fc159dc3d4cf.pack", "pack"),
+        (".cache/nix/gitv3/abc/HEAD", "ref: refs/heads/main\n"),
+        (".cache/nix/gitv3/abc/config", "[core]\n\tbare = true\n[core]\n\tfsmonitor = touch evil\n"),
+        (".cache/nix/gitv3/abc/info/attributes", "* filter=evil"),
         (".cache/nix/gitv3/abc/hooks/post-checkout", "not wanted"),
         (".cache/nix/gitv3/abc.lock", "not wanted"),
-        (".cache/nix/tarball-cache-v2/objects/12/34", "object"),
+        (".cache/nix/tarball-cache-v2/objects/12/903e2b9cad0d4452e42b75d052fc159dc3d4cf", "object"),
+        (".cache/nix/tarball-cache-v2/HEAD", "ref: refs/heads/master\n"),
+        (".cache/nix/gitv3/borrowed/HEAD", "ref: refs/heads/main\n"),
+        (".cache/nix/gitv3/borrowed/objects/info/alternates", "/elsewhere"),
+        (".cache/nix/gitv3/odd/HEAD", "ref: ../../x\n"),
         (".cache/nix/tarball-cache-v2/objects/tmp_obj_x", "not wanted"),
         (".cache/nix/tarball-cache-v2/refs/heads.lock", "not wanted"),
     ]);
@@ -54,19 +61,28 @@ async fn caches_come_back_without_what_is_no_use() {
     let (place, one, two) = (Place::new(), Machine::new(), Machine::new());
     fill(&one);
     let saved = place.save(&one, &level(&one), None).await;
-    assert_eq!((saved.outcome, saved.files), (FilesOutcome::Saved, 5), "{:?}", saved.notes);
+    assert_eq!((saved.outcome, saved.files), (FilesOutcome::Saved, 7), "{:?}", saved.notes);
     let restored = place.restore(&two, &level(&two)).await;
-    assert_eq!((restored.hit, restored.files, restored.notes.len()), (FilesHit::Exact, 5, 0));
+    assert_eq!((restored.hit, restored.files, restored.notes.len()), (FilesHit::Exact, 7, 0));
     let files = names(&folder(&two)).into_iter().filter(|name| folder(&two).join(name).is_file());
     let expected = [
         "eval-cache-v5/aa.sqlite",
         "eval-cache-v6/bb.sqlite",
         "fetcher-cache-v2.sqlite",
-        "gitv3/abc/objects/pack/p.pack",
-        "tarball-cache-v2/objects/12/34",
+        "gitv3/abc/HEAD",
+        "gitv3/abc/config",
+        "gitv3/abc/objects/pack/pack-97903e2b9cad0d4452e42b75d052fc159dc3d4cf.pack",
+        "tarball-cache-v2/HEAD",
+        "tarball-cache-v2/config",
+        "tarball-cache-v2/objects/12/903e2b9cad0d4452e42b75d052fc159dc3d4cf",
     ];
     assert_eq!(files.collect::<Vec<_>>(), expected);
     assert_eq!(text_of(&folder(&two).join(expected[0])), expected[0]);
+    for store in ["gitv3/abc", "tarball-cache-v2"] {
+        let config = fs::read_to_string(folder(&two).join(store).join("config")).unwrap();
+        assert!(config.contains("bare = true") && !config.contains("evil"), "{config}");
+        assert!(folder(&two).join(store).join("refs").is_dir());
+    }
     let again = place.save(&two, &level(&two), restored.digest.as_deref()).await;
     assert_eq!((again.outcome, again.uploaded), (FilesOutcome::Unchanged, 0));
     assert_eq!(names(&two.scratch()), [""; 0]);
@@ -118,20 +134,74 @@ async fn a_database_that_is_being_written_comes_back_consistent() {
 }
 
 #[tokio::test]
-async fn a_database_in_use_is_not_replaced() {
+async fn a_database_in_the_way_is_merged_or_replaced_but_for_one_that_is_locked() {
+    for journal in ["truncate", "wal"] {
+        let (place, one, two) = (Place::new(), Machine::new(), Machine::new());
+        let (fetched, evaluated) = ("fetcher-cache-v4.sqlite", "eval-cache-v6/aa.sqlite");
+        for name in [fetched, evaluated] {
+            database(&folder(&one).join(name), "theirs")
+                .execute_batch("create unique index one on Cache (text)")
+                .unwrap();
+        }
+        place.save(&one, &level(&one), None).await;
+        let texts = |name: &str| {
+            let database = Connection::open(folder(&two).join(name)).unwrap();
+            let mut all = database.prepare("select text from Cache order by text").unwrap();
+            all.query_map([], |row| row.get(0)).unwrap().collect::<Result<Vec<String>, _>>().unwrap()
+        };
+        let open: Vec<_> = [fetched, evaluated]
+            .map(|name| {
+                let open = database(&folder(&two).join(name), "ours");
+                open.execute_batch("create unique index one on Cache (text)").unwrap();
+                open.pragma_update(None, "journal_mode", journal).unwrap();
+                open.execute_batch("begin immediate; insert into Cache values ('new')").unwrap();
+                open
+            })
+            .into();
+        let restored = place.restore(&two, &level(&two)).await;
+        assert_eq!((restored.files, codes(&restored.notes)), (0, vec!["files-not-placed"]), "{journal}");
+        assert!(restored.notes[0].message.contains("is writing to it"), "{:?}", restored.notes);
+        for open in &open {
+            open.execute_batch("commit").unwrap();
+        }
+        if journal == "wal" {
+            // As a program that was killed leaves it: the log holds what was written, and nobody holds a lock.
+            let (copy, from) = (Machine::new(), folder(&two));
+            for name in
+                ["fetcher-cache-v4.sqlite", "fetcher-cache-v4.sqlite-wal", evaluated, "eval-cache-v6/aa.sqlite-wal"]
+            {
+                let to = folder(&copy).join(name);
+                fs::create_dir_all(to.parent().unwrap()).unwrap();
+                fs::copy(from.join(name), to).unwrap();
+            }
+            assert!(fs::metadata(folder(&copy).join("fetcher-cache-v4.sqlite-wal")).unwrap().len() > 0);
+            let restored = place.restore(&copy, &level(&copy)).await;
+            assert_eq!((restored.files, restored.notes.len()), (2, 0), "{:?}", restored.notes);
+            let rows: i64 = Connection::open(folder(&copy).join(fetched))
+                .unwrap()
+                .query_row("select count(*) from Cache", [], |row| row.get(0))
+                .unwrap();
+            assert_eq!((rows, text_of(&folder(&copy).join(evaluated))), (3, "theirs".to_owned()));
+        }
+        drop(open);
+        let restored = place.restore(&two, &level(&two)).await;
+        assert_eq!((restored.files, restored.notes.len()), (2, 0), "{journal}: {:?}", restored.notes);
+        assert_eq!(texts(fetched), ["new", "ours", "theirs"], "rows of fetched inputs are merged");
+        assert_eq!(texts(evaluated), ["theirs"], "rows of evaluations count on each other");
+        assert!(names(&folder(&two)).iter().all(|name| !name.contains("tmp") && !name.ends_with("-wal")));
+    }
+}
+
+#[tokio::test]
+async fn a_database_with_more_than_tables_is_not_placed() {
     let (place, one, two) = (Place::new(), Machine::new(), Machine::new());
-    let name = "fetcher-cache-v4.sqlite";
-    drop(database(&folder(&one).join(name), "theirs"));
+    let name = "eval-cache-v6/aa.sqlite";
+    let evil = "create trigger evil after insert on Cache begin delete from Other; end;";
+    database(&folder(&one).join(name), "theirs").execute_batch(evil).unwrap();
     place.save(&one, &level(&one), None).await;
-    let open = database(&folder(&two).join(name), "ours");
-    open.pragma_update(None, "journal_mode", "wal").unwrap();
-    open.execute("update Cache set text = 'new'", []).unwrap();
     let restored = place.restore(&two, &level(&two)).await;
     assert_eq!((restored.files, codes(&restored.notes)), (0, vec!["files-not-placed"]));
-    drop(open);
-    assert_eq!(text_of(&folder(&two).join(name)), "new");
-    assert_eq!(place.restore(&two, &level(&two)).await.files, 1);
-    assert_eq!(text_of(&folder(&two).join(name)), "theirs");
+    assert!(!folder(&two).join(name).exists());
 }
 
 #[tokio::test]
@@ -146,7 +216,7 @@ async fn old_evaluations_are_dropped() {
     age("eval-cache-v5/aa.sqlite", Duration::from_hours(20 * 24));
     age("eval-cache-v6/bb.sqlite", Duration::from_hours(1));
     age("fetcher-cache-v2.sqlite", Duration::from_hours(20 * 24));
-    assert_eq!(place.save(&machine, &level(&machine), None).await.files, 4);
+    assert_eq!(place.save(&machine, &level(&machine), None).await.files, 6);
     let other = Machine::new();
     place.restore(&other, &level(&other)).await;
     assert!(!folder(&other).join("eval-cache-v5").exists());
@@ -158,17 +228,24 @@ async fn old_evaluations_are_dropped() {
 async fn what_is_too_large_is_left_out_and_told() {
     let (place, machine) = (Place::new(), Machine::new());
     fill(&machine);
-    machine.write(&[(".cache/nix/gitv3/large/pack", &"x".repeat(100_000))]);
+    machine.write(&[
+        (".cache/nix/gitv3/large/HEAD", "ref: refs/heads/main"),
+        (".cache/nix/gitv3/large/objects/00/903e2b9cad0d4452e42b75d052fc159dc3d4cf", &"x".repeat(100_000)),
+    ]);
     let mut limited = level(&machine);
     limited.roots = limited.roots.with_limits(DEFAULT_MAX_AGE, 90_000);
     let saved = place.save(&machine, &limited, None).await;
-    assert_eq!((saved.outcome, saved.files), (FilesOutcome::Saved, 5));
+    assert_eq!((saved.outcome, saved.files), (FilesOutcome::Saved, 7));
     assert_eq!(codes(&saved.notes), ["eval-cache-too-large"]);
-    assert!(saved.notes[0].message.contains("1 parts") && saved.notes[0].message.contains("100000 bytes"));
+    assert!(
+        saved.notes[0].message.starts_with("1 part of Nix's caches with 97.7 KiB is not kept"),
+        "{:?}",
+        saved.notes
+    );
     limited.roots = limited.roots.with_limits(DEFAULT_MAX_AGE, 0);
     assert_eq!(place.save(&machine, &limited, None).await.outcome, FilesOutcome::Nothing);
     limited.roots = limited.roots.with_limits(DEFAULT_MAX_AGE, DEFAULT_MAX_BYTES);
-    assert_eq!(place.save(&machine, &limited, None).await.files, 6);
+    assert_eq!(place.save(&machine, &limited, None).await.files, 9);
 }
 
 #[tokio::test]
@@ -177,7 +254,7 @@ async fn a_broken_database_is_left_out_and_told() {
     fill(&machine);
     fs::write(folder(&machine).join("eval-cache-v5/aa.sqlite"), "x".repeat(9000)).unwrap();
     let saved = place.save(&machine, &level(&machine), None).await;
-    assert_eq!((saved.files, codes(&saved.notes)), (4, vec!["eval-cache-unreadable"]));
+    assert_eq!((saved.files, codes(&saved.notes)), (6, vec!["eval-cache-unreadable"]));
     assert!(saved.notes[0].message.contains("aa.sqlite"), "{}", saved.notes[0].message);
 }
 

@@ -15,6 +15,10 @@ type Raw<'a> = (EntryType, &'a str, &'a str, &'a [u8]);
 
 /// Stores an archive of these members with a header that is right.
 async fn store(place: &Place, members: &[Raw<'_>]) {
+    store_in(place, PATHS, members).await;
+}
+
+async fn store_in(place: &Place, level: &str, members: &[Raw<'_>]) {
     let mut tar = tar::Builder::new(Vec::new());
     let (mut files, mut bytes) = (0, 0);
     for (kind, name, target, content) in members {
@@ -31,10 +35,14 @@ async fn store(place: &Place, members: &[Raw<'_>]) {
             (files, bytes) = (files + 1, bytes + content.len() as u64);
         }
     }
-    store_body(place, &tar.into_inner().unwrap(), files, bytes).await;
+    store_level(place, level, &tar.into_inner().unwrap(), files, bytes).await;
 }
 
 async fn store_body(place: &Place, tar: &[u8], files: u64, bytes: u64) {
+    store_level(place, PATHS, tar, files, bytes).await;
+}
+
+async fn store_level(place: &Place, level: &str, tar: &[u8], files: u64, bytes: u64) {
     let body = zstd::encode_all(tar, 3).unwrap();
     let header = Header {
         digest: Sha([1; 32]),
@@ -46,7 +54,7 @@ async fn store_body(place: &Place, tar: &[u8], files: u64, bytes: u64) {
     };
     let entry = Bytes::from([header.encode("", &Keyring::default()).as_slice(), &body].concat());
     let number = place.entries().len() + 1;
-    let name = format!("files/paths/k#g{number}");
+    let name = format!("files/{level}/k#g{number}");
     assert_eq!(place.remote.put_bytes(Kind::Files, &name, entry).await.unwrap(), Put::Stored);
 }
 
@@ -192,4 +200,35 @@ async fn a_home_behind_a_link_and_a_named_place_behind_one_are_used() {
     let roots = Roots::user(&link.join("work/project"), Some(&link), &["~/.cache/x".to_owned()]).unwrap();
     let level = FilesLevel { roots, ..two.level("k", &[]) };
     assert_eq!(place.save(&two, &level, restored.digest.as_deref()).await.outcome, FilesOutcome::Unchanged);
+}
+
+#[tokio::test]
+async fn nothing_that_git_runs_comes_with_nix_s_caches() {
+    let head: Raw<'_> = (FILE, "nix-cache/gitv3/abc/HEAD", "", b"ref: refs/heads/main\n");
+    let evil: &[&[Raw<'_>]] = &[
+        &[(FILE, "nix-cache/gitv3/abc/config", "", b"[core]\n\tfsmonitor = touch evil\n")],
+        &[(FILE, "nix-cache/gitv3/abc/hooks/post-checkout", "", b"touch evil")],
+        &[(FILE, "nix-cache/gitv3/abc/info/attributes", "", b"* filter=evil")],
+        &[(FILE, "nix-cache/gitv3/abc/objects/info/alternates", "", b"/home/me/secret")],
+        &[(FILE, "nix-cache/gitv3/abc/commondir", "", b"/tmp/evil")],
+        &[(FILE, "nix-cache/gitv3/abc/refs/heads/x", "", b"ref: ../../x\n")],
+        &[(FILE, "nix-cache/gitv3/abc/packed-refs", "", b"evil\n")],
+        &[(LINK, "nix-cache/gitv3/abc/refs", "/tmp", b"")],
+        &[(LINK, "nix-cache/gitv3/abc/objects", "/tmp", b"")],
+        &[(LINK, "nix-cache/gitv3/other", "/tmp", b"")],
+        &[(FILE, "nix-cache/gitv3/other/shallow", "", b"")],
+        &[(FILE, "nix-cache/tarball-cache/config", "", b"[include]\n\tpath = /tmp/x\n")],
+        &[(FILE, "nix-cache/eval-cache-v6/a.sqlite-wal", "", b"x")],
+        &[(FILE, "home/.cache/nix/gitv3/abc/config", "", b"[core]\n\tfsmonitor = touch evil\n")],
+    ];
+    for members in evil {
+        let (place, machine) = (Place::new(), Machine::new());
+        store_in(&place, super::super::EVAL_CACHE, &[&[head], *members].concat()).await;
+        let folder = machine.home().join(".cache/nix");
+        let level =
+            FilesLevel { name: super::super::EVAL_CACHE, roots: Roots::nix_caches(&folder), ..machine.level("k", &[]) };
+        let restored = place.restore(&machine, &level).await;
+        assert_eq!((restored.hit, codes(&restored.notes)), (FilesHit::Miss, vec!["files-refused"]), "{members:?}");
+        assert!(!folder.exists(), "{members:?}");
+    }
 }

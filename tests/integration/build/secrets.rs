@@ -10,9 +10,9 @@ use crate::support::program::Run;
 use crate::support::skip_refused;
 
 /// Fails where a process above, up to the first, has a secret in the environment it began with.
-const LOOK: &str = r#"own: p=$$; while [ "$p" -gt 1 ]; do
-if tr '\0' '\n' </proc/$p/environ 2>/dev/null | grep -q very-secret; then echo "$p has it"; exit 1; fi
-p=$(sed -n 's/^PPid:[[:space:]]*//p' /proc/$p/status); done"#;
+const LOOK: &str = "own: p=$$; while [ $p -gt 1 ]; do \
+    if tr '\\0' '\\n' </proc/$p/environ 2>/dev/null | grep -q very-secret; then echo $p has it; exit 1; fi; \
+    p=$(sed -n 's/^PPid:[[:space:]]*//p' /proc/$p/status); done";
 
 const TOKENS: [&str; 5] =
     ["ACTIONS_RUNTIME_TOKEN", "ACTIONS_ID_TOKEN_REQUEST_TOKEN", "GITHUB_TOKEN", "GH_TOKEN", "INPUT_JOB-TOKEN"];
@@ -20,10 +20,9 @@ const TOKENS: [&str; 5] =
 #[test]
 fn no_process_above_a_check_has_a_token() {
     let Some(project) = project::first() else { return };
-    let look = LOOK.replace('\n', " ");
-    let mut plain = project.machine.nix_cache(&["build", "--no-link", "--quiet", "--check-command", &look]);
+    let mut plain = project.machine.nix_cache(&["build", "--no-link", "--quiet", "--check-command", LOOK]);
     let mut action = project.machine.nix_cache(&["action", "build"]);
-    action.env("NIX_CACHE_INPUTS", json!({ "targets": "", "check-commands": look, "summarize": "false" }).to_string());
+    action.env("NIX_CACHE_INPUTS", json!({ "targets": "", "check-commands": LOOK, "summarize": "false" }).to_string());
     action.env("RUNNER_TEMP", project.machine.path("")).env("GITHUB_WORKSPACE", &project.folder);
     for command in [&mut plain, &mut action] {
         command.current_dir(&project.folder).envs(TOKENS.map(|name| (name, "very-secret")));
