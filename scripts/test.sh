@@ -23,6 +23,8 @@ step "Formatting"
 cargo fmt --check
 step "Lints"
 cargo clippy --all-targets --locked -- -D warnings
+step "The crates"
+python3 scripts/check-crates.py
 step "YAML"
 scripts/lint-yaml.sh
 step "The prebuilt binaries"
