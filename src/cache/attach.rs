@@ -129,7 +129,10 @@ fn clear_leftovers(dirs: &StoreDirs) -> Result<(), CacheError> {
     let removed =
         remove_leftovers(&real).map_err(|error| CacheError::File { what: "Cannot clean up", path: real, error })?;
     if removed > 0 {
-        tracing::info!("Removed {removed} paths that an interrupted restore left unfinished.");
+        tracing::info!(
+            "Removed {}, left unfinished by an interrupted restore.",
+            crate::human::count(removed as u64, "path")
+        );
     }
     Ok(())
 }

@@ -74,8 +74,10 @@ async fn look_up<'a>(context: &Context, wanted: &Wanted<'a>) -> Result<(Entry, &
     let (state, note) = match context.remote.find(Kind::Layer, std::slice::from_ref(name)).await {
         Ok(Some(entry)) if entry.name == *name => return Ok((entry, stored)),
         Ok(_) => {
-            let message =
-                format!("Layer {name} with {paths} paths is no longer in the cache: they are made or fetched anew.");
+            let message = format!(
+                "Layer {name} with {} is no longer in the cache: what it held is built or fetched again.",
+                crate::human::count(*paths as u64, "path")
+            );
             (LayerState::Missing, Note::warn("layer-missing", message))
         }
         Err(RemoteError::OutOfTime(why) | RemoteError::StillOutOfTime(why)) => {

@@ -198,7 +198,11 @@ fn for_lane(
     let whole = closed_subset(&kept, &|path| valid.contains_key(path) || snapshot.upstream.contains(path));
     let left = missing.len() - whole.len();
     if left > 0 {
-        tracing::info!("{left} store paths of other lanes stay in the cache: {} did not use them.", context.lane);
+        tracing::info!(
+            "{} of other lanes left in the cache: {} did not use them.",
+            crate::human::count(left as u64, "store path"),
+            context.lane
+        );
     }
     kept.into_iter().filter(|(path, _)| whole.contains(path) || used.contains(path)).collect()
 }
@@ -320,8 +324,8 @@ async fn attach(
 
 fn note_rejected(rejected: &[Rejected], outcome: &mut RestoreOutcome) {
     if let Some(first) = rejected.first() {
-        let count = rejected.len();
-        let message = format!("{count} paths were not restored, such as {}: {}", first.path, first.why);
+        let count = crate::human::count(rejected.len() as u64, "path");
+        let message = format!("{count} not restored, such as {}: {}", first.path, first.why);
         outcome.notes.push(Note::warn("paths-rejected", message));
     }
 }

@@ -305,11 +305,11 @@ async fn push(
     finish_snapshot(context, &mut snapshot, selection, time);
     let saved = push_snapshot(context, snapshot, base.newest, &mut outcome.notes, pushed).await?;
     tracing::info!(
-        "Saved generation {} of {}: {} paths in {} layers.",
+        "Saved generation {} of {}: {} in {}.",
         saved.generation,
         context.key,
-        saved.paths,
-        saved.layers
+        crate::human::count(saved.paths, "path"),
+        crate::human::count(saved.layers, "layer")
     );
     outcome.saved = Some(saved);
     Ok(true)
@@ -336,8 +336,8 @@ fn plan(
     };
     if before > snapshot.paths.len() {
         tracing::info!(
-            "Dropped {} paths that were used longest ago, to stay below max-size.",
-            before - snapshot.paths.len()
+            "Dropped {}, used longest ago, to stay below max-size.",
+            crate::human::count((before - snapshot.paths.len()) as u64, "path")
         );
     }
     let mut to_pack = new.clone();

@@ -47,7 +47,10 @@ pub(super) fn fetch(dirs: &StoreDirs, paths: &BTreeSet<StorePath>, end: Option<I
         match run_until(without_secrets(&mut command), end) {
             Ok(status) if status.success() => {}
             Ok(status) => {
-                tracing::warn!("Nix could not fetch all of {} paths from its substituters ({status}).", some.len());
+                tracing::warn!(
+                    "Nix could not fetch all of {} from its substituters ({status}).",
+                    crate::human::count(some.len() as u64, "path")
+                );
             }
             Err(error) => tracing::warn!("`nix-store`, which fetches what a substituter has, cannot be run: {error}."),
         }

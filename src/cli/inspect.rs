@@ -124,13 +124,13 @@ fn describe(inspection: &Inspection, with_paths: bool) -> String {
     let Inspection { key, generation, facts, .. } = inspection;
     let signed = inspection.signed_by.as_ref().map_or_else(String::new, |name| format!(", signed by {name}"));
     let mut out = format!(
-        "{key}, generation {generation}{signed}\n  written {} by {} on {} for lane {}\n  {} store paths, {} of NARs, \
+        "{key}, generation {generation}{signed}\n  written {} by {} on {} for lane {}\n  {}, {} of NARs, \
          {} in layers\n",
         ago(facts.created),
         facts.tool,
         facts.system,
         facts.lane,
-        inspection.paths.len(),
+        human::count(inspection.paths.len() as u64, "store path"),
         human::bytes(inspection.nar_bytes),
         human::bytes(inspection.layer_bytes),
     );
@@ -144,10 +144,14 @@ fn describe(inspection: &Inspection, with_paths: bool) -> String {
         } else {
             String::new()
         };
-        let _ = writeln!(out, "layer {id}  {bytes}{made}, {} paths wanted ({wanted} of {all})", layer.paths);
+        let _ = writeln!(
+            out,
+            "layer {id}  {bytes}{made}, {} wanted ({wanted} of {all})",
+            human::count(layer.paths, "path")
+        );
     }
     for (name, lane) in &inspection.lanes {
-        let _ = writeln!(out, "lane {name}  {} paths, last saved {}", lane.paths, ago(lane.used));
+        let _ = writeln!(out, "lane {name}  {}, last saved {}", human::count(lane.paths, "path"), ago(lane.used));
     }
     if with_paths {
         for path in &inspection.paths {

@@ -191,13 +191,14 @@ pub(super) fn headline(plan: &Plan) -> String {
     let (all, jobs) = (plan.decisions.len(), plan.matrix.include.len());
     let compared = match (&plan.base.commit, &plan.base.changed) {
         (Some(_), Ok(files)) => {
-            let (count, s) = (files.len(), if files.len() == 1 { "" } else { "s" });
-            format!("compared with {} ({}): {count} changed file{s}", plan.base.short(), plan.base.why)
+            let files = crate::human::count(files.len() as u64, "changed file");
+            format!("compared with {} ({}): {files}", plan.base.short(), plan.base.why)
         }
         (Some(_), Err(why)) => format!("compared with {} ({}): {why}", plan.base.short(), plan.base.why),
         (None, _) => format!("compared with nothing: {}", plan.base.why),
     };
-    format!("{built} of {all} targets to build, jobs: {jobs}; {compared}.")
+    let (all, jobs) = (crate::human::count(all as u64, "target"), crate::human::count(jobs as u64, "job"));
+    format!("{built} of {all} to build in {jobs}; {compared}.")
 }
 
 fn describe(plan: &Plan) -> String {

@@ -72,7 +72,10 @@ pub(super) async fn verify(command: &VerifyCommand) -> Result<(), Failure> {
         Format::Json => print_json(&verified)?,
         Format::Text => {
             let size = human::bytes(verified.nar_bytes);
-            print(&format!("{} paths ({size}) are what the Nix database says.\n", verified.sound));
+            print(&format!(
+                "{} ({size}) with the content that the Nix database says.\n",
+                human::count(verified.sound, "path")
+            ));
             for (path, why) in &verified.damaged {
                 print(&format!("DAMAGED {path}: {why}\n"));
             }
@@ -80,7 +83,10 @@ pub(super) async fn verify(command: &VerifyCommand) -> Result<(), Failure> {
     }
     match verified.damaged.len() {
         0 => Ok(()),
-        count => Err(Failure::work(format!("{count} paths are damaged. Repair them with `nix-store --repair-path`."))),
+        count => Err(Failure::work(format!(
+            "{} damaged. Repair with `nix-store --repair-path`.",
+            human::count(count as u64, "path")
+        ))),
     }
 }
 
@@ -94,8 +100,9 @@ pub(super) async fn detach(command: &DetachCommand) -> Result<(), Failure> {
         Format::Json => print_json(&detached)?,
         Format::Text if !detached.was_mounted => print("Nothing was mounted.\n"),
         Format::Text => print(&format!(
-            "Unmounted. {} paths that came from layers are valid no more; {} stay, because paths made since need them.\n",
-            detached.unregistered, detached.kept
+            "Unmounted. {} from layers no longer valid; {} kept, needed by what was built since.\n",
+            human::count(detached.unregistered, "path"),
+            human::count(detached.kept, "path")
         )),
     }
     Ok(())
@@ -205,8 +212,9 @@ fn describe_restore(outcome: &RestoreOutcome) -> String {
     let nar = human::bytes(outcome.nar_bytes_restored);
     let fetched = human::bytes(outcome.bytes_downloaded);
     format!(
-        "{kind}: generation {generation} of {key}. {paths_restored} of {paths_in_snapshot} store paths restored ({nar}, \
-         {fetched} fetched), {paths_already_valid} were here already; {seconds:.1} s.\n"
+        "{kind}: generation {generation} of {key}. {paths_restored} of {} restored ({nar}, \
+         {fetched} fetched), {paths_already_valid} already here; {seconds:.1} s.\n",
+        human::count(*paths_in_snapshot, "store path")
     )
 }
 
@@ -221,9 +229,12 @@ fn describe_save(outcome: &SaveOutcome) -> String {
                 count => format!(", {count} no longer needed and dropped"),
             };
             format!(
-                "Saved generation {} of {}: {} store paths in {} layers. {} new paths ({nar}, {sent} sent){dropped}; \
-                 {seconds:.1} s.\n",
-                saved.generation, outcome.primary_key, saved.paths, saved.layers, outcome.paths_new
+                "Saved generation {} of {}: {} in {}. {} ({nar}, {sent} sent){dropped}; {seconds:.1} s.\n",
+                saved.generation,
+                outcome.primary_key,
+                human::count(saved.paths, "store path"),
+                human::count(saved.layers, "layer"),
+                human::count(outcome.paths_new, "new path")
             )
         }
         None => format!("{}; {seconds:.1} s.\n", why_not(outcome.reason)),

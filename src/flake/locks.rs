@@ -36,8 +36,8 @@ pub(super) fn parts(base: &Path, named: &[PathBuf]) -> Result<(Part, Part), KeyE
         canon.bytes(name.as_os_str().as_encoded_bytes());
         canon.bytes(&digest);
         let name = name.display();
-        let inputs = lock.graph.nodes.len() - 1;
-        notes.push(format!("{name} (version {}, {inputs} inputs, fingerprint {})", lock.version, hex(&digest, 16)));
+        let inputs = crate::human::count(lock.graph.nodes.len() as u64 - 1, "input");
+        notes.push(format!("{name} (version {}, {inputs}, fingerprint {})", lock.version, hex(&digest, 16)));
         first_nixpkgs = first_nixpkgs.or_else(|| {
             let node = nixpkgs::find(&lock.graph)?;
             let source = nixpkgs::source(&lock.graph, node).map(nixpkgs::describe).unwrap_or_default();

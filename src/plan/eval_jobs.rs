@@ -48,7 +48,11 @@ pub(super) async fn evaluate(
     match crate::child::output_of(&mut command).await {
         Ok(output) => {
             let found = read(&String::from_utf8_lossy(&output.stdout), targets);
-            tracing::info!("{PROGRAM} evaluated {} of {} targets.", found.len(), targets.len());
+            tracing::info!(
+                "{PROGRAM} evaluated {} of {}.",
+                found.len(),
+                crate::human::count(targets.len() as u64, "target")
+            );
             found
         }
         Err(error) => {

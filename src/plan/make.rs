@@ -136,7 +136,12 @@ pub async fn plan(request: &Request, known: &dyn Known) -> Result<Plan, PlanErro
     let workers = Workers::new(request.workers, request.worker_memory);
     let chosen: Vec<&Target> = targets.iter().filter(|target| is_evaluated(request, target, &base, &touched)).collect();
     if !chosen.is_empty() {
-        tracing::info!("Evaluating {} of {} targets, {} at a time.", chosen.len(), targets.len(), workers.count);
+        tracing::info!(
+            "Evaluating {} of {}, {} at a time.",
+            chosen.len(),
+            crate::human::count(targets.len() as u64, "target"),
+            workers.count
+        );
     }
     let evaluated = evaluate(&request.nix, &head.flake, &chosen, workers).await;
     let at_base = at_base(request, &base, &chosen, workers).await;
@@ -261,7 +266,11 @@ async fn at_base(request: &Request, base: &Base, chosen: &[&Target], workers: Wo
     let commit = base.commit.as_ref()?;
     let is_wanted = request.evaluate_base != EvaluateBase::Never && !chosen.is_empty();
     let repository = request.repository.as_ref().ok().filter(|_| is_wanted)?;
-    tracing::info!("Evaluating {} targets at the base, {}, too.", chosen.len(), base.short());
+    tracing::info!(
+        "Evaluating {} at the base, {}, too.",
+        crate::human::count(chosen.len() as u64, "target"),
+        base.short()
+    );
     let evaluated = evaluate(&request.nix, &at(repository, Some(commit)), chosen, workers).await;
     let of = |(attr, evaluated): (AttrPath, Evaluated)| match evaluated {
         Evaluated::Derivation(found) => {

@@ -62,11 +62,7 @@ fn saved(report: &Report) -> Option<String> {
             text::count(report.paths.new, "new store path"),
             text::bytes(save.uploaded_bytes),
             text::time(save.ms),
-            if save.entries_created == 1 {
-                "1 entry created".to_owned()
-            } else {
-                format!("{} entries created", text::number(save.entries_created))
-            }
+            format_args!("{} created", text::count(save.entries_created, "entry|entries"))
         ),
         Outcome::Skipped if save.uploaded_bytes > 0 => {
             format!("no store path{because}; {} of other files uploaded", text::bytes(save.uploaded_bytes))

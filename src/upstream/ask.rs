@@ -50,8 +50,8 @@ impl Upstream {
         if tokio::time::timeout_at(deadline, asked).await.is_err() {
             let open = paths.iter().filter(|info| self.answer(info).is_none()).count();
             tracing::warn!(
-                "The substituters did not answer for {open} of {} paths within {} s: these count as absent, and are kept.",
-                paths.len(),
+                "The substituters did not answer for {open} of {} within {} s: these count as absent, and are kept.",
+                crate::human::count(paths.len() as u64, "path"),
                 self.options.deadline.as_secs_f32()
             );
         }

@@ -45,7 +45,8 @@ async fn is_evicted(rest: &Rest, id: &str) -> Option<bool> {
 fn message(evicted: usize, all: usize, bytes: u64) -> String {
     let were = if evicted == 1 { "was" } else { "were" };
     format!(
-        "{evicted} of the {all} layers that this job wanted {were} evicted from GitHub's cache ({}).",
+        "{evicted} of {} that this job wanted {were} evicted from GitHub's cache ({}).",
+        crate::human::count(all as u64, "layer"),
         crate::human::bytes(bytes)
     )
 }
@@ -58,8 +59,8 @@ mod tests {
     fn one_layer_was_and_two_were() {
         assert_eq!(
             message(1, 3, 2_500_000),
-            "1 of the 3 layers that this job wanted was evicted from GitHub's cache (2.5 MB)."
+            "1 of 3 layers that this job wanted was evicted from GitHub's cache (2.4 MiB)."
         );
-        assert!(message(2, 2, 0).starts_with("2 of the 2 layers that this job wanted were evicted"));
+        assert!(message(2, 2, 0).starts_with("2 of 2 layers that this job wanted were evicted"));
     }
 }

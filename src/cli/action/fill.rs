@@ -141,7 +141,7 @@ pub(super) async fn quota(job: &mut Job, place: &Place) {
         job.report.note(
             Severity::Notice,
             "quota",
-            "The repository's cache is close to or above the 10 GB that are free: GitHub deletes what was not used for longest.",
+            "The repository's cache is close to or above the 10 GiB that are free: GitHub deletes what was not used for longest.",
             "Give `max-size` to keep this cache small, or raise the limit in the repository's settings.",
         );
     }

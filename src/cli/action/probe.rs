@@ -23,6 +23,9 @@ pub(super) async fn probe(job: &Job) -> Result<(), Failure> {
     }
     match table.differences() {
         0 => Ok(()),
-        count => Err(Failure::work(format!("In {count} rows, the cache service does something else than we rely on."))),
+        count => Err(Failure::work(format!(
+            "The cache service differs from what this program relies on in {}.",
+            crate::human::count(count as u64, "row")
+        ))),
     }
 }
