@@ -4,6 +4,8 @@
 //!
 //! It prints the environment to export and runs until it is interrupted. Everything it stores is forgotten with it.
 
+#![allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "a program of its own, for developers")]
+
 use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;

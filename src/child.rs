@@ -45,6 +45,7 @@ const MAX_SAID: usize = 1 << 20;
 /// # Errors
 /// When it cannot be started, or prints more.
 pub(crate) fn output(command: &mut Command) -> io::Result<Output> {
+    #[allow(clippy::disallowed_methods, reason = "all it prints goes through pipes")]
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let said = child.stderr.take().map(|stderr| std::thread::spawn(move || read_end(stderr)));
     let printed = read_printed(&mut child);
@@ -84,6 +85,7 @@ fn keep_end(kept: &mut Vec<u8>, more: &[u8]) {
 /// # Errors
 /// As [`output`].
 pub(crate) async fn output_of(command: &mut tokio::process::Command) -> io::Result<Output> {
+    #[allow(clippy::disallowed_methods, reason = "all it prints goes through pipes")]
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let read = tokio::join!(read_up_to(stdout, MAX_OUTPUT), read_end_of(stderr));

@@ -50,9 +50,8 @@ pub(crate) fn take_in() -> Result<(), String> {
     let mut text = String::new();
     let read = std::io::stdin().lock().take(MOST).read_to_string(&mut text);
     // What was given is never part of the message.
-    let secrets = match read.ok().and_then(|_| serde_json::from_str::<Secrets>(&text).ok()) {
-        Some(secrets) => secrets,
-        None => return Err(format!("{HANDED} says that tokens come on standard input, and none came.")),
+    let Some(secrets) = read.ok().and_then(|_| serde_json::from_str::<Secrets>(&text).ok()) else {
+        return Err(format!("{HANDED} says that tokens come on standard input, and none came."));
     };
     let _ = TAKEN.set(secrets); // only the first call sets it
     Ok(())

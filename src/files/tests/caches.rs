@@ -37,6 +37,7 @@ fn fill(machine: &Machine) {
     for name in ["eval-cache-v5/aa.sqlite", "eval-cache-v6/bb.sqlite", "fetcher-cache-v2.sqlite"] {
         drop(database(&folder(machine).join(name), name));
     }
+    fs::create_dir_all(folder(machine).join("gitv3/abc/refs/heads")).unwrap();
     machine.write(&[
         (".cache/nix/binary-cache-v6.sqlite", "not wanted"),
         (".cache/nix/flake-registry.json", "not wanted"),
