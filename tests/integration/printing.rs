@@ -108,7 +108,7 @@ fn signed_by(name: &str) -> Vec<u8> {
 }
 
 fn write_snapshot(to: &Path, body: &[u8]) {
-    let digest: String = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = Sha256::digest(body).iter().fold(String::new(), |all, byte| all + &format!("{byte:02x}"));
     fs::write(to, [b"nix-cache snapshot\n", digest.as_bytes(), b"\n", body].concat()).unwrap();
 }
 
@@ -140,13 +140,12 @@ fn names_from_a_cache_are_refused_and_shown_harmlessly() {
         ["/stored/0/entry", "/facts/lane", "/facts/key", "/facts/system", "/names/0", "/stored/0/chunks/0", "lane"]
     {
         let mut wire = wire.clone();
-        match wire.pointer_mut(change) {
-            Some(value) => *value = INLINE.into(),
-            None => {
-                let lanes = wire["lanes"].as_object_mut().unwrap();
-                let used = lanes.remove(&lane).unwrap();
-                lanes.insert(INLINE.into(), used);
-            }
+        if let Some(value) = wire.pointer_mut(change) {
+            *value = INLINE.into();
+        } else {
+            let lanes = wire["lanes"].as_object_mut().unwrap();
+            let used = lanes.remove(&lane).unwrap();
+            lanes.insert(INLINE.into(), used);
         }
         write_snapshot(&snapshot, &zstd::encode_all(wire.to_string().as_bytes(), 1).unwrap());
         let outcome = tried(&[]);
