@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::inspect::{Inspection, RefusedLayer, inspect};
 use super::mounted::{self, Mounted};
 use super::register::{InPlace, register_closed};
 use super::{CacheError, Mode};
 use crate::layer::digest::Sha;
-use crate::layer::mount::{self, MountError, MountImage, Places, ambiguous, names_in};
+use crate::layer::mount::{self, MountError, MountImage, Places, ambiguous};
 use crate::layer::pack::Rejected;
-use crate::layer::squashfs::{Image, ImageError};
+use crate::layer::squashfs::Image;
 use crate::layer::unpack::{Target, Unpacked, remove_leftovers, remove_tree, unpack};
 use crate::store::{self, PathInfo, StoreDirs, StorePath, path_lock};
-use crate::threads::side_by_side;
 
 /// What to attach.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -61,6 +61,8 @@ pub struct Attached {
     pub registered: BTreeSet<StorePath>,
     /// Paths that could not be attached, and why.
     pub rejected: Vec<Rejected>,
+    /// Layers of which nothing was used, because the packer did not make their images.
+    pub refused: Vec<RefusedLayer>,
     /// Seconds for mounting or unpacking, and for registering.
     pub seconds: (f64, f64),
 }
@@ -81,16 +83,18 @@ pub fn attach(request: &AttachRequest, progress: &AtomicU64) -> Result<Attached,
         not_mounted: None,
         registered: BTreeSet::new(),
         rejected: Vec::new(),
+        refused: Vec::new(),
         seconds: (0.0, 0.0),
     };
     let mut placed = BTreeMap::new();
+    let mut inspection = None;
     let mut rest = request.layers.clone();
     for layer in &mut rest {
         // What became valid since the request was made is Nix's, and stays as it is.
         layer.infos.retain(|info| !valid.contains_key(&info.path));
     }
     if request.mode == Mode::Mount {
-        match mount_layers(&dirs, &rest) {
+        match mount_layers(&dirs, &rest, &mut inspection) {
             Ok(mounted) => {
                 rest = mounted.to_unpack;
                 placed = mounted.placed;
@@ -101,6 +105,9 @@ pub fn attach(request: &AttachRequest, progress: &AtomicU64) -> Result<Attached,
             }
         }
     }
+    // Where mounting failed late, the images were looked at before, and have another owner now.
+    let inspection = inspection.unwrap_or_else(|| inspect(&rest));
+    inspection.keep_sound(&mut rest);
     let mut already = BTreeSet::new();
     for layer in &rest {
         let unpacked = unpack_layer(&dirs, layer, request.threads, deadline, progress);
@@ -114,6 +121,15 @@ pub fn attach(request: &AttachRequest, progress: &AtomicU64) -> Result<Attached,
             let _ = fs::remove_file(&layer.file);
         }
     }
+    for refused in &inspection.refused {
+        for layer in request.layers.iter().filter(|layer| layer.id == refused.id) {
+            // It is of no use; if it cannot be removed it costs space until the next restore.
+            let _ =
+                fs::remove_file(&layer.file).or_else(|_| fs::remove_file(held_file(&mounted::places(&dirs), layer)));
+        }
+    }
+    done.rejected.extend(inspection.rejected);
+    done.refused = inspection.refused;
     done.seconds.0 = start.elapsed().as_secs_f64();
     let registering = Instant::now();
     let wanted = request.layers.iter().flat_map(|layer| &layer.infos);
@@ -150,7 +166,12 @@ fn refused(what: &str) -> impl FnOnce(std::io::Error) -> MountError {
     move |error| MountError::Refused { what, error }
 }
 
-fn mount_layers(dirs: &StoreDirs, layers: &[AttachLayer]) -> Result<MountedLayers, MountError> {
+/// Mounts what is sound of `layers`; `inspection` says what is, as soon as they were looked at.
+fn mount_layers(
+    dirs: &StoreDirs,
+    layers: &[AttachLayer],
+    inspection: &mut Option<Inspection>,
+) -> Result<MountedLayers, MountError> {
     let places = mounted::places(dirs);
     if places.is_mounted().map_err(refused("Looking at the mounts"))? {
         let error = std::io::Error::other("an earlier restore has mounted layers already");
@@ -159,7 +180,15 @@ fn mount_layers(dirs: &StoreDirs, layers: &[AttachLayer]) -> Result<MountedLayer
     // An earlier restore may have been killed half-way.
     mount::clear(&places);
     let held = hold(&places, layers).map_err(refused("Moving the layers"))?;
-    let mounted = mount_held(dirs, &places, &held);
+    // Only now, since nothing else touches the files any more.
+    let inspected = inspection.insert(inspect(&held));
+    let mut sound = held.clone();
+    inspected.keep_sound(&mut sound);
+    if sound.is_empty() {
+        mounted::forget(dirs, &places);
+        return Ok(MountedLayers { placed: BTreeMap::new(), to_unpack: Vec::new() });
+    }
+    let mounted = mount_held(dirs, &places, &sound, inspected);
     if mounted.is_err() {
         give_back(&held, layers);
         mounted::forget(dirs, &places);
@@ -173,7 +202,7 @@ fn hold(places: &Places, layers: &[AttachLayer]) -> std::io::Result<Vec<AttachLa
     fs::create_dir_all(&places.layers)?;
     let mut held = Vec::new();
     for layer in layers {
-        let file = places.layers.join(layer.id.to_string());
+        let file = held_file(places, layer);
         if let Err(error) = fs::rename(&layer.file, &file) {
             give_back(&held, layers);
             return Err(error);
@@ -181,6 +210,10 @@ fn hold(places: &Places, layers: &[AttachLayer]) -> std::io::Result<Vec<AttachLa
         held.push(AttachLayer { file, ..layer.clone() });
     }
     Ok(held)
+}
+
+fn held_file(places: &Places, layer: &AttachLayer) -> PathBuf {
+    places.layers.join(layer.id.to_string())
 }
 
 fn give_back(held: &[AttachLayer], layers: &[AttachLayer]) {
@@ -195,10 +228,14 @@ fn give_back(held: &[AttachLayer], layers: &[AttachLayer]) {
     }
 }
 
-/// Mounts layers whose files are held.
-fn mount_held(dirs: &StoreDirs, places: &Places, layers: &[AttachLayer]) -> Result<MountedLayers, MountError> {
-    let names = side_by_side(layers, |layer| names_in(&layer.file), ImageError::from)?;
-    let ambiguous = ambiguous(&names);
+/// Mounts layers whose files are held, and whose images are sound.
+fn mount_held(
+    dirs: &StoreDirs,
+    places: &Places,
+    layers: &[AttachLayer],
+    inspection: &Inspection,
+) -> Result<MountedLayers, MountError> {
+    let ambiguous = ambiguous(&inspection.names);
     let is_ambiguous = |info: &&PathInfo| ambiguous.contains(info.path.as_str().as_bytes());
     let mut result = MountedLayers { placed: BTreeMap::new(), to_unpack: Vec::new() };
     for layer in layers {
@@ -222,7 +259,13 @@ fn mount_held(dirs: &StoreDirs, places: &Places, layers: &[AttachLayer]) -> Resu
     let owner = dirs.owner().unwrap_or((0, 0));
     let image =
         |layer: &AttachLayer| MountImage { name: layer.id.to_string()[..16].to_owned(), file: layer.file.clone() };
-    mount::attach(places, &layers.iter().map(image).collect::<Vec<_>>(), owner)?;
+    // What nobody asked for and what is unpacked is not to be seen. A layer holds more than its snapshot wants when lanes moved on.
+    let is_placed = |name: &Vec<u8>| {
+        let path = std::str::from_utf8(name).ok().and_then(|name| name.parse::<StorePath>().ok());
+        path.is_some_and(|path| result.placed.contains_key(&path))
+    };
+    let hidden = inspection.names.iter().flatten().filter(|name| !is_placed(name)).cloned().collect();
+    mount::attach(places, &layers.iter().map(image).collect::<Vec<_>>(), &hidden, owner)?;
     mounted::outwait(state.paths.iter());
     result.placed.retain(|path, _| fs::symlink_metadata(dirs.real(path)).is_ok());
     Ok(result)

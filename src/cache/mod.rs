@@ -6,6 +6,7 @@
 mod attach;
 mod commit;
 mod fetch;
+mod inspect;
 mod layers;
 mod mode;
 mod mounted;
@@ -37,6 +38,7 @@ use crate::sign::Keyring;
 use crate::store::StoreDirs;
 
 pub use attach::{AttachLayer, AttachRequest, Attached};
+pub use inspect::RefusedLayer;
 pub use mode::{Mode, ModeRequest};
 pub use mounted::Detached;
 pub use outcome::{Hit, LayerFetch, LayerState, Note, Phase, RestoreOutcome, SaveOutcome, SaveReason, Saved};

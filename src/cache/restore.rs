@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use super::attach::{AttachLayer, AttachRequest};
+use super::attach::{AttachLayer, AttachRequest, Attached};
 use super::fetch::remove_leftovers;
+use super::inspect::RefusedLayer;
 use super::layers::{fetch_layers, forget_indexes};
 use super::mode::choose;
 use super::mounted::Detached;
@@ -286,16 +287,37 @@ async fn attach_layers(
     });
     let layers = layers.collect();
     let total = useful.iter().map(|path| missing[path].nar_size).sum();
-    attach(context, layers, total, outcome).await
+    let attached = attach(context, layers, total, outcome).await?;
+    note_refused(&attached.refused, &found.snapshot, outcome);
+    Ok(attached.registered)
 }
 
-/// Attaches layers that are here, and notes how. Gives the paths that became valid.
+/// Warns of layers that this program did not make. Their bytes are what the snapshot says, so no other look at them would find them
+/// better: the next save replaces them.
+fn note_refused(refused: &[RefusedLayer], snapshot: &Snapshot, outcome: &mut RestoreOutcome) {
+    for RefusedLayer { id, why, paths } in refused {
+        let own = snapshot.layers.get(id).map(|layer| layer.own_stored().to_string());
+        for fetch in outcome.layers.iter_mut().filter(|fetch| Some(&fetch.id) == own.as_ref()) {
+            fetch.state = LayerState::Damaged;
+        }
+        let count = if *paths == 1 { "1 path of it is".to_owned() } else { format!("{paths} paths of it are") };
+        outcome.notes.push(Note::warn(
+            "layer-refused",
+            format!(
+                "Layer {id} is not used, since it was not packed by this program: {why}. {count} built or fetched again, and \
+                 the next save replaces the layer. Find out who can write to this cache."
+            ),
+        ));
+    }
+}
+
+/// Attaches layers that are here, and notes how.
 async fn attach(
     context: &Context,
     layers: Vec<AttachLayer>,
     total: u64,
     outcome: &mut RestoreOutcome,
-) -> Result<BTreeSet<StorePath>, CacheError> {
+) -> Result<Attached, CacheError> {
     let (mode, why) = choose(context.mode);
     tracing::info!("Layers are to be attached by {}: {why}.", mode.word());
     let progress = Progress::start("attaching", total);
@@ -319,7 +341,7 @@ async fn attach(
     let count = attached.registered.len() as u64;
     outcome.phases.push(Phase::measured(attached.mode.word(), attached.seconds.0, count, total));
     outcome.phases.push(Phase::measured("register", attached.seconds.1, count, 0));
-    Ok(attached.registered)
+    Ok(attached)
 }
 
 fn note_rejected(rejected: &[Rejected], outcome: &mut RestoreOutcome) {

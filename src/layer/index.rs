@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
-use super::squashfs::{SUPERBLOCK_SIZE, image_length, round_up_to_page};
+use super::squashfs::{BLOCK_SIZE, SUPERBLOCK_SIZE, image_length, round_up_to_page};
 
 /// The first 16 bytes of the BLAKE3 of some bytes.
 pub type ContentHash = [u8; 16];
@@ -105,6 +105,43 @@ pub fn keep(layer: &File, out: &mut File) -> io::Result<()> {
         left -= read as u64;
     }
     out.write_all_at(hash.finalize().as_bytes(), 0)
+}
+
+/// Whether what stands in the file of a layer from byte `start` to its end is an index of blocks that have `data` bytes together,
+/// as the packer writes it. Their hashes are not looked at.
+///
+/// # Errors
+/// When the file cannot be read.
+pub(crate) fn is_index(layer: &File, start: u64, data: u64) -> io::Result<bool> {
+    let length = layer.metadata()?.len();
+    let mut head = [0; 16];
+    if length < start + head.len() as u64 {
+        return Ok(false);
+    }
+    layer.read_exact_at(&mut head, start)?;
+    let Some((count, _)) = head.strip_prefix(MAGIC).and_then(|rest| rest.split_first_chunk::<8>()) else {
+        return Ok(false);
+    };
+    let mut at = start + head.len() as u64;
+    let end = u64::from_le_bytes(*count).checked_mul(ENTRY as u64).and_then(|entries| entries.checked_add(at));
+    let Some(end) = end.filter(|end| *end <= length && round_up_to_page(*end) == length) else { return Ok(false) };
+    let mut sum = 0;
+    let mut buffer = vec![0; ENTRY * 4096];
+    while at < end {
+        let part = &mut buffer[..(end - at).min((ENTRY * 4096) as u64) as usize];
+        layer.read_exact_at(part, at)?;
+        for entry in part.chunks_exact(ENTRY) {
+            let length = u32::from_le_bytes([entry[16], entry[17], entry[18], entry[19]]);
+            if !(1..=BLOCK_SIZE as u32).contains(&length) {
+                return Ok(false);
+            }
+            sum += u64::from(length);
+        }
+        at += part.len() as u64;
+    }
+    let padding = &mut buffer[..(length - end) as usize];
+    layer.read_exact_at(padding, end)?;
+    Ok(sum == data && padding.iter().all(|byte| *byte == 0))
 }
 
 /// The blocks in what [`keep`] wrote; None when it is not what was written.

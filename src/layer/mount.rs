@@ -4,17 +4,18 @@
 //! The store as it was stays reachable at [`Places::upper`], so that it can be worked on below the overlay.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::fs::{XattrFlags, lremovexattr, lsetxattr};
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, lremovexattr, lsetxattr, mknodat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, unmount};
 
-use super::squashfs::{Image, ImageError, Inode, set_owner};
+use super::squashfs::{Image, ImageError, set_owner};
 use crate::child::without_secrets;
 use crate::threads::side_by_side;
 
@@ -57,6 +58,8 @@ pub struct Places {
     folder: PathBuf,
     work: PathBuf,
     images: PathBuf,
+    /// What hides names in the images.
+    hidden: PathBuf,
 }
 
 impl Places {
@@ -70,6 +73,7 @@ impl Places {
             layers: folder.join("layers"),
             work: folder.join("work"),
             images: folder.join("images"),
+            hidden: folder.join("hidden"),
             folder,
         }
     }
@@ -108,10 +112,7 @@ pub struct MountImage {
 /// When it is not a sound image.
 pub fn names_in(file: &Path) -> Result<BTreeSet<Vec<u8>>, ImageError> {
     let image = Image::open(File::open(file)?)?;
-    match image.inode(image.root())? {
-        Inode::Directory(entries) => Ok(entries.into_iter().map(|entry| entry.name.into_vec()).collect()),
-        _ => Err(ImageError::Malformed("its root is no directory")),
-    }
+    Ok(image.root()?.into_iter().map(|entry| entry.name.into_vec()).collect())
 }
 
 /// The names that stand in more than one of these images. An overlay would mix their files, so they must not be used from
@@ -125,31 +126,45 @@ pub fn ambiguous(names: &[BTreeSet<Vec<u8>>]) -> BTreeSet<Vec<u8>> {
     seen.into_iter().filter(|(_, count)| *count > 1).map(|(name, _)| name.clone()).collect()
 }
 
-/// Mounts `images` below the store directory. `owner` is the owner and group that everything in them shall have. Of what the
-/// store and an image both have by name, the store's is seen, and nothing else.
+/// Mounts `images` below the store directory, without the names `hidden` in them. `owner` is the owner and group that everything in
+/// them shall have. Of what the store and an image both have by name, the store's is seen, and nothing else.
 ///
 /// # Errors
 /// When anything cannot be mounted; all that was mounted before it is unmounted again.
-pub fn attach(places: &Places, images: &[MountImage], owner: (u32, u32)) -> Result<(), MountError> {
+pub fn attach(
+    places: &Places,
+    images: &[MountImage],
+    hidden: &BTreeSet<Vec<u8>>,
+    owner: (u32, u32),
+) -> Result<(), MountError> {
     if images.len() > MAX_LAYERS {
         return Err(MountError::TooMany(images.len()));
     }
-    let attached = try_attach(places, images, owner);
+    let attached = try_attach(places, images, hidden, owner);
     if attached.is_err() {
         clear(places);
     }
     attached
 }
 
-fn try_attach(places: &Places, images: &[MountImage], owner: (u32, u32)) -> Result<(), MountError> {
+fn try_attach(
+    places: &Places,
+    images: &[MountImage],
+    hidden: &BTreeSet<Vec<u8>>,
+    owner: (u32, u32),
+) -> Result<(), MountError> {
     let point = |image: &MountImage| places.images.join(&image.name);
-    let lower: Vec<PathBuf> = images.iter().map(point).collect();
+    let mut lower: Vec<PathBuf> = images.iter().map(point).collect();
     for image in images {
         set_owner(&image.file, owner)?;
     }
     side_by_side(images, |image| mount_image(&image.file, &point(image)), |error| refused("Mounting a layer")(error))?;
     for point in &lower {
         hide_lower(point, &places.store)?;
+    }
+    if !hidden.is_empty() {
+        hide(&places.hidden, hidden)?;
+        lower.insert(0, places.hidden.clone());
     }
     for folder in [&places.upper, &places.work] {
         fs::create_dir_all(folder).map_err(refused(format!("Making {}", folder.display())))?;
@@ -210,6 +225,19 @@ fn hide_lower(point: &Path, store: &Path) -> Result<(), MountError> {
     Ok(())
 }
 
+/// Makes a folder that hides `names` in whatever is below it in an overlay: there a character device with number 0 means that a name
+/// was deleted.
+fn hide(folder: &Path, names: &BTreeSet<Vec<u8>>) -> Result<(), MountError> {
+    let what = "Hiding what is not wanted of a layer";
+    super::unpack::remove_tree(folder).and_then(|()| fs::create_dir_all(folder)).map_err(refused(what))?;
+    for name in names {
+        let place = folder.join(OsStr::from_bytes(name));
+        mknodat(CWD, &place, FileType::CharacterDevice, Mode::empty(), 0)
+            .map_err(|error| refused(what)(error.into()))?;
+    }
+    Ok(())
+}
+
 /// Unmounts the overlay and the images. What was written meanwhile stays in the store directory.
 ///
 /// # Errors
@@ -235,7 +263,9 @@ pub fn clear(places: &Places) {
             tracing::debug!("{} stays mounted: {error}", point.display());
         }
     }
-    let removed = super::unpack::remove_tree(&places.work).and_then(|()| remove_points(places));
+    let removed = super::unpack::remove_tree(&places.work)
+        .and_then(|()| super::unpack::remove_tree(&places.hidden))
+        .and_then(|()| remove_points(places));
     if let Err(error) = removed.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) }) {
         tracing::debug!("{} stays: {error}", places.folder.display());
     }

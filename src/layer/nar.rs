@@ -64,3 +64,41 @@ impl Write for HashWriter {
         Ok(())
     }
 }
+
+/// Bytes that the parts of a NAR take: it is made of strings, each with its length in front and filled up to a multiple of 8.
+pub(super) mod sizes {
+    const fn string(length: u64) -> u64 {
+        8 + length.saturating_add(7) / 8 * 8
+    }
+
+    /// The word at the beginning of a NAR.
+    pub const fn beginning() -> u64 {
+        string(13)
+    }
+
+    /// Brackets, "type", and the word for the type.
+    const fn node(kind: u64) -> u64 {
+        2 * string(1) + string(4) + string(kind)
+    }
+
+    /// A regular file of `size` bytes.
+    pub const fn regular(executable: bool, size: u64) -> u64 {
+        let mark = if executable { string(10) + string(0) } else { 0 };
+        node(7) + mark + string(8) + string(size)
+    }
+
+    /// A symlink whose target has `length` bytes.
+    pub const fn symlink(length: u64) -> u64 {
+        node(7) + string(6) + string(length)
+    }
+
+    /// A directory without its entries.
+    pub const fn directory() -> u64 {
+        node(9)
+    }
+
+    /// An entry whose name has `length` bytes, without what it names.
+    pub const fn entry(length: u64) -> u64 {
+        2 * string(1) + string(5) + string(4) + string(length) + string(4)
+    }
+}

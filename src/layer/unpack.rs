@@ -18,12 +18,16 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
 use super::nar::{self, NarHasher};
 use super::pack::Rejected;
-use super::squashfs::{BlockReader, FileInode, Image, ImageError, Inode, Listed, MODIFICATION_TIME, Piece};
+use super::squashfs::{BLOCK_SIZE, BlockReader, FileInode, Image, ImageError, Inode, Listed, MODIFICATION_TIME, Piece};
+use crate::disk;
 use crate::store::{PathInfo, StorePath, path_lock};
 
 /// Temporary names in the store directory begin with this. Only one process attaches at a time (the caller holds a lock),
 /// so whatever is found under such a name at the start is left over from one that was killed.
 pub const TEMPORARY_PREFIX: &str = ".nix-cache-unpack.";
+
+/// A block of a file that is not stored.
+static ZEROS: [u8; BLOCK_SIZE] = [0; BLOCK_SIZE];
 
 /// Where and how to unpack.
 pub struct Target<'a> {
@@ -80,18 +84,17 @@ pub fn remove_leftovers(store: &Path) -> io::Result<usize> {
 /// # Errors
 /// When the image as a whole cannot be read; what is wrong with single paths is in the result.
 pub fn unpack(image: &Image, wanted: &[&PathInfo], target: &Target<'_>) -> Result<Unpacked, ImageError> {
-    let Inode::Directory(listed) = image.inode(image.root())? else {
-        return Err(ImageError::Malformed("its root is no directory"));
-    };
+    let listed = image.root()?;
     let inodes: HashMap<&[u8], u64> = listed.iter().map(|entry| (&*entry.name, entry.inode)).collect();
     let mut order: Vec<&PathInfo> = wanted.to_vec();
     // The largest first, so that no thread is left alone with one at the end.
     order.sort_by(|a, b| b.nar_size.cmp(&a.nar_size).then_with(|| a.path.cmp(&b.path)));
     let next = AtomicUsize::new(0);
+    let room = AtomicU64::new(disk::usable(target.store));
     let result = Mutex::new(Unpacked::default());
     std::thread::scope(|scope| {
         for _ in 0..target.threads.clamp(1, order.len().max(1)) {
-            scope.spawn(|| work(image, &inodes, &order, target, &next, &result));
+            scope.spawn(|| work(image, &inodes, &order, target, (&next, &room), &result));
         }
     });
     Ok(result.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
@@ -102,7 +105,7 @@ fn work(
     inodes: &HashMap<&[u8], u64>,
     order: &[&PathInfo],
     target: &Target<'_>,
-    next: &AtomicUsize,
+    (next, room): (&AtomicUsize, &AtomicU64),
     result: &Mutex<Unpacked>,
 ) {
     loop {
@@ -111,7 +114,7 @@ fn work(
         let temporary = target.store.join(format!("{TEMPORARY_PREFIX}{number}"));
         let done = match inodes.get(info.path.as_str().as_bytes()) {
             _ if target.is_late() => Err(Trouble::Late),
-            Some(inode) => unpack_path(image, *inode, info, &temporary, target),
+            Some(inode) => in_room(room, info, target, || unpack_path(image, *inode, info, &temporary, target)),
             None => Err(Trouble::Path("The layer does not hold it.".into())),
         };
         let mut result = result.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -125,6 +128,25 @@ fn work(
             tracing::debug!("{} stays behind until the next restore: {error}", temporary.display());
         }
     }
+}
+
+/// Does `work`, which writes a path, if that fits into the bytes of the disk that are left. Zeros that are not stored count too: a
+/// few bytes can stand for very many, which take time if nothing else.
+fn in_room(
+    room: &AtomicU64,
+    info: &PathInfo,
+    target: &Target<'_>,
+    work: impl FnOnce() -> Result<Placed, Trouble>,
+) -> Result<Placed, Trouble> {
+    let taken = room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(info.nar_size));
+    if taken.is_err() {
+        return Err(disk::no_room(target.store, info.nar_size).into());
+    }
+    let done = work();
+    if !matches!(done, Ok(Placed::New(_))) {
+        room.fetch_add(info.nar_size, Ordering::Relaxed);
+    }
+    done
 }
 
 enum Placed {
@@ -200,6 +222,10 @@ struct Unpacker<'a> {
 
 impl Unpacker<'_> {
     fn node(&mut self, inode: u64, path: &Path, name: Option<&[u8]>) -> Result<(), Trouble> {
+        // Asked between files and between blocks, since a few bytes of an image can stand for many in the store.
+        if self.target.is_late() {
+            return Err(Trouble::Late);
+        }
         match self.image.inode(inode)? {
             Inode::Directory(entries) => self.directory(&entries, path, name),
             Inode::File(file) => self.file(&file, path, name),
@@ -225,15 +251,13 @@ impl Unpacker<'_> {
         Ok(rustix::fs::utimensat(CWD, path, &times(), AtFlags::empty()).map_err(io::Error::from)?)
     }
 
-    fn file(&mut self, inode: &FileInode, path: &Path, name: Option<&[u8]>) -> Result<(), Trouble> {
-        if self.target.is_late() {
-            return Err(Trouble::Late);
-        }
+    fn file(&mut self, inode: &FileInode<'_>, path: &Path, name: Option<&[u8]>) -> Result<(), Trouble> {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        let mut payload = self.nar.start_regular(name, inode.executable, inode.content.size)?;
-        let mut at = 0;
-        self.blocks.file(&inode.content, |piece| {
-            if self.target.is_late() {
+        let mut payload = self.nar.start_regular(name, inode.executable, inode.size)?;
+        let (mut at, mut written) = (0, 0);
+        let target = self.target;
+        self.blocks.file(inode, |piece| {
+            if target.is_late() {
                 return Err(io::Error::from(ErrorKind::TimedOut));
             }
             match piece {
@@ -241,24 +265,25 @@ impl Unpacker<'_> {
                     payload.write_all(bytes)?;
                     file.write_all_at(bytes, at)?;
                     at += bytes.len() as u64;
+                    written = at;
                 }
                 Piece::Hole(length) => {
-                    payload.write_all(&vec![0; length])?;
+                    payload.write_all(&ZEROS[..length])?;
                     at += length as u64;
                 }
             }
             Ok(())
         })?;
         payload.finish()?;
-        if inode.content.blocks.last() == Some(&0) {
-            file.set_len(inode.content.size)?;
+        if written < at {
+            file.set_len(at)?;
         }
         if let Some((user, group)) = self.target.owner {
             std::os::unix::fs::fchown(&file, Some(user), Some(group))?;
         }
         file.set_permissions(Permissions::from_mode(if inode.executable { 0o555 } else { 0o444 }))?;
         rustix::fs::futimens(&file, &times()).map_err(io::Error::from)?;
-        self.target.progress.fetch_add(inode.content.size, Ordering::Relaxed);
+        self.target.progress.fetch_add(inode.size, Ordering::Relaxed);
         Ok(())
     }
 

@@ -140,7 +140,14 @@ fn why_missed(report: &Report) -> &'static str {
     let noted = |codes: &[&str]| report.notes.iter().any(|note| codes.contains(&note.code.as_str()));
     if noted(&["lookup-failed", "lookup-refused", "restore-failed"]) {
         "the cache could not be read"
-    } else if noted(&["snapshot-unreadable", "layer-missing", "layer-failed", "layer-damaged", "paths-rejected"]) {
+    } else if noted(&[
+        "snapshot-unreadable",
+        "layer-missing",
+        "layer-failed",
+        "layer-damaged",
+        "layer-refused",
+        "paths-rejected",
+    ]) {
         "what the cache has could not be used"
     } else {
         "no snapshot fits yet"

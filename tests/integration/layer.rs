@@ -1,5 +1,8 @@
 //! Layers: what is packed comes back the same, also by other programs, and nothing wrong ever does.
 
+mod bounds;
+pub mod changed;
+mod fuzz;
 mod hostile;
 mod image;
 mod trees;

@@ -6,6 +6,7 @@ mod daemon;
 mod detach;
 mod leftovers;
 mod owner;
+mod refused;
 mod rights;
 mod twice;
 mod uses;

@@ -7,6 +7,7 @@
 mod pipeline;
 mod walk;
 
+use std::cmp::Ordering;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
@@ -95,8 +96,7 @@ pub enum Outcome {
 /// When the layer cannot be written (disk full). What is wrong with single paths is in the outcome.
 pub fn pack(store: &Path, items: &[Item], file: &File, options: Options, progress: &AtomicU64) -> io::Result<Outcome> {
     let mut sorted: Vec<&Item> = items.iter().collect();
-    // Outputs and versions of one package lie side by side: they resemble each other, and are used together.
-    sorted.sort_by(|a, b| a.path.name().cmp(b.path.name()).then_with(|| a.path.cmp(&b.path)));
+    sorted.sort_by(|a, b| packing_order(&a.path, &b.path));
     sorted.dedup_by(|a, b| a.path == b.path);
 
     let mut out = DigestWriter::new(BufWriter::with_capacity(1 << 20, file));
@@ -123,6 +123,12 @@ pub fn pack(store: &Path, items: &[Item], file: &File, options: Options, progres
         duplicate_bytes: walked.duplicate_bytes,
         blocks: written.stored,
     }))
+}
+
+/// The order in which paths are packed. Outputs and versions of one package lie side by side: they resemble each other, and are
+/// used together.
+pub(super) fn packing_order(a: &StorePath, b: &StorePath) -> Ordering {
+    a.name().cmp(b.name()).then_with(|| a.cmp(b))
 }
 
 fn pad(out: &mut DigestWriter<impl Write>) -> io::Result<()> {

@@ -13,7 +13,7 @@ use super::pipeline::{BlockSender, WriterGone};
 use super::{Item, Rejected};
 use crate::layer::index::{ContentHash, content_hash, truncate};
 use crate::layer::nar::{self, NarHasher};
-use crate::layer::squashfs::{BLOCK_SIZE, Content, Fragment, Kind, Tree};
+use crate::layer::squashfs::{BLOCK_SIZE, Content, Fragment, Kind, MAX_FILE, MAX_INODES, MAX_LISTING, Tree};
 
 /// What the walk found.
 pub(super) struct Walked {
@@ -120,6 +120,9 @@ impl Walker<'_> {
         let kind = fs::symlink_metadata(&full)?.file_type();
         let kind = self.kind(&full, kind, None, &mut nar)?;
         let found = nar::finish(nar)?;
+        if self.walked.tree.nodes.len() >= MAX_INODES as usize {
+            return Err(Trouble::Path(format!("A layer has room for {MAX_INODES} files, and this path exceeds it.")));
+        }
         if found != item.nar_hash {
             let expected = item.nar_hash;
             return Err(Trouble::Path(format!(
@@ -150,6 +153,11 @@ impl Walker<'_> {
         let mut entries = fs::read_dir(full)?
             .map(|entry| entry.and_then(|entry| Ok((entry.file_name().into_vec(), entry.file_type()?))))
             .collect::<io::Result<Vec<_>>>()?;
+        // In the listing an entry takes eight bytes, and perhaps a header of its own.
+        if entries.iter().map(|(name, _)| name.len() + 20).sum::<usize>() > MAX_LISTING {
+            let count = entries.len();
+            return Err(Trouble::Path(format!("It holds a directory of {count} entries, which a layer cannot hold.")));
+        }
         entries.sort_by(|a, b| a.0.cmp(&b.0));
         let mut children = Vec::with_capacity(entries.len());
         for (name, kind) in entries {
@@ -164,6 +172,9 @@ impl Walker<'_> {
         let mut file = open(full)?;
         let metadata = file.metadata()?;
         let size = metadata.len();
+        if size > MAX_FILE {
+            return Err(Trouble::Path(format!("It holds a file of {size} bytes, which a layer cannot hold.")));
+        }
         let source = Source { path: full, nar_name: name, executable: metadata.mode() & 0o100 != 0, size };
         let content = if size < BLOCK_SIZE as u64 {
             self.small(&mut file, &source, nar)?

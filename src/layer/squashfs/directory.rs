@@ -3,7 +3,8 @@
 use std::io;
 
 use super::format::METADATA_SIZE;
-use super::metadata::{MetadataWriter, Position};
+use super::metadata::{Position, Table};
+use super::read::ImageError;
 
 /// One entry: where the inode is, its number and type.
 pub(super) struct Entry<'a> {
@@ -29,9 +30,11 @@ pub(super) struct Listing {
 
 /// The kernel takes at most this many entries behind one header.
 const MAX_RUN: usize = 256;
+/// Bytes of a name, on every file system that a store can be on.
+const MAX_NAME: usize = 255;
 
 /// Writes the listing of `entries`, which are in ascending order of name.
-pub(super) fn write_listing(table: &mut MetadataWriter, entries: &[Entry<'_>]) -> io::Result<Listing> {
+pub(super) fn write_listing(table: &mut impl Table, entries: &[Entry<'_>]) -> io::Result<Listing> {
     let position = table.position();
     let mut listing = Listing { position, size: 0, index: Vec::new() };
     let mut rest = entries;
@@ -66,7 +69,7 @@ fn run_length(entries: &[Entry<'_>], room: usize) -> usize {
     entries.iter().take(MAX_RUN).take_while(fits).count().max(1)
 }
 
-fn write_run(table: &mut MetadataWriter, run: &[Entry<'_>]) -> io::Result<u32> {
+fn write_run(table: &mut impl Table, run: &[Entry<'_>]) -> io::Result<u32> {
     let first = &run[0];
     let mut bytes = Vec::with_capacity(12 + run.len() * 40);
     bytes.extend((run.len() as u32 - 1).to_le_bytes());
@@ -81,4 +84,42 @@ fn write_run(table: &mut MetadataWriter, run: &[Entry<'_>]) -> io::Result<u32> {
     }
     table.write(&bytes)?;
     Ok(bytes.len() as u32)
+}
+
+/// Goes through the bytes of a listing and shows `entry` each name with its place in them and the reference of its inode. Names are in
+/// ascending order, as the kernel relies on and as a NAR wants them, and none leads out of the directory.
+pub(super) fn read_listing<'a>(
+    listing: &'a [u8],
+    mut entry: impl FnMut(usize, &'a [u8], u64) -> Result<(), ImageError>,
+) -> Result<(), ImageError> {
+    let mut bytes = listing;
+    let mut last: Option<&[u8]> = None;
+    while !bytes.is_empty() {
+        let header = take(&mut bytes, 12)?;
+        let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let block = u64::from(word(4));
+        if word(0) as usize >= MAX_RUN {
+            return Err(ImageError::Malformed("a run of directory entries is longer than the kernel takes"));
+        }
+        for _ in 0..=word(0) {
+            // The number and the type are in the inode too.
+            let fields = take(&mut bytes, 8)?;
+            let offset = u16::from_le_bytes([fields[0], fields[1]]);
+            let name = take(&mut bytes, usize::from(u16::from_le_bytes([fields[6], fields[7]])) + 1)?;
+            let is_name = !matches!(name, b"." | b"..") && !name.contains(&b'/') && !name.contains(&0);
+            if !is_name || name.len() > MAX_NAME || last.is_some_and(|last| last >= name) {
+                return Err(ImageError::Malformed("a directory holds a name that is out of order or no name"));
+            }
+            last = Some(name);
+            entry(listing.len() - bytes.len() - name.len(), name, block << 16 | u64::from(offset))?;
+        }
+    }
+    Ok(())
+}
+
+fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Result<&'a [u8], ImageError> {
+    let cut = ImageError::Malformed("a directory ends in the middle of an entry");
+    let (taken, rest) = bytes.split_at_checked(count).ok_or(cut)?;
+    *bytes = rest;
+    Ok(taken)
 }

@@ -13,6 +13,14 @@ pub const SUPERBLOCK_SIZE: usize = 96;
 pub(super) const METADATA_SIZE: usize = 8192;
 /// Set in the header of a metadata block that is stored as it is.
 pub(super) const UNCOMPRESSED_METADATA: u16 = 1 << 15;
+/// Inodes of an image at most: the bound on the memory that it takes to look through one.
+pub const MAX_INODES: u32 = 1 << 21;
+/// Bytes of the listing of one directory at most: half a million files with names of average length.
+pub const MAX_LISTING: usize = 16 << 20;
+/// Bytes of one file at most.
+pub const MAX_FILE: u64 = 256 << 30;
+/// Bytes of the target of a symlink at most: Linux takes no more.
+pub(super) const MAX_LINK: usize = 4095;
 /// "This file has no fragment", and other absent references of 32 bits.
 pub(super) const NONE_32: u32 = u32::MAX;
 /// An absent table.

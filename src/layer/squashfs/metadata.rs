@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::format::{METADATA_SIZE, UNCOMPRESSED_METADATA};
 use super::read::ImageError;
 
 /// Metadata is little and read often: it is worth a better level than data.
 const LEVEL: i32 = 9;
-/// A table larger than this is refused: a million files have 100 MiB of inodes at the worst.
-const MAX_TABLE: usize = 1 << 30;
+/// Blocks of a table that are kept decompressed, twice over: 2 MiB in all. Reading a store path goes on in the same few blocks.
+const KEPT: usize = 128;
 
 /// A position in a table: where its compressed block begins, from the start of the table, and the byte in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,15 @@ impl Position {
     }
 }
 
+/// What a table is written to: to make one, or to compare it with one that is there.
+pub(super) trait Table {
+    /// Where the next byte will stand.
+    fn position(&self) -> Position;
+
+    /// Appends `bytes`.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()>;
+}
+
 /// Collects a table and compresses it block by block.
 pub(super) struct MetadataWriter {
     done: Vec<u8>,
@@ -39,23 +49,6 @@ impl MetadataWriter {
     pub fn new() -> io::Result<Self> {
         let compressor = zstd::bulk::Compressor::new(LEVEL)?;
         Ok(Self { done: Vec::new(), block: Vec::with_capacity(METADATA_SIZE), starts: Vec::new(), compressor })
-    }
-
-    /// Where the next byte will stand.
-    pub fn position(&self) -> Position {
-        Position { block: self.done.len() as u32, offset: self.block.len() as u16 }
-    }
-
-    pub fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let (now, later) = bytes.split_at(bytes.len().min(METADATA_SIZE - self.block.len()));
-            self.block.extend_from_slice(now);
-            bytes = later;
-            if self.block.len() == METADATA_SIZE {
-                self.flush()?;
-            }
-        }
-        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -81,85 +74,163 @@ impl MetadataWriter {
     }
 }
 
-/// A table of an image, uncompressed.
+impl Table for MetadataWriter {
+    fn position(&self) -> Position {
+        Position { block: self.done.len() as u32, offset: self.block.len() as u16 }
+    }
+
+    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(METADATA_SIZE - self.block.len()));
+            self.block.extend_from_slice(now);
+            bytes = later;
+            if self.block.len() == METADATA_SIZE {
+                self.flush()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A table of an image, read where it is needed. Few blocks of it are in memory at a time.
 pub(super) struct Metadata {
+    file: Arc<File>,
+    start: u64,
+    length: u64,
+    kept: Mutex<Kept>,
+}
+
+/// A block, decompressed, and where the next one begins.
+struct Block {
     bytes: Vec<u8>,
-    /// From the start of a compressed block in the table to that of its bytes here.
-    starts: HashMap<u64, usize>,
+    next: u64,
+}
+
+/// The blocks used last, and those used before them.
+struct Kept {
+    newer: HashMap<u64, Arc<Block>>,
+    older: HashMap<u64, Arc<Block>>,
+    decompressor: zstd::bulk::Decompressor<'static>,
 }
 
 impl Metadata {
     /// The table that fills `start..end` of an image.
-    pub fn read(file: &File, start: u64, end: u64) -> Result<Self, ImageError> {
+    pub fn new(file: Arc<File>, start: u64, end: u64) -> Result<Self, ImageError> {
         let length = end.checked_sub(start).ok_or(ImageError::Malformed("its tables overlap"))?;
-        let too_large = ImageError::Malformed("one of its tables is larger than any store needs");
-        if length > MAX_TABLE as u64 {
-            return Err(too_large);
-        }
-        let mut raw = vec![0; length as usize];
-        file.read_exact_at(&mut raw, start)?;
-        let mut table = Self { bytes: Vec::new(), starts: HashMap::new() };
-        let mut rest = &raw[..];
-        while let [low, high, after @ ..] = rest {
-            let header = u16::from_le_bytes([*low, *high]);
-            let size = usize::from(header & !UNCOMPRESSED_METADATA);
-            let cut = ImageError::Malformed("a metadata block is cut off");
-            let (body, after) = after.split_at_checked(size).ok_or(cut)?;
-            table.starts.insert((raw.len() - rest.len()) as u64, table.bytes.len());
-            if header & UNCOMPRESSED_METADATA != 0 {
-                table.bytes.extend_from_slice(body);
-            } else {
-                table.bytes.extend(
-                    zstd::bulk::decompress(body, METADATA_SIZE)
-                        .map_err(|_| ImageError::Malformed("a metadata block does not decompress"))?,
-                );
-            }
-            if table.bytes.len() > MAX_TABLE {
-                return Err(too_large);
-            }
-            rest = after;
-        }
-        Ok(table)
+        let decompressor = zstd::bulk::Decompressor::new()?;
+        let kept = Kept { newer: HashMap::new(), older: HashMap::new(), decompressor };
+        Ok(Self { file, start, length, kept: Mutex::new(kept) })
     }
 
     /// A cursor at byte `offset` of the block that begins at `block`.
     pub fn at(&self, block: u64, offset: u16) -> Result<Cursor<'_>, ImageError> {
-        let outside = ImageError::Malformed("a reference points outside of its table");
-        let start =
-            *self.starts.get(&block).ok_or(ImageError::Malformed("a reference points into a metadata block"))?;
-        Ok(Cursor(self.bytes.get(start + usize::from(offset)..).ok_or(outside)?))
+        let cursor = Cursor { table: self, block: self.block(block)?, at: usize::from(offset) };
+        if cursor.at > cursor.block.bytes.len() {
+            return Err(ImageError::Malformed("a reference points outside of its table"));
+        }
+        Ok(cursor)
     }
 
-    /// A cursor at the first byte.
-    pub fn start(&self) -> Cursor<'_> {
-        Cursor(&self.bytes)
+    fn block(&self, at: u64) -> Result<Arc<Block>, ImageError> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(block) = kept.newer.get(&at) {
+            return Ok(Arc::clone(block));
+        }
+        let block = match kept.older.remove(&at) {
+            Some(block) => block,
+            None => Arc::new(self.read(at, &mut kept.decompressor)?),
+        };
+        if kept.newer.len() >= KEPT {
+            kept.older = std::mem::take(&mut kept.newer);
+        }
+        kept.newer.insert(at, Arc::clone(&block));
+        Ok(block)
+    }
+
+    fn read(&self, at: u64, decompressor: &mut zstd::bulk::Decompressor<'_>) -> Result<Block, ImageError> {
+        let cut = || ImageError::Malformed("a metadata block is cut off, or a reference points outside of its table");
+        let body_at = at.checked_add(2).filter(|body| *body <= self.length).ok_or_else(cut)?;
+        let mut header = [0; 2];
+        self.file.read_exact_at(&mut header, self.start + at)?;
+        let header = u16::from_le_bytes(header);
+        let size = usize::from(header & !UNCOMPRESSED_METADATA);
+        let next = body_at + size as u64;
+        if size > METADATA_SIZE || next > self.length {
+            return Err(cut());
+        }
+        let mut body = vec![0; size];
+        self.file.read_exact_at(&mut body, self.start + body_at)?;
+        if header & UNCOMPRESSED_METADATA != 0 {
+            return Ok(Block { bytes: body, next });
+        }
+        let bytes = decompressor
+            .decompress(&body, METADATA_SIZE)
+            .map_err(|_| ImageError::Malformed("a metadata block does not decompress"))?;
+        Ok(Block { bytes, next })
     }
 }
 
 /// Takes numbers and bytes from a table.
-pub(super) struct Cursor<'a>(&'a [u8]);
+#[derive(Clone)]
+pub(super) struct Cursor<'a> {
+    table: &'a Metadata,
+    block: Arc<Block>,
+    at: usize,
+}
 
-impl<'a> Cursor<'a> {
-    pub fn bytes(&mut self, count: usize) -> Result<&'a [u8], ImageError> {
-        let (taken, rest) =
-            self.0.split_at_checked(count).ok_or(ImageError::Malformed("a table ends in the middle of an entry"))?;
-        self.0 = rest;
-        Ok(taken)
+impl Cursor<'_> {
+    /// Fills `out`.
+    pub fn read(&mut self, mut out: &mut [u8]) -> Result<(), ImageError> {
+        while !out.is_empty() {
+            if self.at == self.block.bytes.len() {
+                // An empty block would be read for ever.
+                let next = self.block.next;
+                if self.block.bytes.is_empty() || next == self.table.length {
+                    return Err(ImageError::Malformed("a table ends in the middle of an entry"));
+                }
+                self.block = self.table.block(next)?;
+                self.at = 0;
+                continue;
+            }
+            let count = out.len().min(self.block.bytes.len() - self.at);
+            let (now, later) = out.split_at_mut(count);
+            now.copy_from_slice(&self.block.bytes[self.at..self.at + count]);
+            self.at += count;
+            out = later;
+        }
+        Ok(())
+    }
+
+    /// The next `count` bytes: the caller sees to it that they are not too many. Memory is taken as they come.
+    pub fn bytes(&mut self, count: usize) -> Result<Vec<u8>, ImageError> {
+        let mut out = Vec::new();
+        while out.len() < count {
+            let from = out.len();
+            out.resize(count.min(from + METADATA_SIZE), 0);
+            self.read(&mut out[from..])?;
+        }
+        Ok(out)
+    }
+
+    pub fn skip(&mut self, count: usize) -> Result<(), ImageError> {
+        self.bytes(count).map(drop)
     }
 
     pub fn half(&mut self) -> Result<u16, ImageError> {
-        Ok(u16::from_le_bytes(self.bytes(2)?.try_into().expect("two bytes were taken")))
+        let mut bytes = [0; 2];
+        self.read(&mut bytes)?;
+        Ok(u16::from_le_bytes(bytes))
     }
 
     pub fn word(&mut self) -> Result<u32, ImageError> {
-        Ok(u32::from_le_bytes(self.bytes(4)?.try_into().expect("four bytes were taken")))
+        let mut bytes = [0; 4];
+        self.read(&mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
     }
 
     pub fn long(&mut self) -> Result<u64, ImageError> {
-        Ok(u64::from_le_bytes(self.bytes(8)?.try_into().expect("eight bytes were taken")))
-    }
-
-    pub fn remaining(&self) -> usize {
-        self.0.len()
+        let mut bytes = [0; 8];
+        self.read(&mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
     }
 }

@@ -4,16 +4,23 @@
 //!
 //! Source of the format: `fs/squashfs/squashfs_fs.h` of the Linux kernel.
 
+mod blocks;
+mod check;
 mod directory;
 mod format;
+mod layout;
 mod metadata;
 mod owner;
 mod read;
+mod stream;
 mod tree;
 mod write;
 
+pub use blocks::{BlockReader, Piece};
+pub use check::{Member, check};
 pub use format::{BLOCK_SIZE, MODIFICATION_TIME, SUPERBLOCK_SIZE, UNCOMPRESSED_BLOCK, image_length, round_up_to_page};
+pub(crate) use format::{MAX_FILE, MAX_INODES, MAX_LISTING};
 pub use owner::set_owner;
-pub use read::{BlockReader, FileInode, Image, ImageError, Inode, Listed, Piece};
+pub use read::{FileInode, Image, ImageError, Inode, Listed};
 pub use tree::{Content, Fragment, Kind, Node, Tree};
 pub use write::{Tables, write_tables};

@@ -1,15 +1,18 @@
-//! Reading an image: its tree, and the bytes of its files. Nothing in the image is believed.
+//! Reading an image: its tree. Nothing in the image is believed, and what it takes in memory is bounded whatever it says.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::directory::read_listing;
 use super::format::{
-    BLOCK_SIZE, NONE_32, SUPERBLOCK_SIZE, Superblock, TYPE_DIRECTORY, TYPE_FILE, TYPE_LONG_DIRECTORY, TYPE_LONG_FILE,
-    TYPE_SYMLINK, UNCOMPRESSED_BLOCK,
+    BLOCK_SIZE, MAX_FILE, MAX_INODES, MAX_LINK, MAX_LISTING, NONE_32, SUPERBLOCK_SIZE, Superblock, TYPE_DIRECTORY,
+    TYPE_FILE, TYPE_LONG_DIRECTORY, TYPE_LONG_FILE, TYPE_SYMLINK,
 };
 use super::metadata::{Cursor, Metadata};
+use super::tree::{Content, Fragment};
 
 /// Why an image cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -27,12 +30,14 @@ pub enum ImageError {
 
 /// An opened image.
 pub struct Image {
-    file: File,
+    pub(super) file: Arc<File>,
     inodes: Metadata,
     listings: Metadata,
-    fragments: Vec<(u64, u32)>,
+    pub(super) fragments: Vec<(u64, u32)>,
     root: u64,
     bytes_used: u64,
+    /// Directory entries that may still be read.
+    entries: AtomicU64,
 }
 
 /// One name in a directory.
@@ -45,23 +50,38 @@ pub struct Listed {
 }
 
 /// What a name stands for.
-#[derive(Clone, Debug)]
-pub enum Inode {
+pub enum Inode<'a> {
     /// A directory and what is in it, in the order of the image.
     Directory(Vec<Listed>),
     /// A regular file.
-    File(FileInode),
+    File(FileInode<'a>),
     /// A symlink and its target.
     Symlink(Vec<u8>),
 }
 
 /// A regular file: where its bytes are.
-#[derive(Clone, Debug)]
-pub struct FileInode {
+pub struct FileInode<'a> {
     /// Mode 555 instead of 444.
     pub executable: bool,
-    /// Its place in the data.
-    pub content: super::Content,
+    /// Bytes of the file.
+    pub size: u64,
+    pub(super) start: u64,
+    pub(super) fragment: Option<Fragment>,
+    /// Whole blocks, and where their size words are listed. They are read one by one: a few bytes can stand for millions.
+    pub(super) blocks: u64,
+    pub(super) words: Cursor<'a>,
+}
+
+impl FileInode<'_> {
+    /// Its place in the data, with all size words: four bytes for each 128 KiB of the file.
+    ///
+    /// # Errors
+    /// When the image does not list so many.
+    pub fn content(&self) -> Result<Content, ImageError> {
+        let mut words = self.words.clone();
+        let blocks = (0..self.blocks).map(|_| words.word()).collect::<Result<_, _>>()?;
+        Ok(Content { size: self.size, start: self.start, blocks, fragment: self.fragment })
+    }
 }
 
 impl Image {
@@ -70,37 +90,34 @@ impl Image {
     /// # Errors
     /// When it cannot be read or is not an image of ours.
     pub fn open(file: File) -> Result<Self, ImageError> {
-        let mut first = [0; SUPERBLOCK_SIZE];
-        file.read_exact_at(&mut first, 0)?;
-        let superblock = Superblock::decode(&first).map_err(ImageError::Foreign)?;
-        if superblock.bytes_used > file.metadata()?.len() {
-            return Err(ImageError::Malformed("it is shorter than it says"));
-        }
+        let superblock = read_superblock(&file)?;
+        let file = Arc::new(file);
         let (fragments, first_fragment_block) = read_fragments(&file, &superblock)?;
         let listings_end = match first_fragment_block {
             Some(at) => at,
             None => first_of_list(&file, superblock.id_table)?,
         };
         Ok(Self {
-            inodes: Metadata::read(&file, superblock.inode_table, superblock.directory_table)?,
-            listings: Metadata::read(&file, superblock.directory_table, listings_end)?,
+            inodes: Metadata::new(Arc::clone(&file), superblock.inode_table, superblock.directory_table)?,
+            listings: Metadata::new(Arc::clone(&file), superblock.directory_table, listings_end)?,
             fragments,
             root: superblock.root_inode,
             bytes_used: superblock.bytes_used,
+            // The root is in no directory, and its own listing may be read by several.
+            entries: AtomicU64::new(u64::from(superblock.inodes) * 2),
             file,
         })
     }
 
-    /// The reference of the root directory.
-    #[must_use]
-    pub fn root(&self) -> u64 {
-        self.root
-    }
-
-    /// Bytes of the image proper, without what may follow it in the file.
-    #[must_use]
-    pub fn bytes_used(&self) -> u64 {
-        self.bytes_used
+    /// The names in the root, each with the reference of its inode.
+    ///
+    /// # Errors
+    /// When the root is not sound.
+    pub fn root(&self) -> Result<Vec<Listed>, ImageError> {
+        match self.inode(self.root)? {
+            Inode::Directory(entries) => Ok(entries),
+            _ => Err(ImageError::Malformed("its root is not a directory")),
+        }
     }
 
     /// Where each fragment block begins, and its size word.
@@ -109,15 +126,22 @@ impl Image {
         &self.fragments
     }
 
+    /// Bytes of the image proper, without what may follow it in the file.
+    #[must_use]
+    pub fn bytes_used(&self) -> u64 {
+        self.bytes_used
+    }
+
     /// The inode behind a reference.
     ///
     /// # Errors
-    /// When the reference or the inode is not sound.
-    pub fn inode(&self, reference: u64) -> Result<Inode, ImageError> {
+    /// When the reference or the inode is not sound, or more directory entries were read than the image has inodes: then a
+    /// directory is in more than one place, and a few of them can stand for more files than there are atoms.
+    pub fn inode(&self, reference: u64) -> Result<Inode<'_>, ImageError> {
         let mut cursor = self.inodes.at(reference >> 16, (reference & 0xffff) as u16)?;
         let kind = cursor.half()?;
         let mode = cursor.half()?;
-        cursor.bytes(12)?; // owner, group, time, number
+        cursor.skip(12)?; // owner, group, time, number
         match kind {
             TYPE_DIRECTORY => {
                 let block = cursor.word()?;
@@ -130,61 +154,49 @@ impl Image {
                 cursor.word()?;
                 let size = cursor.word()?;
                 let block = cursor.word()?;
-                cursor.bytes(6)?; // parent, count of index entries
+                cursor.skip(6)?; // parent, count of index entries
                 let offset = cursor.half()?;
                 Ok(Inode::Directory(self.listing(block, offset, size)?))
             }
-            TYPE_FILE | TYPE_LONG_FILE => {
-                let content = file_content(&mut cursor, kind == TYPE_LONG_FILE)?;
-                Ok(Inode::File(FileInode { executable: mode & 0o100 != 0, content }))
-            }
+            TYPE_FILE | TYPE_LONG_FILE => Ok(Inode::File(file(cursor, kind, mode)?)),
             TYPE_SYMLINK => {
                 cursor.word()?;
                 let length = cursor.word()? as usize;
-                Ok(Inode::Symlink(cursor.bytes(length)?.to_vec()))
+                if length > MAX_LINK {
+                    return Err(ImageError::Malformed("the target of a symlink is longer than any can be"));
+                }
+                Ok(Inode::Symlink(cursor.bytes(length)?))
             }
             _ => Err(ImageError::Malformed("it holds something that a store path cannot hold")),
         }
     }
 
     fn listing(&self, block: u32, offset: u16, size: u32) -> Result<Vec<Listed>, ImageError> {
-        let mut left = size.checked_sub(3).ok_or(ImageError::Malformed("a directory has no size"))? as usize;
+        let size = size.checked_sub(3).ok_or(ImageError::Malformed("a directory has no size"))? as usize;
+        if size > MAX_LISTING {
+            return Err(ImageError::Malformed("a directory is larger than any can be"));
+        }
         let mut out: Vec<Listed> = Vec::new();
-        if left == 0 {
+        if size == 0 {
             return Ok(out);
         }
-        let mut cursor = self.listings.at(u64::from(block), offset)?;
-        while left > 0 {
-            let before = cursor.remaining();
-            let count = cursor.word()?.saturating_add(1);
-            let inode_block = u64::from(cursor.word()?);
-            cursor.word()?;
-            for _ in 0..count.min(257) {
-                let inode_offset = cursor.half()?;
-                cursor.bytes(4)?; // number, type: the inode says it itself
-                let length = usize::from(cursor.half()?) + 1;
-                let name = cursor.bytes(length)?;
-                // Ascending names are what the kernel relies on, what a NAR wants, and what excludes duplicates.
-                let ascending = out.last().is_none_or(|last| *last.name < *name);
-                if !ascending || matches!(name, b"." | b"..") || name.contains(&b'/') || name.contains(&0) {
-                    return Err(ImageError::Malformed("a directory holds a name that is out of order or no name"));
-                }
-                out.push(Listed { name: name.into(), inode: inode_block << 16 | u64::from(inode_offset) });
-            }
-            left = left
-                .checked_sub(before - cursor.remaining())
-                .ok_or(ImageError::Malformed("a directory is longer than it says"))?;
-        }
+        let bytes = self.listings.at(u64::from(block), offset)?.bytes(size)?;
+        read_listing(&bytes, |_, name, inode| {
+            let left = self.entries.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+            left.map_err(|_| ImageError::Malformed("it has more directory entries than inodes"))?;
+            out.push(Listed { name: name.into(), inode });
+            Ok(())
+        })?;
         Ok(out)
     }
 }
 
-fn file_content(cursor: &mut Cursor<'_>, long: bool) -> Result<super::Content, ImageError> {
+fn file(mut cursor: Cursor<'_>, kind: u16, mode: u16) -> Result<FileInode<'_>, ImageError> {
     let (start, size, fragment, offset);
-    if long {
+    if kind == TYPE_LONG_FILE {
         start = cursor.long()?;
         size = cursor.long()?;
-        cursor.bytes(12)?; // bytes in holes, links
+        cursor.skip(12)?; // bytes in holes, links
         fragment = cursor.word()?;
         offset = cursor.word()?;
         cursor.word()?;
@@ -194,18 +206,31 @@ fn file_content(cursor: &mut Cursor<'_>, long: bool) -> Result<super::Content, I
         offset = cursor.word()?;
         size = u64::from(cursor.word()?);
     }
-    let block = BLOCK_SIZE as u64;
-    let whole_blocks = if fragment == NONE_32 { size.div_ceil(block) } else { size / block };
-    if whole_blocks * 4 > cursor.remaining() as u64 {
-        return Err(ImageError::Malformed("a file has more blocks than its inode lists"));
+    if size > MAX_FILE {
+        return Err(ImageError::Malformed("a file is larger than any in a layer can be"));
     }
-    let blocks = (0..whole_blocks).map(|_| cursor.word()).collect::<Result<_, _>>()?;
-    let fragment = (fragment != NONE_32).then_some(super::Fragment { index: fragment, offset });
-    Ok(super::Content { size, start, blocks, fragment })
+    let block = BLOCK_SIZE as u64;
+    let blocks = if fragment == NONE_32 { size.div_ceil(block) } else { size / block };
+    let fragment = (fragment != NONE_32).then_some(Fragment { index: fragment, offset });
+    Ok(FileInode { executable: mode & 0o100 != 0, size, start, fragment, blocks, words: cursor })
+}
+
+/// The superblock at the start of `file`, which is at least as long as that says.
+pub(super) fn read_superblock(file: &File) -> Result<Superblock, ImageError> {
+    let mut first = [0; SUPERBLOCK_SIZE];
+    file.read_exact_at(&mut first, 0)?;
+    let superblock = Superblock::decode(&first).map_err(ImageError::Foreign)?;
+    if superblock.bytes_used > file.metadata()?.len() {
+        return Err(ImageError::Malformed("it is shorter than it says"));
+    }
+    if superblock.inodes > MAX_INODES || superblock.fragments > superblock.inodes {
+        return Err(ImageError::Malformed("it has more files than a layer can have"));
+    }
+    Ok(superblock)
 }
 
 /// The first entry of a list of metadata blocks.
-fn first_of_list(file: &File, list: u64) -> Result<u64, ImageError> {
+pub(super) fn first_of_list(file: &File, list: u64) -> Result<u64, ImageError> {
     let mut first = [0; 8];
     file.read_exact_at(&mut first, list)?;
     Ok(u64::from_le_bytes(first))
@@ -214,17 +239,14 @@ fn first_of_list(file: &File, list: u64) -> Result<u64, ImageError> {
 /// Start and size word of each fragment block, and where their table begins, which is where the listings end.
 type Fragments = (Vec<(u64, u32)>, Option<u64>);
 
-fn read_fragments(file: &File, superblock: &Superblock) -> Result<Fragments, ImageError> {
+fn read_fragments(file: &Arc<File>, superblock: &Superblock) -> Result<Fragments, ImageError> {
     if superblock.fragments == 0 {
         return Ok((Vec::new(), None));
     }
     let first = first_of_list(file, superblock.fragment_table)?;
-    let table = Metadata::read(file, first, superblock.fragment_table)?;
-    let mut cursor = table.start();
-    if (superblock.fragments as usize).saturating_mul(16) > cursor.remaining() {
-        return Err(ImageError::Malformed("its table of fragments is cut off"));
-    }
-    let mut fragments = Vec::with_capacity(superblock.fragments as usize);
+    let table = Metadata::new(Arc::clone(file), first, superblock.fragment_table)?;
+    let mut cursor = table.at(0, 0)?;
+    let mut fragments = Vec::new();
     for _ in 0..superblock.fragments {
         let start = cursor.long()?;
         let size = cursor.word()?;
@@ -232,112 +254,4 @@ fn read_fragments(file: &File, superblock: &Superblock) -> Result<Fragments, Ima
         fragments.push((start, size));
     }
     Ok((fragments, Some(first)))
-}
-
-/// Reads blocks of an image, one thread's worth: buffers, a decompressor, and the fragment blocks used last.
-pub struct BlockReader<'a> {
-    image: &'a Image,
-    decompressor: zstd::bulk::Decompressor<'static>,
-    raw: Vec<u8>,
-    block: Vec<u8>,
-    fragments: HashMap<u32, Vec<u8>>,
-}
-
-/// Fragment blocks that a reader keeps: files of one store path share few.
-const KEPT_FRAGMENTS: usize = 8;
-
-impl<'a> BlockReader<'a> {
-    /// A reader of `image`.
-    ///
-    /// # Errors
-    /// When zstd cannot be set up.
-    pub fn new(image: &'a Image) -> Result<Self, ImageError> {
-        Ok(Self {
-            image,
-            decompressor: zstd::bulk::Decompressor::new()?,
-            raw: Vec::new(),
-            block: Vec::new(),
-            fragments: HashMap::new(),
-        })
-    }
-
-    /// Gives the bytes of a file to `sink`, block by block; None stands for so many zeros.
-    ///
-    /// # Errors
-    /// When the image is damaged, or `sink` fails.
-    pub fn file(
-        &mut self,
-        content: &super::Content,
-        mut sink: impl FnMut(Piece<'_>) -> io::Result<()>,
-    ) -> Result<(), ImageError> {
-        let mut at = content.start;
-        let mut left = content.size;
-        for &word in &content.blocks {
-            let expected = left.min(BLOCK_SIZE as u64) as usize;
-            if word == 0 {
-                sink(Piece::Hole(expected))?;
-            } else {
-                let mut block = std::mem::take(&mut self.block);
-                self.block(at, word, &mut block)?;
-                if block.len() != expected {
-                    return Err(ImageError::Malformed("a block of a file has the wrong size"));
-                }
-                sink(Piece::Bytes(&block))?;
-                self.block = block;
-            }
-            let outside = ImageError::Malformed("a file lies behind the end of all files");
-            at = at.checked_add(u64::from(word & !UNCOMPRESSED_BLOCK)).ok_or(outside)?;
-            left -= expected as u64;
-        }
-        if let Some(fragment) = content.fragment {
-            let outside = ImageError::Malformed("a file lies outside of its fragment");
-            let whole = self.fragment(fragment.index)?;
-            let tail =
-                whole.get(fragment.offset as usize..).and_then(|tail| tail.get(..left as usize)).ok_or(outside)?;
-            sink(Piece::Bytes(tail))?;
-            left = 0;
-        }
-        if left == 0 { Ok(()) } else { Err(ImageError::Malformed("a file has fewer blocks than bytes")) }
-    }
-
-    fn fragment(&mut self, index: u32) -> Result<&[u8], ImageError> {
-        if !self.fragments.contains_key(&index) {
-            if self.fragments.len() >= KEPT_FRAGMENTS {
-                self.fragments.clear();
-            }
-            let unknown = ImageError::Malformed("a file names a fragment that is not there");
-            let (start, word) = *self.image.fragments.get(index as usize).ok_or(unknown)?;
-            let mut block = Vec::new();
-            self.block(start, word, &mut block)?;
-            self.fragments.insert(index, block);
-        }
-        Ok(&self.fragments[&index])
-    }
-
-    fn block(&mut self, start: u64, word: u32, into: &mut Vec<u8>) -> Result<(), ImageError> {
-        let size = (word & !UNCOMPRESSED_BLOCK) as usize;
-        if size > BLOCK_SIZE {
-            return Err(ImageError::Malformed("a block is larger than a block can be"));
-        }
-        into.clear();
-        if word & UNCOMPRESSED_BLOCK != 0 {
-            into.resize(size, 0);
-            return Ok(self.image.file.read_exact_at(into, start)?);
-        }
-        self.raw.resize(size, 0);
-        self.image.file.read_exact_at(&mut self.raw, start)?;
-        into.reserve(BLOCK_SIZE);
-        self.decompressor
-            .decompress_to_buffer(&self.raw, into)
-            .map_err(|_| ImageError::Malformed("a block does not decompress"))?;
-        Ok(())
-    }
-}
-
-/// A part of a file.
-pub enum Piece<'a> {
-    /// Bytes as they are.
-    Bytes(&'a [u8]),
-    /// So many zeros, which are not stored.
-    Hole(usize),
 }

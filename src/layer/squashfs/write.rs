@@ -7,7 +7,7 @@ use super::format::{
     METADATA_SIZE, MODIFICATION_TIME, NONE_32, Superblock, TYPE_DIRECTORY, TYPE_FILE, TYPE_LONG_DIRECTORY,
     TYPE_LONG_FILE, TYPE_SYMLINK,
 };
-use super::metadata::{MetadataWriter, Position};
+use super::metadata::{MetadataWriter, Position, Table};
 use super::tree::{Content, Kind, Tree};
 
 /// The end of an image, ready to be written.
@@ -113,30 +113,41 @@ impl InodeWriter {
 
     fn file(&mut self, node: u32, content: &Content, executable: bool) -> io::Result<Position> {
         let position = self.inodes.position();
-        let mode = if executable { 0o555 } else { 0o444 };
-        let (fragment, offset) = content.fragment.map_or((NONE_32, 0), |at| (at.index, at.offset));
-        let start = if content.blocks.is_empty() { 0 } else { content.start };
-        let mut inode = header(TYPE_LONG_FILE, mode, number(node));
-        inode.extend(start.to_le_bytes());
-        inode.extend(content.size.to_le_bytes());
-        inode.extend(0u64.to_le_bytes()); // bytes saved by holes: only a hint
-        words(&mut inode, &[LINKS, fragment, offset, NONE_32]);
-        words(&mut inode, &content.blocks);
-        self.inodes.write(&inode)?;
+        self.inodes.write(&file_inode(number(node), content, executable))?;
         Ok(position)
     }
 
     fn symlink(&mut self, node: u32, target: &[u8]) -> io::Result<Position> {
         let position = self.inodes.position();
-        let mut inode = header(TYPE_SYMLINK, 0o777, number(node));
-        words(&mut inode, &[LINKS, target.len() as u32]);
-        inode.extend_from_slice(target);
-        self.inodes.write(&inode)?;
+        self.inodes.write(&symlink_inode(number(node), target))?;
         Ok(position)
     }
 }
 
-fn directory_inode(number: u32, parent: u32, links: u32, listing: &Listing) -> Vec<u8> {
+/// The inode of a regular file.
+pub(super) fn file_inode(number: u32, content: &Content, executable: bool) -> Vec<u8> {
+    let mode = if executable { 0o555 } else { 0o444 };
+    let (fragment, offset) = content.fragment.map_or((NONE_32, 0), |at| (at.index, at.offset));
+    let start = if content.blocks.is_empty() { 0 } else { content.start };
+    let mut inode = header(TYPE_LONG_FILE, mode, number);
+    inode.extend(start.to_le_bytes());
+    inode.extend(content.size.to_le_bytes());
+    inode.extend(0u64.to_le_bytes()); // bytes saved by holes: only a hint
+    words(&mut inode, &[LINKS, fragment, offset, NONE_32]);
+    words(&mut inode, &content.blocks);
+    inode
+}
+
+/// The inode of a symlink.
+pub(super) fn symlink_inode(number: u32, target: &[u8]) -> Vec<u8> {
+    let mut inode = header(TYPE_SYMLINK, 0o777, number);
+    words(&mut inode, &[LINKS, target.len() as u32]);
+    inode.extend_from_slice(target);
+    inode
+}
+
+/// The inode of a directory whose listing is written. `parent` is the number of the directory above it.
+pub(super) fn directory_inode(number: u32, parent: u32, links: u32, listing: &Listing) -> Vec<u8> {
     // The size counts three bytes for "." and "..", which are not stored.
     let size = listing.size + 3;
     if let (Ok(size), true) = (u16::try_from(size), listing.index.is_empty()) {

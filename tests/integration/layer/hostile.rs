@@ -15,7 +15,7 @@ use crate::support::folder::Folder;
 use crate::support::random::Random;
 use crate::support::tree::{Tree, noise};
 
-fn small_trees() -> Vec<Tree> {
+pub(super) fn small_trees() -> Vec<Tree> {
     let file = |size, seed| Tree::File(noise(size, seed), false);
     let names = (0..40u8).map(|n| (vec![b'n', n + 1], file(usize::from(n) * 30, u64::from(n))));
     let mut folder: BTreeMap<Vec<u8>, Tree> = names.collect();
@@ -113,7 +113,7 @@ fn numbers_at_their_limits_harm_nothing() {
 }
 
 /// Writes an image with the format's own writer, which trusts its caller.
-fn write_image(file: &Path, tree: &ImageTree, data: &[u8], fragments: &[(u64, u32)]) {
+pub(super) fn write_image(file: &Path, tree: &ImageTree, data: &[u8], fragments: &[(u64, u32)]) {
     let mut out = File::create(file).unwrap();
     out.write_all(&[0; SUPERBLOCK_SIZE]).unwrap();
     out.write_all(data).unwrap();
@@ -124,7 +124,7 @@ fn write_image(file: &Path, tree: &ImageTree, data: &[u8], fragments: &[(u64, u3
 }
 
 /// An image with one store path, a directory that `contents` makes from the numbers of its nodes.
-fn image_of(file: &Path, contents: impl FnOnce(&mut ImageTree) -> Vec<u32>) {
+pub(super) fn image_of(file: &Path, contents: impl FnOnce(&mut ImageTree) -> Vec<u32>) {
     let mut tree = ImageTree::new();
     let inside = contents(&mut tree);
     let path = tree.add(store_path(0).as_str().as_bytes(), Kind::Directory(inside));

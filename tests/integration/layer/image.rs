@@ -44,7 +44,7 @@ pub fn odd_trees() -> Vec<Tree> {
 }
 
 /// Mounts a layer, looks at it and unmounts it. False where that is refused.
-fn mounted(layer: &Path, look: impl FnOnce(&Path)) -> bool {
+pub(super) fn mounted(layer: &Path, look: impl FnOnce(&Path)) -> bool {
     let point = Folder::new();
     let output = Command::new("mount").args(["-t", "squashfs", "-o", "loop,ro"]).args([layer, point.path()]).output();
     let output = output.expect("there is `mount`");

@@ -1,0 +1,99 @@
+//! Looking at the images of layers before anything is done with them: those that this program did not make are refused, each as a
+//! whole, mounted or unpacked.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::fs::File;
+use std::io;
+use std::sync::atomic::AtomicUsize;
+
+use serde::{Deserialize, Serialize};
+
+use super::attach::AttachLayer;
+use crate::layer::digest::Sha;
+use crate::layer::pack::Rejected;
+use crate::layer::squashfs::{ImageError, Member, check};
+use crate::store::StorePath;
+use crate::threads::side_by_side;
+
+/// Store paths in all layers of one restore, at most.
+const MAX_PATHS: usize = 1 << 18;
+
+/// A layer that is not used.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RefusedLayer {
+    /// Its id.
+    pub id: Sha,
+    /// What is wrong with its image: the end of a sentence.
+    pub why: String,
+    /// How many paths were wanted of it.
+    pub paths: usize,
+}
+
+/// What the images of some layers are.
+#[derive(Debug, Default)]
+pub(super) struct Inspection {
+    /// Layers whose images the packer did not make.
+    pub refused: Vec<RefusedLayer>,
+    /// Paths that a sound layer does not hold as it should.
+    pub rejected: Vec<Rejected>,
+    /// The names in each sound layer.
+    pub names: Vec<BTreeSet<Vec<u8>>>,
+}
+
+impl Inspection {
+    /// Removes from `layers` what was refused or rejected.
+    pub fn keep_sound(&self, layers: &mut Vec<AttachLayer>) {
+        let refused: BTreeSet<Sha> = self.refused.iter().map(|layer| layer.id).collect();
+        let rejected: BTreeSet<&StorePath> = self.rejected.iter().map(|rejected| &rejected.path).collect();
+        layers.retain(|layer| !refused.contains(&layer.id));
+        for layer in layers {
+            layer.infos.retain(|info| !rejected.contains(&info.path));
+        }
+    }
+}
+
+/// Looks at the images of `layers`, all at the same time.
+pub(super) fn inspect(layers: &[AttachLayer]) -> Inspection {
+    let room = AtomicUsize::new(MAX_PATHS);
+    let look = |layer: &AttachLayer| {
+        let members = File::open(&layer.file).map_err(ImageError::from).and_then(|file| check(&file, &room));
+        Ok::<_, Infallible>(members)
+    };
+    let crashed = |error: io::Error| ImageError::from(error);
+    let looked: Vec<Result<Vec<Member>, ImageError>> =
+        side_by_side(layers, |layer| look(layer).map_err(|never| match never {}), crashed).unwrap_or_else(|error| {
+            let why = error.to_string();
+            layers.iter().map(|_| Err(ImageError::Foreign(why.clone()))).collect()
+        });
+    let mut inspection = Inspection::default();
+    for (layer, members) in layers.iter().zip(looked) {
+        match members {
+            Ok(members) => {
+                inspection.rejected.extend(wrong_paths(layer, &members));
+                let name = |member: Member| member.path.as_str().as_bytes().to_vec();
+                inspection.names.push(members.into_iter().map(name).collect());
+            }
+            Err(error) => {
+                let (why, paths) = (error.to_string(), layer.infos.len());
+                inspection.refused.push(RefusedLayer { id: layer.id, why, paths });
+            }
+        }
+    }
+    inspection
+}
+
+/// The paths wanted of `layer` that its image does not have, or not in their size.
+fn wrong_paths(layer: &AttachLayer, members: &[Member]) -> Vec<Rejected> {
+    let wrong = layer.infos.iter().filter_map(|info| {
+        let found = members.binary_search_by(|member| member.path.cmp(&info.path)).ok().map(|at| members[at].nar_size);
+        let why = match found {
+            Some(size) if size == info.nar_size => return None,
+            Some(size) => format!("The layer holds {size} bytes of it, and the snapshot says {}.", info.nar_size),
+            None => "The layer does not hold it.".to_owned(),
+        };
+        Some(Rejected { path: info.path.clone(), why })
+    });
+    wrong.collect()
+}
