@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use super::inspect::{Inspection, RefusedLayer, inspect};
 use super::mounted::{self, Mounted};
-use super::register::{InPlace, register_closed};
-use super::{CacheError, Mode};
+use super::register::{InPlace, discard, register_closed};
+use super::{CacheError, Mode, facts};
 use crate::layer::digest::Sha;
 use crate::layer::mount::{self, MountError, MountImage, Places, ambiguous};
 use crate::layer::pack::Rejected;
 use crate::layer::squashfs::Image;
 use crate::layer::unpack::{Target, Unpacked, remove_leftovers, remove_tree, unpack};
-use crate::store::{self, PathInfo, StoreDirs, StorePath, path_lock};
+use crate::store::{self, PathInfo, Realisation, StoreDirs, StorePath, path_lock};
 
 /// What to attach.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct AttachRequest {
     /// How long unpacking may take; what is not whole by then is left out. None for no limit.
     #[serde(default)]
     pub milliseconds: Option<u64>,
+    /// Realisations to be registered with the paths.
+    #[serde(default)]
+    pub realisations: Vec<Realisation>,
 }
 
 /// One layer, whose file was checked against its digests.
@@ -132,10 +135,22 @@ pub fn attach(request: &AttachRequest, progress: &AtomicU64) -> Result<Attached,
     done.refused = inspection.refused;
     done.seconds.0 = start.elapsed().as_secs_f64();
     let registering = Instant::now();
+    let before = placed.clone();
+    done.rejected.extend(facts::prove(&dirs, &mut placed, &valid, request.threads));
+    for place in before.values().filter(|place| !placed.contains_key(&place.info.path)) {
+        if let Err(error) = discard(&dirs, place) {
+            tracing::debug!("{} stays behind: {error}", place.info.path);
+        }
+    }
     let wanted = request.layers.iter().flat_map(|layer| &layer.infos);
     let is_valid = |path: &StorePath| valid.contains_key(path) || already.contains(path);
     let lost = wanted.filter(|info| !placed.contains_key(&info.path) && !is_valid(&info.path));
     done.registered = register_closed(&dirs, &placed, lost.cloned().collect(), is_valid)?;
+    match store::add_realisations(&dirs, &request.realisations) {
+        Ok(_) => {}
+        // The derivation is built once more then.
+        Err(error) => tracing::warn!("The realisations of content-addressed derivations are not restored: {error}"),
+    }
     done.seconds.1 = registering.elapsed().as_secs_f64();
     Ok(done)
 }

@@ -4,7 +4,9 @@
 //! the outcome as a [`Note`]. An error is what keeps the verb from running at all, such as a store that cannot be read.
 
 mod attach;
+mod base;
 mod commit;
+mod facts;
 mod fetch;
 mod inspect;
 mod layers;
@@ -20,6 +22,7 @@ mod record;
 mod register;
 mod repack;
 mod restore;
+mod said;
 mod save;
 mod search;
 mod select;
@@ -28,6 +31,7 @@ mod substitute;
 mod survey;
 mod trust;
 mod verify;
+mod vouch;
 
 use std::path::PathBuf;
 use std::sync::Arc;

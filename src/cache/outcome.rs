@@ -141,6 +141,8 @@ pub struct RestoreOutcome {
     pub generation: Option<u64>,
     /// The name of the trusted key that signed it; None where no signature was asked for.
     pub signed_by: Option<String>,
+    /// What vouches for the paths, in words; None where nothing was restored.
+    pub vouched: Option<String>,
     /// Valid paths before the restore.
     pub paths_before: u64,
     /// Paths that the snapshot has.

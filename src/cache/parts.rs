@@ -94,6 +94,8 @@ pub(super) struct MadeLayer {
     pub recipe: Option<Recipe>,
     pub stored: Stored,
     pub paths: BTreeSet<StorePath>,
+    /// The sizes of their NARs, as they were read.
+    pub nar_sizes: BTreeMap<StorePath, u64>,
 }
 
 /// A layer that is packed and not stored yet.
@@ -239,7 +241,8 @@ async fn store(
     } else {
         push_first_layer(context, &digests, file.path(), pushed).await?
     };
-    let layer = MadeLayer { digests: packed.digests, recipe, stored: Stored { digests, entry }, paths };
+    let Packed { digests: layer_digests, nar_sizes, .. } = packed;
+    let layer = MadeLayer { digests: layer_digests, recipe, stored: Stored { digests, entry }, paths, nar_sizes };
     Ok(Some((layer, start.elapsed().as_secs_f64())))
 }
 

@@ -37,20 +37,15 @@ pub struct RestoreRecord {
     /// what was to be made of them is not.
     #[serde(default)]
     pub damaged: BTreeMap<Sha, Vec<usize>>,
-    /// Whether a restore of this run took something over that no key vouches for. A save must not sign it then.
-    #[serde(default)]
-    pub unverified: bool,
 }
 
 impl RestoreRecord {
     /// The record of a restore that has only begun. A second one in the same run keeps the baseline of the first.
     #[must_use]
     pub fn begin(run: &str, valid: BTreeSet<StorePath>, earlier: Option<RestoreRecord>) -> Self {
-        let (baseline, unverified) = match earlier {
-            Some(earlier) if earlier.run == run => {
-                (earlier.baseline.intersection(&valid).cloned().collect(), earlier.unverified)
-            }
-            _ => (valid, false),
+        let baseline = match earlier {
+            Some(earlier) if earlier.run == run => earlier.baseline.intersection(&valid).cloned().collect(),
+            _ => valid,
         };
         Self {
             format: FORMAT,
@@ -61,7 +56,6 @@ impl RestoreRecord {
             lost_layers: BTreeSet::new(),
             fetched: BTreeSet::new(),
             damaged: BTreeMap::new(),
-            unverified,
         }
     }
 }

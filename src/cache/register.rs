@@ -37,6 +37,11 @@ impl InPlace {
         Self { info: info.clone(), inode: None }
     }
 
+    /// Whether it is seen through a mount.
+    pub fn is_mounted(&self) -> bool {
+        self.inode.is_none()
+    }
+
     /// Whether what stands in its place is still what was put there.
     fn is_there(&self, dirs: &StoreDirs) -> bool {
         let found = fs::symlink_metadata(dirs.real(&self.info.path));
@@ -192,7 +197,7 @@ fn lock_in_place(dirs: &StoreDirs, place: &InPlace, spare: Option<PathLock>) -> 
 }
 
 /// Removes a path that will not be valid, unless somebody else made it meanwhile.
-fn discard(dirs: &StoreDirs, place: &InPlace) -> io::Result<()> {
+pub(super) fn discard(dirs: &StoreDirs, place: &InPlace) -> io::Result<()> {
     let path = dirs.real(&place.info.path);
     if place.inode.is_none() {
         return Ok(());

@@ -15,14 +15,15 @@ use super::outcome::{Hit, LayerFetch, LayerState, Note, Phase, RestoreOutcome};
 use super::privileged::{self, Answer, Request};
 use super::progress::Progress;
 use super::record::{self, RestoreRecord};
+use super::said::{count_signed, vouched};
 use super::search::{Search, SnapshotFound, find_snapshot, snapshot_names};
 use super::substitute::{self, missing_upstream};
-use super::{CacheError, Context};
+use super::{CacheError, Context, facts, vouch};
 use crate::layer::digest::Sha;
 use crate::layer::pack::Rejected;
 use crate::remote::RemoteError;
 use crate::snapshot::{Layer, Snapshot, generation_name};
-use crate::store::{self, PathInfo, StoreDirs, StorePath, closed_subset, closure};
+use crate::store::{self, PathInfo, Realisation, StoreDirs, StorePath, closed_subset, closure};
 
 /// Attaches what the newest fitting snapshot has to the store here, and records what the store had before.
 ///
@@ -42,13 +43,6 @@ pub async fn restore(context: &Context) -> Result<RestoreOutcome, CacheError> {
         Ok(Search { found: Some(found), .. }) => {
             outcome.phases.push(Phase::end("snapshot", looked, found.snapshot.paths.len() as u64, found.bytes));
             outcome.bytes_downloaded += found.bytes;
-            if let Some(name) = &found.signed_by {
-                tracing::info!("The snapshot is signed by {name}.");
-            } else {
-                record.unverified = true;
-                // Before anything of it is in the store. What matched is told at the end, when it is.
-                record::store(&context.dirs, &record)?;
-            }
             outcome.signed_by.clone_from(&found.signed_by);
             record.matched = Some(generation_name(&found.key, found.generation));
             use_snapshot(context, found, &valid, &mut record, &mut outcome).await?;
@@ -124,6 +118,7 @@ fn empty_outcome(context: &Context, paths_before: usize) -> RestoreOutcome {
         matched_key: None,
         generation: None,
         signed_by: None,
+        vouched: None,
         paths_before: paths_before as u64,
         paths_in_snapshot: 0,
         paths_restored: 0,
@@ -157,14 +152,29 @@ async fn use_snapshot(
         .collect();
     let all = missing.len();
     let missing = for_lane(context, &found.snapshot, missing, valid);
-    outcome.paths_of_other_lanes = (all - missing.len()) as u64;
+    let paths_wanted = missing.len() as u64;
+    // What can never become valid need not be fetched.
+    let possible = facts::sound(&missing, &found.faulty, &|path| {
+        valid.contains_key(path) || found.snapshot.upstream.contains(path)
+    });
+    let missing: BTreeMap<StorePath, PathInfo> =
+        missing.into_iter().filter(|(path, _)| possible.contains(path)).collect();
+    outcome.paths_of_other_lanes = all as u64 - paths_wanted;
     let valid = &fetch_upstream(context, &found, &missing, valid, outcome).await?;
     let assigned = assign(&found.snapshot.layers, &missing);
+    let is_signed = found.signed_by.is_some();
+    let signers = found.signed_by.as_ref().map(|name| context.keys.trusted_named(name)).unwrap_or_default();
+    let with_realisations = !found.snapshot.realisations.is_empty();
+    // Before anything of it is in the store.
+    vouch::take_over(&context.dirs, valid, missing.values(), signers, with_realisations)?;
+    let counting = count_signed(context, &missing, is_signed);
     let restored = attach_layers(context, &found, &missing, &assigned, valid, outcome).await?;
     note_layers(record, &outcome.layers);
+    vouch::note_inodes(&context.dirs, &restored)?;
+    outcome.vouched = Some(vouched(&found, counting.await?, missing.len() as u64));
     outcome.paths_restored = restored.len() as u64;
     outcome.nar_bytes_restored = restored.iter().map(|path| missing[path].nar_size).sum();
-    outcome.paths_lost = missing.len() as u64 - outcome.paths_restored;
+    outcome.paths_lost = paths_wanted - outcome.paths_restored;
     record.restored = restored;
     if outcome.paths_in_snapshot > 0 && outcome.paths_restored + outcome.paths_already_valid == 0 {
         return Ok(());
@@ -287,7 +297,8 @@ async fn attach_layers(
     });
     let layers = layers.collect();
     let total = useful.iter().map(|path| missing[path].nar_size).sum();
-    let attached = attach(context, layers, total, outcome).await?;
+    let realisations = found.snapshot.realisations.values().cloned().collect();
+    let attached = attach(context, layers, realisations, total, outcome).await?;
     note_refused(&attached.refused, &found.snapshot, outcome);
     Ok(attached.registered)
 }
@@ -315,6 +326,7 @@ fn note_refused(refused: &[RefusedLayer], snapshot: &Snapshot, outcome: &mut Res
 async fn attach(
     context: &Context,
     layers: Vec<AttachLayer>,
+    realisations: Vec<Realisation>,
     total: u64,
     outcome: &mut RestoreOutcome,
 ) -> Result<Attached, CacheError> {
@@ -326,7 +338,7 @@ async fn attach(
     // The process that attaches may be another one, so the time that is left goes there, and no point in time.
     let milliseconds = context.deadline.map(|end| end.saturating_duration_since(Instant::now()).as_millis() as u64);
     let threads = context.threads;
-    let request = Request::Attach(AttachRequest { store_root, mode, layers, threads, milliseconds });
+    let request = Request::Attach(AttachRequest { store_root, mode, layers, threads, milliseconds, realisations });
     let answer = tokio::task::spawn_blocking(move || privileged::run(&dirs, &request, &counter)).await??;
     let Answer::Attached(attached) = answer else {
         return Err(CacheError::Privilege(format!("the answer was {answer:?}")));

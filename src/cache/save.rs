@@ -3,19 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use super::base::{Base, load_base};
 use super::commit::{Pushed, push_snapshot};
 use super::outcome::{Note, Phase, SaveOutcome, SaveReason};
 use super::parts::{make_layers, parts};
-use super::proof::{Proof, prove};
 use super::record::{self, RestoreRecord};
 use super::repack::{MAX_LAYERS, layers_to_repack, shrink, users};
-use super::search::{Search, find_snapshot};
 use super::select::{Selection, Situation, select};
 use super::trust::{Objection, objection};
-use super::{CacheError, Context, now};
+use super::vouch::{self, Withheld};
+use super::{CacheError, Context, facts, now};
 use crate::remote::RemoteError;
-use crate::snapshot::{Facts, PathKey, Snapshot, generation_prefix};
-use crate::store::{self, PathInfo, StorePath, closure};
+use crate::snapshot::{Facts, Snapshot, generation_prefix};
+use crate::store::{self, PathInfo, Realisation, StorePath, closure};
 
 /// Saves what is new in the store here under the primary key.
 ///
@@ -29,16 +29,28 @@ pub async fn save(context: &Context) -> Result<SaveOutcome, CacheError> {
         outcome.notes.push(objection.note());
         return Ok(outcome);
     }
-    let dirs = context.dirs.clone();
+    let (dirs, threads, keys) = (context.dirs.clone(), context.threads, context.keys.clone());
     let read = tokio::task::spawn_blocking(move || {
         let lock = store::gc_lock(&dirs)?;
         let valid = store::read_all(&dirs)?;
+        let withheld = if keys.can_sign() { Some(vouch::withheld(&dirs, &valid, &keys, threads)?) } else { None };
+        let mut valid = facts::as_saved(valid);
+        if let Some(withheld) = &withheld {
+            valid.retain(|path, _| !withheld.paths.contains(path));
+        }
+        let mut realisations = store::read_realisations(&dirs)?;
+        if withheld.as_ref().is_some_and(|withheld| withheld.realisations) {
+            realisations.clear();
+        }
         let roots = store::roots(&dirs);
-        Ok::<_, CacheError>((lock, valid, roots, record::load(&dirs)?))
+        Ok::<_, CacheError>((lock, Here { valid, realisations }, withheld, roots, record::load(&dirs)?))
     });
-    let (_lock, valid, roots, record) = read.await??;
-    outcome.phases.push(Phase::end("read the store", start, valid.len() as u64, 0));
-    if let Err(error) = save_paths(context, valid, &roots, record, &mut outcome).await {
+    let (_lock, here, withheld, roots, record) = read.await??;
+    if let Some(withheld) = withheld.as_ref().filter(|withheld| !withheld.paths.is_empty()) {
+        outcome.notes.push(note_withheld(context, withheld));
+    }
+    outcome.phases.push(Phase::end("read the store", start, here.valid.len() as u64, 0));
+    if let Err(error) = save_paths(context, here, &roots, record, &mut outcome).await {
         let message = format!("Nothing was saved: {error}");
         let (reason, note) = match error {
             // The user or the machine wants it so.
@@ -54,6 +66,23 @@ pub async fn save(context: &Context) -> Result<SaveOutcome, CacheError> {
     }
     outcome.seconds = start.elapsed().as_secs_f64();
     Ok(outcome)
+}
+
+/// Says what is not signed, and why.
+fn note_withheld(context: &Context, withheld: &Withheld) -> Note {
+    let Withheld { unverified, paths, .. } = withheld;
+    let (count, from) = (paths.len(), unverified.len());
+    let example = unverified.first().map_or_else(String::new, |path| format!(", such as {path}"));
+    let place = vouch::place(&context.dirs);
+    Note::warn(
+        "not-verified",
+        format!(
+            "{count} store paths are not saved, because this save would sign them: an earlier restore took over {from} of them \
+             without a signature of a key that this job trusts{example}, and the others refer to those or were built with them. Give every restore the same \
+             keys. To vouch for all that is in this store, delete {}.",
+            place.display()
+        ),
+    )
 }
 
 /// What ends a save early, without harm.
@@ -85,99 +114,15 @@ fn empty_outcome(context: &Context) -> SaveOutcome {
     }
 }
 
-/// The snapshots that a save starts from.
-struct Base {
-    /// The newest generation of the primary key.
-    same_key: Option<Snapshot>,
-    /// Whether there is one.
-    has_same_key: bool,
-    /// The highest number of a generation of the primary key, usable or not; 0 when there is none.
-    newest: u64,
-    /// The snapshot that was restored, if that is one of another key.
-    near: Option<Snapshot>,
-    /// Names of entries whose bytes are lost, or doubtful and stored again.
-    lost_entries: BTreeSet<String>,
-    /// Generations of the primary key that could not be read: the next one points to them.
-    unread: BTreeMap<u64, u64>,
-    /// Paths here that entries held which are lost or doubtful. They are packed again, also those of the baseline.
-    repair: BTreeSet<StorePath>,
-    /// Whether a generation is written even if there is nothing to pack.
-    must_save: bool,
-}
-
-async fn load_base(
-    context: &Context,
-    record: &RestoreRecord,
-    valid: &BTreeMap<StorePath, PathInfo>,
-    notes: &mut Vec<Note>,
-) -> Result<Base, RemoteError> {
-    if !context.remote.is_readable() {
-        return Ok(Base {
-            same_key: None,
-            has_same_key: false,
-            newest: 0,
-            near: None,
-            lost_entries: BTreeSet::new(),
-            unread: BTreeMap::new(),
-            repair: BTreeSet::new(),
-            must_save: false,
-        });
-    }
-    let prefix = generation_prefix(&context.key);
-    let (remote, keys) = (&*context.remote, &context.keys);
-    let Search { found: same, newest, unread, unread_why } =
-        find_snapshot(remote, std::slice::from_ref(&prefix), keys, notes).await?;
-    if let Some(why) = unread_why {
-        let message = format!("{why} What is saved now points to it, and the next job that can read it takes it in.");
-        notes.push(Note::info("base-unread", message));
-    }
-    let same = same.filter(|found| found.key == context.key);
-    // Generations that cannot be used have their numbers all the same.
-    let newest = newest.filter(|(key, _)| *key == context.key).map_or(0, |(_, number)| number);
-    let mut near = None;
-    if let Some(name) = record.matched.as_ref().filter(|name| !name.starts_with(&prefix)) {
-        let search = find_snapshot(remote, std::slice::from_ref(name), keys, notes).await?;
-        near = search.found.map(|found| found.snapshot);
-        if let Some(near) = &mut near {
-            // These are numbers of the other key.
-            near.unread.clear();
-        }
-        if let Some(why) = search.unread_why {
-            // It was read by the restore. Without it, everything would be sent once more.
-            return Err(RemoteError::Failed(format!("The snapshot that was restored cannot be read again. {why}")));
-        }
-    }
-    let same_key = same.map(|found| found.snapshot);
-    let mut base = Base {
-        has_same_key: same_key.is_some(),
-        same_key,
-        newest,
-        near,
-        lost_entries: BTreeSet::new(),
-        unread,
-        repair: BTreeSet::new(),
-        must_save: false,
-    };
-    let is_here = |(path, hash): &PathKey| valid.get(path).is_some_and(|info| info.nar_hash == *hash);
-    for snapshot in base.same_key.iter_mut().chain(base.near.as_mut()) {
-        let Proof { lost, doubtful } = prove(context, record, snapshot, notes).await;
-        if lost.is_empty() && doubtful.is_empty() {
-            continue;
-        }
-        let held: Vec<PathKey> = snapshot.paths.keys().cloned().collect();
-        base.lost_entries.extend(snapshot.lose(&lost));
-        base.lost_entries.extend(snapshot.release(&doubtful, is_here));
-        keep_held(snapshot);
-        let gone = held.into_iter().filter(|key| !snapshot.paths.contains_key(key));
-        base.repair.extend(gone.filter(is_here).map(|(path, _)| path));
-        base.must_save |= !lost.is_empty() || !base.repair.is_empty();
-    }
-    Ok(base)
+/// What the store here holds.
+struct Here {
+    valid: BTreeMap<StorePath, PathInfo>,
+    realisations: Vec<Realisation>,
 }
 
 async fn save_paths(
     context: &Context,
-    valid: BTreeMap<StorePath, PathInfo>,
+    Here { valid, realisations }: Here,
     roots: &BTreeSet<StorePath>,
     record: Option<RestoreRecord>,
     outcome: &mut SaveOutcome,
@@ -230,13 +175,16 @@ async fn save_paths(
     let before = lane_before.unwrap_or_default();
     let lane_grew = selection.missed.iter().any(|path| held.contains(path) && !before.contains(path));
     let is_repaired = base.must_save;
-    if new.is_empty() && (!is_new_key || snapshot.paths.is_empty()) && !lane_grew && !is_repaired {
+    base.realisations = realisations;
+    base.realisations.retain(|one| held.contains(&one.path) || new.contains(&one.path));
+    let has_more = base.realisations.iter().any(|one| !snapshot.realisations.contains_key(&one.id));
+    if new.is_empty() && (!is_new_key || snapshot.paths.is_empty()) && !lane_grew && !has_more && !is_repaired {
         outcome.reason = if is_new_key { SaveReason::NothingToSave } else { SaveReason::NothingNew };
         tracing::info!("Nothing new to save.");
         return Ok(());
     }
     let mut pushed = Pushed::default();
-    base.must_save |= is_new_key || lane_grew;
+    base.must_save |= is_new_key || lane_grew || has_more;
     let result = push(context, &valid, &selection, &new, snapshot, &base, outcome, &mut pushed).await;
     outcome.bytes_uploaded = pushed.bytes;
     outcome.entries_created = pushed.entries;
@@ -298,9 +246,11 @@ async fn push(
         return Ok(false);
     }
     for layer in made.layers {
-        let infos = layer.paths.iter().map(|path| valid[path].clone());
+        let size = |path: &StorePath| layer.nar_sizes.get(path).copied().unwrap_or(valid[path].nar_size);
+        let infos = layer.paths.iter().map(|path| PathInfo { nar_size: size(path), ..valid[path].clone() });
         snapshot.add_layer((layer.digests, layer.recipe), layer.stored, infos, time);
     }
+    snapshot.realisations.extend(base.realisations.iter().map(|one| (one.id.clone(), one.clone())));
     keep_held(&mut snapshot);
     finish_snapshot(context, &mut snapshot, selection, time);
     let saved = push_snapshot(context, snapshot, base.newest, &mut outcome.notes, pushed).await?;
@@ -356,7 +306,7 @@ fn fetched(snapshot: &Snapshot) -> BTreeSet<StorePath> {
 }
 
 /// Drops the paths that no layer holds.
-fn keep_held(snapshot: &mut Snapshot) {
+pub(super) fn keep_held(snapshot: &mut Snapshot) {
     let held: BTreeSet<_> = snapshot.layers.values().flat_map(|layer| layer.paths.iter().cloned()).collect();
     snapshot.retain(|key| held.contains(key));
 }

@@ -9,11 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use futures_util::StreamExt;
 
+use super::facts::drop_faulty;
 use super::outcome::Note;
 use super::{Context, now};
 use crate::remote::{Entry, Kind, Remote, RemoteError};
 use crate::sign::Keyring;
 use crate::snapshot::{self, Snapshot, SnapshotError, generation_name, generation_prefix, parse_generation};
+use crate::store::PathInfo;
 
 /// A snapshot is read whole into memory; one larger than this is refused.
 const MAX_SNAPSHOT: u64 = 64 << 20;
@@ -34,6 +36,8 @@ pub struct SnapshotFound {
     pub bytes: u64,
     /// The name of the trusted key that signed it; None where no signature was asked for.
     pub signed_by: Option<String>,
+    /// Records of it that cannot be true; it is without them.
+    pub(crate) faulty: Vec<PathInfo>,
 }
 
 /// What a search for a snapshot came to.
@@ -86,7 +90,14 @@ pub async fn find_snapshot(
         };
         match read {
             Ok((snapshot, signed_by, bytes)) => {
-                search.found = Some(SnapshotFound { snapshot, key: key.clone(), generation, bytes, signed_by });
+                search.found = Some(SnapshotFound {
+                    snapshot,
+                    key: key.clone(),
+                    generation,
+                    bytes,
+                    signed_by,
+                    faulty: Vec::new(),
+                });
                 break;
             }
             Err(why) => {
@@ -108,6 +119,11 @@ pub async fn find_snapshot(
         search.unread.insert(last - 1, now());
     }
     take_in_unread(remote, &key, keys, &mut search).await;
+    if let Some(found) = &mut search.found {
+        let faulty = drop_faulty(&mut found.snapshot);
+        notes.extend(faulty.note(&generation_name(&key, found.generation)));
+        found.faulty = faulty.infos;
+    }
     Ok(search)
 }
 

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::record::{self, RestoreRecord};
-use super::{CacheError, Note};
+use super::{CacheError, Note, vouch};
 use crate::sign::Keyring;
 use crate::store::StoreDirs;
 
@@ -16,10 +15,10 @@ pub enum Objection {
          this job is to save."
     )]
     NoKey,
-    /// A restore took something over that no key vouches for; a signature now would.
+    /// A restore took over files that no key vouches for, or nobody can say what it took over.
     #[error(
-        "Nothing was saved: an earlier restore took over a snapshot without asking for a signature, and this save would sign \
-         what came with it. Give that restore the same keys. To vouch for all that is in this store, delete {0}."
+        "Nothing was saved: an earlier restore took over files without asking for a signature, and this save would sign what came \
+         of them. Give that restore the same keys. To vouch for all that is on this machine, delete {0}."
     )]
     Unverified(PathBuf),
 }
@@ -36,31 +35,25 @@ impl Objection {
     }
 }
 
-/// What is to be said against a save of this store with `keys`, if anything.
+/// What is to be said against a save of this store with `keys`, if anything. Store paths that nothing vouches for are left out of a
+/// save, and are no reason against it.
 ///
 /// # Errors
-/// When the record of the last restore cannot be read.
+/// Never, so far.
 pub fn objection(dirs: &StoreDirs, keys: &Keyring) -> Result<Option<Objection>, CacheError> {
-    let record = record::load(dirs)?;
-    Ok(match record {
-        _ if keys.asks_for_signatures() && !keys.can_sign() => Some(Objection::NoKey),
-        Some(RestoreRecord { unverified: true, .. }) if keys.can_sign() => {
-            Some(Objection::Unverified(record::place(dirs)))
-        }
-        _ => None,
-    })
+    if keys.asks_for_signatures() && !keys.can_sign() {
+        return Ok(Some(Objection::NoKey));
+    }
+    // One that cannot be understood may have named anything.
+    let took_over_files =
+        keys.can_sign() && vouch::load(dirs).map_or(true, |ledger| ledger.is_some_and(|all| all.files));
+    Ok(took_over_files.then(|| Objection::Unverified(vouch::place(dirs))))
 }
 
-/// Notes in the record of the last restore that more than store paths was taken over without a signature.
+/// Notes that more than store paths was taken over without a signature: across runs, until somebody vouches for it.
 ///
 /// # Errors
-/// When the record cannot be read or written.
+/// When that cannot be written down.
 pub fn note_unverified(dirs: &StoreDirs) -> Result<(), CacheError> {
-    match record::load(dirs)? {
-        Some(mut record) if !record.unverified => {
-            record.unverified = true;
-            record::store(dirs, &record)
-        }
-        _ => Ok(()),
-    }
+    vouch::take_over_files(dirs)
 }

@@ -134,6 +134,9 @@ pub(super) struct TrustArgs {
     /// Use only what one of these keys signed, written as NAME:BASE64 with white space between them [default: trust all]
     #[arg(long, value_name = "KEYS")]
     pub trusted_public_keys: Vec<String>,
+    /// Use nothing that is not signed by a trusted key, even if there is none
+    #[arg(long)]
+    pub require_signatures: bool,
 }
 
 /// Where the store is.

@@ -185,7 +185,8 @@ pub(super) fn keys(signing: Option<&Path>, trust: &TrustArgs) -> Result<Keyring,
             }
         },
     };
-    Keyring::new(&signing, &trust.trusted_public_keys.join(" ")).map_err(Failure::usage)
+    let keys = Keyring::new(&signing, &trust.trusted_public_keys.join(" ")).map_err(Failure::usage)?;
+    Ok(if trust.require_signatures { keys.requiring_signatures() } else { keys })
 }
 
 fn max_size(text: &str) -> Result<u64, Failure> {

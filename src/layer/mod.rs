@@ -1,5 +1,6 @@
 //! Layers: store paths packed into one squashfs image, named by its content, and how they come back.
 
+pub(crate) mod content;
 pub mod digest;
 pub mod index;
 pub mod mount;
@@ -9,4 +10,5 @@ pub mod recipe;
 pub mod squashfs;
 pub mod unpack;
 
+pub(crate) use nar::hash_and_size_of;
 pub use nar::{NarError, hash_of, write_nar};

@@ -21,12 +21,19 @@ pub(super) fn hasher() -> Result<NarHasher, Error> {
 
 /// A hasher that refuses a NAR of more than `size` bytes: an image of a few bytes can hold a file of many.
 pub(super) fn hasher_up_to(size: u64) -> Result<NarHasher, Error> {
-    Encoder::new(HashWriter { hash: Sha256::new(), left: size })
+    Encoder::new(HashWriter { hash: Sha256::new(), written: 0, left: size })
 }
 
-/// The hash of a NAR that is complete.
-pub(super) fn finish(nar: NarHasher) -> Result<NarHash, Error> {
-    Ok(NarHash(nar.finish()?.hash.finalize().into()))
+/// The hash of a NAR that is complete, and its size.
+pub(super) fn finish(nar: NarHasher) -> Result<(NarHash, u64), Error> {
+    let HashWriter { hash, written, .. } = nar.finish()?;
+    Ok((NarHash(hash.finalize().into()), written))
+}
+
+/// The NAR hash and size of what stands at `path`.
+pub(crate) fn hash_and_size_of(path: &Path) -> Result<(NarHash, u64), Error> {
+    let found = hash_path(path, CaseHack::Disabled)?;
+    Ok((NarHash(found.sha256), found.size))
 }
 
 /// The NAR hash of what stands at `path`.
@@ -48,6 +55,7 @@ pub fn write_nar(path: &Path, writer: &mut impl Write) -> Result<(), Error> {
 /// Hashes and forgets.
 pub(super) struct HashWriter {
     hash: Sha256,
+    written: u64,
     /// Bytes that may still come.
     left: u64,
 }
@@ -57,6 +65,7 @@ impl Write for HashWriter {
         let too_large = || io::Error::other("it is larger than the Nix database says");
         self.left = self.left.checked_sub(buffer.len() as u64).ok_or_else(too_large)?;
         self.hash.update(buffer);
+        self.written += buffer.len() as u64;
         Ok(buffer.len())
     }
 

@@ -179,12 +179,15 @@ fn unpack_path(
     let mut unpacker =
         Unpacker { image, blocks: BlockReader::new(image)?, nar: nar::hasher_up_to(info.nar_size)?, target };
     unpacker.node(inode, temporary, None)?;
-    let found = nar::finish(unpacker.nar)?;
+    let (found, size) = nar::finish(unpacker.nar)?;
     if found != info.nar_hash {
         let expected = info.nar_hash;
         return Err(Trouble::Path(format!(
             "The layer holds other bytes than it should (NAR hash {found}, not {expected})."
         )));
+    }
+    if size != info.nar_size {
+        return Err(Trouble::Path(format!("The snapshot gives it a size of {} bytes, not {size}.", info.nar_size)));
     }
     place(temporary, info, target)
 }

@@ -14,6 +14,7 @@ use crate::snapshot::names;
 pub const INPUTS_VARIABLE: &str = "NIX_CACHE_INPUTS";
 
 /// Every input, with synonyms resolved and defaults filled in.
+#[allow(clippy::struct_excessive_bools, reason = "each is an input that the user gives or not")]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inputs {
     /// Which part of the work this action does (`action`, from the hook).
@@ -62,6 +63,8 @@ pub struct Inputs {
     pub signing_key: Option<Secret>,
     /// Public keys, of which one must have signed what is restored (`trusted-public-keys`).
     pub trusted_public_keys: String,
+    /// Whether nothing without such a signature is restored, even if there is no key (`require-signatures`).
+    pub require_signatures: bool,
     /// The digest of the signing key that main had (`signing-key-digest`, from the hook).
     pub signing_key_digest: Option<String>,
     /// Whether to write a job summary (`summarize`).
@@ -154,6 +157,7 @@ impl Inputs {
             token: given.same("token", "github-token")?.map(|token| Secret::new(&token)),
             signing_key: given.take("signing-key").map(|key| Secret::new(&key)),
             trusted_public_keys: given.take("trusted-public-keys").unwrap_or_default(),
+            require_signatures: given.choice("require-signatures", values::BOOLEAN)?.unwrap_or(false),
             signing_key_digest: given.take("signing-key-digest"),
             summarize: given.choice("summarize", values::BOOLEAN)?.unwrap_or(true),
             matrix: given.matrix()?,

@@ -73,6 +73,9 @@ impl From<Signature> for String {
 /// Why an entry is not trusted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Untrusted {
+    /// A signature is required, and no key is trusted.
+    #[error("`require-signatures` is set, and `trusted-public-keys` names no key.")]
+    NoKeys,
     /// Nobody signed it.
     #[error("it is not signed, and `trusted-public-keys` asks for a signature.")]
     Unsigned,
@@ -89,6 +92,7 @@ pub enum Untrusted {
 pub struct Keyring {
     signing: Vec<SigningKey>,
     trusted: Vec<PublicKey>,
+    is_required: bool,
 }
 
 impl Keyring {
@@ -105,7 +109,19 @@ impl Keyring {
         let trusted = trusted.split_whitespace().map(str::parse).collect::<Result<Vec<PublicKey>, _>>()?;
         let own = signing.iter().map(SigningKey::public);
         let trusted = own.chain(trusted).collect();
-        Ok(Self { signing, trusted })
+        Ok(Self { signing, trusted, is_required: false })
+    }
+
+    /// The same, where an entry without a signature is not used even if no key is trusted at all.
+    #[must_use]
+    pub fn requiring_signatures(self) -> Self {
+        Self { is_required: true, ..self }
+    }
+
+    /// A keyring that trusts those of `keys` that are public keys, and signs nothing.
+    #[must_use]
+    pub fn trusting(keys: &[String]) -> Self {
+        Self { trusted: keys.iter().filter_map(|key| key.parse().ok()).collect(), ..Self::default() }
     }
 
     /// Whether entries are signed.
@@ -117,7 +133,17 @@ impl Keyring {
     /// Whether entries must be signed to be used. Without keys, everything is trusted.
     #[must_use]
     pub fn asks_for_signatures(&self) -> bool {
-        !self.trusted.is_empty()
+        self.is_required || !self.trusted.is_empty()
+    }
+
+    /// The trusted keys of this name, as Nix writes them.
+    pub(crate) fn trusted_named(&self, name: &str) -> Vec<String> {
+        self.trusted.iter().filter(|key| key.name() == name).map(ToString::to_string).collect()
+    }
+
+    /// Whether this key, as Nix writes it, is a trusted one.
+    pub(crate) fn trusts(&self, key: &str) -> bool {
+        self.trusted.iter().any(|trusted| trusted.to_string() == key)
     }
 
     /// The signatures of all signing keys.
@@ -135,6 +161,7 @@ impl Keyring {
             return Ok(None);
         }
         let mut why = match signatures {
+            _ if self.trusted.is_empty() => Untrusted::NoKeys,
             [] => Untrusted::Unsigned,
             some => Untrusted::Unknown(some.iter().map(|one| one.key.as_str()).collect::<Vec<_>>().join(", ")),
         };

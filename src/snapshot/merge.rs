@@ -21,6 +21,12 @@ impl Snapshot {
             lane.used = lane.used.max(other.used);
             lane.paths.extend(other.paths);
         });
+        self.malformed = self.malformed.max(other.malformed);
+        union(&mut self.realisations, other.realisations, |realisation, other| {
+            if other > *realisation {
+                *realisation = other;
+            }
+        });
         super::targets::merge(&mut self.planned, other.planned);
         union(&mut self.unread, other.unread, |since, other| *since = other.min(*since));
     }

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::layer::digest::{Digests, Sha};
 use crate::layer::recipe::Recipe;
-use crate::store::{NarHash, PathInfo, StorePath};
+use crate::store::{DrvOutput, NarHash, PathInfo, Realisation, StorePath};
 
 pub use codec::{SnapshotError, decode, decode_signed, encode, encode_signed};
 pub use targets::{Planned, PlannedCommit, PlannedTarget, keep_newest};
@@ -48,6 +48,10 @@ pub struct Snapshot {
     /// Generations of the same key that exist, or may, and were not read before this one was written; each with the time of that, in
     /// seconds since 1970. What they hold belongs to this snapshot too: a reader takes them in.
     pub unread: BTreeMap<u64, u64>,
+    /// Which paths the builds of content-addressed derivations made.
+    pub realisations: BTreeMap<DrvOutput, Realisation>,
+    /// Records of paths that were not in the form of one, and are left out. Not written.
+    pub malformed: u64,
 }
 
 /// Facts about the making of a snapshot.
@@ -154,6 +158,7 @@ impl Snapshot {
         for lane in self.lanes.values_mut() {
             lane.paths.retain(|path| names.contains(path));
         }
+        self.realisations.retain(|_, realisation| names.contains(&realisation.path));
     }
 
     /// Takes layers out.

@@ -109,7 +109,18 @@ fn snapshot() -> impl Strategy<Value = Snapshot> {
         .prop_map(|(facts, paths, (layers, second), lanes, upstream, planned, unread)| {
             let layers = layers.into_iter().map(|layer| (layer.digests.id(), layer)).collect();
             let stored = stored_of(&layers, second);
-            Snapshot { facts, paths, layers, stored, upstream, lanes, planned, unread }
+            Snapshot {
+                facts,
+                paths,
+                layers,
+                stored,
+                upstream,
+                lanes,
+                planned,
+                unread,
+                realisations: BTreeMap::new(),
+                malformed: 0,
+            }
         })
 }
 
@@ -284,22 +295,63 @@ fn a_snapshot_that_points_at_nothing_is_damaged() {
     let good: serde_json::Value = serde_json::from_slice(&json(&sample())).unwrap();
     let decoded = |value: &serde_json::Value| decode(&with_body(&gzip(&serde_json::to_vec(value).unwrap())));
     assert_eq!(decoded(&good).unwrap(), sample());
-    let lane = format!("/lanes/{}/paths", good["lanes"].as_object().unwrap().keys().next().unwrap());
-    for pointer in ["/paths/0/path", "/paths/0/deriver", "/layers/0/paths", "/stored", "/paths/0/refs", &*lane] {
+    for pointer in ["/layers/0/paths", "/stored"] {
         let mut bad = good.clone();
         let far = serde_json::json!(4_000_000_000_u64 >> 1);
-        let is_list = pointer.ends_with("paths") || pointer == "/stored" || pointer.ends_with("refs");
         let (parent, name) = pointer.rsplit_once('/').unwrap();
-        bad.pointer_mut(parent).unwrap()[name] = if is_list { serde_json::json!([far]) } else { far };
+        bad.pointer_mut(parent).unwrap()[name] = serde_json::json!([far]);
         assert!(matches!(decoded(&bad), Err(SnapshotError::Damaged(_))), "{pointer}");
     }
-    for (pointer, value) in
-        [("/layers/0/size", 1.into()), ("/names/0", "../etc/passwd".into()), ("/paths/0/hash", "ab".into())]
-    {
+    let mut bad = good.clone();
+    *bad.pointer_mut("/layers/0/size").unwrap() = 1.into();
+    assert!(matches!(decoded(&bad), Err(SnapshotError::Damaged(_))));
+}
+
+#[test]
+fn a_malformed_record_is_left_out_alone() {
+    let good: serde_json::Value = serde_json::from_slice(&json(&sample())).unwrap();
+    let decoded = |value: &serde_json::Value| decode(&with_body(&gzip(&serde_json::to_vec(value).unwrap()))).unwrap();
+    let all = sample();
+    let lost = all.paths.keys().next().unwrap();
+    let far = serde_json::json!(2_000_000_000);
+    let changes = [
+        ("path", far.clone()),
+        ("deriver", far.clone()),
+        ("refs", serde_json::json!([far])),
+        ("outputs", serde_json::json!({ "out": far })),
+        ("hash", "ab".into()),
+        ("hash", serde_json::Value::Null),
+        ("size", serde_json::json!(-1)),
+        ("size", serde_json::json!(1.5)),
+        ("size", serde_json::json!(1e300)),
+        ("sigs", serde_json::json!("key-1:AAAA")),
+        ("sigs", serde_json::json!([1])),
+        ("ca", serde_json::json!({})),
+        ("time", serde_json::json!("yesterday")),
+    ];
+    for (name, value) in changes {
         let mut bad = good.clone();
-        *bad.pointer_mut(pointer).unwrap() = value;
-        assert!(matches!(decoded(&bad), Err(SnapshotError::Damaged(_))), "{pointer}");
+        bad["paths"][0][name] = value;
+        let read = decoded(&bad);
+        let mut expected = all.clone();
+        expected.paths.remove(lost);
+        for layer in expected.layers.values_mut() {
+            layer.paths.remove(lost);
+        }
+        expected.malformed = 1;
+        assert_eq!(read, expected, "{name}");
     }
+    for value in [serde_json::json!(null), serde_json::json!([]), serde_json::json!("x")] {
+        let mut bad = good.clone();
+        bad["paths"][0] = value;
+        assert_eq!((decoded(&bad).malformed, decoded(&bad).paths.len()), (1, all.paths.len() - 1));
+    }
+    // A name that is none takes out what it names and what refers to it.
+    let mut bad = good.clone();
+    bad["names"][0] = "../etc/passwd".into();
+    let read = decoded(&bad);
+    assert!(read.paths.len() < all.paths.len() && read.malformed > 0);
+    assert!(read.paths.iter().all(|(key, record)| all.paths.get(key) == Some(record)));
 }
 
 /// As many paths as a large NixOS configuration has, with what cannot be compressed: hashes and signatures.

@@ -1,14 +1,17 @@
 //! The form a snapshot has on the wire: JSON in which every store path is spelt once and meant by its number afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::marker::PhantomData;
 
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::names;
 use super::{Facts, Lane, Layer, PathKey, Planned, Record, Snapshot, SnapshotError, Stored};
 use crate::layer::digest::{Digests, Sha};
 use crate::layer::recipe::{Recipe, Segment};
-use crate::store::{NarHash, PathInfo, StorePath};
+use crate::store::{NarHash, PathInfo, Realisation, StorePath};
 
 /// The newest format that this program writes and reads.
 pub(super) const FORMAT: u64 = 1;
@@ -24,8 +27,11 @@ pub(super) struct Wire {
     format: u64,
     facts: Facts,
     /// All store paths that anything below means, ascending.
-    names: Vec<StorePath>,
-    paths: Vec<WirePath>,
+    #[serde(deserialize_with = "lenient")]
+    names: Vec<Option<StorePath>>,
+    /// One that is malformed is left out alone: it holds its place for the numbers.
+    #[serde(deserialize_with = "lenient")]
+    paths: Vec<Option<WirePath>>,
     layers: Vec<WireLayer>,
     stored: Vec<WireStored>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -36,6 +42,8 @@ pub(super) struct Wire {
     planned: Planned,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     unread: BTreeMap<u64, u64>,
+    #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Vec::is_empty")]
+    realisations: Vec<Option<Realisation>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -124,14 +132,15 @@ impl From<&Snapshot> for Wire {
         Self {
             format: FORMAT,
             facts: snapshot.facts.clone(),
-            paths: snapshot.paths.values().map(path).collect(),
+            paths: snapshot.paths.values().map(|record| Some(path(record))).collect(),
             layers: snapshot.layers.values().map(layer).collect(),
             stored: snapshot.stored.values().map(stored).collect(),
             upstream: numbers(&snapshot.upstream),
             lanes: snapshot.lanes.iter().map(|(name, used)| (name.clone(), lane(used))).collect(),
             planned: snapshot.planned.clone(),
             unread: snapshot.unread.clone(),
-            names,
+            realisations: snapshot.realisations.values().cloned().map(Some).collect(),
+            names: names.into_iter().map(Some).collect(),
         }
     }
 }
@@ -158,30 +167,19 @@ impl TryFrom<Wire> for Snapshot {
             return Err(SnapshotError::Damaged("a name in it has characters that no name has".into()));
         }
         let outside = || SnapshotError::Damaged("a number in it points at nothing".into());
-        let name = |number: u32| wire.names.get(number as usize).cloned().ok_or_else(outside);
-        let set = |numbers: &[u32]| numbers.iter().map(|number| name(*number)).collect::<Result<BTreeSet<_>, _>>();
-        let mut keys: Vec<PathKey> = Vec::with_capacity(wire.paths.len());
+        let spelt = &wire.names;
+        let name = |number: u32| spelt.get(number as usize).cloned().flatten();
+        let mut keys: Vec<Option<PathKey>> = Vec::with_capacity(wire.paths.len());
         let mut paths = BTreeMap::new();
+        let mut malformed = 0;
         for path in wire.paths {
-            let info = PathInfo {
-                path: name(path.path)?,
-                nar_hash: path.hash,
-                nar_size: path.size,
-                references: set(&path.refs)?,
-                deriver: path.deriver.map(name).transpose()?,
-                signatures: path.sigs.into_iter().collect(),
-                ca: path.ca,
-                registration_time: path.time,
-                ultimate: path.ultimate,
-                outputs: path.outputs.into_iter().map(|(output, path)| Ok((output, name(path)?))).collect::<Result<
-                    _,
-                    SnapshotError,
-                >>(
-                )?,
-            };
-            let key = (info.path.clone(), info.nar_hash);
-            keys.push(key.clone());
-            paths.insert(key, Record { info, last_used: path.used });
+            let record = path.and_then(|path| record(path, &name));
+            malformed += u64::from(record.is_none());
+            keys.push(record.map(|record| {
+                let key = (record.info.path.clone(), record.info.nar_hash);
+                paths.insert(key.clone(), record);
+                key
+            }));
         }
         let (stored, stored_ids) = stored(wire.stored)?;
         let mut layers = BTreeMap::new();
@@ -191,7 +189,7 @@ impl TryFrom<Wire> for Snapshot {
                 return Err(SnapshotError::Damaged("a layer has more or fewer digests than chunks".into()));
             }
             let held = layer.paths.iter().map(|number| keys.get(*number as usize).cloned().ok_or_else(outside));
-            let held = held.collect::<Result<_, _>>()?;
+            let held = held.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
             let id = digests.id();
             let (nar_bytes, created) = (layer.nar_bytes, layer.created);
             let recipe = (!layer.recipe.is_empty()).then(|| recipe(&layer.recipe, &stored_ids)).transpose()?;
@@ -204,12 +202,67 @@ impl TryFrom<Wire> for Snapshot {
         }
         let mut lanes = BTreeMap::new();
         for (lane, used) in wire.lanes {
-            lanes.insert(lane, Lane { used: used.used, paths: set(&used.paths)? });
+            lanes.insert(lane, Lane { used: used.used, paths: used.paths.into_iter().filter_map(name).collect() });
         }
-        let upstream = set(&wire.upstream)?;
+        let upstream = wire.upstream.into_iter().filter_map(name).collect();
+        let realisations = wire.realisations.into_iter().flatten().filter(Realisation::is_sound);
+        let realisations = realisations.map(|realisation| (realisation.id.clone(), realisation)).collect();
         let (planned, unread) = (wire.planned, wire.unread);
-        Ok(Self { facts: wire.facts, paths, layers, stored, upstream, lanes, planned, unread })
+        Ok(Self { facts: wire.facts, paths, layers, stored, upstream, lanes, planned, unread, realisations, malformed })
     }
+}
+
+/// The record of a path; None where a number in it points at nothing, or at a name that is malformed.
+fn record(path: WirePath, name: &impl Fn(u32) -> Option<StorePath>) -> Option<Record> {
+    let info = PathInfo {
+        path: name(path.path)?,
+        nar_hash: path.hash,
+        nar_size: path.size,
+        references: path.refs.into_iter().map(name).collect::<Option<_>>()?,
+        deriver: match path.deriver {
+            None => None,
+            Some(number) => Some(name(number)?),
+        },
+        signatures: path.sigs.into_iter().collect(),
+        ca: path.ca,
+        registration_time: path.time,
+        ultimate: path.ultimate,
+        outputs: path.outputs.into_iter().map(|(output, path)| Some((output, name(path)?))).collect::<Option<_>>()?,
+    };
+    Some(Record { info, last_used: path.used })
+}
+
+/// Reads a list in which an element that is malformed is None, and no more.
+fn lenient<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Option<T>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Element<T> {
+        Good(T),
+        Malformed(IgnoredAny),
+    }
+
+    struct List<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for List<T> {
+        type Value = Vec<Option<T>>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+            let mut list = Vec::new();
+            while let Some(element) = elements.next_element()? {
+                list.push(match element {
+                    Element::Good(element) => Some(element),
+                    Element::Malformed(_) => None,
+                });
+            }
+            Ok(list)
+        }
+    }
+
+    deserializer.deserialize_seq(List(PhantomData))
 }
 
 /// What is stored, and the ids in the order of the list.

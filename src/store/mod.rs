@@ -1,25 +1,34 @@
 //! The Nix store on this machine: where it is, what is valid in it, and how paths become valid.
 
+mod address;
 mod closure;
 mod database;
+mod derivation;
 mod dirs;
 mod error;
 mod init;
 mod locks;
 mod path;
 mod read;
+mod realisation;
 mod register;
 mod roots;
+mod settings;
 mod unregister;
 
+pub(crate) use address::{content_address, fault, is_signature};
 pub use closure::{closed_subset, closure, closure_with_outputs, referrers_closure, useless_without};
 pub use database::SUPPORTED_SCHEMA;
+pub(crate) use derivation::{Outputs, outputs};
 pub use dirs::{STORE_DIR, StoreDirs};
 pub use error::StoreError;
 pub use init::{ensure, ensure_with};
 pub use locks::{PathLock, StoreLock, gc_lock, gc_lock_within, own_lock, path_lock};
 pub use path::{NarHash, NarHashError, PathInfo, StorePath, StorePathError};
 pub use read::{is_valid, read_all};
+pub use realisation::{DrvOutput, Realisation, add_realisations, read_realisations};
+pub(crate) use register::circle;
 pub use register::{Registered, Registration, register};
 pub use roots::roots;
+pub(crate) use settings::trusted_public_keys;
 pub use unregister::unregister;

@@ -1,8 +1,7 @@
 //! Making paths valid.
 //!
-//! The same rows that `LocalStore::registerValidPaths` of Nix writes, under the same conditions. The tables of
-//! content-addressed derivations (`Realisations`), an experimental feature of Nix, are out of scope: their outputs are
-//! registered as paths, and Nix may build such a derivation again.
+//! The same rows that `LocalStore::registerValidPaths` of Nix writes, under the same conditions. What content-addressed
+//! derivations made stands in tables of its own: see [`super::add_realisations`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -132,7 +131,7 @@ fn unstorable(info: &PathInfo) -> Option<String> {
 
 /// The paths that are in a circle of references, or need one; none normally. A path may refer to itself. Garbage
 /// collection, deletion and export all need an order, which Nix therefore insists on.
-fn circle<'a>(new: &[&'a PathInfo]) -> Vec<&'a StorePath> {
+pub(crate) fn circle<'a>(new: &[&'a PathInfo]) -> Vec<&'a StorePath> {
     let mut waits_for: HashMap<&StorePath, usize> = new.iter().map(|info| (&info.path, 0)).collect();
     let mut referrers: HashMap<&StorePath, Vec<&StorePath>> = HashMap::new();
     for info in new {

@@ -10,6 +10,7 @@ mod concurrency;
 mod cross_client;
 mod fake_contract;
 mod faults;
+mod forged;
 mod kill;
 mod layer;
 mod mounted;

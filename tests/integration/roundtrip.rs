@@ -1,5 +1,6 @@
 //! Restore and save through the binary, on real stores.
 
+mod addressed;
 mod damage;
 mod inspect;
 mod keep;
@@ -59,7 +60,7 @@ fn what_was_saved_comes_back_with_all_that_the_database_said() {
         assert_eq!((&saved["reason"], &saved["saved"]["generation"]), (&"new-key".into(), &1.into()));
         let restored = second.restore(&cache, KEY, &[]);
         assert_eq!((&restored["hit"], &restored["paths-lost"]), (&"exact".into(), &0.into()));
-        assert_eq!(rows(&second), rows(&first), "with Nix {}", nix.version);
+        assert_eq!(rows(&second), rows(&first).restored(), "with Nix {}", nix.version);
         second.assert_sound();
         second.assert_tidy();
         second.assert_verifies();
@@ -94,7 +95,7 @@ fn signatures_content_addresses_and_derivers_survive() {
         assert!(before.outputs.iter().any(|(_, name, _)| name == "doc"));
         first.save(&cache, KEY, &[]);
         second.restore(&cache, KEY, &[]);
-        assert_eq!(rows(&second), before, "with Nix {}", nix.version);
+        assert_eq!(rows(&second), before.restored(), "with Nix {}", nix.version);
     }
 }
 
@@ -107,7 +108,7 @@ fn one_nix_uses_what_another_saved() {
             let first = saved(&machine, &cache);
             let second = machine.with(to).store("second");
             assert_eq!(second.restore(&cache, KEY, &[])["hit"], "exact");
-            assert_eq!(rows(&second), rows(&first), "from Nix {} to {}", from.version, to.version);
+            assert_eq!(rows(&second), rows(&first).restored(), "from Nix {} to {}", from.version, to.version);
             second.assert_verifies();
             second.with(from).assert_verifies();
             assert_eq!(second.builds(&["everything"]), 0);

@@ -1,5 +1,7 @@
 //! Signed snapshots: what is trusted, by whom, and that no save signs what it did not make or check.
 
+mod laundering;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,12 +14,12 @@ use crate::support::nix;
 use crate::support::program::{KEY, Run, notes};
 
 /// A key that Nix made: the file with the secret one, and the public one as text.
-struct Key {
-    secret: PathBuf,
-    public: String,
+pub struct Key {
+    pub secret: PathBuf,
+    pub public: String,
 }
 
-fn key(machine: &Machine, name: &str) -> Key {
+pub fn key(machine: &Machine, name: &str) -> Key {
     let nix = |words: &[&str], input: Option<&Path>| {
         let mut command: Command = machine.command("nix");
         command
@@ -125,29 +127,30 @@ fn a_save_builds_upon_nothing_that_it_does_not_trust() {
 }
 
 #[test]
-fn what_came_without_a_signature_is_not_signed_later() {
+fn where_signatures_are_required_an_empty_list_of_keys_is_a_miss() {
     let Some(nix) = nix::all().last() else { return };
     let machine = Machine::new(nix);
     let ours = key(&machine, "ours-1");
-    let (cache, stranger, store) = (machine.path("cache"), machine.store("stranger"), machine.store("store"));
-    stranger.build(&["everything"]);
-    stranger.save(&cache, KEY, &[]);
-    assert_eq!(restore(&store, &cache, &[])["hit"], "exact");
-    store.build(&["onTop"]);
-    // A second restore, with keys now, does not wash what the first one brought.
-    restore(&store, &cache, &[&ours]);
-    let saved = save(&store, &cache, &ours);
-    assert_eq!(
-        (&saved["reason"], notes(&saved), &saved["saved"]),
-        (&"failed".into(), vec!["not-verified"], &Value::Null)
-    );
-    assert_eq!(entries(&cache, "snapshot").len(), 1);
-    let message = saved["notes"][0]["message"].as_str().unwrap();
-    let record = message.split("delete ").nth(1).unwrap().trim_end_matches('.');
-    // The remedy that the message names is one.
-    fs::remove_file(record).unwrap();
-    assert_eq!(save(&store, &cache, &ours)["reason"], "new-key");
-    assert_eq!(restore(&machine.store("second"), &cache, &[&ours])["hit"], "exact");
+    let (cache, first) = (machine.path("cache"), machine.store("first"));
+    first.build(&["one"]);
+    save(&first, &cache, &ours);
+    let required = |keys: &str| {
+        let store = machine.store(&format!("store-{}", keys.len()));
+        let outcome = store.restore(&cache, KEY, &["--require-signatures", "--trusted-public-keys", keys]);
+        (store, outcome)
+    };
+    let (store, outcome) = required("");
+    assert_eq!((&outcome["hit"], notes(&outcome)), (&"miss".into(), vec!["snapshot-untrusted"]), "{outcome}");
+    assert!(outcome["notes"][0]["message"].as_str().unwrap().contains("require-signatures"), "{outcome}");
+    assert!(store.valid().is_empty());
+    store.build(&["another"]);
+    let saved = store.save(&cache, KEY, &["--require-signatures"]);
+    assert_eq!((&saved["reason"], notes(&saved)), (&"refused".into(), vec!["no-signing-key"]));
+    let (_, outcome) = required(&ours.public);
+    assert_eq!(outcome["hit"], "exact");
+    assert_eq!(outcome["vouched"], "the signature of the snapshot by ours-1");
+    let outcome = machine.store("trusting").restore(&cache, KEY, &[]);
+    assert_eq!(outcome["vouched"], "nothing but who may write to the cache");
 }
 
 #[test]

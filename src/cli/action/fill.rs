@@ -26,6 +26,7 @@ pub(super) fn restore(job: &mut Job, outcome: &RestoreOutcome) {
     report.key.hit = hit(outcome.hit);
     report.key.matched.clone_from(&outcome.matched_key);
     report.key.generation = outcome.generation;
+    report.key.vouched = outcome.vouched.clone().unwrap_or_default();
     report.paths.baseline = outcome.paths_before;
     report.paths.restored = outcome.paths_restored;
     report.restore = Some(Restore {

@@ -267,7 +267,8 @@ impl Job {
 fn keyring(inputs: &Inputs) -> Result<Keyring, Failure> {
     let signing = inputs.signing_key.as_ref().map_or("", |key| key.reveal());
     signing.split_whitespace().for_each(annotate::mask);
-    Keyring::new(signing, &inputs.trusted_public_keys).map_err(Failure::usage)
+    let keys = Keyring::new(signing, &inputs.trusted_public_keys).map_err(Failure::usage)?;
+    Ok(if inputs.require_signatures { keys.requiring_signatures() } else { keys })
 }
 
 fn part(key: &Key, name: &str) -> String {

@@ -8,6 +8,7 @@ mod pipeline;
 mod walk;
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
@@ -72,6 +73,8 @@ pub struct Packed {
     pub digests: Digests,
     /// Files, symlinks and directories in it.
     pub nodes: u64,
+    /// The size of each path's NAR, as it was read. The database need not know it.
+    pub nar_sizes: BTreeMap<StorePath, u64>,
     /// Bytes of all its files, before compression and counting every copy.
     pub bytes: u64,
     /// Of these, bytes of files that stood in it already.
@@ -119,6 +122,7 @@ pub fn pack(store: &Path, items: &[Item], file: &File, options: Options, progres
     Ok(Outcome::Packed(Packed {
         digests,
         nodes: tree.nodes.len() as u64 - 1,
+        nar_sizes: walked.nar_sizes,
         bytes: walked.bytes,
         duplicate_bytes: walked.duplicate_bytes,
         blocks: written.stored,

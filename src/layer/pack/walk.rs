@@ -1,6 +1,6 @@
 //! Reading store paths: the tree of the image, the NAR hash of each path, and its blocks for the pipeline.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File, FileType, OpenOptions};
 use std::io::{self, Read, Write};
@@ -14,11 +14,13 @@ use super::{Item, Rejected};
 use crate::layer::index::{ContentHash, content_hash, truncate};
 use crate::layer::nar::{self, NarHasher};
 use crate::layer::squashfs::{BLOCK_SIZE, Content, Fragment, Kind, MAX_FILE, MAX_INODES, MAX_LISTING, Tree};
+use crate::store::StorePath;
 
 /// What the walk found.
 pub(super) struct Walked {
     pub tree: Tree,
     pub rejected: Vec<Rejected>,
+    pub nar_sizes: BTreeMap<StorePath, u64>,
     pub bytes: u64,
     pub duplicate_bytes: u64,
 }
@@ -58,7 +60,13 @@ pub(super) fn walk(
     let mut walker = Walker {
         sender,
         progress,
-        walked: Walked { tree: Tree::new(), rejected: Vec::new(), bytes: 0, duplicate_bytes: 0 },
+        walked: Walked {
+            tree: Tree::new(),
+            rejected: Vec::new(),
+            nar_sizes: BTreeMap::new(),
+            bytes: 0,
+            duplicate_bytes: 0,
+        },
         known: HashMap::new(),
         large_sizes: HashSet::new(),
         fragment: Vec::with_capacity(BLOCK_SIZE),
@@ -119,7 +127,7 @@ impl Walker<'_> {
         let mut nar = nar::hasher()?;
         let kind = fs::symlink_metadata(&full)?.file_type();
         let kind = self.kind(&full, kind, None, &mut nar)?;
-        let found = nar::finish(nar)?;
+        let (found, size) = nar::finish(nar)?;
         if self.walked.tree.nodes.len() >= MAX_INODES as usize {
             return Err(Trouble::Path(format!("A layer has room for {MAX_INODES} files, and this path exceeds it.")));
         }
@@ -130,6 +138,7 @@ impl Walker<'_> {
                  corrupt. Repair it with `nix-store --repair-path`."
             )));
         }
+        self.walked.nar_sizes.insert(item.path.clone(), size);
         Ok(self.walked.tree.add(item.path.as_str().as_bytes(), kind))
     }
 

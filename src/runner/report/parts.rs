@@ -93,6 +93,8 @@ pub struct Key {
     pub hit: Hit,
     /// The generation of the snapshot that was found.
     pub generation: Option<u64>,
+    /// What vouches for what was restored, in words; empty where nothing was.
+    pub vouched: String,
     /// What the key was made from, in order.
     pub parts: Vec<KeyPart>,
 }

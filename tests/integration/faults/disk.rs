@@ -75,7 +75,7 @@ fn a_full_disk_ends_a_restore_without_a_broken_path() {
             nix_cache::layer::unpack::remove_tree(&own).unwrap();
         }
         assert_eq!(store.restore(&cache, KEY, &[])["hit"], "exact");
-        assert_eq!(rows(&store), rows(&first));
+        assert_eq!(rows(&store), rows(&first).restored());
         store.assert_tidy();
         store.assert_verifies();
     }
@@ -132,7 +132,7 @@ fn a_cache_that_is_read_only_is_read_and_not_written() {
     mount.remount("bind,ro");
     let store = machine.store("store");
     assert_eq!(store.restore(&view, KEY, &[])["hit"], "exact");
-    assert_eq!(rows(&store), rows(&first));
+    assert_eq!(rows(&store), rows(&first).restored());
     store.build(&["onTop"]);
     let outcome = store.save(&view, KEY, &[]);
     assert_eq!((&outcome["reason"], notes(&outcome)), (&"refused".into(), vec!["save-refused"]));

@@ -57,7 +57,8 @@ fn attach_mounted(store: &TestStore, wanted: &[(&PathBuf, BTreeMap<StorePath, Pa
     };
     let layers = wanted.iter().enumerate().map(layer).collect();
     let root = Some(store.root.clone());
-    let request = AttachRequest { store_root: root, mode: Mode::Mount, layers, threads: 1, milliseconds: None };
+    let (mode, realisations) = (Mode::Mount, Vec::new());
+    let request = AttachRequest { store_root: root, mode, layers, threads: 1, milliseconds: None, realisations };
     let answer = cache::perform(&Request::Attach(request), &AtomicU64::new(0)).unwrap();
     let Answer::Attached(attached) = answer else { panic!("{answer:?}") };
     assert_eq!((attached.mode, attached.rejected.len()), (Mode::Mount, 0));
@@ -127,7 +128,7 @@ fn invalid_things_in_the_way_are_replaced() {
         fs::create_dir_all(place("everything").join("junk")).unwrap();
         std::os::unix::fs::symlink("/nowhere", place("fixed")).unwrap();
         bench.mount_on(&store);
-        assert_eq!(rows(&store), rows(&bench.saved));
+        assert_eq!(rows(&store), rows(&bench.saved).restored());
         store.assert_sound();
         store.assert_verifies();
         detach_cleanly(&store);
@@ -152,7 +153,7 @@ fn kill_when(bench: &Bench, store: &TestStore, is_there: impl Fn(&[PathBuf]) -> 
 fn assert_recovers(bench: &Bench, store: &TestStore) {
     let outcome = store.restore(&bench.cache, KEY, &MOUNT);
     assert_eq!(outcome["hit"], "exact", "{outcome}");
-    assert_eq!(rows(store), rows(&bench.saved));
+    assert_eq!(rows(store), rows(&bench.saved).restored());
     store.assert_sound();
     store.assert_verifies();
     store.build(&["onTop"]);
@@ -248,7 +249,7 @@ fn a_refused_mount_leaves_nothing_and_is_unpacked() {
         assert_eq!(outcome["mode"], "unpack");
         assert_eq!(crate::support::program::notes(&outcome), ["not-mounted"]);
         assert!(outcome["notes"][0]["message"].as_str().unwrap().contains("only the superuser"), "{outcome}");
-        assert_eq!(rows(&store), rows(&bench.saved));
+        assert_eq!(rows(&store), rows(&bench.saved).restored());
         super::assert_plain(&store);
     }
 }

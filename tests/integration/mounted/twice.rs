@@ -90,7 +90,7 @@ fn what_was_made_on_a_mounted_store_is_saved_and_mounted_with_the_rest() {
         assert_eq!(saved["saved"]["layers"], 2, "{saved}");
         let next = bench.machine.store("next");
         bench.mount_on(&next);
-        assert_eq!(rows(&next), rows(&store));
+        assert_eq!(rows(&next), rows(&store).restored());
         next.assert_sound();
         next.assert_verifies();
         assert_eq!(next.builds(&["onTop"]), 0);

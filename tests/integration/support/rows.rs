@@ -7,7 +7,7 @@ use rusqlite::{Connection, OpenFlags, Row};
 use super::machine::TestStore;
 
 /// Everything that a database says of its valid paths.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rows {
     /// By path: hash, registration time, deriver, size, ultimate, signatures, content address.
     pub paths: BTreeMap<String, PathRow>,
@@ -15,6 +15,16 @@ pub struct Rows {
     pub references: BTreeSet<(String, String)>,
     /// Derivation, name of the output, path of the output.
     pub outputs: BTreeSet<(String, String, String)>,
+}
+
+impl Rows {
+    /// The same after a restore: nothing counts as built there.
+    pub fn restored(mut self) -> Self {
+        for row in self.paths.values_mut() {
+            row.ultimate = None;
+        }
+        self
+    }
 }
 
 /// One row of `ValidPaths`.

@@ -46,6 +46,12 @@ let
       }
       // attributes
     );
+
+  contentAddressed = {
+    __contentAddressed = true;
+    outputHashMode = "recursive";
+    outputHashAlgo = "sha256";
+  };
 in
 rec {
   # The smallest thing there is: a file.
@@ -56,6 +62,14 @@ rec {
 
   # Refers to `another`.
   onTop = shell "on-top" "echo $dep > $out" { dep = another; };
+
+  # Content-addressed: their paths are known when they are built. The first refers to itself.
+  addressed = shell "addressed" "echo one $out > $out" contentAddressed;
+  onAddressed = shell "on-addressed" "echo $dep > $out" ({ dep = addressed; } // contentAddressed);
+  usesAddressed = shell "uses-addressed" "echo $dep > $out" { dep = onAddressed; };
+
+  # Made with a package that it does not refer to.
+  copied = shell "copied" "$sh cat $dep/lib/small > $out" { dep = (elemAt packages 1).out; };
 
   # Content-addressed by a hash that is known beforehand, as a download is.
   fixed = shell "fixed" "$sh cat ${./tools}/mark > $out" {

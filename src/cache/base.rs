@@ -1,0 +1,108 @@
+//! What a save builds upon: the newest generation of its key, and the snapshot that was restored.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Context;
+use super::outcome::Note;
+use super::proof::{Proof, prove};
+use super::record::RestoreRecord;
+use super::save::keep_held;
+use super::search::{Search, find_snapshot};
+use crate::remote::RemoteError;
+use crate::snapshot::{PathKey, Snapshot, generation_prefix};
+use crate::store::{PathInfo, Realisation, StorePath};
+
+/// The snapshots that a save starts from.
+pub(super) struct Base {
+    /// The newest generation of the primary key.
+    pub same_key: Option<Snapshot>,
+    /// Whether there is one.
+    pub has_same_key: bool,
+    /// The highest number of a generation of the primary key, usable or not; 0 when there is none.
+    pub newest: u64,
+    /// The snapshot that was restored, if that is one of another key.
+    pub near: Option<Snapshot>,
+    /// Names of entries whose bytes are lost, or doubtful and stored again.
+    pub lost_entries: BTreeSet<String>,
+    /// Generations of the primary key that could not be read: the next one points to them.
+    pub unread: BTreeMap<u64, u64>,
+    /// Paths here that entries held which are lost or doubtful. They are packed again, also those of the baseline.
+    pub repair: BTreeSet<StorePath>,
+    /// Whether a generation is written even if there is nothing to pack.
+    pub must_save: bool,
+    /// Realisations to be saved with their paths.
+    pub realisations: Vec<Realisation>,
+}
+
+/// Finds them, and what of them is lost.
+pub(super) async fn load_base(
+    context: &Context,
+    record: &RestoreRecord,
+    valid: &BTreeMap<StorePath, PathInfo>,
+    notes: &mut Vec<Note>,
+) -> Result<Base, RemoteError> {
+    if !context.remote.is_readable() {
+        return Ok(Base {
+            same_key: None,
+            has_same_key: false,
+            newest: 0,
+            near: None,
+            lost_entries: BTreeSet::new(),
+            unread: BTreeMap::new(),
+            repair: BTreeSet::new(),
+            must_save: false,
+            realisations: Vec::new(),
+        });
+    }
+    let prefix = generation_prefix(&context.key);
+    let (remote, keys) = (&*context.remote, &context.keys);
+    let Search { found: same, newest, unread, unread_why } =
+        find_snapshot(remote, std::slice::from_ref(&prefix), keys, notes).await?;
+    if let Some(why) = unread_why {
+        let message = format!("{why} What is saved now points to it, and the next job that can read it takes it in.");
+        notes.push(Note::info("base-unread", message));
+    }
+    let same = same.filter(|found| found.key == context.key);
+    // Generations that cannot be used have their numbers all the same.
+    let newest = newest.filter(|(key, _)| *key == context.key).map_or(0, |(_, number)| number);
+    let mut near = None;
+    if let Some(name) = record.matched.as_ref().filter(|name| !name.starts_with(&prefix)) {
+        let search = find_snapshot(remote, std::slice::from_ref(name), keys, notes).await?;
+        near = search.found.map(|found| found.snapshot);
+        if let Some(near) = &mut near {
+            // These are numbers of the other key.
+            near.unread.clear();
+        }
+        if let Some(why) = search.unread_why {
+            // It was read by the restore. Without it, everything would be sent once more.
+            return Err(RemoteError::Failed(format!("The snapshot that was restored cannot be read again. {why}")));
+        }
+    }
+    let same_key = same.map(|found| found.snapshot);
+    let mut base = Base {
+        has_same_key: same_key.is_some(),
+        same_key,
+        newest,
+        near,
+        lost_entries: BTreeSet::new(),
+        unread,
+        repair: BTreeSet::new(),
+        must_save: false,
+        realisations: Vec::new(),
+    };
+    let is_here = |(path, hash): &PathKey| valid.get(path).is_some_and(|info| info.nar_hash == *hash);
+    for snapshot in base.same_key.iter_mut().chain(base.near.as_mut()) {
+        let Proof { lost, doubtful } = prove(context, record, snapshot, notes).await;
+        if lost.is_empty() && doubtful.is_empty() {
+            continue;
+        }
+        let held: Vec<PathKey> = snapshot.paths.keys().cloned().collect();
+        base.lost_entries.extend(snapshot.lose(&lost));
+        base.lost_entries.extend(snapshot.release(&doubtful, is_here));
+        keep_held(snapshot);
+        let gone = held.into_iter().filter(|key| !snapshot.paths.contains_key(key));
+        base.repair.extend(gone.filter(is_here).map(|(path, _)| path));
+        base.must_save |= !lost.is_empty() || !base.repair.is_empty();
+    }
+    Ok(base)
+}

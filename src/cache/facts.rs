@@ -1,0 +1,311 @@
+//! What a snapshot says of paths is not believed where it can be found out.
+//!
+//! Before anything is attached, [`sound`] leaves out what the records alone give away. When the files are in place and nothing is
+//! registered yet, [`prove`] looks into them:
+//!
+//! 1. A derivation's own path is computed from its bytes, and its outputs are read from it.
+//! 2. A content address is computed from the bytes, but for a recursive SHA-256, which is the NAR hash and so was compared when the
+//!    path was unpacked. What is mounted is hashed as far as that is cheap; a large path is registered without the address.
+//! 3. A deriver that does not make the path is forgotten, and nothing counts as built here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nix_derivation::{CAHash, NixHash};
+
+use super::outcome::Note;
+use super::register::InPlace;
+use crate::layer::content::{hashes_for, read_plain};
+use crate::layer::hash_and_size_of;
+use crate::layer::pack::Rejected;
+use crate::snapshot::Snapshot;
+use crate::store::{self, Outputs, PathInfo, StoreDirs, StorePath, closed_subset, useless_without};
+
+/// So many bytes of mounted paths are read at a restore to check their content addresses, the smallest first.
+const READ_WHEN_MOUNTED: u64 = 128 << 20;
+/// A derivation of more bytes is not read, and not restored: it would have to be held in memory.
+const LARGEST_DERIVATION: u64 = 16 << 20;
+/// A mounted file of no more bytes is always read.
+const SMALL: u64 = 64 << 10;
+
+/// Records that cannot be true.
+#[derive(Debug, Default)]
+pub(super) struct Faulty {
+    /// Those that could be read.
+    pub infos: Vec<PathInfo>,
+    count: u64,
+    example: String,
+}
+
+/// Takes the records out of `snapshot` that cannot be true, and tells of those that could not even be read.
+pub(super) fn drop_faulty(snapshot: &mut Snapshot) -> Faulty {
+    let mut faulty = Faulty {
+        count: snapshot.malformed,
+        example: "one that is not in the form of a record".into(),
+        ..Faulty::default()
+    };
+    for (key, record) in &snapshot.paths {
+        if let Some(why) = store::fault(&record.info) {
+            if faulty.infos.is_empty() {
+                faulty.example = format!("{}: {why}", key.0);
+            }
+            faulty.infos.push(record.info.clone());
+        }
+    }
+    faulty.count += faulty.infos.len() as u64;
+    if !faulty.infos.is_empty() {
+        let keys: BTreeSet<_> = faulty.infos.iter().map(|info| (info.path.clone(), info.nar_hash)).collect();
+        snapshot.retain(|key| !keys.contains(key));
+    }
+    faulty
+}
+
+impl Faulty {
+    /// The one note for all of them, in the snapshot called `name`.
+    pub fn note(&self, name: &str) -> Option<Note> {
+        let Self { count, example, .. } = self;
+        let records = match count {
+            0 => return None,
+            1 => "1 record".to_owned(),
+            _ => format!("{count} records"),
+        };
+        Some(Note::warn(
+            "records-faulty",
+            format!(
+                "{name} has {records} of store paths that cannot be true, such as {example}. What they are for is left out, with every \
+                 path that refers to it. Someone changed the snapshot, or the Nix database that it was saved from is damaged."
+            ),
+        ))
+    }
+}
+
+/// The part of `missing` that can become valid: every reference is available or in that part, none leads in a circle, and no other
+/// output of the same derivation is among the `faulty`.
+pub(super) fn sound(
+    missing: &BTreeMap<StorePath, PathInfo>,
+    faulty: &[PathInfo],
+    is_available: &dyn Fn(&StorePath) -> bool,
+) -> BTreeSet<StorePath> {
+    let infos: Vec<&PathInfo> = missing.values().collect();
+    let circle: Vec<StorePath> = store::circle(&infos).into_iter().cloned().collect();
+    let lost: Vec<&PathInfo> = faulty.iter().filter(|info| !missing.contains_key(&info.path)).collect();
+    if circle.is_empty() && lost.is_empty() {
+        return closed_subset(missing, is_available);
+    }
+    let mut all = missing.clone();
+    all.extend(lost.into_iter().map(|info| (info.path.clone(), info.clone())));
+    let lost = faulty.iter().map(|info| &info.path).filter(|path| !missing.contains_key(*path) && !is_available(path));
+    let useless = useless_without(&all, lost.chain(&circle));
+    all.retain(|path, _| missing.contains_key(path) && !useless.contains(path));
+    closed_subset(&all, is_available)
+}
+
+/// What is `valid`, as a snapshot may say it: without signatures that are none. Paths whose records no restore would believe are left
+/// out, with what needs them.
+pub(super) fn as_saved(mut valid: BTreeMap<StorePath, PathInfo>) -> BTreeMap<StorePath, PathInfo> {
+    for info in valid.values_mut() {
+        info.signatures.retain(|signature| store::is_signature(signature));
+    }
+    // Packing finds out the size, which Nix need not know.
+    let sized = |info: &PathInfo| PathInfo { nar_size: info.nar_size.max(SMALL), ..info.clone() };
+    let mut wrong = valid.values().filter_map(|info| Some((&info.path, store::fault(&sized(info))?))).peekable();
+    let Some((path, why)) = wrong.peek().cloned() else { return valid };
+    let (path, faulty) = (path.clone(), wrong.map(|(path, _)| path).collect::<Vec<_>>());
+    let useless = useless_without(&valid, faulty);
+    tracing::info!(
+        "{} paths are not saved, because the Nix database says what cannot be true, such as {path}: {why}.",
+        useless.len()
+    );
+    valid.retain(|path, _| !useless.contains(path));
+    valid
+}
+
+/// Corrects the records of paths that are in `placed`, and takes those out that are not what their records say. `valid` is what was
+/// valid before.
+pub(super) fn prove(
+    dirs: &StoreDirs,
+    placed: &mut BTreeMap<StorePath, InPlace>,
+    valid: &BTreeMap<StorePath, PathInfo>,
+    threads: usize,
+) -> Vec<Rejected> {
+    let mut rejected = Vec::new();
+    let derivations = read_derivations(dirs, placed, threads, &mut rejected);
+    let fixed = fixed_outputs(dirs, placed, valid, &derivations);
+    for (path, ca) in fixed {
+        // Left out of the record, it would be all that ties the bytes to the path.
+        if let Some(place) = placed.get_mut(&path).filter(|place| place.info.ca.is_none()) {
+            place.info.ca = Some(ca);
+            if let Some(why) = store::fault(&place.info) {
+                rejected.push(Rejected { path: path.clone(), why: format!("It is a fixed output, and {why}.") });
+                placed.remove(&path);
+            }
+        }
+    }
+    check_addresses(dirs, placed, threads, &mut rejected);
+    for (path, place) in placed.iter_mut() {
+        let info = &mut place.info;
+        info.ultimate = false;
+        info.outputs = derivations.get(path).map(|outputs| outputs.paths.clone()).unwrap_or_default();
+        let is_maker = |deriver: &StorePath| match (derivations.get(deriver), valid.get(deriver)) {
+            (Some(outputs), _) => !outputs.is_complete || outputs.paths.values().any(|output| output == path),
+            (None, Some(deriver)) => {
+                deriver.outputs.is_empty() || deriver.outputs.values().any(|output| output == path)
+            }
+            // Nobody here knows what it makes.
+            (None, None) => true,
+        };
+        info.deriver = info.deriver.take().filter(is_maker);
+    }
+    rejected
+}
+
+/// The content addresses of those paths in `placed` whose records have none, and that are fixed outputs of derivations, which are in
+/// `placed` or were valid before.
+fn fixed_outputs(
+    dirs: &StoreDirs,
+    placed: &BTreeMap<StorePath, InPlace>,
+    valid: &BTreeMap<StorePath, PathInfo>,
+    derivations: &BTreeMap<StorePath, Outputs>,
+) -> BTreeMap<StorePath, String> {
+    let is_bare = |path: &StorePath| placed.get(path).is_some_and(|place| place.info.ca.is_none());
+    let mut fixed: BTreeMap<StorePath, String> =
+        derivations.values().flat_map(|outputs| outputs.fixed.clone()).collect();
+    for info in valid.values().filter(|info| info.outputs.values().any(is_bare)) {
+        let content = read_plain(&dirs.real(&info.path), info.nar_size.clamp(SMALL, LARGEST_DERIVATION));
+        if let Some(outputs) = content.ok().and_then(|content| store::outputs(info, &content).ok()) {
+            fixed.extend(outputs.fixed);
+        }
+    }
+    fixed.retain(|path, _| is_bare(path));
+    fixed
+}
+
+/// The outputs of all derivations in `placed`. What is not the derivation that its name says is taken out.
+fn read_derivations(
+    dirs: &StoreDirs,
+    placed: &mut BTreeMap<StorePath, InPlace>,
+    threads: usize,
+    rejected: &mut Vec<Rejected>,
+) -> BTreeMap<StorePath, Outputs> {
+    let all: Vec<&InPlace> = placed.values().filter(|place| place.info.path.is_derivation()).collect();
+    let found = in_parallel(&all, threads, |place| {
+        let info = &place.info;
+        let most = info.nar_size.min(LARGEST_DERIVATION);
+        let content = read_plain(&dirs.real(&info.path), most).map_err(|error| error.to_string())?;
+        if place.is_mounted() {
+            compare_hash(dirs, info)?;
+        }
+        store::outputs(info, &content)
+    });
+    let mut derivations = BTreeMap::new();
+    for (path, outputs) in found {
+        match outputs {
+            Ok(outputs) => drop(derivations.insert(path, outputs)),
+            Err(why) => {
+                rejected.push(Rejected { why: format!("The layer holds another derivation: {why}."), path });
+            }
+        }
+    }
+    placed.retain(|path, _| !path.is_derivation() || derivations.contains_key(path));
+    derivations
+}
+
+/// Checks the content addresses that do not repeat the NAR hash against the bytes.
+fn check_addresses(
+    dirs: &StoreDirs,
+    placed: &mut BTreeMap<StorePath, InPlace>,
+    threads: usize,
+    rejected: &mut Vec<Rejected>,
+) {
+    let mut all: Vec<&InPlace> = placed.values().filter(|place| is_to_be_hashed(&place.info)).collect();
+    all.sort_by_key(|place| place.info.nar_size);
+    let mut left = READ_WHEN_MOUNTED;
+    let mut unread = Vec::new();
+    all.retain(|place| {
+        let size = place.info.nar_size;
+        if !place.is_mounted() || size <= SMALL {
+            return true;
+        }
+        let fits = size <= left;
+        left = left.saturating_sub(size);
+        if !fits {
+            unread.push(place.info.path.clone());
+        }
+        fits
+    });
+    let checked = in_parallel(&all, threads, |place| {
+        if place.is_mounted() {
+            compare_hash(dirs, &place.info)?;
+        }
+        compare_address(dirs, &place.info)
+    });
+    for (path, result) in checked {
+        if let Err(why) = result {
+            rejected.push(Rejected {
+                why: format!("The layer holds other bytes than it should: {why}."),
+                path: path.clone(),
+            });
+            placed.remove(&path);
+        }
+    }
+    for path in unread {
+        tracing::debug!("{path} is too large to be hashed now: it is registered without its content address");
+        if let Some(place) = placed.get_mut(&path) {
+            place.info.ca = None;
+        }
+    }
+}
+
+/// Whether the content address of a path says more than its NAR hash, and is not that of a derivation, which was computed.
+fn is_to_be_hashed(info: &PathInfo) -> bool {
+    let Some(address) = info.ca.as_deref().and_then(store::content_address) else { return false };
+    match address {
+        CAHash::Nar(NixHash::Sha256(_)) => info.references.contains(&info.path),
+        CAHash::Text(_) => !info.path.is_derivation(),
+        _ => true,
+    }
+}
+
+/// Compares the content address of a path with its bytes.
+pub(super) fn compare_address(dirs: &StoreDirs, info: &PathInfo) -> Result<(), String> {
+    let Some(address) = info.ca.as_deref().and_then(store::content_address) else { return Ok(()) };
+    let own = info.references.contains(&info.path).then(|| info.path.hash_part());
+    match hashes_for(&dirs.real(&info.path), &address, own) {
+        Ok(found) if found.contains(&address.hash()) => Ok(()),
+        Ok(_) => Err(format!("their hash is not that of {address}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Compares the NAR hash and size of a path with its bytes.
+pub(super) fn compare_hash(dirs: &StoreDirs, info: &PathInfo) -> Result<(), String> {
+    match hash_and_size_of(&dirs.real(&info.path)) {
+        Ok(found) if found == (info.nar_hash, info.nar_size) => Ok(()),
+        Ok((hash, size)) => {
+            Err(format!("their NAR has {size} bytes and the hash {hash}, not {} and {}", info.nar_size, info.nar_hash))
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// What `work` finds out about each of `places`, by a few threads.
+fn in_parallel<R: Send>(
+    places: &[&InPlace],
+    threads: usize,
+    work: impl Fn(&InPlace) -> Result<R, String> + Sync,
+) -> Vec<(StorePath, Result<R, String>)> {
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::with_capacity(places.len()));
+    std::thread::scope(|scope| {
+        for _ in 0..threads.clamp(1, places.len().max(1)) {
+            scope.spawn(|| {
+                while let Some(place) = places.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let result = (place.info.path.clone(), work(place));
+                    results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(result);
+                }
+            });
+        }
+    });
+    results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

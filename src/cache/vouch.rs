@@ -1,0 +1,400 @@
+//! Who vouches for what is in the store, and what a save with a key must not sign.
+//!
+//! 1. A restore writes down what it takes over, before anything of it is attached, and by which keys it was signed, if it was: the
+//!    ledger, a file of its own in our folder. It stays there across runs.
+//! 2. A path in the ledger is cleared when it is another one by now (made or fetched again: another time of registration and
+//!    another inode), or when its bytes were hashed and either make its name or carry a signature of a key that nix.conf trusts.
+//! 3. A save with a key leaves out the others, but for those signed by keys that it trusts, and with them what refers to them and
+//!    what was built with them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use super::facts::{compare_address, compare_hash};
+use super::{CacheError, now};
+use crate::bounds::{MAX_RECORD, read_json};
+use crate::sign::Keyring;
+use crate::store::{self, PathInfo, STORE_DIR, StoreDirs, StorePath, referrers_closure};
+
+const FORMAT: u32 = 1;
+
+/// What was taken over without a signature.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Ledger {
+    format: u32,
+    /// When it began, in seconds since 1970.
+    since: u64,
+    /// Whether files outside of the store are part of it.
+    #[serde(default)]
+    pub files: bool,
+    /// Whether realisations of content-addressed derivations are.
+    #[serde(default)]
+    pub realisations: bool,
+    /// Keys of one name of which one signed what was taken over.
+    #[serde(default)]
+    signers: Vec<Vec<String>>,
+    paths: BTreeMap<StorePath, Entry>,
+}
+
+impl Ledger {
+    fn new() -> Self {
+        let (signers, paths) = (Vec::new(), BTreeMap::new());
+        Self { format: FORMAT, since: now(), files: false, realisations: false, signers, paths }
+    }
+
+    /// Whether `entry` was signed by a key that `keys` trusts.
+    fn is_signed(&self, entry: Entry, keys: &Keyring) -> bool {
+        let signers = entry.by.and_then(|number| self.signers.get(number));
+        signers.is_some_and(|signers| !signers.is_empty() && signers.iter().all(|key| keys.trusts(key)))
+    }
+}
+
+/// One path of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Entry {
+    /// When it was registered, by the snapshot.
+    time: i64,
+    /// The number of its inode.
+    #[serde(default)]
+    inode: Option<u64>,
+    /// Which of [`Ledger::signers`] signed it; None: nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    by: Option<usize>,
+}
+
+impl Entry {
+    /// Whether `info` is the path that was taken over, and not one of the same name that was made later.
+    fn is_still(self, dirs: &StoreDirs, info: &PathInfo) -> bool {
+        info.registration_time == self.time || self.inode.is_some_and(|inode| inode_of(dirs, &info.path) == Some(inode))
+    }
+}
+
+fn inode_of(dirs: &StoreDirs, path: &StorePath) -> Option<u64> {
+    fs::symlink_metadata(dirs.real(path)).ok().map(|metadata| metadata.ino())
+}
+
+/// Where the ledger of this store is.
+pub(super) fn place(dirs: &StoreDirs) -> PathBuf {
+    dirs.own_dir().join("unverified.json")
+}
+
+/// The ledger; None where nothing was ever taken over.
+///
+/// # Errors
+/// When it cannot be read or understood: then nothing in the store can be signed.
+pub(super) fn load(dirs: &StoreDirs) -> Result<Option<Ledger>, CacheError> {
+    let path = place(dirs);
+    let failed = |what, error| Err(CacheError::File { what, path: path.clone(), error });
+    match read_json::<Ledger>(&path, MAX_RECORD) {
+        Ok(ledger) if ledger.format == FORMAT => Ok(Some(ledger)),
+        Ok(_) => failed("A newer program wrote", ErrorKind::InvalidData.into()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => failed("Cannot read", error),
+    }
+}
+
+fn write(dirs: &StoreDirs, ledger: &Ledger) -> Result<(), CacheError> {
+    let path = place(dirs);
+    let written = (|| {
+        fs::create_dir_all(dirs.own_dir())?;
+        let mut file = tempfile::NamedTempFile::new_in(dirs.own_dir())?;
+        file.write_all(&serde_json::to_vec(ledger)?)?;
+        file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        file.as_file().sync_all()?;
+        file.persist(&path).map_err(|error| error.error)?;
+        Ok(())
+    })();
+    written.map_err(|error| CacheError::File { what: "Cannot write", path, error })
+}
+
+/// Adds to the ledger by `change`. One that cannot be understood stays as it is: nothing is signed then.
+fn change(dirs: &StoreDirs, change: impl FnOnce(&mut Ledger)) -> Result<(), CacheError> {
+    let ledger = match load(dirs) {
+        Ok(ledger) => ledger,
+        Err(CacheError::File { what, path, error }) => {
+            tracing::warn!("{what} {}: {error}. A save with a key signs nothing until it is deleted.", path.display());
+            return Ok(());
+        }
+        Err(error) => return Err(error),
+    };
+    let mut ledger = ledger.unwrap_or_else(Ledger::new);
+    change(&mut ledger);
+    write(dirs, &ledger)
+}
+
+/// Writes down that `infos` are about to be taken over, signed by one of `signers` if there are any, and forgets what is no longer
+/// `valid`.
+pub(super) fn take_over<'a>(
+    dirs: &StoreDirs,
+    valid: &BTreeMap<StorePath, PathInfo>,
+    infos: impl Iterator<Item = &'a PathInfo>,
+    signers: Vec<String>,
+    with_realisations: bool,
+) -> Result<(), CacheError> {
+    change(dirs, |ledger| {
+        ledger.paths.retain(|path, entry| valid.get(path).is_some_and(|info| entry.is_still(dirs, info)));
+        ledger.realisations |= with_realisations && signers.is_empty();
+        let by = (!signers.is_empty()).then(|| {
+            ledger.signers.iter().position(|known| *known == signers).unwrap_or_else(|| {
+                ledger.signers.push(signers);
+                ledger.signers.len() - 1
+            })
+        });
+        let entry = |info: &PathInfo| Entry { time: info.registration_time, inode: None, by };
+        ledger.paths.extend(infos.map(|info| (info.path.clone(), entry(info))));
+    })
+}
+
+/// Writes down which files `restored` paths are.
+pub(super) fn note_inodes(dirs: &StoreDirs, restored: &BTreeSet<StorePath>) -> Result<(), CacheError> {
+    change(dirs, |ledger| {
+        for (path, entry) in ledger.paths.iter_mut().filter(|(path, _)| restored.contains(*path)) {
+            entry.inode = inode_of(dirs, path);
+        }
+    })
+}
+
+/// Writes down that files outside of the store were taken over.
+pub(super) fn take_over_files(dirs: &StoreDirs) -> Result<(), CacheError> {
+    change(dirs, |ledger| ledger.files = true)
+}
+
+/// What a save with a key leaves out.
+pub(super) struct Withheld {
+    /// Paths that were taken over and that nothing vouches for.
+    pub unverified: BTreeSet<StorePath>,
+    /// These, what refers to them and what was built with them.
+    pub paths: BTreeSet<StorePath>,
+    /// Whether realisations are left out too.
+    pub realisations: bool,
+}
+
+/// What of `valid` must not be signed by one who trusts `trusted`.
+///
+/// # Errors
+/// When the ledger cannot be read.
+pub(super) fn withheld(
+    dirs: &StoreDirs,
+    valid: &BTreeMap<StorePath, PathInfo>,
+    trusted: &Keyring,
+    threads: usize,
+) -> Result<Withheld, CacheError> {
+    let nothing = Withheld { unverified: BTreeSet::new(), paths: BTreeSet::new(), realisations: false };
+    let Some(ledger) = load(dirs)? else { return Ok(nothing) };
+    let still = |(path, entry): (&StorePath, &Entry)| {
+        valid.get(path).filter(|info| !ledger.is_signed(*entry, trusted) && entry.is_still(dirs, info))
+    };
+    let candidates: Vec<&PathInfo> = ledger.paths.iter().filter_map(still).collect();
+    if candidates.is_empty() && !ledger.realisations {
+        return Ok(nothing);
+    }
+    let keys = Keyring::trusting(&store::trusted_public_keys());
+    let unverified = in_parallel(&candidates, threads, |info| !is_proven(dirs, info, &keys));
+    let paths = tainted(&ledger, valid, &unverified, &keys);
+    Ok(Withheld { unverified, paths, realisations: ledger.realisations })
+}
+
+/// Whether the bytes of a path were hashed just now, and make its name or are signed by one of `keys`.
+fn is_proven(dirs: &StoreDirs, info: &PathInfo, keys: &Keyring) -> bool {
+    let is_named_by_content = info.ca.is_some() && store::fault(info).is_none();
+    if !is_named_by_content && signer(info, keys).is_none() {
+        return false;
+    }
+    compare_hash(dirs, info).is_ok() && (!is_named_by_content || compare_address(dirs, info).is_ok())
+}
+
+/// The name of one of `keys` that signed the path.
+pub(super) fn signer(info: &PathInfo, keys: &Keyring) -> Option<String> {
+    let signatures: Vec<_> = info.signatures.iter().filter_map(|text| text.parse().ok()).collect();
+    if signatures.is_empty() {
+        return None;
+    }
+    keys.verify(&fingerprint(info), &signatures).ok().flatten()
+}
+
+/// What is signed of a path (`ValidPathInfo::fingerprint` of Nix).
+fn fingerprint(info: &PathInfo) -> String {
+    let references: Vec<String> = info.references.iter().map(|path| path.full(STORE_DIR)).collect();
+    let hash = nix_derivation::nixbase32::encode(&info.nar_hash.0);
+    format!("1;{};sha256:{hash};{};{}", info.path.full(STORE_DIR), info.nar_size, references.join(","))
+}
+
+/// The paths of `valid` that depend on `unverified` ones, those included: by a reference, or because they were built with them.
+fn tainted(
+    ledger: &Ledger,
+    valid: &BTreeMap<StorePath, PathInfo>,
+    unverified: &BTreeSet<StorePath>,
+    keys: &Keyring,
+) -> BTreeSet<StorePath> {
+    let mut made_by: BTreeMap<&StorePath, Vec<&StorePath>> = BTreeMap::new();
+    for info in valid.values() {
+        if let Some(deriver) = &info.deriver {
+            made_by.entry(deriver).or_default().push(&info.path);
+        }
+    }
+    let mut tainted = referrers_closure(valid, unverified);
+    if tainted.is_empty() && !ledger.realisations {
+        return tainted;
+    }
+    loop {
+        // With a path, all that refers to it is in the set: so what a builder could see is judged by the inputs alone.
+        let is_input = |path: &StorePath| {
+            tainted.contains(path)
+                || valid.get(path).is_some_and(|info| info.outputs.values().any(|output| tainted.contains(output)))
+                || made_by.get(path).is_some_and(|made| made.iter().any(|output| tainted.contains(*output)))
+        };
+        let was_built_with = |info: &PathInfo| match info.deriver.as_ref().and_then(|deriver| valid.get(deriver)) {
+            // Its output is what its derivation says, whatever it was made with.
+            Some(deriver) if info.ca.is_some() && deriver.outputs.values().any(|output| *output == info.path) => false,
+            Some(deriver) => ledger.realisations || deriver.references.iter().any(is_input),
+            // Nobody can say any more what it was built with.
+            None => info.ultimate,
+        };
+        let is_later = |info: &PathInfo| info.registration_time >= i64::try_from(ledger.since).unwrap_or(i64::MAX);
+        let more: Vec<&StorePath> = valid
+            .values()
+            .filter(|info| !tainted.contains(&info.path) && is_later(info) && was_built_with(info))
+            .filter(|info| info.ultimate || signer(info, keys).is_none())
+            .map(|info| &info.path)
+            .collect();
+        if more.is_empty() {
+            return tainted;
+        }
+        let more = referrers_closure(valid, more);
+        tainted.extend(more);
+    }
+}
+
+/// How many of `infos` one of `keys` signed.
+pub(super) fn count_signed(infos: &[&PathInfo], keys: &Keyring, threads: usize) -> u64 {
+    in_parallel(infos, threads, |info| signer(info, keys).is_some()).len() as u64
+}
+
+/// Those of `infos` that `is_chosen`, found by a few threads.
+fn in_parallel(
+    infos: &[&PathInfo],
+    threads: usize,
+    is_chosen: impl Fn(&PathInfo) -> bool + Sync,
+) -> BTreeSet<StorePath> {
+    let next = AtomicUsize::new(0);
+    let chosen = Mutex::new(BTreeSet::new());
+    std::thread::scope(|scope| {
+        for _ in 0..threads.clamp(1, infos.len().max(1)) {
+            scope.spawn(|| {
+                while let Some(info) = infos.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if is_chosen(info) {
+                        chosen.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(info.path.clone());
+                    }
+                }
+            });
+        }
+    });
+    chosen.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::NarHash;
+
+    fn path(name: &str) -> StorePath {
+        format!("{}-{name}", "0".repeat(32)).parse().unwrap()
+    }
+
+    fn info(name: &str, references: &[&str]) -> PathInfo {
+        PathInfo {
+            path: path(name),
+            nar_hash: NarHash([7; 32]),
+            nar_size: 120,
+            references: references.iter().map(|name| path(name)).collect(),
+            deriver: None,
+            signatures: BTreeSet::new(),
+            ca: None,
+            registration_time: 100,
+            ultimate: true,
+            outputs: BTreeMap::new(),
+        }
+    }
+
+    fn built(name: &str, references: &[&str], deriver: &str) -> PathInfo {
+        PathInfo { deriver: Some(path(deriver)), ..info(name, references) }
+    }
+
+    fn drv(name: &str, references: &[&str], output: &str) -> PathInfo {
+        PathInfo {
+            outputs: BTreeMap::from([("out".into(), path(output))]),
+            ultimate: false,
+            ca: Some("text:sha256:x".into()),
+            ..info(name, references)
+        }
+    }
+
+    fn tainted_by(infos: Vec<PathInfo>, unverified: &[&str]) -> Vec<String> {
+        let valid = infos.into_iter().map(|info| (info.path.clone(), info)).collect();
+        let ledger = Ledger { since: 50, ..Ledger::new() };
+        let unverified = unverified.iter().map(|name| path(name)).collect();
+        let found = tainted(&ledger, &valid, &unverified, &Keyring::default());
+        found.iter().map(|path| path.name().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_path_that_refers_to_an_unverified_one_or_was_built_with_it_is_tainted() {
+        let infos = vec![
+            info("tool", &[]),
+            drv("tool.drv", &[], "tool"),
+            drv("app.drv", &["tool.drv", "source"], "app"),
+            built("app", &[], "app.drv"),
+            info("user", &["app"]),
+            info("source", &[]),
+            drv("clean.drv", &["source"], "clean"),
+            built("clean", &["source"], "clean.drv"),
+        ];
+        // `source` and `user` have no deriver, and are built here: nobody knows with what.
+        let mut known = infos.clone();
+        for info in known.iter_mut().filter(|info| info.deriver.is_none()) {
+            info.ultimate = false;
+        }
+        assert_eq!(tainted_by(known.clone(), &["tool"]), ["app", "tool", "user"]);
+        assert_eq!(tainted_by(known.clone(), &[]), [""; 0]);
+        assert_eq!(tainted_by(known.clone(), &["source"]), ["app", "app.drv", "clean", "clean.drv", "source", "user"]);
+        assert!(tainted_by(infos, &["tool"]).contains(&"source".to_owned()));
+        // Before anything was taken over, nothing could be built with it.
+        for info in &mut known {
+            info.registration_time = 49;
+        }
+        assert_eq!(tainted_by(known, &["tool"]), ["tool"]);
+    }
+
+    #[test]
+    fn what_is_signed_of_a_path_is_what_nix_signs() {
+        let found = fingerprint(&info("x", &["b", "a"]));
+        let hash = nix_derivation::nixbase32::encode(&[7; 32]);
+        let full = |name: &str| path(name).full(STORE_DIR);
+        assert_eq!(found, format!("1;{};sha256:{hash};120;{},{}", full("x"), full("a"), full("b")));
+    }
+
+    #[test]
+    fn a_ledger_that_makes_no_sense_is_kept_and_lets_nothing_be_signed() {
+        let folder = tempfile::tempdir().unwrap();
+        let dirs = StoreDirs::new(Some(folder.path()));
+        assert!(load(&dirs).unwrap().is_none());
+        take_over_files(&dirs).unwrap();
+        let newest = [info("x", &[])];
+        take_over(&dirs, &BTreeMap::new(), newest.iter(), Vec::new(), false).unwrap();
+        let ledger = load(&dirs).unwrap().unwrap();
+        assert!(ledger.files && ledger.paths.contains_key(&path("x")));
+        fs::write(place(&dirs), "{").unwrap();
+        take_over_files(&dirs).unwrap();
+        assert!(load(&dirs).is_err() && withheld(&dirs, &BTreeMap::new(), &Keyring::default(), 1).is_err());
+        assert_eq!(fs::read(place(&dirs)).unwrap(), b"{");
+    }
+}

@@ -1,0 +1,53 @@
+//! What nix.conf says of trust, as Nix itself reads it.
+
+use std::process::{Command, Stdio};
+
+use serde::Deserialize;
+
+use crate::bounds::from_json;
+use crate::child::{self, without_secrets};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct Settings {
+    trusted_public_keys: Setting,
+}
+
+#[derive(Deserialize)]
+struct Setting {
+    value: Vec<String>,
+}
+
+/// The public keys whose signatures of store paths Nix accepts (`trusted-public-keys` of nix.conf); none where Nix does not say.
+pub(crate) fn trusted_public_keys() -> Vec<String> {
+    // The command was called `show-config` until Nix 2.20.
+    let commands = [&["config", "show"][..], &["show-config"]];
+    commands.into_iter().find_map(ask).unwrap_or_else(|| {
+        tracing::info!("Nix does not say which keys it trusts (`nix config show`): no signature of a path counts.");
+        Vec::new()
+    })
+}
+
+fn ask(words: &[&str]) -> Option<Vec<String>> {
+    let mut command = Command::new("nix");
+    command.args(words).args(["--json", "--extra-experimental-features", "nix-command"]).stdin(Stdio::null());
+    let output = child::output(without_secrets(&mut command));
+    let output = output.inspect_err(|error| tracing::debug!("nix cannot be started: {error}")).ok()?;
+    output.status.success().then(|| read(&output.stdout))?
+}
+
+fn read(json: &[u8]) -> Option<Vec<String>> {
+    Some(from_json::<Settings>(json).ok()?.trusted_public_keys.value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keys_are_read_from_the_answer_of_nix() {
+        let json = br#"{"cores":{"value":0},"trusted-public-keys":{"value":["a-1:AAAA","b-1:BBBB"],"aliases":[]}}"#;
+        assert_eq!(read(json).unwrap(), ["a-1:AAAA", "b-1:BBBB"]);
+        assert!(read(b"{}").is_none() && read(b"trusted-public-keys = a").is_none());
+    }
+}
