@@ -19,7 +19,9 @@ impl Snapshot {
         union(&mut self.stored, other.stored, merge_stored);
         union(&mut self.lanes, other.lanes, |lane: &mut Lane, other| {
             lane.used = lane.used.max(other.used);
-            lane.paths.extend(other.paths);
+            lane.saves.extend(other.saves);
+            lane.returned.extend(other.returned);
+            union(&mut lane.paths, other.paths, |used, other| *used = (*used).max(other));
         });
         super::targets::merge(&mut self.planned, other.planned);
         union(&mut self.unread, other.unread, |since, other| *since = other.min(*since));

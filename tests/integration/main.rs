@@ -17,6 +17,7 @@ mod plan;
 mod printing;
 mod real_client;
 mod roundtrip;
+mod series;
 mod signed;
 mod store;
 mod support;
