@@ -28,6 +28,7 @@ mod printing;
 pub mod remote;
 pub mod runner;
 mod secrets;
+mod series;
 pub mod sign;
 pub mod snapshot;
 pub mod store;

@@ -8,12 +8,15 @@ use super::proof::{Proof, prove};
 use super::record::RestoreRecord;
 use super::save::keep_held;
 use super::search::{Search, find_snapshot};
+use super::system::{find_fitting, is_exact, note_foreign, own_key, own_prefixes};
 use crate::remote::RemoteError;
 use crate::snapshot::{PathKey, Snapshot, generation_prefix};
 use crate::store::{PathInfo, Realisation, StorePath};
 
 /// The snapshots that a save starts from.
 pub(super) struct Base {
+    /// The key that this system's snapshots have.
+    pub key: String,
     /// The newest generation of the primary key.
     pub same_key: Option<Snapshot>,
     /// Whether there is one.
@@ -43,6 +46,7 @@ pub(super) async fn load_base(
 ) -> Result<Base, RemoteError> {
     if !context.remote.is_readable() {
         return Ok(Base {
+            key: context.key.clone(),
             same_key: None,
             has_same_key: false,
             newest: 0,
@@ -54,20 +58,30 @@ pub(super) async fn load_base(
             realisations: Vec::new(),
         });
     }
-    let prefix = generation_prefix(&context.key);
     let (remote, keys) = (&*context.remote, &context.keys);
-    let Search { found: same, newest, unread, unread_why } =
-        find_snapshot(remote, std::slice::from_ref(&prefix), keys, notes).await?;
+    let Search { found, newest, mut unread, unread_why } =
+        find_snapshot(remote, &own_prefixes(context), keys, notes).await?;
     if let Some(why) = unread_why {
         let message = format!("{why} What is saved now points to it, and the next job that can read it takes it in.");
         notes.push(Note::info("base-unread", message));
     }
-    let same = same.filter(|found| found.key == context.key);
+    let foreign = found.as_ref().filter(|found| !found.snapshot.is_for(&context.system));
+    let key = match (foreign, &newest) {
+        (Some(found), _) => {
+            note_foreign(context, &found.key, &found.snapshot.facts.system, notes);
+            unread.clear();
+            own_key(context)
+        }
+        (None, Some((key, _))) if is_exact(context, key) => key.clone(),
+        _ => context.key.clone(),
+    };
+    let prefix = generation_prefix(&key);
+    let same = found.filter(|found| found.key == key);
     // Generations that cannot be used have their numbers all the same.
-    let newest = newest.filter(|(key, _)| *key == context.key).map_or(0, |(_, number)| number);
+    let newest = newest.filter(|(newest, _)| *newest == key).map_or(0, |(_, number)| number);
     let mut near = None;
     if let Some(name) = record.matched.as_ref().filter(|name| !name.starts_with(&prefix)) {
-        let search = find_snapshot(remote, std::slice::from_ref(name), keys, notes).await?;
+        let search = find_fitting(context, std::slice::from_ref(name), notes).await?;
         near = search.found.map(|found| found.snapshot);
         if let Some(near) = &mut near {
             // These are numbers of the other key.
@@ -80,6 +94,7 @@ pub(super) async fn load_base(
     }
     let same_key = same.map(|found| found.snapshot);
     let mut base = Base {
+        key,
         has_same_key: same_key.is_some(),
         same_key,
         newest,

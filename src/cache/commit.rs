@@ -2,18 +2,25 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
 
 use super::outcome::{Note, Saved};
-use super::search::{Search, find_snapshot};
+use super::search::{Unusable, note_unusable, read_whole};
+use super::system::{note_foreign, own_key};
 use super::{Context, now};
 use crate::layer::digest::{Digests, Sha};
-use crate::remote::{Kind, Put, Remote, RemoteError, awaited, confirmed, taken_unseen};
-use crate::snapshot::{Snapshot, encode_signed, generation_name, generation_prefix};
+use crate::remote::{Entry, Kind, Put, Remote, RemoteError, confirmed, confirmed_within, taken_unseen};
+use crate::series::{self, Record, Series, SystemClock, TakenIn};
+use crate::snapshot::{Facts, Snapshot, decode_signed, encode_signed, generation_prefix};
 
-/// So many names are tried for a layer whose first name is lost.
-const NAMES: u32 = 4;
-/// So many generations are tried when others save at the same time.
-const TRIES: u64 = 16;
+/// The pause between two lookups for a layer that another job is sending.
+const LAYER_DELAY: Duration = Duration::from_secs(1);
+/// Another job that sends the same layer is waited for as long as that takes at so many bytes a second, but not longer than this.
+const LAYER_RATE: u64 = 16 << 20;
+const LAYER_TRIES: u64 = 30;
 
 /// What was pushed.
 #[derive(Default)]
@@ -22,8 +29,8 @@ pub(super) struct Pushed {
     pub entries: u64,
 }
 
-/// Stores the file of a layer, or the new bytes of its recipe; gives the name of its entry. A name that is taken counts as stored once a lookup finds it, unless
-/// the restore found that its bytes are `lost`: then, as when it was reserved and never finished, the next name is taken.
+/// Stores the file of a layer, or the new bytes of its recipe; returns the name of its entry: its id, or its id and a suffix that
+/// nobody used before. The second one is for a name that was reserved and never finished, and for one whose bytes are `lost`.
 pub(super) async fn push_layer(
     remote: &dyn Remote,
     digests: &Digests,
@@ -31,30 +38,39 @@ pub(super) async fn push_layer(
     lost: &BTreeSet<String>,
     pushed: &mut Pushed,
 ) -> Result<String, RemoteError> {
-    let id = digests.id();
-    for number in 1..=NAMES {
-        let name = if number == 1 { id.to_string() } else { format!("{id}-{number}") };
-        if lost.contains(&name) {
-            continue;
-        }
-        match remote.put_file(Kind::Layer, &name, file).await? {
-            Put::Stored => {
-                pushed.bytes += digests.size;
-                pushed.entries += 1;
-                return Ok(name);
-            }
-            Put::Taken if confirmed(remote, Kind::Layer, &name).await => {
-                tracing::info!("Layer {id} is in the cache already.");
-                return Ok(name);
-            }
-            Put::Taken => tracing::debug!("{name} is taken and cannot be found: the next name"),
-        }
+    let id = digests.id().to_string();
+    let mut name = id.clone();
+    if lost.contains(&name) {
+        name = format!("{id}-{}", series::nonce());
+    } else if confirmed_within(remote, Kind::Layer, &name, 1, Duration::ZERO).await {
+        tracing::info!("Layer {id} is in the cache already.");
+        return Ok(name);
     }
-    Err(RemoteError::Failed(format!("All names for layer {id} are taken by entries that were never finished.")))
+    // A new suffix is taken only if the answer to its reservation got lost.
+    for _ in 0..3 {
+        if remote.put_file(Kind::Layer, &name, file).await? == Put::Stored {
+            pushed.bytes += digests.size;
+            pushed.entries += 1;
+            return Ok(name);
+        }
+        if name == id {
+            let tries = 3 + (digests.size / LAYER_RATE).min(LAYER_TRIES);
+            if confirmed_within(remote, Kind::Layer, &name, tries as u32, LAYER_DELAY).await {
+                tracing::info!("Layer {id} was stored by another job.");
+                return Ok(name);
+            }
+            tracing::info!("Layer {id} was reserved and never finished: it is stored under another name.");
+        } else if confirmed(remote, Kind::Layer, &name).await {
+            return Ok(name);
+        }
+        name = format!("{id}-{}", series::nonce());
+    }
+    Err(RemoteError::Failed(format!("Layer {id} cannot be stored: the service takes none of its names.")))
 }
 
 /// As [`push_layer`] for a job that may not look anything up. Layers are named for the key and not for their content: so
-/// the first name is taken once such a job has saved this key, and no later one sends layers that no snapshot is going to name.
+/// the first name is taken once such a job has saved this key, and no later one sends layers that no snapshot is going to name. Since
+/// it is taken too if a job was killed while it sent them, one more name can be used each day.
 pub(super) async fn push_first_layer(
     context: &Context,
     digests: &Digests,
@@ -62,72 +78,126 @@ pub(super) async fn push_first_layer(
     pushed: &mut Pushed,
 ) -> Result<String, RemoteError> {
     let name = format!("first-{}-{}", Sha::of(context.key.as_bytes()), pushed.entries + 1);
-    match context.remote.put_file(Kind::Layer, &name, file).await? {
-        Put::Stored => {
+    let today = format!("{name}-{}", now() / (24 * 3600));
+    for name in [name, today] {
+        if context.remote.put_file(Kind::Layer, &name, file).await? == Put::Stored {
             pushed.bytes += digests.size;
             pushed.entries += 1;
-            Ok(name)
+            return Ok(name);
         }
-        Put::Taken => Err(taken_unseen("A layer of this key")),
     }
+    Err(taken_unseen("A layer of this key"))
 }
 
-/// Stores `snapshot` as the next generation after `newest`. Who finds the number taken takes in what the other one wrote, and
-/// tries the next.
+/// Stores `snapshot` as the next generation after `newest`, or together with what other jobs save at the same time. Returns what the
+/// newest generation then has. `lost` are entries whose bytes are lost: what others say of them does not count.
 pub(super) async fn push_snapshot(
     context: &Context,
-    mut snapshot: Snapshot,
+    snapshot: Snapshot,
     newest: u64,
+    lost: &BTreeSet<String>,
     notes: &mut Vec<Note>,
     pushed: &mut Pushed,
-) -> Result<Saved, RemoteError> {
-    let remote = &*context.remote;
-    let mut generation = newest + 1;
-    for _ in 0..TRIES {
-        let name = generation_name(&context.key, generation);
-        // The name is signed too: every try has signatures of its own.
-        let bytes = encode_signed(&snapshot, &name, &context.keys);
-        let bytes = bytes.map_err(|error| RemoteError::Local(error.to_string()))?;
-        let size = bytes.len() as u64;
-        match remote.put_bytes(Kind::Snapshot, &name, bytes.into()).await? {
-            Put::Stored => {
-                pushed.bytes += size;
-                pushed.entries += 1;
-                let (paths, layers) = (snapshot.paths.len() as u64, snapshot.layers.len() as u64);
-                return Ok(Saved { generation, paths, layers });
-            }
-            Put::Taken if !remote.is_readable() => return Err(taken_unseen("A snapshot of this key")),
-            Put::Taken => {
-                tracing::info!("Generation {generation} was saved by another job meanwhile: merging with it.");
-                generation = merge_with_other(context, &mut snapshot, generation, notes).await?;
-            }
+) -> Result<(Saved, Snapshot), RemoteError> {
+    let (facts, lanes) = (snapshot.facts.clone(), BTreeSet::from([context.lane.clone()]));
+    let writers = snapshot.lanes.len();
+    let mut draft = Draft { context, snapshot, facts, lanes, lost, notes, is_foreign: false };
+    let clock = SystemClock::start();
+    let prefix = generation_prefix(&context.key);
+    let series = Series { remote: &*context.remote, prefix, clock: &clock, writers };
+    let appended = match series::append(&series, &mut draft, newest).await {
+        Err(_) if draft.is_foreign => {
+            note_foreign(context, &context.key, "another system", draft.notes);
+            draft.is_foreign = false;
+            let series = Series { prefix: generation_prefix(&own_key(context)), ..series };
+            series::append(&series, &mut draft, 0).await?
         }
-    }
-    Err(RemoteError::Failed(format!("{TRIES} generations in a row were taken by other jobs.")))
+        appended => appended?,
+    };
+    pushed.bytes += appended.bytes;
+    pushed.entries += appended.entries;
+    let snapshot = draft.snapshot;
+    let (paths, layers) = (snapshot.paths.len() as u64, snapshot.layers.len() as u64);
+    Ok((Saved { generation: appended.number, paths, layers }, snapshot))
 }
 
-/// Takes in the generation `taken` or a newer one; gives the number to try next.
-async fn merge_with_other(
-    context: &Context,
-    snapshot: &mut Snapshot,
-    taken: u64,
-    notes: &mut Vec<Note>,
-) -> Result<u64, RemoteError> {
-    let exact = [generation_name(&context.key, taken), generation_prefix(&context.key)];
-    // A taken number need not be readable yet, or ever: whoever reserved it may have been killed. What its writer is about to finish
-    // would be lost to those who read only the generation after it.
-    awaited(&*context.remote, Kind::Snapshot, &exact[0]).await;
-    let Search { found, newest, unread, .. } = find_snapshot(&*context.remote, &exact, &context.keys, notes).await?;
-    let newest = newest.filter(|(key, _)| *key == context.key).map_or(taken, |(_, number)| number.max(taken));
-    // What is not trusted is not merged, or it would be signed.
-    let found = found.filter(|found| found.key == context.key);
-    // What was not read is not absent: whoever reads the next generation looks again.
-    if found.as_ref().is_none_or(|found| found.generation < taken) {
-        snapshot.unread.insert(taken, now());
+/// A snapshot that is going to be written.
+struct Draft<'a> {
+    context: &'a Context,
+    snapshot: Snapshot,
+    facts: Facts,
+    /// The lanes of which it has something that no generation has yet.
+    lanes: BTreeSet<String>,
+    lost: &'a BTreeSet<String>,
+    notes: &'a mut Vec<Note>,
+    /// Whether the newest generation turned out to be of another system.
+    is_foreign: bool,
+}
+
+impl Draft<'_> {
+    fn decode(&mut self, entry: &Entry, bytes: &[u8]) -> Option<Snapshot> {
+        let mut other = match decode_signed(bytes, &entry.name, &self.context.keys) {
+            Ok((other, _)) => other,
+            // What is not trusted is not merged, or it would be signed.
+            Err(error) => {
+                let why = Unusable::from(error);
+                note_unusable(&format!("{}: {why}", entry.name), &why, self.notes);
+                return None;
+            }
+        };
+        other.lose_entries(self.lost);
+        Some(other)
     }
-    snapshot.unread.extend(unread);
-    if let Some(found) = found {
-        snapshot.merge(found.snapshot);
+}
+
+#[async_trait]
+impl Record for Draft<'_> {
+    fn encode(&mut self, name: &str) -> Result<Bytes, RemoteError> {
+        if self.is_foreign {
+            let message =
+                "a job of another system saved under this key at the same time. The next save keeps them apart.";
+            return Err(RemoteError::Failed(message.into()));
+        }
+        self.snapshot.facts = self.facts.clone();
+        // The name is signed too: every try has signatures of its own.
+        let bytes = encode_signed(&self.snapshot, name, &self.context.keys);
+        bytes.map(Bytes::from).map_err(|error| RemoteError::Local(error.to_string()))
     }
-    Ok(newest + 1)
+
+    async fn read(&self, entry: &Entry) -> Result<Option<Vec<u8>>, RemoteError> {
+        match read_whole(&*self.context.remote, entry).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(RemoteError::Gone(why)) => {
+                tracing::warn!("{} cannot be read: {why}", entry.name);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn unread(&mut self, number: u64) {
+        self.snapshot.unread.insert(number, now());
+    }
+
+    fn has(&self, entry: &Entry, bytes: Vec<u8>) -> bool {
+        let Ok((other, _)) = decode_signed(&bytes, &entry.name, &self.context.keys) else { return true };
+        self.snapshot.covers(&other, &BTreeSet::from([other.facts.lane.clone()]))
+    }
+
+    fn take_in(&mut self, entry: &Entry, bytes: Vec<u8>) -> TakenIn {
+        let Some(other) = self.decode(entry, &bytes) else { return TakenIn::Unusable };
+        if !other.is_for(&self.context.system) {
+            self.is_foreign = entry.kind == Kind::Snapshot;
+            return TakenIn::Unusable;
+        }
+        let covered = other.covers(&self.snapshot, &self.lanes);
+        if entry.kind == Kind::Offer {
+            self.lanes.insert(other.facts.lane.clone());
+        }
+        self.snapshot.merge(other);
+        self.snapshot.expire(self.context.keep_saves, self.facts.created);
+        self.snapshot.drop_redundant_layers();
+        self.snapshot.forget_dropped();
+        if covered { TakenIn::Covered } else { TakenIn::Merged }
+    }
 }

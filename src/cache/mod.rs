@@ -32,7 +32,10 @@ mod select;
 mod settle;
 mod substitute;
 mod survey;
+mod system;
+mod tidy;
 mod trust;
+mod used;
 mod verify;
 mod vouch;
 
@@ -86,6 +89,9 @@ pub struct Context {
     pub upstream: Option<Arc<dyn Upstream>>,
     /// Most bytes that the layers of one snapshot may take; None for no limit.
     pub max_size: Option<u64>,
+    /// How many saves of its lane a path outlives that a newer one replaced; 0 to keep everything. See
+    /// [`Snapshot::expire`](crate::snapshot::Snapshot::expire).
+    pub keep_saves: u32,
     /// Level of zstd for new layers.
     pub level: i32,
     /// Threads that pack and unpack.
@@ -95,6 +101,9 @@ pub struct Context {
     /// When a restore stops, and uses what is complete by then. None for no limit.
     pub deadline: Option<Instant>,
 }
+
+/// How many saves of its lane a path outlives that a newer one replaced, unless the user asks for another number.
+pub const DEFAULT_KEEP_SAVES: u32 = 5;
 
 /// Why a verb could not run.
 #[derive(Debug, thiserror::Error)]

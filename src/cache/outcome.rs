@@ -183,6 +183,8 @@ pub enum SaveReason {
     LaneGrew,
     /// The snapshot had everything, and named entries that are lost.
     Repaired,
+    /// The snapshot had everything, in more layers than it should.
+    LayersJoined,
     /// The snapshot of this key has everything already.
     NothingNew,
     /// The store holds nothing but its baseline.

@@ -36,7 +36,7 @@ pub(super) fn parts(
 ) -> Vec<BTreeSet<StorePath>> {
     let mut groups: BTreeMap<BTreeSet<&str>, BTreeSet<StorePath>> = BTreeMap::new();
     for path in paths {
-        let others = snapshot.lanes.iter().filter(|(name, other)| *name != lane && other.paths.contains(path));
+        let others = snapshot.lanes.iter().filter(|(name, other)| *name != lane && other.paths.contains_key(path));
         let mut lanes: BTreeSet<&str> = others.map(|(name, _)| &**name).collect();
         lanes.extend(used.contains(path).then_some(lane));
         groups.entry(lanes).or_default().insert(path.clone());

@@ -51,7 +51,8 @@ pub async fn save_planned(
         tool: concat!("nix-cache ", env!("CARGO_PKG_VERSION")).to_owned(),
         lane: context.lane.clone(),
     };
-    push_snapshot(context, snapshot, newest, notes, &mut Pushed::default()).await
+    let lost = BTreeSet::new();
+    Ok(push_snapshot(context, snapshot, newest, &lost, notes, &mut Pushed::default()).await?.0)
 }
 
 /// Those of `paths` that the snapshot has which a job with this key, these restore prefixes and these trusted keys would restore, or

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::layer::digest::Sha;
-use crate::snapshot::{Layer, Snapshot};
+use crate::snapshot::{Lane, Layer, Snapshot};
 use crate::store::{PathInfo, StorePath};
 
 /// More layers than this are never kept, whatever it costs to pack them again.
@@ -45,10 +45,14 @@ pub(super) fn layers_to_repack(
         id: *id,
         is_apart: users_of(snapshot, layer) != *users,
     };
-    let mut weights: Vec<Weight> = snapshot.layers.iter().map(weigh).collect();
+    let (here, elsewhere): (Vec<_>, Vec<_>) = snapshot.layers.iter().partition(|(_, layer)| is_here(layer));
+    let mut weights: Vec<Weight> = here.into_iter().map(weigh).collect();
     weights.sort();
-    let mut chosen = plan(&weights, new_bytes, must);
-    chosen.retain(|id| is_here(&snapshot.layers[id]));
+    // Layers of other lanes must not make this one pack everything again with each save: they have half of the places at most.
+    let places = MAX_LAYERS - elsewhere.len().min(MAX_LAYERS / 2);
+    let must = must.iter().copied().filter(|id| weights.iter().any(|weight| weight.id == *id)).collect();
+    let mut chosen = plan(&weights, new_bytes, &must, places);
+    choose_dead(&weights, &mut chosen);
     while let Some(id) = borrower(snapshot, &chosen, &is_here) {
         chosen.insert(id);
     }
@@ -69,7 +73,7 @@ pub(super) fn users(
     (lane, used): (&str, &BTreeSet<StorePath>),
     paths: &BTreeSet<StorePath>,
 ) -> BTreeSet<String> {
-    let others = snapshot.lanes.iter().filter(|(name, other)| *name != lane && !other.paths.is_disjoint(paths));
+    let others = snapshot.lanes.iter().filter(|(name, other)| *name != lane && other.uses_any(paths.iter()));
     let mut users: BTreeSet<String> = others.map(|(name, _)| name.clone()).collect();
     users.extend((!used.is_disjoint(paths)).then(|| lane.to_owned()));
     users
@@ -77,18 +81,64 @@ pub(super) fn users(
 
 /// The lanes that use anything of a layer.
 fn users_of(snapshot: &Snapshot, layer: &Layer) -> BTreeSet<String> {
-    let uses = |paths: &BTreeSet<StorePath>| layer.paths.iter().any(|(path, _)| paths.contains(path));
-    snapshot.lanes.iter().filter(|(_, lane)| uses(&lane.paths)).map(|(name, _)| name.clone()).collect()
+    let uses = |lane: &Lane| lane.uses_any(layer.paths.iter().map(|(path, _)| path));
+    snapshot.lanes.iter().filter(|(_, lane)| uses(lane)).map(|(name, _)| name.clone()).collect()
 }
 
-/// The plan for layers in ascending order of what is alive in them.
-fn plan(weights: &[Weight], new_bytes: u64, must: &BTreeSet<Sha>) -> BTreeSet<Sha> {
+/// Chooses more layers, those with the greatest dead part first, until a restore fetches at most 15 % more than it needs.
+fn choose_dead(weights: &[Weight], chosen: &mut BTreeSet<Sha>) {
+    let live: u64 = weights.iter().map(|weight| weight.live).sum();
+    loop {
+        let left = || weights.iter().filter(|weight| !chosen.contains(&weight.id));
+        let dead: u64 = left().map(|weight| weight.total.saturating_sub(weight.live)).sum();
+        let share = |weight: &&Weight| weight.total.saturating_sub(weight.live) * 1000 / weight.total.max(1);
+        let Some(worst) = left().filter(|weight| dead > live * 3 / 20 && share(weight) > 0).max_by_key(share) else {
+            return;
+        };
+        chosen.insert(worst.id);
+    }
+}
+
+/// A layer that other lanes made is joined with others only if it takes no more than this.
+const SMALL: u64 = 20 << 20;
+/// So many bytes are fetched for that in one save, at most.
+const FETCH: u64 = 256 << 20;
+/// Above so many layers, large ones are joined as well: a mount takes 32 of them.
+const MANY_LAYERS: usize = 24;
+
+/// Which layers to fetch, so that they can be packed into one: none of their paths is in the store here. The smallest ones, for
+/// as long as there are more than [`MAX_LAYERS`].
+pub(super) fn layers_to_fetch(snapshot: &Snapshot, valid: &BTreeMap<StorePath, PathInfo>) -> BTreeSet<Sha> {
+    let is_here =
+        |layer: &Layer| layer.paths.iter().all(|(path, hash)| valid.get(path).is_some_and(|i| i.nar_hash == *hash));
+    let bytes = |layer: &Layer| -> u64 {
+        layer.stored().iter().filter_map(|id| snapshot.stored.get(id)).map(|stored| stored.digests.size).sum()
+    };
+    let elsewhere = snapshot.layers.iter().filter(|(_, layer)| !is_here(layer));
+    let mut elsewhere: Vec<(u64, Sha)> = elsewhere.map(|(id, layer)| (bytes(layer), *id)).collect();
+    elsewhere.sort();
+    let (mut chosen, mut fetched) = (BTreeSet::new(), 0);
+    for (size, id) in elsewhere {
+        // All that is chosen becomes one layer.
+        let layers = snapshot.layers.len() - chosen.len() + usize::from(!chosen.is_empty());
+        let most = if size <= SMALL { MAX_LAYERS } else { MANY_LAYERS };
+        if layers <= most || fetched + size > FETCH {
+            break;
+        }
+        fetched += size;
+        chosen.insert(id);
+    }
+    if chosen.len() < 2 { BTreeSet::new() } else { chosen }
+}
+
+/// The plan for layers in ascending order of what is alive in them, of which `places` may be left.
+fn plan(weights: &[Weight], new_bytes: u64, must: &BTreeSet<Sha>, places: usize) -> BTreeSet<Sha> {
     let mut chosen: BTreeSet<Sha> = must.clone();
     let mut packed: u64 =
         new_bytes + weights.iter().filter(|weight| must.contains(&weight.id)).map(|w| w.live).sum::<u64>();
     for weight in weights.iter().filter(|weight| !must.contains(&weight.id)) {
         let left = weights.len() - chosen.len();
-        let too_many = left + 1 > MAX_LAYERS;
+        let too_many = left + usize::from(packed > 0) > places;
         let out_of_order = weight.live < FACTOR * packed && weight.live > 0 && !weight.is_apart;
         let mostly_dead = weight.total > 2 * weight.live;
         if too_many || out_of_order || mostly_dead {

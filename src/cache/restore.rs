@@ -16,8 +16,9 @@ use super::privileged::{self, Answer, Request};
 use super::progress::Progress;
 use super::record::{self, RestoreRecord};
 use super::said::{count_signed, vouched};
-use super::search::{Search, SnapshotFound, find_snapshot, snapshot_names};
+use super::search::{Search, SnapshotFound, snapshot_names};
 use super::substitute::{self, missing_upstream};
+use super::system::{find_fitting, is_exact};
 use super::{CacheError, Context, facts, vouch};
 use crate::layer::digest::Sha;
 use crate::layer::pack::Rejected;
@@ -48,7 +49,7 @@ pub async fn restore(context: &Context) -> Result<RestoreOutcome, CacheError> {
     record::store(&context.dirs, &record)?;
     let mut outcome = empty_outcome(context, valid.len());
     let looked = Instant::now();
-    match find_snapshot(&*context.remote, &snapshot_names(context), &context.keys, &mut outcome.notes).await {
+    match find_fitting(context, &snapshot_names(context), &mut outcome.notes).await {
         Ok(Search { found: Some(found), .. }) => {
             outcome.phases.push(Phase::end("snapshot", looked, found.snapshot.paths.len() as u64, found.bytes));
             outcome.bytes_downloaded += found.bytes;
@@ -69,9 +70,9 @@ pub async fn restore(context: &Context) -> Result<RestoreOutcome, CacheError> {
 pub async fn look_up(context: &Context) -> RestoreOutcome {
     let start = Instant::now();
     let mut outcome = empty_outcome(context, 0);
-    match find_snapshot(&*context.remote, &snapshot_names(context), &context.keys, &mut outcome.notes).await {
+    match find_fitting(context, &snapshot_names(context), &mut outcome.notes).await {
         Ok(Search { found: Some(found), .. }) => {
-            outcome.hit = if found.key == context.key { Hit::Exact } else { Hit::Partial };
+            outcome.hit = if is_exact(context, &found.key) { Hit::Exact } else { Hit::Partial };
             outcome.paths_in_snapshot = found.snapshot.chosen().len() as u64;
             outcome.bytes_downloaded = found.bytes;
             outcome.generation = Some(found.generation);
@@ -191,7 +192,7 @@ async fn use_snapshot(
     if outcome.paths_in_snapshot > 0 && outcome.paths_restored + outcome.paths_already_valid == 0 {
         return Ok(());
     }
-    outcome.hit = if found.key == context.key { Hit::Exact } else { Hit::Partial };
+    outcome.hit = if is_exact(context, &found.key) { Hit::Exact } else { Hit::Partial };
     outcome.matched_key = Some(found.key);
     outcome.generation = Some(found.generation);
     Ok(())
@@ -209,7 +210,7 @@ fn for_lane(
     if lane.paths.is_empty() {
         return missing;
     }
-    let used = closure(&missing, lane.paths.iter().filter(|path| missing.contains_key(*path)));
+    let used = closure(&missing, lane.paths.keys().filter(|path| missing.contains_key(*path)));
     let assigned = assign(&snapshot.layers, &missing);
     let kept: BTreeSet<&StorePath> = assigned.values().filter(|paths| !paths.is_disjoint(&used)).flatten().collect();
     let kept: BTreeMap<StorePath, PathInfo> = missing

@@ -10,11 +10,13 @@ use super::parts::{make_layers, parts};
 use super::record::{self, RestoreRecord};
 use super::repack::{MAX_LAYERS, layers_to_repack, shrink, users};
 use super::select::{Selection, Situation, select};
+use super::tidy::{Work, tidy, tidy_last};
 use super::trust::{Objection, objection};
+use super::used::{fetched, finish_snapshot, leave_to_upstream, mark_lane, mark_used, note_new};
 use super::vouch::{self, Withheld};
 use super::{CacheError, Context, facts, now};
 use crate::remote::RemoteError;
-use crate::snapshot::{Facts, Snapshot, generation_prefix};
+use crate::snapshot::{Snapshot, generation_prefix};
 use crate::store::{self, PathInfo, Realisation, StorePath, closure};
 
 /// Saves what is new in the store here under the primary key.
@@ -129,6 +131,7 @@ async fn save_paths(
 ) -> Result<(), Trouble> {
     let record = record.unwrap_or_else(|| RestoreRecord::begin(&context.run, BTreeSet::new(), None));
     let mut base = load_base(context, &record, &valid, &mut outcome.notes).await?;
+    let context = &Context { key: base.key.clone(), ..context.clone() };
     let known: BTreeSet<StorePath> = [&base.same_key, &base.near]
         .into_iter()
         .flatten()
@@ -136,7 +139,7 @@ async fn save_paths(
         .cloned()
         .collect();
     let lane_before = [&base.same_key, &base.near].into_iter().flatten().find_map(|base| base.lanes.get(&context.lane));
-    let lane_before = lane_before.map(|lane| lane.paths.clone());
+    let lane_before: Option<BTreeSet<StorePath>> = lane_before.map(|lane| lane.paths.keys().cloned().collect());
     let situation = Situation {
         valid: &valid,
         baseline: &record.baseline,
@@ -178,7 +181,12 @@ async fn save_paths(
     base.realisations = realisations;
     base.realisations.retain(|one| held.contains(&one.path) || new.contains(&one.path));
     let has_more = base.realisations.iter().any(|one| !snapshot.realisations.contains_key(&one.id));
-    if new.is_empty() && (!is_new_key || snapshot.paths.is_empty()) && !lane_grew && !has_more && !is_repaired {
+    let nothing_new =
+        new.is_empty() && (!is_new_key || snapshot.paths.is_empty()) && !lane_grew && !has_more && !is_repaired;
+    if nothing_new && snapshot.layers.len() > MAX_LAYERS {
+        return join_layers(context, &valid, &selection, snapshot, &base, outcome).await;
+    }
+    if nothing_new {
         outcome.reason = if is_new_key { SaveReason::NothingToSave } else { SaveReason::NothingNew };
         tracing::info!("Nothing new to save.");
         return Ok(());
@@ -199,25 +207,6 @@ async fn save_paths(
     Ok(())
 }
 
-/// Takes out of `new` what a substituter has, if that is wanted, and notes it in the snapshot.
-async fn leave_to_upstream(
-    context: &Context,
-    valid: &BTreeMap<StorePath, PathInfo>,
-    new: &mut BTreeSet<StorePath>,
-    snapshot: &mut Snapshot,
-    outcome: &mut SaveOutcome,
-) {
-    let Some(upstream) = &context.upstream else { return };
-    // What an earlier save left to a substituter is there still, for all we know: it was restored.
-    new.retain(|path| !snapshot.upstream.contains(path));
-    let start = Instant::now();
-    let infos: Vec<&PathInfo> = new.iter().map(|path| &valid[path]).collect();
-    let present = upstream.present(&infos).await;
-    new.retain(|path| !present.contains(path));
-    outcome.phases.push(Phase::end("ask substituters", start, present.len() as u64, 0));
-    snapshot.upstream.extend(present);
-}
-
 /// Packs and pushes. Gives whether a generation was written: not if all that is new turned out to be corrupt.
 #[allow(clippy::too_many_arguments, reason = "one step of one function, cut out for its length")]
 async fn push(
@@ -232,6 +221,13 @@ async fn push(
 ) -> Result<bool, Trouble> {
     let time = now();
     mark_used(&mut snapshot, selection, time);
+    mark_lane(context, &mut snapshot, selection, time);
+    let expired = snapshot.expire(context.keep_saves, time);
+    if expired > 0 {
+        tracing::info!("Dropped {expired} paths that newer ones replaced, or that no lane used for long.");
+        outcome.paths_dropped += expired as u64;
+    }
+    snapshot.drop_redundant_layers();
     let to_pack = plan(context, &mut snapshot, new, valid, &selection.lane, time);
     let room = MAX_LAYERS.saturating_sub(snapshot.layers.len());
     let parts = parts(&to_pack, &snapshot, (&context.lane, &selection.lane), valid, room);
@@ -252,8 +248,9 @@ async fn push(
     }
     snapshot.realisations.extend(base.realisations.iter().map(|one| (one.id.clone(), one.clone())));
     keep_held(&mut snapshot);
-    finish_snapshot(context, &mut snapshot, selection, time);
-    let saved = push_snapshot(context, snapshot, base.newest, &mut outcome.notes, pushed).await?;
+    finish_snapshot(context, &mut snapshot, time);
+    let lost = &base.lost_entries;
+    let (saved, snapshot) = push_snapshot(context, snapshot, base.newest, lost, &mut outcome.notes, pushed).await?;
     tracing::info!(
         "Saved generation {} of {}: {} in {}.",
         saved.generation,
@@ -261,8 +258,38 @@ async fn push(
         crate::human::count(saved.paths, "path"),
         crate::human::count(saved.layers, "layer")
     );
+    let generation = saved.generation;
     outcome.saved = Some(saved);
+    let mut work = Work { context, valid, lane: &selection.lane, lost, outcome, pushed };
+    if let Err(trouble) = tidy_last(&mut work, snapshot, generation).await {
+        // What this job had to save is saved.
+        tracing::info!("The layers of the snapshot were not joined: {trouble}");
+    }
     Ok(true)
+}
+
+/// Nothing is new, but the snapshot has more layers than it should: joins what can be joined here.
+async fn join_layers(
+    context: &Context,
+    valid: &BTreeMap<StorePath, PathInfo>,
+    selection: &Selection,
+    mut snapshot: Snapshot,
+    base: &Base,
+    outcome: &mut SaveOutcome,
+) -> Result<(), Trouble> {
+    let mut pushed = Pushed::default();
+    outcome.reason = SaveReason::NothingNew;
+    let lost = &base.lost_entries;
+    let mut work = Work { context, valid, lane: &selection.lane, lost, outcome, pushed: &mut pushed };
+    let joined = tidy(&mut work, &mut snapshot).await;
+    if let Ok(true) = joined {
+        finish_snapshot(context, &mut snapshot, now());
+        let saved = push_snapshot(context, snapshot, base.newest, lost, &mut outcome.notes, &mut pushed).await;
+        outcome.saved = Some(saved?.0);
+        outcome.reason = SaveReason::LayersJoined;
+    }
+    (outcome.bytes_uploaded, outcome.entries_created) = (pushed.bytes, pushed.entries);
+    joined.map(|_| ())
 }
 
 /// Compression makes about a third of store paths, before their own layer tells better.
@@ -298,51 +325,8 @@ fn plan(
     to_pack
 }
 
-/// The paths of `snapshot` that came from a substituter and can come from there again: signed, and neither built nor added here.
-fn fetched(snapshot: &Snapshot) -> BTreeSet<StorePath> {
-    let infos = snapshot.paths.values().map(|record| &record.info);
-    let is_fetched = |info: &&PathInfo| !info.ultimate && info.ca.is_none() && !info.signatures.is_empty();
-    infos.filter(is_fetched).map(|info| info.path.clone()).collect()
-}
-
 /// Drops the paths that no layer holds.
 pub(super) fn keep_held(snapshot: &mut Snapshot) {
     let held: BTreeSet<_> = snapshot.layers.values().flat_map(|layer| layer.paths.iter().cloned()).collect();
     snapshot.retain(|key| held.contains(key));
-}
-
-/// Notes which paths this job used.
-fn mark_used(snapshot: &mut Snapshot, selection: &Selection, time: u64) {
-    for record in snapshot.paths.values_mut().filter(|record| selection.used.contains(&record.info.path)) {
-        record.last_used = record.last_used.max(time);
-    }
-}
-
-/// Says who writes the snapshot, and what this lane used.
-fn finish_snapshot(context: &Context, snapshot: &mut Snapshot, selection: &Selection, time: u64) {
-    let names: BTreeSet<&StorePath> = snapshot.paths.keys().map(|key| &key.0).collect();
-    let paths: Vec<StorePath> = selection.lane.iter().filter(|path| names.contains(path)).cloned().collect();
-    let lane = snapshot.lanes.entry(context.lane.clone()).or_default();
-    lane.used = time;
-    lane.paths.extend(paths);
-    snapshot.facts = Facts {
-        created: time,
-        key: context.key.clone(),
-        system: context.system.clone(),
-        tool: concat!("nix-cache ", env!("CARGO_PKG_VERSION")).into(),
-        lane: context.lane.clone(),
-    };
-}
-
-fn note_new<'a>(
-    paths: impl Iterator<Item = &'a StorePath>,
-    valid: &BTreeMap<StorePath, PathInfo>,
-    outcome: &mut SaveOutcome,
-) {
-    let mut sizes: Vec<(StorePath, u64)> = paths.map(|path| (path.clone(), valid[path].nar_size)).collect();
-    outcome.paths_new = sizes.len() as u64;
-    outcome.nar_bytes_new = sizes.iter().map(|(_, size)| size).sum();
-    sizes.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    sizes.truncate(10);
-    outcome.largest_new = sizes;
 }

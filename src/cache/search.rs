@@ -11,10 +11,13 @@ use futures_util::StreamExt;
 
 use super::facts::drop_faulty;
 use super::outcome::Note;
+use super::system::own_prefixes;
 use super::{Context, now};
 use crate::remote::{Entry, Kind, Remote, RemoteError};
+use crate::series;
 use crate::sign::Keyring;
-use crate::snapshot::{self, Snapshot, SnapshotError, generation_name, generation_prefix, parse_generation};
+use crate::snapshot::names::is_name;
+use crate::snapshot::{self, Snapshot, SnapshotError, generation_name};
 use crate::store::PathInfo;
 
 /// A snapshot is read whole into memory; one larger than this is refused.
@@ -67,11 +70,12 @@ pub async fn find_snapshot(
     keys: &Keyring,
     notes: &mut Vec<Note>,
 ) -> Result<Search, RemoteError> {
-    let Some(entry) = remote.find(Kind::Snapshot, names).await? else { return Ok(Search::default()) };
-    let Some((key, newest)) = parse_generation(&entry.name).map(|(key, number)| (key.to_owned(), number)) else {
-        tracing::debug!("{} is no generation of a snapshot", entry.name);
+    let Some(found) = series::find(remote, Kind::Snapshot, names).await? else { return Ok(Search::default()) };
+    let (key, newest, entry) = (found.series, found.number, found.entry);
+    if !is_name(&key) {
+        tracing::debug!("{:?} is not the name of a generation", entry.name);
         return Ok(Search::default());
-    };
+    }
     let mut search = Search { newest: Some((key.clone(), newest)), ..Search::default() };
     let mut entry = Some(entry);
     let mut failures = 0;
@@ -178,7 +182,7 @@ async fn take_in_unread(remote: &dyn Remote, key: &str, keys: &Keyring, search: 
 
 /// Why a generation cannot be used.
 #[derive(Debug, thiserror::Error)]
-enum Unusable {
+pub(super) enum Unusable {
     #[error(transparent)]
     Remote(#[from] RemoteError),
     #[error(transparent)]
@@ -202,7 +206,7 @@ impl Unusable {
 }
 
 /// Before keys are introduced nothing is signed: one note says so for all generations.
-fn note_unusable(message: &str, why: &Unusable, notes: &mut Vec<Note>) {
+pub(super) fn note_unusable(message: &str, why: &Unusable, notes: &mut Vec<Note>) {
     match why {
         Unusable::Snapshot(SnapshotError::Untrusted(_)) if notes.iter().any(|note| note.code == UNTRUSTED) => {
             tracing::info!("{message}");
@@ -266,7 +270,7 @@ async fn read_again(remote: &dyn Remote, entry: &Entry, size: u64) -> Result<Vec
     Ok(bytes)
 }
 
-async fn read_whole(remote: &dyn Remote, entry: &Entry) -> Result<Vec<u8>, RemoteError> {
+pub(super) async fn read_whole(remote: &dyn Remote, entry: &Entry) -> Result<Vec<u8>, RemoteError> {
     let mut stream = remote.stream(entry).await?;
     let mut bytes = Vec::new();
     while let Some(piece) = stream.next().await {
@@ -280,5 +284,5 @@ async fn read_whole(remote: &dyn Remote, entry: &Entry) -> Result<Vec<u8>, Remot
 
 /// The names under which to look for a snapshot: the generations of the primary key first, then the restore prefixes.
 pub(super) fn snapshot_names(context: &Context) -> Vec<String> {
-    std::iter::once(generation_prefix(&context.key)).chain(context.prefixes.iter().cloned()).collect()
+    own_prefixes(context).into_iter().chain(context.prefixes.iter().cloned()).collect()
 }

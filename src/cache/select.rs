@@ -30,6 +30,8 @@ pub(super) struct Selection {
     pub used: BTreeSet<StorePath>,
     /// Of these, what the next job of this lane should find.
     pub lane: BTreeSet<StorePath>,
+    /// Of these, what this job is known to have used: made or fetched, rooted, and what that needs.
+    pub lane_used: BTreeSet<StorePath>,
     /// What this job had to make or fetch elsewhere though it will be wanted again: known or not, the restore did not bring it.
     pub missed: BTreeSet<StorePath>,
 }
@@ -57,13 +59,15 @@ pub(super) fn select(situation: &Situation<'_>) -> Selection {
     let wanted = closure(valid, &wanted);
     let missed: BTreeSet<StorePath> =
         valid.keys().filter(ours).filter(|path| !restored.contains(*path)).cloned().collect();
+    let mut lane_used = &closure_with_outputs(valid, &missed) | &rooted;
+    lane_used.retain(|path| wanted.contains(path));
     let mut lane = match lane_before {
-        Some(before) if !drops => before.union(&closure_with_outputs(valid, &missed)).chain(&rooted).cloned().collect(),
+        Some(before) if !drops => *before | &lane_used,
         None if !drops => wanted.clone(),
-        _ => &closure_with_outputs(valid, &missed) | &rooted,
+        _ => lane_used.clone(),
     };
     lane.retain(|path| wanted.contains(path));
-    Selection { wanted, used, lane, missed }
+    Selection { wanted, used, lane, lane_used, missed }
 }
 
 #[cfg(test)]

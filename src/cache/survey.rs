@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::select::{Situation, select};
 use super::{CacheError, record};
-use crate::snapshot::generation_prefix;
 use crate::store::{self, PathInfo, StoreDirs, StorePath};
 
 /// The counts. Derivations and sources that an evaluation writes are in none of them.
@@ -36,7 +35,7 @@ pub fn survey(dirs: &StoreDirs, key: &str) -> Result<Survey, CacheError> {
     let roots = store::roots(dirs);
     let restored: BTreeSet<StorePath> =
         record.restored.iter().filter(|path| valid.contains_key(path)).cloned().collect();
-    let lock_changed = record.matched.as_ref().is_some_and(|name| !name.starts_with(&generation_prefix(key)));
+    let lock_changed = record.matched.as_ref().is_some_and(|name| !name.starts_with(&format!("{key}#")));
     let situation = Situation {
         valid: &valid,
         baseline: &record.baseline,

@@ -217,6 +217,9 @@ pub(super) struct SaveCommand {
     /// Longest time that the save may wait for its cache [default: no limit]
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub save_timeout: Option<Duration>,
+    /// How many saves of its lane a path outlives that was replaced by a newer one of the same name; 0 keeps everything
+    #[arg(long, value_name = "NUMBER", default_value_t = crate::cache::DEFAULT_KEEP_SAVES)]
+    pub keep_saves: u32,
     /// How to print what came of it
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,

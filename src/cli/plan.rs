@@ -77,6 +77,7 @@ fn context(remote: Arc<dyn Remote>, key: String, store_root: Option<&Path>) -> C
         upstream: None,
         keys: Keyring::default(),
         max_size: None,
+        keep_saves: 0,
         level: DEFAULT_LEVEL,
         threads: 1,
         temporary: std::env::temp_dir(),

@@ -52,6 +52,7 @@ pub(super) async fn save(command: &SaveCommand) -> Result<(), Failure> {
     context.keys = keys(command.signing_key_file.as_deref(), &command.trust)?;
     context.max_size = command.max_size.as_deref().map(max_size).transpose()?;
     context.remote = limited(context.remote, command.save_timeout);
+    context.keep_saves = command.keep_saves;
     let outcome = cache::save(&context).await.map_err(Failure::work)?;
     match command.format {
         Format::Json => print_json(&outcome),
@@ -161,6 +162,7 @@ fn context(key: &KeyArgs, place: &RemoteArgs, store: &StoreArgs, level: i32) -> 
         keys: Keyring::default(),
         upstream: None,
         max_size: None,
+        keep_saves: cache::DEFAULT_KEEP_SAVES,
         level,
         threads: threads(store),
         temporary: std::env::temp_dir(),
@@ -251,6 +253,7 @@ fn why_not(reason: SaveReason) -> &'static str {
         | SaveReason::NewKey
         | SaveReason::NewPaths
         | SaveReason::LaneGrew
-        | SaveReason::Repaired => "Nothing saved: see the warnings above",
+        | SaveReason::Repaired
+        | SaveReason::LayersJoined => "Nothing saved: see the warnings above",
     }
 }

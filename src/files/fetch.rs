@@ -12,6 +12,7 @@ use super::{KIND, parse_name};
 use crate::disk;
 use crate::layer::digest::Sha;
 use crate::remote::{Entry, Remote, RemoteError};
+use crate::series;
 use crate::sign::{Keyring, Untrusted};
 
 /// Bytes of a range.
@@ -39,12 +40,12 @@ pub(super) async fn find(
     level: &str,
     names: &[String],
 ) -> Result<Option<Generation>, RemoteError> {
-    let Some(entry) = remote.find(KIND, names).await? else { return Ok(None) };
-    let parsed = parse_name(level, &entry.name).map(|(key, number)| (key.to_owned(), number));
+    let Some(found) = series::find(remote, KIND, names).await? else { return Ok(None) };
+    let parsed = parse_name(level, &found.entry.name).map(|(key, number)| (key.to_owned(), number));
     if parsed.is_none() {
-        tracing::debug!("{} is no generation of the level {level}", entry.name);
+        tracing::debug!("{} is not a generation of the level {level}", found.entry.name);
     }
-    Ok(parsed.map(|(key, number)| Generation { key, number, entry }))
+    Ok(parsed.map(|(key, number)| Generation { key, number, entry: found.entry }))
 }
 
 /// Why an entry cannot be used.

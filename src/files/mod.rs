@@ -27,6 +27,7 @@ mod walk;
 use serde::Serialize;
 
 use crate::remote::{Kind, RemoteError};
+use crate::series::generation_of;
 use crate::sign::Keyring;
 
 pub use key::eval_cache_key;
@@ -205,10 +206,6 @@ fn generation_name(level: &str, key: &str, number: u64) -> String {
 
 /// The escaped key and the number that the name of an entry of `level` has, if it is one.
 fn parse_name<'a>(level: &str, name: &'a str) -> Option<(&'a str, u64)> {
-    let (key, number) = name.strip_prefix("files/")?.strip_prefix(level)?.strip_prefix('/')?.rsplit_once("#g")?;
-    let canonical = crate::snapshot::names::is_name(name)
-        && !number.is_empty()
-        && !number.starts_with('0')
-        && number.bytes().all(|byte| byte.is_ascii_digit());
-    Some((key, number.parse().ok().filter(|_| canonical)?))
+    let generation = name.strip_prefix("files/")?.strip_prefix(level)?.strip_prefix('/')?;
+    generation_of(generation).filter(|_| crate::snapshot::names::is_name(name))
 }

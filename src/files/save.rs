@@ -16,9 +16,12 @@ use super::walk::{Findings, Sources};
 use super::{FilesLevel, FilesNote, FilesOutcome, FilesSaved, KIND, Roots, UNREAD, generation_name, generation_prefix};
 use crate::layer::digest::Sha;
 use crate::remote::{Put, Remote, RemoteError, confirmed, taken_unseen};
+use crate::series::{Clock, SystemClock, next_number};
 
-/// So many generations are tried when others save at the same time.
-const TRIES: u64 = 16;
+/// So many generations are tried when others save at the same time, each up to this many numbers behind the last one, and twice as
+/// many with each try.
+const TRIES: u32 = 10;
+const STEP: u64 = 8;
 
 /// Saves the files of a level as the next generation of its primary key. `restored_digest` is [`super::FilesRestored::digest`]
 /// of the restore before: nothing is written when the content is still the same, nor when the newest generation of the key
@@ -96,7 +99,7 @@ async fn try_save(
         _ if made.packed.files == 0 => Ok(FilesOutcome::Nothing),
         None => Ok(FilesOutcome::Unchanged),
         Some((file, header)) => {
-            let next = newest.map_or(1, |newest| newest.number + 1);
+            let next = next_number(newest.map_or(0, |newest| newest.number));
             push(remote, level, &file, &header, next, saved).await
         }
     }
@@ -180,7 +183,8 @@ fn seconds_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
-/// Stores `file` as generation `next`, or the one after it when another job was faster with another content.
+/// Stores `file` as generation `next`, or under a greater number when another job took that one with another content, or was killed
+/// before it was finished. The newest entry counts, whatever its number: so of many jobs each finds a free one at random.
 async fn push(
     remote: &dyn Remote,
     level: &FilesLevel,
@@ -190,7 +194,8 @@ async fn push(
     saved: &mut FilesSaved,
 ) -> Result<FilesOutcome, Trouble> {
     let (digest, size) = (header.digest, header.entry_size());
-    for number in next..next.saturating_add(TRIES) {
+    let mut number = next;
+    for tried in 0..TRIES {
         let name = generation_name(level.name, &level.key, number);
         // The name is signed too: every try has a header of its own.
         file.as_file().write_all_at(&header.encode(&name, &level.keys), 0)?;
@@ -201,13 +206,25 @@ async fn push(
         if !remote.is_readable() {
             return Err(taken_unseen("A generation of this level and key").into());
         }
-        // Who took the name may have been killed before it was written.
-        if confirmed(remote, KIND, &name).await && has_content(remote, level, &name, digest).await {
+        // One wait is enough: who took the name may have been killed before it was written.
+        let is_there = match tried {
+            0 => confirmed(remote, KIND, &name).await,
+            _ => true,
+        };
+        if is_there && has_content(remote, level, &name, digest).await {
             tracing::info!("Another job saved the same files as generation {number}.");
             return Ok(FilesOutcome::Unchanged);
         }
+        if !is_there {
+            tracing::info!(
+                "Generation {number} of {} is reserved and was not finished: another number is used.",
+                level.key
+            );
+        }
+        number =
+            (1..=SystemClock::start().random(STEP << tried)).fold(next_number(number), |number, _| next_number(number));
     }
-    Err(RemoteError::Failed(format!("{TRIES} generations in a row were taken by other jobs.")).into())
+    Err(RemoteError::Failed(format!("{TRIES} generations were taken by other jobs.")).into())
 }
 
 /// Whether the entry `name` has the content of this digest, and all of it.

@@ -36,7 +36,7 @@ impl DirectoryRemote {
     /// # Errors
     /// When it cannot be made.
     pub fn open(root: &Path) -> io::Result<Self> {
-        for folder in [Kind::Snapshot.word(), Kind::Layer.word(), Kind::Files.word(), "tmp"] {
+        for folder in [Kind::Snapshot.word(), Kind::Layer.word(), Kind::Files.word(), Kind::Offer.word(), "tmp"] {
             fs::create_dir_all(root.join(folder))?;
         }
         let remote = Self { root: root.to_owned() };
@@ -45,8 +45,9 @@ impl DirectoryRemote {
     }
 
     fn remove_leftovers(&self) {
-        let Ok(entries) = fs::read_dir(self.root.join("tmp")) else { return };
-        for entry in entries.flatten() {
+        // Offers are of use for minutes.
+        let folders = ["tmp", Kind::Offer.word()].map(|folder| fs::read_dir(self.root.join(folder)));
+        for entry in folders.into_iter().flatten().flatten().flatten() {
             let modified = entry.metadata().and_then(|metadata| metadata.modified());
             let old = modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > LEFTOVER_AGE));
             if old {

@@ -29,6 +29,8 @@ pub enum Kind {
     Layer,
     /// Further files and folders of the user's, and Nix's own caches: an archive.
     Files,
+    /// What a job has to add to a snapshot that many write at once; see [`crate::series`].
+    Offer,
 }
 
 impl Kind {
@@ -39,6 +41,7 @@ impl Kind {
             Self::Snapshot => "snapshot",
             Self::Layer => "layer",
             Self::Files => "files",
+            Self::Offer => "offer",
         }
     }
 }
@@ -181,8 +184,6 @@ pub fn taken_unseen(what: &str) -> RemoteError {
 
 /// How often [`confirmed`] looks, and how long it waits in between: lookups lag behind reservations by a second or two.
 const CONFIRM_TRIES: u32 = 3;
-/// For a small entry that another job is writing at this moment, and that must not be passed over.
-const AWAIT_TRIES: u32 = 12;
 const CONFIRM_DELAY: Duration = Duration::from_secs(1);
 
 /// Whether an entry of exactly this name can be read, for a name that a put found [`Put::Taken`]. A name can be taken
@@ -191,12 +192,8 @@ pub async fn confirmed(remote: &dyn Remote, kind: Kind, name: &str) -> bool {
     confirmed_within(remote, kind, name, CONFIRM_TRIES, CONFIRM_DELAY).await
 }
 
-/// As [`confirmed`], with the patience that it takes for another job to finish what it has just begun.
-pub async fn awaited(remote: &dyn Remote, kind: Kind, name: &str) -> bool {
-    confirmed_within(remote, kind, name, AWAIT_TRIES, CONFIRM_DELAY).await
-}
-
-async fn confirmed_within(remote: &dyn Remote, kind: Kind, name: &str, tries: u32, delay: Duration) -> bool {
+/// As [`confirmed`], with so many lookups and a pause of `delay` between two of them.
+pub(crate) async fn confirmed_within(remote: &dyn Remote, kind: Kind, name: &str, tries: u32, delay: Duration) -> bool {
     for attempt in 0..tries {
         if attempt > 0 {
             tokio::time::sleep(delay).await;

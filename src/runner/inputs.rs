@@ -47,6 +47,8 @@ pub struct Inputs {
     pub include: Include,
     /// Most bytes that one snapshot may hold (`max-size`).
     pub max_size: Option<u64>,
+    /// How many saves of its lane a path outlives that a newer one replaced (`keep-saves`); 0 keeps everything.
+    pub keep_saves: u32,
     /// zstd level of new layers (`compression-level`), 1 to 22.
     pub compression_level: i32,
     /// Longest time for a restore (`restore-timeout`).
@@ -145,6 +147,9 @@ impl Inputs {
             save: given.choice("save", values::SAVE)?.unwrap_or_default(),
             include: given.choice("include", values::INCLUDE)?.unwrap_or_default(),
             max_size: given.read("max-size", values::size, values::SIZE)?,
+            keep_saves: given
+                .read("keep-saves", values::count, values::COUNT)?
+                .unwrap_or(crate::cache::DEFAULT_KEEP_SAVES),
             compression_level: given.read("compression-level", values::level, values::LEVEL)?.unwrap_or(DEFAULT_LEVEL),
             restore_timeout: given
                 .read("restore-timeout", values::duration, values::DURATION)?

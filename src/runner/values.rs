@@ -150,6 +150,7 @@ pub(super) const BOOLEAN: &[(&str, bool)] = &[("true", true), ("false", false)];
 
 pub(super) const SIZE: &str = "a number of bytes above 0, or one with K, M, G or T behind it, such as 500M or 5G";
 pub(super) const DURATION: &str = "a number of seconds above 0, or hours, minutes and seconds such as 10m or 1h30m";
+pub(super) const COUNT: &str = "a whole number";
 pub(super) const LEVEL: &str = "a whole number from 1 to 22";
 
 /// The value that `text` names in `table`.
@@ -188,6 +189,10 @@ pub fn duration(text: &str) -> Option<Duration> {
 /// The zstd level that `text` says, 1 to 22.
 pub(super) fn level(text: &str) -> Option<i32> {
     number(text).and_then(|level| i32::try_from(level).ok()).filter(|level| (1..=22).contains(level))
+}
+
+pub(super) fn count(text: &str) -> Option<u32> {
+    number(text).and_then(|count| u32::try_from(count).ok())
 }
 
 /// Lines without white space at either end, without empty ones.

@@ -19,7 +19,9 @@ impl Snapshot {
         union(&mut self.stored, other.stored, merge_stored);
         union(&mut self.lanes, other.lanes, |lane: &mut Lane, other| {
             lane.used = lane.used.max(other.used);
-            lane.paths.extend(other.paths);
+            lane.saves.extend(other.saves);
+            lane.returned.extend(other.returned);
+            union(&mut lane.paths, other.paths, |used, other| *used = (*used).max(other));
         });
         self.malformed = self.malformed.max(other.malformed);
         union(&mut self.realisations, other.realisations, |realisation, other| {

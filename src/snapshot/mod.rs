@@ -5,6 +5,7 @@
 //! joined by [`Snapshot::merge`], a union: whichever is merged first, and however often, the result is the same.
 
 mod codec;
+mod keep;
 mod merge;
 pub(crate) mod names;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use crate::layer::recipe::Recipe;
 use crate::store::{DrvOutput, NarHash, PathInfo, Realisation, StorePath};
 
 pub use codec::{SnapshotError, decode, decode_signed, encode, encode_signed};
+pub use keep::Lane;
 pub use targets::{Planned, PlannedCommit, PlannedTarget, keep_newest};
 
 /// A store path with the bytes it has. The same path can have been built twice with different bytes; both versions may stand
@@ -119,15 +121,6 @@ pub struct Stored {
     pub entry: String,
 }
 
-/// What a lane used.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Lane {
-    /// When it last saved, in seconds since 1970.
-    pub used: u64,
-    /// The paths it had or made.
-    pub paths: BTreeSet<StorePath>,
-}
-
 impl Snapshot {
     /// The paths, each in one version: the one used last (of two used at the same time, that with the greater hash), if a
     /// layer holds it.
@@ -147,6 +140,16 @@ impl Snapshot {
     /// Keeps the paths that `keep` names, and of layers and lanes what has to do with them. Layers that hold nothing wanted
     /// any more are gone.
     pub fn retain(&mut self, keep: impl Fn(&PathKey) -> bool) {
+        self.retain_paths(keep);
+        let names: BTreeSet<&StorePath> = self.paths.keys().map(|key| &key.0).collect();
+        for lane in self.lanes.values_mut() {
+            lane.paths.retain(|path, _| names.contains(path));
+            lane.returned.retain(|path| names.contains(path));
+        }
+    }
+
+    /// As [`Snapshot::retain`]; lanes remember what went.
+    fn retain_paths(&mut self, keep: impl Fn(&PathKey) -> bool) {
         self.paths.retain(|key, _| keep(key));
         let paths = &self.paths;
         for layer in self.layers.values_mut() {
@@ -155,9 +158,6 @@ impl Snapshot {
         self.layers.retain(|_, layer| !layer.paths.is_empty());
         self.drop_unused();
         let names: BTreeSet<&StorePath> = self.paths.keys().map(|key| &key.0).collect();
-        for lane in self.lanes.values_mut() {
-            lane.paths.retain(|path| names.contains(path));
-        }
         self.realisations.retain(|_, realisation| names.contains(&realisation.path));
     }
 
@@ -191,6 +191,12 @@ impl Snapshot {
         self.layers.retain(|_, layer| !layer.paths.is_empty());
         self.drop_unused();
         entries
+    }
+
+    /// As [`Snapshot::lose`], by the names of the entries.
+    pub fn lose_entries(&mut self, lost: &BTreeSet<String>) {
+        let ids = self.stored.iter().filter(|(_, stored)| lost.contains(&stored.entry)).map(|(id, _)| *id).collect();
+        self.lose(&ids);
     }
 
     /// Bytes in the remote that are needed for all layers.
@@ -230,12 +236,4 @@ pub fn generation_name(key: &str, number: u64) -> String {
 #[must_use]
 pub fn generation_prefix(key: &str) -> String {
     format!("{key}#g")
-}
-
-/// The escaped key and the number that a name has, if it is that of a generation.
-#[must_use]
-pub fn parse_generation(name: &str) -> Option<(&str, u64)> {
-    let (key, number) = name.rsplit_once("#g").filter(|_| names::is_name(name))?;
-    let canonical = !number.is_empty() && !number.starts_with('0') && number.bytes().all(|byte| byte.is_ascii_digit());
-    Some((key, number.parse().ok().filter(|_| canonical)?))
 }

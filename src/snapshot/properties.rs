@@ -71,7 +71,8 @@ fn stored_of(layers: &BTreeMap<Sha, Layer>, second: u16) -> BTreeMap<Sha, Stored
 }
 
 fn lane() -> impl Strategy<Value = Lane> {
-    (0..5u64, btree_set(path(), 0..5)).prop_map(|(used, paths)| Lane { used, paths })
+    (5..9u64, btree_map(path(), 0..5u64, 0..5), btree_set(0..9u64, 1..5), btree_set(path(), 0..3))
+        .prop_map(|(used, paths, saves, returned)| Lane { used, saves, paths, returned })
 }
 
 fn planned() -> impl Strategy<Value = Planned> {
@@ -218,10 +219,10 @@ proptest! {
     }
 
     #[test]
-    fn names_of_generations_are_read_back(key in "[a-z#g0-9]{0,12}", number in 1..u64::MAX) {
+    fn names_of_generations_are_read_back(key in "[a-z#g0-9]{0,12}", number in 1..1_000_000_000_u64) {
         let name = generation_name(&key, number);
         prop_assert!(name.starts_with(&generation_prefix(&key)));
-        prop_assert_eq!(parse_generation(&name), Some((&*key, number)));
+        prop_assert_eq!(crate::series::generation_of(&name), Some((&*key, number)));
     }
 }
 
@@ -400,7 +401,15 @@ fn large() -> Snapshot {
     let digests = Digests { size: 900 * CHUNK_SIZE, chunks: vec![Sha([9; 32]); 900] };
     let entry = digests.id().to_string();
     snapshot.add_layer((digests.clone(), None), Stored { digests, entry }, infos, 1_700_000_000);
-    snapshot.lanes.insert("build".into(), Lane { used: 1_700_000_000, paths: names.into_iter().collect() });
+    snapshot.lanes.insert(
+        "build".into(),
+        Lane {
+            used: 1_700_000_000,
+            saves: BTreeSet::from([1_700_000_000]),
+            paths: names.into_iter().map(|name| (name, 1_700_000_000)).collect(),
+            returned: BTreeSet::new(),
+        },
+    );
     snapshot
 }
 

@@ -92,6 +92,14 @@ struct WireStored {
 struct WireLane {
     used: u64,
     paths: Vec<u32>,
+    /// How many seconds before `used` each of `paths` was used; empty where all of them were used then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ages: Vec<u64>,
+    /// When it saved; empty where it was once, at `used`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    saves: Vec<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    returned: Vec<u32>,
 }
 
 impl From<&Snapshot> for Wire {
@@ -128,7 +136,20 @@ impl From<&Snapshot> for Wire {
             created: layer.created,
             recipe: layer.recipe.iter().flat_map(|recipe| &recipe.0).filter_map(segment).collect(),
         };
-        let lane = |lane: &Lane| WireLane { used: lane.used, paths: numbers(&lane.paths) };
+        let lane = |lane: &Lane| {
+            let ages: Vec<u64> = lane.paths.values().map(|used| lane.used.saturating_sub(*used)).collect();
+            WireLane {
+                used: lane.used,
+                paths: lane.paths.keys().map(number).collect(),
+                ages: if ages.iter().all(|age| *age == 0) { Vec::new() } else { ages },
+                saves: if lane.saves == BTreeSet::from([lane.used]) {
+                    Vec::new()
+                } else {
+                    lane.saves.iter().copied().collect()
+                },
+                returned: numbers(&lane.returned),
+            }
+        };
         Self {
             format: FORMAT,
             facts: snapshot.facts.clone(),
@@ -153,7 +174,7 @@ fn mentioned(snapshot: &Snapshot) -> BTreeSet<&StorePath> {
         all.extend(info.references.iter().chain(&info.deriver).chain(info.outputs.values()));
     }
     all.extend(&snapshot.upstream);
-    all.extend(snapshot.lanes.values().flat_map(|lane| &lane.paths));
+    all.extend(snapshot.lanes.values().flat_map(|lane| lane.paths.keys().chain(&lane.returned)));
     all
 }
 
@@ -202,7 +223,13 @@ impl TryFrom<Wire> for Snapshot {
         }
         let mut lanes = BTreeMap::new();
         for (lane, used) in wire.lanes {
-            lanes.insert(lane, Lane { used: used.used, paths: used.paths.into_iter().filter_map(name).collect() });
+            let ages = used.ages.iter().copied().chain(std::iter::repeat(0));
+            let paths = used.paths.iter().zip(ages);
+            let paths = paths.filter_map(|(number, age)| Some((name(*number)?, used.used.saturating_sub(age))));
+            let saves =
+                if used.saves.is_empty() { BTreeSet::from([used.used]) } else { used.saves.iter().copied().collect() };
+            let returned = used.returned.iter().copied().filter_map(name).collect();
+            lanes.insert(lane, Lane { used: used.used, saves, paths: paths.collect(), returned });
         }
         let upstream = wire.upstream.into_iter().filter_map(name).collect();
         let realisations = wire.realisations.into_iter().flatten().filter(Realisation::is_sound);

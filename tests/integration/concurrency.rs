@@ -29,7 +29,7 @@ fn of_two_saves_at_once_both_win() {
     stores[0].build(&["everything"]);
     stores[1].build(&["everything", "salt=second"]);
     let mut raced = 0;
-    for round in 0..10 {
+    for round in 0..3 {
         let cache = machine.path(&format!("cache-{round}"));
         let saves = stores.each_ref().map(|store| start(store.verb("save", &cache, KEY, &[])));
         let outcomes = saves.map(|save| serde_json::from_str::<serde_json::Value>(&finish(save)).unwrap());
@@ -50,7 +50,7 @@ fn of_two_saves_at_once_both_win() {
             third.assert_verifies();
         }
     }
-    eprintln!("{raced} of 10 pairs of saves met");
+    eprintln!("{raced} of 3 pairs of saves met");
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod plan;
 mod printing;
 mod real_client;
 mod roundtrip;
+mod series;
 mod signed;
 mod store;
 mod support;

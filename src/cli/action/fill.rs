@@ -57,7 +57,11 @@ pub(super) fn save(job: &mut Job, outcome: &SaveOutcome) {
     let (reason, because) = reason(outcome);
     report.save = Some(Save {
         outcome: match outcome.reason {
-            SaveReason::NewKey | SaveReason::NewPaths | SaveReason::LaneGrew | SaveReason::Repaired => Outcome::Saved,
+            SaveReason::NewKey
+            | SaveReason::NewPaths
+            | SaveReason::LaneGrew
+            | SaveReason::Repaired
+            | SaveReason::LayersJoined => Outcome::Saved,
             SaveReason::NothingNew | SaveReason::NothingToSave | SaveReason::Refused => Outcome::Skipped,
             SaveReason::Failed => Outcome::Failed,
         },
@@ -91,6 +95,9 @@ fn reason(outcome: &SaveOutcome) -> (&'static str, String) {
             ("lane-grew", "since this job used paths that the snapshot has and its lane was not known to use".into())
         }
         SaveReason::Repaired => ("repaired", "since the snapshot of this key named entries that are lost".into()),
+        SaveReason::LayersJoined => {
+            ("layers-joined", "since the snapshot of this key had too many layers: small ones were joined".into())
+        }
         SaveReason::NothingNew => ("nothing-new", "since the snapshot of this key has everything already".into()),
         SaveReason::NothingToSave => ("nothing-to-save", "since the job added nothing to the store".into()),
         SaveReason::Refused => ("refused", "since the cache takes nothing from this job".into()),

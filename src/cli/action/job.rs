@@ -209,6 +209,7 @@ impl Job {
                 Include::NotUpstream => Some(Arc::new(Substituters)),
             },
             max_size: self.inputs.max_size,
+            keep_saves: self.inputs.keep_saves,
             level: self.inputs.compression_level,
             threads: Options::new().threads,
             temporary: self.facts.scratch(),

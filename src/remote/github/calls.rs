@@ -195,9 +195,9 @@ mod tests {
 
     #[test]
     fn versions_are_64_digits_and_differ() {
-        let all = [Kind::Snapshot, Kind::Layer, Kind::Files].map(version);
+        let all = [Kind::Snapshot, Kind::Layer, Kind::Files, Kind::Offer].map(version);
         assert!(all.iter().all(|version| version.len() == 64));
-        assert!(all[0] != all[1] && all[1] != all[2] && all[0] != all[2]);
+        assert_eq!(std::collections::BTreeSet::from(all.clone()).len(), all.len());
         // From `printf 'nix-cache-action layer 1' | sha256sum`: a change would lose every stored entry.
         assert_eq!(version(Kind::Layer), "e618cd2cd054fb16d37132ee4ad116c0b771afa59fdd9aa3218ce0db763a2fd7");
     }

@@ -9,7 +9,7 @@ use nix_cache::snapshot::{Snapshot, Stored, decode};
 
 /// Copies a cache.
 pub fn copy(from: &Path, to: &Path) {
-    for kind in ["snapshot", "layer", "files", "tmp"] {
+    for kind in ["snapshot", "layer", "files", "offer", "tmp"] {
         fs::create_dir_all(to.join(kind)).unwrap();
         for file in entries(from, kind) {
             fs::copy(&file, to.join(kind).join(file.file_name().unwrap())).unwrap();

@@ -1,0 +1,203 @@
+//! Keeping layers few when no job has all of their paths.
+//!
+//! Jobs that save at the same time add a layer each, and none of them has the paths of the others. So whoever wrote the last
+//! generation of a round joins the small layers:
+//!
+//! 1. those whose paths are in the store here are packed again from the store;
+//! 2. small ones of other jobs are fetched, unpacked beside the store, verified and packed into one layer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use super::commit::{Pushed, push_snapshot};
+use super::fetch::folder;
+use super::layers::fetch_layers;
+use super::outcome::{Phase, SaveOutcome};
+use super::parts::{make_layers, parts};
+use super::repack::{MAX_LAYERS, layers_to_fetch, layers_to_repack, users};
+use super::save::Trouble;
+use super::used::finish_snapshot;
+use super::{Context, now};
+use crate::layer::digest::Sha;
+use crate::layer::squashfs::Image;
+use crate::layer::unpack::{Target, remove_tree, unpack};
+use crate::remote::Kind;
+use crate::series::{self, Clock, SystemClock};
+use crate::snapshot::{Snapshot, generation_prefix};
+use crate::store::{PathInfo, StoreDirs, StorePath};
+
+/// What a save knows, and what it has done so far.
+pub(super) struct Work<'a> {
+    pub context: &'a Context,
+    /// All valid paths.
+    pub valid: &'a BTreeMap<StorePath, PathInfo>,
+    /// What this job's lane uses.
+    pub lane: &'a BTreeSet<StorePath>,
+    /// Names of entries whose bytes are lost.
+    pub lost: &'a BTreeSet<String>,
+    pub outcome: &'a mut SaveOutcome,
+    pub pushed: &'a mut Pushed,
+}
+
+/// Joins layers of `snapshot` where there are too many. Returns whether it did.
+pub(super) async fn tidy(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool, Trouble> {
+    if snapshot.layers.len() <= MAX_LAYERS || !work.context.remote.is_readable() {
+        return Ok(false);
+    }
+    let here = join_here(work, snapshot).await?;
+    let elsewhere = join_elsewhere(work, snapshot).await?;
+    Ok(here || elsewhere)
+}
+
+/// Others that save at the same time are done after so long; and a random part of it on top.
+const QUIET: Duration = Duration::from_secs(4);
+
+/// Joins layers where a round of saves left too many, unless another job has saved after this one: then it does that.
+pub(super) async fn tidy_last(work: &mut Work<'_>, mut snapshot: Snapshot, generation: u64) -> Result<(), Trouble> {
+    if snapshot.layers.len() <= MAX_LAYERS || !work.context.remote.is_readable() {
+        return Ok(());
+    }
+    let random = SystemClock::start().random(QUIET.as_millis() as u64);
+    tokio::time::sleep(QUIET + Duration::from_millis(random)).await;
+    let prefix = [generation_prefix(&work.context.key)];
+    let newest = series::find(&*work.context.remote, Kind::Snapshot, &prefix).await?;
+    if newest.is_some_and(|newest| newest.series == work.context.key && newest.number > generation) {
+        return Ok(());
+    }
+    if tidy(work, &mut snapshot).await? {
+        finish_snapshot(work.context, &mut snapshot, now());
+        let (lost, notes) = (work.lost, &mut work.outcome.notes);
+        let (saved, _) = push_snapshot(work.context, snapshot, generation, lost, notes, work.pushed).await?;
+        tracing::info!("Joined layers: generation {} has {}.", saved.generation, saved.layers);
+        work.outcome.saved = Some(saved);
+    }
+    Ok(())
+}
+
+/// Packs layers again whose paths are in the store here.
+async fn join_here(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool, Trouble> {
+    let none = BTreeSet::new();
+    let users = users(snapshot, (&work.context.lane, work.lane), &none);
+    let again = layers_to_repack(snapshot, (0, &users), work.valid, &BTreeSet::new());
+    if again.len() < 2 {
+        return Ok(false);
+    }
+    let paths: BTreeSet<StorePath> =
+        again.iter().flat_map(|id| &snapshot.layers[id].paths).map(|(path, _)| path.clone()).collect();
+    let mut fewer = snapshot.clone();
+    fewer.drop_layers(&again);
+    let room = MAX_LAYERS.saturating_sub(fewer.layers.len());
+    let parts = parts(&paths, &fewer, (&work.context.lane, work.lane), work.valid, room);
+    let made = make_layers(work.context, work.valid, &fewer, parts, work.lost, work.pushed).await?;
+    work.outcome.phases.extend(made.phases);
+    if !made.left_out.is_empty() {
+        // Something here is corrupt: the layers that are there are better.
+        return Ok(false);
+    }
+    add(&mut fewer, made.layers, work.valid);
+    *snapshot = fewer;
+    Ok(true)
+}
+
+fn add(snapshot: &mut Snapshot, layers: Vec<super::parts::MadeLayer>, valid: &BTreeMap<StorePath, PathInfo>) {
+    for layer in layers {
+        let infos = layer.paths.iter().map(|path| valid[path].clone());
+        snapshot.add_layer((layer.digests, layer.recipe), layer.stored, infos, now());
+    }
+}
+
+/// Packs layers of other jobs into one.
+async fn join_elsewhere(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool, Trouble> {
+    let start = Instant::now();
+    let mut chosen = layers_to_fetch(snapshot, work.valid);
+    // What a restore of this job fetched may be mounted.
+    let places = folder(&work.context.dirs);
+    chosen.retain(|id| !places.join(id.to_string()).exists() && !places.join(format!("{id}.made")).exists());
+    if chosen.len() < 2 {
+        return Ok(false);
+    }
+    let own = work.context.dirs.own_dir();
+    let folder = tempfile::Builder::new().prefix(JOIN_PREFIX).tempdir_in(&own);
+    let folder =
+        folder.or_else(|_| tempfile::Builder::new().prefix(JOIN_PREFIX).tempdir_in(&work.context.temporary))?;
+    let joined = join(work, snapshot, &chosen, folder.path()).await;
+    // Store paths are read-only folders; what stays goes with the runner's temporary folder.
+    if let Err(error) = remove_tree(folder.path()) {
+        tracing::debug!("{} stays behind: {error}", folder.path().display());
+    }
+    if let Ok(true) = joined {
+        let bytes = work.pushed.bytes;
+        work.outcome.phases.push(Phase::end("join layers", start, chosen.len() as u64, bytes));
+    }
+    joined
+}
+
+/// Folders with layers that are being joined begin with this.
+const JOIN_PREFIX: &str = "join-";
+
+async fn join(
+    work: &mut Work<'_>,
+    snapshot: &mut Snapshot,
+    chosen: &BTreeSet<Sha>,
+    root: &Path,
+) -> Result<bool, Trouble> {
+    let dirs = StoreDirs::new(Some(root));
+    let context = Context { dirs: dirs.clone(), ..work.context.clone() };
+    fs::create_dir_all(dirs.real_store())?;
+    let ready = fetch_layers(&context, snapshot, chosen).await?;
+    if ready.files.len() < chosen.len() {
+        tracing::info!("Not all layers that would be joined can be fetched: they stay as they are.");
+        return Ok(false);
+    }
+    let infos: BTreeMap<StorePath, PathInfo> = chosen
+        .iter()
+        .flat_map(|id| &snapshot.layers[id].paths)
+        .filter_map(|key| snapshot.paths.get(key))
+        .map(|record| (record.info.path.clone(), record.info.clone()))
+        .collect();
+    let wanted = chosen.iter().map(|id| {
+        let infos =
+            snapshot.layers[id].paths.iter().filter(|key| infos.get(&key.0).is_some_and(|i| i.nar_hash == key.1));
+        (ready.files[id].clone(), infos.map(|key| infos_of(snapshot, key)).collect())
+    });
+    let wanted: Vec<(PathBuf, Vec<PathInfo>)> = wanted.collect();
+    let count: usize = snapshot.layers.iter().filter(|(id, _)| chosen.contains(id)).map(|(_, l)| l.paths.len()).sum();
+    let unique = infos.len();
+    let (store, threads) = (dirs.real_store(), context.threads);
+    let placed = tokio::task::spawn_blocking(move || unpack_all(&wanted, &store, threads)).await??;
+    // One path in two versions cannot be unpacked twice, and the rest is checked against its hash.
+    if placed < unique || count > unique {
+        tracing::info!("Layers of other jobs are not joined: {placed} of their {count} paths are as they should be.");
+        return Ok(false);
+    }
+    let mut fewer = snapshot.clone();
+    fewer.drop_layers(chosen);
+    let parts = vec![infos.keys().cloned().collect()];
+    let made = make_layers(&context, &infos, &fewer, parts, work.lost, work.pushed).await?;
+    if !made.left_out.is_empty() {
+        return Ok(false);
+    }
+    add(&mut fewer, made.layers, &infos);
+    *snapshot = fewer;
+    Ok(true)
+}
+
+fn infos_of(snapshot: &Snapshot, key: &crate::snapshot::PathKey) -> PathInfo {
+    snapshot.paths[key].info.clone()
+}
+
+/// Unpacks paths of layers into the directory `store`; returns how many are as they should be.
+fn unpack_all(layers: &[(PathBuf, Vec<PathInfo>)], store: &Path, threads: usize) -> Result<usize, Trouble> {
+    let progress = AtomicU64::new(0);
+    let target = Target { store, owner: None, is_valid: &|_| false, threads, progress: &progress, deadline: None };
+    let mut placed = 0;
+    for (file, infos) in layers {
+        let image = Image::open(File::open(file)?).map_err(std::io::Error::other)?;
+        let wanted: Vec<&PathInfo> = infos.iter().collect();
+        placed += unpack(&image, &wanted, &target).map_err(std::io::Error::other)?.placed.len();
+    }
+    Ok(placed)
+}

@@ -1,0 +1,85 @@
+//! What a save writes down about the paths: which of them this job used, what its lane uses, which are new, and which a substituter has.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
+
+use super::Context;
+use super::outcome::{Phase, SaveOutcome};
+use super::select::Selection;
+use crate::snapshot::{Facts, Snapshot};
+use crate::store::{PathInfo, StorePath};
+
+/// Notes which paths this job used.
+pub(super) fn mark_used(snapshot: &mut Snapshot, selection: &Selection, time: u64) {
+    for record in snapshot.paths.values_mut().filter(|record| selection.used.contains(&record.info.path)) {
+        record.last_used = record.last_used.max(time);
+    }
+}
+
+/// Notes what this lane uses, and what it is known to have used now. What was dropped before and is made or fetched again was needed.
+pub(super) fn mark_lane(context: &Context, snapshot: &mut Snapshot, selection: &Selection, time: u64) {
+    let held: BTreeSet<&StorePath> = snapshot.paths.keys().map(|key| &key.0).collect();
+    let lane = snapshot.lanes.get(&context.lane);
+    let was_dropped = |path: &&StorePath| {
+        lane.is_some_and(|lane| lane.paths.contains_key(*path))
+            && !held.contains(*path)
+            && !snapshot.upstream.contains(*path)
+    };
+    let returned: Vec<StorePath> = selection.missed.iter().filter(was_dropped).cloned().collect();
+    let lane = snapshot.lanes.entry(context.lane.clone()).or_default();
+    let is_used = |path: &&StorePath| selection.lane_used.contains(*path) || !lane.paths.contains_key(*path);
+    let used: Vec<StorePath> = selection.lane.iter().filter(is_used).cloned().collect();
+    lane.save(used, time);
+    lane.returned.extend(returned);
+}
+
+/// Says who writes the snapshot, and what lanes need not remember.
+pub(super) fn finish_snapshot(context: &Context, snapshot: &mut Snapshot, time: u64) {
+    snapshot.forget_dropped();
+    snapshot.facts = Facts {
+        created: time,
+        key: context.key.clone(),
+        system: context.system.clone(),
+        tool: concat!("nix-cache ", env!("CARGO_PKG_VERSION")).into(),
+        lane: context.lane.clone(),
+    };
+}
+
+pub(super) fn note_new<'a>(
+    paths: impl Iterator<Item = &'a StorePath>,
+    valid: &BTreeMap<StorePath, PathInfo>,
+    outcome: &mut SaveOutcome,
+) {
+    let mut sizes: Vec<(StorePath, u64)> = paths.map(|path| (path.clone(), valid[path].nar_size)).collect();
+    outcome.paths_new = sizes.len() as u64;
+    outcome.nar_bytes_new = sizes.iter().map(|(_, size)| size).sum();
+    sizes.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    sizes.truncate(10);
+    outcome.largest_new = sizes;
+}
+
+/// Takes out of `new` what a substituter has, if that is wanted, and notes it in the snapshot.
+pub(super) async fn leave_to_upstream(
+    context: &Context,
+    valid: &BTreeMap<StorePath, PathInfo>,
+    new: &mut BTreeSet<StorePath>,
+    snapshot: &mut Snapshot,
+    outcome: &mut SaveOutcome,
+) {
+    let Some(upstream) = &context.upstream else { return };
+    // What an earlier save left to a substituter is there still, for all we know: it was restored.
+    new.retain(|path| !snapshot.upstream.contains(path));
+    let start = Instant::now();
+    let infos: Vec<&PathInfo> = new.iter().map(|path| &valid[path]).collect();
+    let present = upstream.present(&infos).await;
+    new.retain(|path| !present.contains(path));
+    outcome.phases.push(Phase::end("ask substituters", start, present.len() as u64, 0));
+    snapshot.upstream.extend(present);
+}
+
+/// The paths of `snapshot` that came from a substituter and can come from there again: signed, and neither built nor added here.
+pub(super) fn fetched(snapshot: &Snapshot) -> BTreeSet<StorePath> {
+    let infos = snapshot.paths.values().map(|record| &record.info);
+    let is_fetched = |info: &&PathInfo| !info.ultimate && info.ca.is_none() && !info.signatures.is_empty();
+    infos.filter(is_fetched).map(|info| info.path.clone()).collect()
+}

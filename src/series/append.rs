@@ -1,0 +1,350 @@
+//! Writing the next generation of a series, also when many jobs do so at the same time.
+//!
+//! Reserving a name is strongly consistent and costs one of 200 reservations a minute, that is for the whole repository;
+//! looking one up is cheap, and sees an entry one or two seconds after it was written. So:
+//!
+//! 1. Look: what a newer generation has is taken in before anything is reserved.
+//! 2. Reserve and write the next number, unless others have lined up. Whoever gets it is done.
+//! 3. Everybody else leaves an offer: what this job has to add. Offers are named by the minute, so that everybody finds them.
+//! 4. After a while the job whose offer is the last one takes in all offers of these minutes, and writes them. The others wait until
+//!    they find a generation that has what they offered; when none comes, they write all offers themselves.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::clock::Clock;
+use super::find::{Newest, find};
+use super::number::next_number;
+use crate::remote::{Entry, Kind, Put, Remote, RemoteError};
+
+/// Seconds for which offers have the same name. They are looked for in the one before and the one after too: clocks differ.
+const MINUTE: u64 = 60;
+/// After so long whatever was begun can be looked up: the lag of lookups, and the time that a small upload takes. A number that
+/// cannot be looked up then belongs to a job that is slow or was killed; and the offers that were made before are all there.
+const SETTLED: Duration = Duration::from_millis(3500);
+/// How long the last one of those in line has for adding the offers of all, and a random part of this on top, so that not all lose
+/// their patience at once.
+const FOLLOW: Duration = Duration::from_secs(20);
+const SPREAD: u64 = 15_000;
+/// After a write that took longer, others may have taken the number for one that is never finished.
+const QUICK: Duration = Duration::from_secs(3);
+/// How long lookups lag behind.
+const LAG: Duration = Duration::from_secs(2);
+/// From so many writers on, each waits for a random time before it asks for a number: so many milliseconds for each of them, at
+/// most [`MOST_DELAY`].
+const CROWD: usize = 10;
+const EACH: u64 = 100;
+const MOST_DELAY: u64 = 8_000;
+/// So many rounds are tried before the save is given up, and no longer than this.
+const ROUNDS: usize = 12;
+const LONGEST: Duration = Duration::from_mins(6);
+
+/// What is written, and can take in what others wrote.
+#[async_trait]
+pub(crate) trait Record: Send + Sync {
+    /// The bytes to be stored under `name`.
+    fn encode(&mut self, name: &str) -> Result<Bytes, RemoteError>;
+
+    /// The bytes of a generation or an offer; none if its bytes are not there any more.
+    ///
+    /// # Errors
+    /// When it cannot be read now.
+    async fn read(&self, entry: &Entry) -> Result<Option<Vec<u8>>, RemoteError>;
+
+    /// Notes that generation `number` could not be read: whoever reads what is written looks for it again.
+    fn unread(&mut self, number: u64);
+
+    /// Whether this record has all that an offer has that was read.
+    fn has(&self, entry: &Entry, bytes: Vec<u8>) -> bool;
+
+    /// Takes in a generation or an offer that was read.
+    fn take_in(&mut self, entry: &Entry, bytes: Vec<u8>) -> TakenIn;
+}
+
+/// What taking an entry in came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TakenIn {
+    /// It had all that this job has to add, and this job has now what it had.
+    Covered,
+    /// This job has something to add to it.
+    Merged,
+    /// Damaged or not trusted: it is passed over.
+    Unusable,
+}
+
+/// Which series, and where.
+pub(crate) struct Series<'a> {
+    /// Where it is.
+    pub remote: &'a dyn Remote,
+    /// What the names of its generations start with: ends with `#g`.
+    pub prefix: String,
+    /// The time.
+    pub clock: &'a dyn Clock,
+    /// How many jobs are known to write it, each now and then.
+    pub writers: usize,
+}
+
+/// What was written, by this job or for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Appended {
+    /// The generation that has everything now.
+    pub number: u64,
+    /// Entries that this job created.
+    pub entries: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Whether other jobs were writing at the same time.
+    pub contended: bool,
+}
+
+/// Writes `record` as the generation after the newest one. `seen` is the generation whose content it has already, 0 for none.
+///
+/// # Errors
+/// When the remote refuses or fails, or other jobs were faster for minutes.
+pub(crate) async fn append(series: &Series<'_>, record: &mut dyn Record, seen: u64) -> Result<Appended, RemoteError> {
+    let written = Appended { number: 0, entries: 0, bytes: 0, contended: false };
+    let mut writer = Writer {
+        series,
+        record,
+        seen,
+        passed: BTreeSet::new(),
+        leads: false,
+        offer: None,
+        slowest: Duration::ZERO,
+        written,
+    };
+    let begin = series.clock.now();
+    if series.writers >= CROWD {
+        // They are likely to come all at once. Those who come a little later see the offers of the others, and need not ask.
+        let most = (series.writers as u64 * EACH).min(MOST_DELAY);
+        series.clock.sleep(Duration::from_millis(series.clock.random(most))).await;
+    }
+    for _ in 0..ROUNDS {
+        if let Some(done) = writer.round().await? {
+            return Ok(done);
+        }
+        if series.clock.now().saturating_sub(begin) > LONGEST {
+            break;
+        }
+    }
+    let waited = series.clock.now().saturating_sub(begin).as_secs();
+    Err(RemoteError::Failed(format!(
+        "other jobs were writing {}… for {waited} s without end. What this job had to add is not in the cache; the next job that \
+         needs it saves it.",
+        series.prefix
+    )))
+}
+
+pub(super) struct Writer<'a, 'b> {
+    pub(super) series: &'a Series<'b>,
+    pub(super) record: &'a mut dyn Record,
+    /// The newest generation whose content `record` has.
+    seen: u64,
+    /// Numbers that are taken and could not be read.
+    passed: BTreeSet<u64>,
+    /// Whether this job has taken in the offers of its round, and is to write them.
+    leads: bool,
+    /// The offer of this job: its minute and its name.
+    pub(super) offer: Option<(u64, String)>,
+    /// How long it took to leave one.
+    slowest: Duration,
+    written: Appended,
+}
+
+impl Writer<'_, '_> {
+    /// One try at the next number. None when it has to be tried again.
+    async fn round(&mut self) -> Result<Option<Appended>, RemoteError> {
+        if self.look().await? == Some(TakenIn::Covered) {
+            return Ok(Some(self.done(self.seen)));
+        }
+        // Where others have lined up, asking for a number would be in vain.
+        if !std::mem::take(&mut self.leads) && (self.written.contended || self.others_wait().await?) {
+            self.written.contended = true;
+            return self.line_up(None).await;
+        }
+        let (start, number) = (self.series.clock.now(), self.next());
+        let name = format!("{}{number}", self.series.prefix);
+        if self.put(Kind::Snapshot, &name).await? == Put::Stored {
+            // It is written: what cannot be looked up now changes nothing about that.
+            if self.was_passed(number, start).await.unwrap_or(false) {
+                return Ok(None);
+            }
+            return Ok(Some(self.done(number)));
+        }
+        if !self.is_readable() {
+            return Err(crate::remote::taken_unseen("A snapshot of this key"));
+        }
+        self.written.contended = true;
+        self.line_up(Some(number)).await
+    }
+
+    fn is_readable(&self) -> bool {
+        self.series.remote.is_readable()
+    }
+
+    /// The number to try: the one after the newest, and after all that are taken and not finished, which are passed over in ever
+    /// greater steps.
+    fn next(&self) -> u64 {
+        match self.passed.last() {
+            Some(passed) if *passed > self.seen => {
+                let step = 1_u64 << (self.passed.len() - 1).min(20);
+                (1..step).fold(next_number(*passed), |number, _| next_number(number))
+            }
+            _ => next_number(self.seen),
+        }
+    }
+
+    pub(super) fn minute(&self) -> u64 {
+        self.series.clock.seconds() / MINUTE
+    }
+
+    /// What the names of all offers of a minute start with.
+    pub(super) fn offers_of(&self, minute: u64) -> String {
+        format!("{}{minute}.", self.series.prefix)
+    }
+
+    /// What the names of all offers of these minutes start with, the newest ones first.
+    pub(super) fn recent(&self) -> Vec<String> {
+        let minute = self.minute();
+        [minute + 1, minute, minute.saturating_sub(1)].map(|minute| self.offers_of(minute)).into()
+    }
+
+    /// The newest offer that can be looked up.
+    async fn last_offer(&self) -> Result<Option<Entry>, RemoteError> {
+        if !self.is_readable() {
+            return Ok(None);
+        }
+        let recent = self.recent();
+        let found = self.series.remote.find(Kind::Offer, &recent).await?;
+        Ok(found.filter(|entry| recent.iter().any(|prefix| entry.name.starts_with(prefix))))
+    }
+
+    /// Whether there is an offer that no generation has yet.
+    async fn others_wait(&self) -> Result<bool, RemoteError> {
+        let Some(last) = self.last_offer().await? else { return Ok(false) };
+        Ok(self.record.read(&last).await?.is_some_and(|bytes| !self.record.has(&last, bytes)))
+    }
+
+    fn done(&self, number: u64) -> Appended {
+        Appended { number, ..self.written }
+    }
+
+    pub(super) async fn put(&mut self, kind: Kind, name: &str) -> Result<Put, RemoteError> {
+        let bytes = self.record.encode(name)?;
+        let size = bytes.len() as u64;
+        let put = self.series.remote.put_bytes(kind, name, bytes).await?;
+        if put == Put::Stored {
+            self.written.entries += 1;
+            self.written.bytes += size;
+        }
+        Ok(put)
+    }
+
+    /// Takes in the newest generation, if it is another one than the last that was seen.
+    async fn look(&mut self) -> Result<Option<TakenIn>, RemoteError> {
+        if !self.is_readable() {
+            return Ok(None);
+        }
+        let Some(newest) = self.newest().await? else { return Ok(None) };
+        // Lookups that lag can return an older one.
+        if newest.number <= self.seen && newest.number.abs_diff(self.seen) < 1000 {
+            return Ok(None);
+        }
+        let taken_in = self.take_in(&newest.entry).await;
+        self.seen = newest.number;
+        Ok(Some(taken_in.unwrap_or_else(|error| {
+            tracing::warn!("{} cannot be read: {error} What is saved now points to it.", newest.entry.name);
+            self.record.unread(newest.number);
+            TakenIn::Unusable
+        })))
+    }
+
+    async fn take_in(&mut self, entry: &Entry) -> Result<TakenIn, RemoteError> {
+        let bytes = self.record.read(entry).await?;
+        Ok(bytes.map_or(TakenIn::Unusable, |bytes| self.record.take_in(entry, bytes)))
+    }
+
+    async fn newest(&self) -> Result<Option<Newest>, RemoteError> {
+        let prefix = std::slice::from_ref(&self.series.prefix);
+        let newest = find(self.series.remote, Kind::Snapshot, prefix).await?;
+        Ok(newest.filter(|newest| newest.entry.name.starts_with(&self.series.prefix)))
+    }
+
+    /// Whether something was written meanwhile that lacks what this job wrote as `number`, or that it lacks: by a job that took this
+    /// one's reservation for one that is never finished, or the other way round.
+    async fn was_passed(&mut self, number: u64, start: Duration) -> Result<bool, RemoteError> {
+        let slow = self.series.clock.now().saturating_sub(start) > QUICK;
+        if !self.is_readable() || (!slow && self.passed.is_empty()) {
+            return Ok(false);
+        }
+        self.series.clock.sleep(LAG).await;
+        let mut again = false;
+        for passed in std::mem::take(&mut self.passed) {
+            let name = format!("{}{passed}", self.series.prefix);
+            let found = self.series.remote.find(Kind::Snapshot, std::slice::from_ref(&name)).await?;
+            match found.filter(|entry| entry.name == name) {
+                Some(entry) => again |= self.take_in(&entry).await? != TakenIn::Unusable,
+                None => drop(self.passed.insert(passed)),
+            }
+        }
+        self.seen = number;
+        match self.look().await? {
+            Some(TakenIn::Covered) => Ok(false),
+            Some(TakenIn::Merged | TakenIn::Unusable) => Ok(true),
+            None => Ok(again),
+        }
+    }
+
+    /// Other jobs are writing. Leaves an offer, and waits: for a generation that has what this job has, or for its turn. `taken` is a
+    /// number that was reserved and cannot be looked up yet.
+    async fn line_up(&mut self, taken: Option<u64>) -> Result<Option<Appended>, RemoteError> {
+        let (series, before) = (self.series, self.seen);
+        let since = |start: Duration| series.clock.now().saturating_sub(start);
+        if let Some(number) = taken {
+            tracing::info!("Generation {number} is being written by another job: waiting for it.");
+        } else {
+            tracing::info!("Other jobs are about to save: joining them.");
+        }
+        let arrived = series.clock.now();
+        self.offer().await?;
+        let begin = series.clock.now();
+        // Where reservations are throttled, whoever adds the offers has to wait for its turn too.
+        let slow = (begin.saturating_sub(arrived)).max(self.slowest);
+        self.slowest = slow;
+        let settled = SETTLED + slow / 2;
+        let give_up = FOLLOW + 3 * slow + Duration::from_millis(series.clock.random(SPREAD + slow.as_millis() as u64));
+        let mut pause = Duration::from_millis(500 + series.clock.random(500));
+        loop {
+            series.clock.sleep(pause).await;
+            pause = (pause * 3 / 2).min(Duration::from_secs(if since(begin) < FOLLOW { 2 } else { 6 }));
+            if self.look().await? == Some(TakenIn::Covered) {
+                tracing::info!("Generation {}, by another job, has what this job had to save.", self.seen);
+                return Ok(Some(self.done(self.seen)));
+            }
+            if since(begin) < settled {
+                pause = pause.min(settled.saturating_sub(since(begin)).max(Duration::from_millis(100)));
+                continue;
+            }
+            let last = self.last_offer().await?.map(|last| last.name);
+            let leads = last.is_none() || last == self.offer.as_ref().map(|offer| offer.1.clone());
+            if !leads && since(begin) < give_up {
+                continue;
+            }
+            if let Some(number) = taken.filter(|_| self.seen == before) {
+                let seconds = since(begin).as_secs();
+                tracing::info!(
+                    "Generation {number} is reserved and was not finished within {seconds} s: its job is slow, or was killed. \
+                     Another number is used."
+                );
+                self.passed.insert(number);
+                self.record.unread(number);
+            }
+            self.gather().await;
+            self.leads = true;
+            return Ok(None);
+        }
+    }
+}

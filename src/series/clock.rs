@@ -1,0 +1,69 @@
+//! Time and chance, as a writer of a series sees them. The simulation has its own.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+/// Where time comes from.
+#[async_trait]
+pub(crate) trait Clock: Send + Sync {
+    /// Time since some moment in the past.
+    fn now(&self) -> Duration;
+
+    /// Seconds since 1970, as everybody's clock shows them more or less.
+    fn seconds(&self) -> u64;
+
+    /// Returns after `time`.
+    async fn sleep(&self, time: Duration);
+
+    /// A random number below `end`, which is not 0.
+    fn random(&self, end: u64) -> u64;
+}
+
+/// The time of the machine.
+pub(crate) struct SystemClock(Instant);
+
+impl SystemClock {
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+}
+
+#[async_trait]
+impl Clock for SystemClock {
+    fn now(&self) -> Duration {
+        self.0.elapsed()
+    }
+
+    fn seconds(&self) -> u64 {
+        seconds_now()
+    }
+
+    async fn sleep(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+
+    fn random(&self, end: u64) -> u64 {
+        random_below(end)
+    }
+}
+
+/// A random number below `end`, which is not 0. Not for secrets.
+pub(super) fn random_below(end: u64) -> u64 {
+    // Each state of the standard library's hash maps has other keys; the count makes sure that no two numbers are the same hash.
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    RandomState::new().hash_one(COUNT.fetch_add(1, Ordering::Relaxed)) % end
+}
+
+fn seconds_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+}
+
+/// A suffix for a name that must not have been used before: the time, so that later ones sort after earlier ones, and chance.
+pub(crate) fn nonce() -> String {
+    let seconds = seconds_now();
+    format!("{seconds:010x}{:08x}", random_below(1 << 32))
+}

@@ -1,0 +1,44 @@
+//! The numbers of generations.
+
+use super::clock::random_below;
+
+/// The greatest number of a generation that is believed: one save a second reaches it after thirty years. An entry with a
+/// greater one was planted; it is passed over.
+pub(super) const MOST: u64 = 999_999_999;
+
+/// The name of the series and the number that the name of an entry has, if it is that of a generation.
+pub(crate) fn generation_of(name: &str) -> Option<(&str, u64)> {
+    let (series, number) = name.rsplit_once("#g")?;
+    let canonical = !number.is_empty() && !number.starts_with('0') && number.bytes().all(|byte| byte.is_ascii_digit());
+    let number = number.parse().ok().filter(|number| canonical && *number <= MOST)?;
+    Some((series, number))
+}
+
+/// The number after `newest`. Lookups return the newest entry, whatever its number: so where the numbers end, any number
+/// that is free will do.
+pub(crate) fn next_number(newest: u64) -> u64 {
+    if newest < MOST { newest + 1 } else { 1 + random_below(MOST / 2) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plausible_numbers_are_numbers() {
+        assert_eq!(generation_of("a#g1#g17"), Some(("a#g1", 17)));
+        assert_eq!(generation_of("a#g999999999"), Some(("a", MOST)));
+        for name in ["a", "a#g", "a#g0", "a#g01", "a#g-1", "a#g1000000000", "a#g18446744073709551615", "a#g1x", "a#g+1"]
+        {
+            assert_eq!(generation_of(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn there_is_always_a_next_number() {
+        assert_eq!(next_number(0), 1);
+        for newest in [MOST - 1, MOST, MOST + 1, u64::MAX - 1, u64::MAX] {
+            assert!((1..=MOST).contains(&next_number(newest)), "{newest}");
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! Many writers at once, in a time of its own: a service with the limits and the lag of GitHub's, and writers that do nothing but
+//! append.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::ops::Range;
+use std::path::Path;
+use std::pin::{Pin, pin};
+use std::sync::{Mutex, MutexGuard};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::future::join_all;
+use futures_util::stream::BoxStream;
+
+use super::append::Appended;
+use super::number::MOST;
+use super::{Clock, Record, Series, TakenIn, append, find};
+use crate::remote::{Entry, Kind, Put, Remote, RemoteError};
+
+/// Time that passes when everybody sleeps.
+struct World(Mutex<Inside>);
+
+struct Inside {
+    now: u64,
+    seed: u64,
+    sleepers: Vec<(u64, Waker)>,
+    entries: Vec<Stored>,
+    /// When names were asked for, granted or not.
+    creations: Vec<u64>,
+    lookups: u64,
+    /// A name whose upload takes so many milliseconds longer.
+    slow: Option<(String, u64)>,
+}
+
+impl Inside {
+    /// None where too many names were asked for.
+    fn reserve(&mut self, kind: Kind, name: &str, bytes: &Bytes) -> Option<Put> {
+        if self.creations.iter().filter(|at| **at + 60_000 > self.now).count() >= 200 {
+            return None;
+        }
+        self.creations.push(self.now);
+        if self.entries.iter().any(|entry| entry.kind == kind && entry.name == name) {
+            return Some(Put::Taken);
+        }
+        self.entries.push(Stored { kind, name: name.to_owned(), bytes: bytes.clone(), visible: None });
+        Some(Put::Stored)
+    }
+}
+
+struct Stored {
+    kind: Kind,
+    name: String,
+    bytes: Bytes,
+    /// From when on a lookup finds it; None while it is only reserved.
+    visible: Option<u64>,
+}
+
+struct Sleep<'a>(&'a World, u64);
+
+impl Future for Sleep<'_> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let mut inside = self.0.inside();
+        if inside.now >= self.1 {
+            return Poll::Ready(());
+        }
+        inside.sleepers.push((self.1, context.waker().clone()));
+        Poll::Pending
+    }
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let inside =
+            Inside { now: 0, seed, sleepers: vec![], entries: vec![], creations: vec![], lookups: 0, slow: None };
+        Self(Mutex::new(inside))
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.0.lock().unwrap()
+    }
+
+    fn until(&self, time: u64) -> Sleep<'_> {
+        Sleep(self, time)
+    }
+
+    async fn pass(&self, range: Range<u64>) {
+        let time = self.now().as_millis() as u64 + range.start + self.random(range.end - range.start);
+        self.until(time).await;
+    }
+
+    fn run<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        let mut context = Context::from_waker(Waker::noop());
+        loop {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+                return output;
+            }
+            let mut inside = self.inside();
+            inside.now = inside.sleepers.iter().map(|(time, _)| *time).min().expect("somebody sleeps");
+            let now = inside.now;
+            let due: Vec<_> = inside.sleepers.extract_if(.., |(time, _)| *time <= now).collect();
+            drop(inside);
+            for (_, waker) in due {
+                waker.wake();
+            }
+        }
+    }
+
+    /// The most names that were asked for in one minute.
+    fn busiest_minute(&self) -> usize {
+        let inside = self.inside();
+        let within = |start: u64| inside.creations.iter().filter(|at| (start..start + 60_000).contains(at)).count();
+        inside.creations.iter().map(|start| within(*start)).max().unwrap_or(0)
+    }
+}
+
+#[async_trait]
+impl Clock for World {
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.inside().now)
+    }
+
+    fn seconds(&self) -> u64 {
+        // Machines' clocks differ by a few seconds.
+        let seconds = self.inside().now / 1000;
+        seconds + self.random(3)
+    }
+
+    async fn sleep(&self, time: Duration) {
+        let until = self.inside().now + time.as_millis() as u64;
+        self.until(until).await;
+    }
+
+    fn random(&self, end: u64) -> u64 {
+        let mut inside = self.inside();
+        inside.seed = inside.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (inside.seed ^ (inside.seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        ((mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 31) % end
+    }
+}
+
+#[async_trait]
+impl Remote for World {
+    fn describe(&self) -> String {
+        "a simulation".into()
+    }
+
+    async fn find(&self, kind: Kind, prefixes: &[String]) -> Result<Option<Entry>, RemoteError> {
+        self.pass(200..300).await;
+        let mut inside = self.inside();
+        inside.lookups += 1;
+        let now = inside.now;
+        let seen = || inside.entries.iter().rev().filter(|e| e.kind == kind && e.visible.is_some_and(|at| at <= now));
+        let found = prefixes.iter().find_map(|prefix| {
+            seen().find(|entry| entry.name == *prefix).or_else(|| seen().find(|entry| entry.name.starts_with(prefix)))
+        });
+        let entry = |found: &Stored| {
+            let size = Some(found.bytes.len() as u64);
+            Entry { kind, name: found.name.clone(), size, location: String::new() }
+        };
+        Ok(found.map(entry))
+    }
+
+    async fn read(&self, entry: &Entry, _: Range<u64>) -> Result<Bytes, RemoteError> {
+        self.pass(200..400).await;
+        let inside = self.inside();
+        Ok(inside.entries.iter().find(|e| e.kind == entry.kind && e.name == entry.name).unwrap().bytes.clone())
+    }
+
+    async fn stream(&self, _: &Entry) -> Result<BoxStream<'static, Result<Bytes, RemoteError>>, RemoteError> {
+        unreachable!("the writers here read")
+    }
+
+    async fn put_file(&self, _: Kind, _: &str, _: &Path) -> Result<Put, RemoteError> {
+        unreachable!("the writers here have no files")
+    }
+
+    async fn put_bytes(&self, kind: Kind, name: &str, bytes: Bytes) -> Result<Put, RemoteError> {
+        loop {
+            self.pass(200..300).await;
+            match self.inside().reserve(kind, name, &bytes) {
+                Some(Put::Taken) => return Ok(Put::Taken),
+                Some(Put::Stored) => break,
+                None => {}
+            }
+            // Too many in this minute: as the service asks for with `Retry-After`.
+            self.pass(20_000..40_000).await;
+        }
+        let longer = self.inside().slow.clone().filter(|slow| slow.0 == name).map_or(0, |slow| slow.1);
+        self.pass(300 + longer..1000 + longer).await;
+        let lag = 1000 + self.random(1000);
+        let mut inside = self.inside();
+        let visible = inside.now + lag;
+        inside.entries.iter_mut().find(|e| e.kind == kind && e.name == name).unwrap().visible = Some(visible);
+        Ok(Put::Stored)
+    }
+}
+
+/// A record that is a set of numbers; each writer adds its own.
+struct Numbers<'a> {
+    world: &'a World,
+    all: BTreeSet<u64>,
+    own: BTreeSet<u64>,
+}
+
+#[async_trait]
+impl Record for Numbers<'_> {
+    fn encode(&mut self, _: &str) -> Result<Bytes, RemoteError> {
+        Ok(serde_json::to_vec(&self.all).unwrap().into())
+    }
+
+    async fn read(&self, entry: &Entry) -> Result<Option<Vec<u8>>, RemoteError> {
+        Ok(Some(self.world.read(entry, 0..0).await?.into()))
+    }
+
+    fn unread(&mut self, _: u64) {}
+
+    fn has(&self, _: &Entry, bytes: Vec<u8>) -> bool {
+        let other: BTreeSet<u64> = serde_json::from_slice(&bytes).unwrap();
+        other.is_subset(&self.all)
+    }
+
+    fn take_in(&mut self, entry: &Entry, bytes: Vec<u8>) -> TakenIn {
+        let other: BTreeSet<u64> = serde_json::from_slice(&bytes).unwrap();
+        let covered = other.is_superset(&self.own);
+        if entry.kind == Kind::Offer {
+            self.own.extend(&other);
+        }
+        self.all.extend(other);
+        if covered { TakenIn::Covered } else { TakenIn::Merged }
+    }
+}
+
+const PREFIX: &str = "key#g";
+
+async fn write(world: &World, number: u64, arrival: u64) -> Result<Appended, RemoteError> {
+    world.until(arrival).await;
+    let seen = find(world, Kind::Snapshot, &[PREFIX.into()]).await?;
+    let own = BTreeSet::from([number]);
+    let mut record = Numbers { world, all: own.clone(), own };
+    if let Some(seen) = &seen {
+        let bytes = Record::read(&record, &seen.entry).await?.unwrap();
+        record.take_in(&seen.entry, bytes);
+    }
+    world.put_bytes(Kind::Layer, &format!("layer-{number}"), Bytes::from_static(b"l")).await?;
+    let series =
+        Series { remote: world, prefix: PREFIX.into(), clock: world, writers: if number < 1000 { 0 } else { 100 } };
+    append(&series, &mut record, seen.map_or(0, |seen| seen.number)).await
+}
+
+/// What the newest generation has after everything has settled.
+fn newest(world: &World) -> (u64, BTreeSet<u64>) {
+    world.run(async {
+        world.pass(5_000..5_001).await;
+        let newest = find(world, Kind::Snapshot, &[PREFIX.into()]).await.unwrap().expect("there is one");
+        (newest.number, serde_json::from_slice(&world.read(&newest.entry, 0..0).await.unwrap()).unwrap())
+    })
+}
+
+/// A name that was reserved by a job that was killed.
+fn burn(world: &World, name: &str) {
+    let burnt = Stored { kind: Kind::Snapshot, name: name.into(), bytes: Bytes::new(), visible: None };
+    world.inside().entries.push(burnt);
+}
+
+fn plant(world: &World, name: &str) {
+    let bytes = Bytes::from_static(b"[]");
+    world.inside().entries.push(Stored { kind: Kind::Snapshot, name: name.into(), bytes, visible: Some(0) });
+}
+
+#[test]
+fn any_number_of_jobs_at_once_have_all_in_the_newest_generation_for_three_reservations_each() {
+    for (jobs, spread) in [
+        (1, 1),
+        (2, 1),
+        (3, 500),
+        (20, 1),
+        (20, 3_000),
+        (20, 10_000),
+        (20, 30_000),
+        (20, 120_000),
+        (100, 1),
+        (100, 5_000),
+        (100, 20_000),
+        (100, 60_000),
+    ] {
+        let (mut worst, mut longest, mut lookups) = (0, 0, 0);
+        for seed in 0..8 {
+            let world = World::new(seed);
+            let arrivals: Vec<u64> = (0..jobs).map(|_| world.random(spread)).collect();
+            let writes = arrivals.iter().zip(0..).map(|(arrival, number)| write(&world, number, *arrival));
+            for written in world.run(join_all(writes)) {
+                written.expect("it is written");
+            }
+            longest = longest.max(world.inside().now);
+            let (_, all) = newest(&world);
+            assert_eq!(all, (0..jobs).collect(), "{jobs} jobs within {spread} ms, seed {seed}");
+            worst = worst.max(world.inside().creations.len());
+            lookups = lookups.max(world.inside().lookups);
+            assert!(world.busiest_minute() <= 200);
+        }
+        println!(
+            "{jobs} jobs within {spread} ms: at most {:.2} reservations and {:.1} lookups a job, {:.1} s",
+            worst as f64 / jobs as f64,
+            lookups as f64 / jobs as f64,
+            longest as f64 / 1000.0
+        );
+        // With all of 100 at the same moment, the limit of 200 a minute holds half of them up.
+        let most = if jobs == 100 && spread < 10_000 { 4 * jobs } else { jobs * 16 / 5 };
+        assert!(worst as u64 <= most, "{worst} reservations for {jobs} jobs within {spread} ms");
+    }
+}
+
+#[test]
+fn numbers_that_were_never_finished_are_passed_over_and_cost_one_wait() {
+    for burnt in [1, 5, 40] {
+        let world = World::new(burnt);
+        for number in 1..=burnt {
+            burn(&world, &format!("{PREFIX}{number}"));
+        }
+        let written = world.run(write(&world, 7, 0)).unwrap();
+        assert_eq!(newest(&world).1, BTreeSet::from([7]));
+        assert!(written.number > burnt, "{}", written.number);
+        let took = world.inside().now;
+        assert!(took < 60_000, "{took} ms for {burnt}");
+        println!("{burnt} burnt numbers: {took} ms, {} reservations", world.inside().creations.len());
+        // Those that come later are not held up by them.
+        let before = world.inside().now;
+        world.run(write(&world, 8, before)).unwrap();
+        assert!(world.inside().now - before < 6_000);
+    }
+}
+
+#[test]
+fn planted_numbers_do_not_end_a_series() {
+    for planted in [
+        vec!["18446744073709551615"],
+        vec!["99999999999", "1", "5x"],
+        vec!["999999999"],
+        vec!["0", "", "-1", "1111111111"],
+    ] {
+        let world = World::new(1);
+        world.run(write(&world, 1, 0)).unwrap();
+        world.run(world.pass(5_000..5_001));
+        for number in &planted {
+            plant(&world, &format!("{PREFIX}{number}"));
+        }
+        for job in 2..5 {
+            let now = world.inside().now + 5_000;
+            let written = world.run(write(&world, job, now)).unwrap();
+            assert!((1..=MOST).contains(&written.number));
+        }
+        let (_, all) = newest(&world);
+        assert!(all.is_superset(&BTreeSet::from([2, 3, 4])), "{planted:?}: {all:?}");
+        assert!(all.contains(&1) || planted[0] == "999999999", "{planted:?}: {all:?}");
+    }
+}
+
+#[test]
+fn a_job_that_is_passed_by_while_it_writes_loses_nothing() {
+    for seed in 0..40 {
+        let world = World::new(seed);
+        // Longer than others wait for a number.
+        let slowly = 2_000 + world.random(12_000);
+        world.inside().slow = Some((format!("{PREFIX}1"), slowly));
+        let both = world.run(async { futures_util::join!(write(&world, 1, 0), write(&world, 2, 300)) });
+        assert!(both.0.is_ok() && both.1.is_ok());
+        assert_eq!(newest(&world).1, BTreeSet::from([1, 2]), "seed {seed}, {slowly} ms");
+    }
+}
