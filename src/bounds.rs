@@ -65,8 +65,19 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, most: u64) -> io::Resu
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
-    let file = File::open(path)?;
-    if file.metadata()?.len() > most {
+    read_json_file(File::open(path)?, most)
+}
+
+/// As [`read_json`], of a file that is open.
+///
+/// # Errors
+/// As [`read_json`].
+pub(crate) fn read_json_file<T: DeserializeOwned>(file: File, most: u64) -> io::Result<T> {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    if metadata.len() > most {
         return Err(too_large(most));
     }
     let reader = Weighing::new(BufReader::new(file.take(most)), MAX_WEIGHT);

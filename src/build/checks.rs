@@ -225,7 +225,7 @@ fn nix(words: &[String], setting: &Setting) -> Vec<String> {
     all.extend_from_slice(front);
     all.extend(["--extra-experimental-features", "nix-command flakes"].map(str::to_owned));
     if let Some(root) = &setting.store_root {
-        all.extend(["--store".to_owned(), root.display().to_string()]);
+        all.extend(["--store".to_owned(), crate::store::store_argument(root).to_string_lossy().into_owned()]);
     }
     all.extend(setting.nix_args.iter().cloned());
     all.extend_from_slice(back);

@@ -119,7 +119,7 @@ fn spawn(request: &Request, settings: &Settings) -> Result<Child, BuildError> {
         }
     }
     if let Some(root) = &request.store_root {
-        command.arg("--store").arg(root);
+        command.arg("--store").arg(crate::store::store_argument(root));
     }
     command.args(&request.nix_args);
     // Last, so that it counts.

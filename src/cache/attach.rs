@@ -9,22 +9,24 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::hold::{give_back, held_file, hold};
 use super::inspect::{Inspection, RefusedLayer, inspect};
 use super::mounted::{self, Mounted};
 use super::register::{InPlace, discard, register_closed};
-use super::{CacheError, Mode, facts};
+use super::{CacheError, Mode, as_owner, facts};
 use crate::layer::digest::Sha;
 use crate::layer::mount::{self, MountError, MountImage, Places, ambiguous};
 use crate::layer::pack::Rejected;
 use crate::layer::squashfs::Image;
 use crate::layer::unpack::{Target, Unpacked, remove_leftovers, remove_tree, unpack};
-use crate::store::{self, PathInfo, Realisation, StoreDirs, StorePath, path_lock};
+use crate::store::{self, PathInfo, Realisation, StoreDirs, StorePath, path_lock, rights};
 
 /// What to attach.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct AttachRequest {
     /// The store's root, as in [`StoreDirs::new`].
+    #[serde(with = "super::raw_path::optional", default)]
     pub store_root: Option<PathBuf>,
     /// How.
     pub mode: Mode,
@@ -47,6 +49,7 @@ pub struct AttachLayer {
     /// Its id.
     pub id: Sha,
     /// Its file. Unpacked, it is removed; mounted, it stays.
+    #[serde(with = "super::raw_path")]
     pub file: PathBuf,
     /// The paths that are wanted of it, none of them valid.
     pub infos: Vec<PathInfo>,
@@ -78,9 +81,9 @@ pub fn attach(request: &AttachRequest, progress: &AtomicU64) -> Result<Attached,
     let start = Instant::now();
     let deadline = request.milliseconds.map(|left| start + Duration::from_millis(left));
     let dirs = StoreDirs::new(request.store_root.as_deref());
-    let _lock = store::gc_lock(&dirs)?;
+    let _lock = as_owner(&dirs, || store::gc_lock(&dirs))?;
     clear_leftovers(&dirs)?;
-    let valid = store::read_all(&dirs)?;
+    let valid = as_owner(&dirs, || store::read_all(&dirs))?;
     let mut done = Attached {
         mode: request.mode,
         not_mounted: None,
@@ -92,10 +95,13 @@ pub fn attach(request: &AttachRequest, progress: &AtomicU64) -> Result<Attached,
     let mut placed = BTreeMap::new();
     let mut inspection = None;
     let mut rest = request.layers.clone();
+    let like_locks = like_locks(&rest, &valid);
     for layer in &mut rest {
         // What became valid since the request was made is Nix's, and stays as it is.
-        layer.infos.retain(|info| !valid.contains_key(&info.path));
+        layer.infos.retain(|info| !valid.contains_key(&info.path) && !like_locks.contains(&info.path));
     }
+    let why = "Its name and that of another path differ in `.lock` alone: the one would be the other's lock.";
+    done.rejected.extend(like_locks.into_iter().map(|path| Rejected { path, why: why.into() }));
     if request.mode == Mode::Mount {
         match mount_layers(&dirs, &rest, &mut inspection) {
             Ok(mounted) => {
@@ -111,19 +117,6 @@ pub fn attach(request: &AttachRequest, progress: &AtomicU64) -> Result<Attached,
     // Where mounting failed late, the images were looked at before, and have another owner now.
     let inspection = inspection.unwrap_or_else(|| inspect(&rest));
     inspection.keep_sound(&mut rest);
-    let mut already = BTreeSet::new();
-    for layer in &rest {
-        let unpacked = unpack_layer(&dirs, layer, request.threads, deadline, progress);
-        done.rejected.extend(unpacked.rejected);
-        already.extend(unpacked.already);
-        let infos: BTreeMap<&StorePath, &PathInfo> = layer.infos.iter().map(|info| (&info.path, info)).collect();
-        let unpacked = unpacked.placed.into_iter();
-        placed.extend(unpacked.map(|(path, inode)| (path.clone(), InPlace::unpacked(infos[&path], inode))));
-        if done.mode == Mode::Unpack {
-            // Unpacked, a layer has done its work; if it cannot be removed it costs space until the next restore.
-            let _ = fs::remove_file(&layer.file);
-        }
-    }
     for refused in &inspection.refused {
         for layer in request.layers.iter().filter(|layer| layer.id == refused.id) {
             // It is of no use; if it cannot be removed it costs space until the next restore.
@@ -133,26 +126,70 @@ pub fn attach(request: &AttachRequest, progress: &AtomicU64) -> Result<Attached,
     }
     done.rejected.extend(inspection.rejected);
     done.refused = inspection.refused;
+    let begun = (start, deadline);
+    let done =
+        as_owner(&dirs, || unpack_and_register(&dirs, (request, &rest), &valid, placed, (begun, done), progress))?;
+    for layer in rest.iter().filter(|_| done.mode == Mode::Unpack) {
+        // Unpacked, a layer has done its work; if it cannot be removed it costs space until the next restore.
+        let _ = fs::remove_file(&layer.file);
+    }
+    Ok(done)
+}
+
+/// Unpacks `rest`, and registers it with what is `placed` by mounting.
+fn unpack_and_register(
+    dirs: &StoreDirs,
+    (request, rest): (&AttachRequest, &[AttachLayer]),
+    valid: &BTreeMap<StorePath, PathInfo>,
+    mut placed: BTreeMap<StorePath, InPlace>,
+    ((start, deadline), mut done): ((Instant, Option<Instant>), Attached),
+    progress: &AtomicU64,
+) -> Result<Attached, CacheError> {
+    let mut already = BTreeSet::new();
+    for layer in rest {
+        let unpacked = unpack_layer(dirs, layer, request.threads, deadline, progress);
+        done.rejected.extend(unpacked.rejected);
+        already.extend(unpacked.already);
+        let infos: BTreeMap<&StorePath, &PathInfo> = layer.infos.iter().map(|info| (&info.path, info)).collect();
+        let unpacked = unpacked.placed.into_iter();
+        placed.extend(unpacked.map(|(path, inode)| (path.clone(), InPlace::unpacked(infos[&path], inode))));
+    }
     done.seconds.0 = start.elapsed().as_secs_f64();
     let registering = Instant::now();
     let before = placed.clone();
-    done.rejected.extend(facts::prove(&dirs, &mut placed, &valid, request.threads));
+    done.rejected.extend(facts::prove(dirs, &mut placed, valid, request.threads));
     for place in before.values().filter(|place| !placed.contains_key(&place.info.path)) {
-        if let Err(error) = discard(&dirs, place) {
+        if let Err(error) = discard(dirs, place) {
             tracing::debug!("{} stays behind: {error}", place.info.path);
         }
     }
     let wanted = request.layers.iter().flat_map(|layer| &layer.infos);
     let is_valid = |path: &StorePath| valid.contains_key(path) || already.contains(path);
     let lost = wanted.filter(|info| !placed.contains_key(&info.path) && !is_valid(&info.path));
-    done.registered = register_closed(&dirs, &placed, lost.cloned().collect(), is_valid)?;
-    match store::add_realisations(&dirs, &request.realisations) {
+    done.registered = register_closed(dirs, &placed, lost.cloned().collect(), is_valid)?;
+    match store::add_realisations(dirs, &request.realisations) {
         Ok(_) => {}
         // The derivation is built once more then.
         Err(error) => tracing::warn!("The realisations of content-addressed derivations are not restored: {error}"),
     }
     done.seconds.1 = registering.elapsed().as_secs_f64();
     Ok(done)
+}
+
+/// The wanted paths whose names are those of others with `.lock` behind them, and those others. No Nix makes such a pair: the
+/// hash is a part of the name.
+fn like_locks(layers: &[AttachLayer], valid: &BTreeMap<StorePath, PathInfo>) -> BTreeSet<StorePath> {
+    let wanted: BTreeSet<&StorePath> = layers.iter().flat_map(|layer| &layer.infos).map(|info| &info.path).collect();
+    let is_known = |path: &StorePath| wanted.contains(path) || valid.contains_key(path);
+    let mut found = BTreeSet::new();
+    for path in &wanted {
+        let without: Option<StorePath> = path.as_str().strip_suffix(".lock").and_then(|name| name.parse().ok());
+        let with: Option<StorePath> = format!("{path}.lock").parse().ok();
+        if without.is_some_and(|other| is_known(&other)) || with.is_some_and(|other| is_known(&other)) {
+            found.insert((*path).clone());
+        }
+    }
+    found
 }
 
 fn clear_leftovers(dirs: &StoreDirs) -> Result<(), CacheError> {
@@ -188,6 +225,7 @@ fn mount_layers(
     inspection: &mut Option<Inspection>,
 ) -> Result<MountedLayers, MountError> {
     let places = mounted::places(dirs);
+    mount::not_elsewhere(&places)?;
     if places.is_mounted().map_err(refused("Looking at the mounts"))? {
         let error = std::io::Error::other("an earlier restore has mounted layers already");
         return Err(refused("A second overlay on the store directory")(error));
@@ -211,38 +249,6 @@ fn mount_layers(
     mounted
 }
 
-/// Moves the files of layers to where nothing else touches them. A later fetch of the same layer would write over them, and
-/// with them over what is mounted.
-fn hold(places: &Places, layers: &[AttachLayer]) -> std::io::Result<Vec<AttachLayer>> {
-    fs::create_dir_all(&places.layers)?;
-    let mut held = Vec::new();
-    for layer in layers {
-        let file = held_file(places, layer);
-        if let Err(error) = fs::rename(&layer.file, &file) {
-            give_back(&held, layers);
-            return Err(error);
-        }
-        held.push(AttachLayer { file, ..layer.clone() });
-    }
-    Ok(held)
-}
-
-fn held_file(places: &Places, layer: &AttachLayer) -> PathBuf {
-    places.layers.join(layer.id.to_string())
-}
-
-fn give_back(held: &[AttachLayer], layers: &[AttachLayer]) {
-    for (held, layer) in held.iter().zip(layers) {
-        if let Err(error) = fs::rename(&held.file, &layer.file) {
-            tracing::warn!(
-                "The layer {} cannot be used: {} cannot be moved back: {error}.",
-                layer.id,
-                held.file.display()
-            );
-        }
-    }
-}
-
 /// Mounts layers whose files are held, and whose images are sound.
 fn mount_held(
     dirs: &StoreDirs,
@@ -257,7 +263,11 @@ fn mount_held(
         let (twice, once): (Vec<&PathInfo>, Vec<&PathInfo>) = layer.infos.iter().partition(is_ambiguous);
         for info in once {
             // What is in the way would hide the layer's path, and is not valid.
-            if clear(&dirs.real(&info.path)).map_err(refused("Removing a leftover"))? {
+            let place = dirs.real(&info.path);
+            if rights::as_owner(dirs, || clear(&place))
+                .and_then(|cleared| cleared)
+                .map_err(refused("Removing a leftover"))?
+            {
                 result.placed.insert(info.path.clone(), InPlace::mounted(info));
             }
         }
@@ -269,9 +279,10 @@ fn mount_held(
     let state = Mounted {
         layers: layers.iter().map(|layer| layer.id.to_string()).collect(),
         paths: result.placed.values().map(|path| path.info.clone()).collect(),
+        aside: Vec::new(),
     };
     mounted::store(dirs, &state).map_err(refused("Recording what is mounted"))?;
-    let owner = dirs.owner().unwrap_or((0, 0));
+    let owner = dirs.path_owner().unwrap_or((0, 0));
     let image =
         |layer: &AttachLayer| MountImage { name: layer.id.to_string()[..16].to_owned(), file: layer.file.clone() };
     // What nobody asked for and what is unpacked is not to be seen. A layer holds more than its snapshot wants when lanes moved on.
@@ -331,7 +342,7 @@ fn unpack_until(
     progress: &AtomicU64,
 ) -> Unpacked {
     let is_root = rustix::process::geteuid().is_root();
-    let owner = dirs.owner().ok().filter(|owner| is_root && *owner != (0, 0));
+    let owner = dirs.path_owner().ok().filter(|_| is_root);
     let target = Target { store: into, owner, is_valid, threads, deadline, progress };
     let wanted: Vec<&PathInfo> = layer.infos.iter().collect();
     let reject = |why: String| {
@@ -343,4 +354,36 @@ fn unpack_until(
         .and_then(Image::open)
         .and_then(|image| unpack(&image, &wanted, &target))
         .unwrap_or_else(|error| reject(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::NarHash;
+
+    #[test]
+    fn of_two_names_that_differ_in_lock_neither_is_attached() {
+        let path = |name: &str| format!("{}-{name}", "0".repeat(32)).parse::<StorePath>().unwrap();
+        let info = |name: &str| PathInfo {
+            path: path(name),
+            nar_hash: NarHash([0; 32]),
+            nar_size: 1,
+            references: BTreeSet::new(),
+            deriver: None,
+            signatures: BTreeSet::new(),
+            ca: None,
+            registration_time: 1,
+            ultimate: false,
+            outputs: BTreeMap::new(),
+        };
+        let layer = |names: &[&str]| AttachLayer {
+            id: Sha([0; 32]),
+            file: PathBuf::new(),
+            infos: names.iter().map(|name| info(name)).collect(),
+        };
+        let layers = [layer(&["a", "b.lock", "c"]), layer(&["a.lock", "d"])];
+        let valid = BTreeMap::from([(path("d.lock"), info("d.lock"))]);
+        let found: Vec<_> = like_locks(&layers, &valid).into_iter().collect();
+        assert_eq!(found, [path("a"), path("a.lock"), path("d")]);
+    }
 }

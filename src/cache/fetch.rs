@@ -14,12 +14,11 @@ use super::outcome::{LayerFetch, LayerState, Note};
 use super::progress::Progress;
 use super::settle::Settling;
 use crate::layer::digest::{CHUNK_SIZE, Digests, Sha};
-use crate::layer::mount::Places;
-use crate::layer::unpack::remove_tree;
 use crate::remote::transfer::{FetchPlan, fetch_file};
 use crate::remote::{Entry, Kind, RemoteError};
 use crate::snapshot::Stored;
 use crate::store::StoreDirs;
+use crate::store::own::{LAYERS, OwnFolder, work_dir};
 
 /// Stored bytes to fetch.
 pub(super) struct Wanted<'a> {
@@ -137,8 +136,7 @@ async fn fetch_into(
     slots: &Arc<Semaphore>,
 ) -> Result<Vec<usize>, RemoteError> {
     let local = |error: std::io::Error| RemoteError::Local(format!("Cannot write {}: {error}.", path.display()));
-    fs::create_dir_all(path.parent().unwrap_or(path)).map_err(local)?;
-    let file = File::options().read(true).write(true).create(true).truncate(true).open(path).map_err(local)?;
+    let file = create_layer(&context.dirs, path).map_err(local)?;
     let progress = Progress::start("fetching a layer", digests.size);
     let plan = FetchPlan {
         size: digests.size,
@@ -161,14 +159,22 @@ async fn fetch_into(
 
 /// Where layers are while they are attached.
 pub(super) fn folder(dirs: &StoreDirs) -> PathBuf {
-    dirs.own_dir().join("layers")
+    work_dir(dirs).join(LAYERS)
 }
 
-/// Removes layers that a restore left which was killed. The caller holds our lock. What is mounted is in use, and stays.
+/// A new file at a path in the folder of layers.
+pub(super) fn create_layer(dirs: &StoreDirs, path: &Path) -> std::io::Result<File> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    OwnFolder::work(dirs)?.folder(LAYERS)?.create_private(name)
+}
+
+/// Removes what restores and saves left that were killed. The caller holds our lock. What is mounted is elsewhere by then.
 pub(super) fn remove_leftovers(dirs: &StoreDirs) {
-    let places = Places::new(&dirs.real_store(), &dirs.own_dir());
-    let is_unused = places.is_mounted().is_ok_and(|mounted| !mounted);
-    if let (true, Err(error)) = (is_unused, remove_tree(&folder(dirs))) {
+    let removed = OwnFolder::work(dirs).and_then(|folder| {
+        folder.remove_leftovers();
+        folder.remove(LAYERS)
+    });
+    if let Err(error) = removed {
         tracing::debug!("Layers of an earlier restore stay: {error}");
     }
 }

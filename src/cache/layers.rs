@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Context;
-use super::fetch::{Fetched, Wanted, fetch_stored, folder};
+use super::fetch::{Fetched, Wanted, create_layer, fetch_stored, folder};
 use super::outcome::{LayerFetch, LayerState, Note};
 use crate::bounds::read_file;
 use crate::disk;
@@ -16,6 +16,7 @@ use crate::layer::index::{MAX_KEPT, decode_kept, keep};
 use crate::layer::recipe::{KnownBlocks, Recipe, assemble};
 use crate::snapshot::{Layer, Snapshot};
 use crate::store::StoreDirs;
+use crate::store::own::{INDEXES, OwnFolder, work_dir};
 
 /// What came of fetching layers.
 #[derive(Default)]
@@ -101,7 +102,7 @@ fn make(
     }
     let path = folder(dirs).join(format!("{id}.made"));
     let made = disk::ensure(&folder(dirs), layer.digests.size)
-        .and_then(|()| File::create(&path))
+        .and_then(|()| create_layer(dirs, &path))
         .and_then(|out| assemble(recipe, &mut |id| File::open(&files[&id]), &out));
     let why = match made {
         Ok(digests) if digests == layer.digests => return Some(path),
@@ -121,18 +122,16 @@ fn make(
 }
 
 fn index_folder(dirs: &StoreDirs) -> PathBuf {
-    dirs.own_dir().join("indexes")
+    work_dir(dirs).join(INDEXES)
 }
 
 /// Keeps the index of a layer for the save. Without it, the save stores whole what it could have stored as a recipe.
 fn keep_index(dirs: &StoreDirs, id: &Sha, file: &Path) {
-    let folder = index_folder(dirs);
     let kept = (|| {
         let file = File::open(file)?;
-        fs::create_dir_all(&folder)?;
-        let place = folder.join(id.to_string());
-        let kept = File::create(&place).and_then(|mut out| keep(&file, &mut out));
-        kept.inspect_err(|_| drop(fs::remove_file(&place)))
+        let folder = OwnFolder::work(dirs)?.folder(INDEXES)?;
+        let kept = folder.create(&id.to_string()).and_then(|mut out| keep(&file, &mut out));
+        kept.inspect_err(|_| drop(folder.remove(&id.to_string())))
     })();
     if let Err(error) = kept {
         tracing::debug!("The index of layer {id} is not kept: {error}");
@@ -141,10 +140,7 @@ fn keep_index(dirs: &StoreDirs, id: &Sha, file: &Path) {
 
 /// Forgets the indexes of an earlier restore.
 pub(super) fn forget_indexes(dirs: &StoreDirs) {
-    if let Err(error) = fs::remove_dir_all(index_folder(dirs)).or_else(|error| match error.kind() {
-        io::ErrorKind::NotFound => Ok(()),
-        _ => Err(error),
-    }) {
+    if let Err(error) = OwnFolder::work(dirs).and_then(|folder| folder.remove(INDEXES)) {
         tracing::debug!("Indexes of an earlier restore stay: {error}");
     }
 }

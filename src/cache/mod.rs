@@ -6,8 +6,10 @@
 mod attach;
 mod base;
 mod commit;
+mod detach;
 mod facts;
 mod fetch;
+mod hold;
 mod inspect;
 mod layers;
 mod mode;
@@ -18,6 +20,7 @@ mod planned;
 mod privileged;
 mod progress;
 mod proof;
+mod raw_path;
 mod record;
 mod register;
 mod repack;
@@ -42,9 +45,9 @@ use crate::sign::Keyring;
 use crate::store::StoreDirs;
 
 pub use attach::{AttachLayer, AttachRequest, Attached};
+pub use detach::Detached;
 pub use inspect::RefusedLayer;
 pub use mode::{Mode, ModeRequest};
-pub use mounted::Detached;
 pub use outcome::{Hit, LayerFetch, LayerState, Note, Phase, RestoreOutcome, SaveOutcome, SaveReason, Saved};
 pub use planned::{held, load_planned, save_planned};
 pub use privileged::{Answer, Request, perform};
@@ -118,9 +121,26 @@ pub enum CacheError {
          root, or allow the user to use sudo."
     )]
     Privilege(String),
+    /// The rights of the store's owner could not be taken.
+    #[error("Cannot work for the owner of {path}: {error}.")]
+    Owner {
+        /// The store.
+        path: PathBuf,
+        /// What went wrong.
+        error: std::io::Error,
+    },
     /// A part of the work ended without a result.
     #[error("A part of the work broke off: {0}.")]
     Task(#[from] tokio::task::JoinError),
+}
+
+/// Runs `work` on a store with the rights of its owner: see [`crate::store::rights::as_owner`].
+fn as_owner<T: Send, E: Into<CacheError> + Send>(
+    dirs: &StoreDirs,
+    work: impl FnOnce() -> Result<T, E> + Send,
+) -> Result<T, CacheError> {
+    let done = crate::store::rights::as_owner(dirs, work);
+    done.map_err(|error| CacheError::Owner { path: dirs.real_store(), error })?.map_err(Into::into)
 }
 
 /// Seconds since 1970.

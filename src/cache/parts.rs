@@ -1,7 +1,6 @@
 //! Which paths go into one layer together, and packing and storing those layers: while one is sent, the next one is packed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -16,6 +15,7 @@ use crate::layer::pack::{self, Item, Options, Outcome, Packed, Rejected};
 use crate::layer::recipe::{self, Recipe};
 use crate::remote::RemoteError;
 use crate::snapshot::{Snapshot, Stored};
+use crate::store::own::{OwnFolder, PACKING_PREFIX};
 use crate::store::{PathInfo, StorePath, useless_without};
 
 /// Paths that other lanes use than those around them get a layer of their own from so many bytes of NARs on.
@@ -246,32 +246,24 @@ async fn store(
     Ok(Some((layer, start.elapsed().as_secs_f64())))
 }
 
-/// Names of layers that are being packed begin with this, the number of the process and a dash.
-const PACKING_PREFIX: &str = "layer-";
-
-/// A new file for a layer that is being packed.
+/// A new file for a layer that is being packed. It is locked as long as it is: whoever removes leftovers sees that it is none.
 fn packing_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    tempfile::Builder::new().prefix(&format!("{PACKING_PREFIX}{}-", std::process::id())).tempfile_in(folder)
+    let prefix = format!("{PACKING_PREFIX}{}-", std::process::id());
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    let file = tempfile::Builder::new().prefix(&prefix).permissions(mode).tempfile_in(folder)?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared)?;
+    Ok(file)
 }
 
 /// Our folder beside the store, where there is as much room as the store has; or that for temporary files.
 fn work_folder(context: &Context) -> PathBuf {
-    let own = context.dirs.own_dir();
-    let usable = std::fs::create_dir_all(&own).and_then(|()| tempfile::tempfile_in(&own)).map(drop as fn(File));
-    let folder = if usable.is_ok() { own } else { context.temporary.clone() };
-    remove_leftovers(&folder);
-    folder
-}
-
-/// Removes what saves that were killed left there: layers that no living process packs.
-fn remove_leftovers(folder: &Path) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let rest = name.to_str().and_then(|name| name.strip_prefix(PACKING_PREFIX));
-        let process = rest.and_then(|rest| rest.split_once('-')).and_then(|(process, _)| process.parse::<u32>().ok());
-        if process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
-            // It costs space, no more.
-            let _ = std::fs::remove_file(entry.path());
+    let usable = |folder: OwnFolder| tempfile::tempfile_in(folder.path()).map(|_| folder);
+    let folder = OwnFolder::work(&context.dirs).and_then(usable).or_else(|_| OwnFolder::at(&context.temporary));
+    match folder {
+        Ok(folder) => {
+            folder.remove_leftovers();
+            folder.path().to_owned()
         }
+        Err(_) => context.temporary.clone(),
     }
 }

@@ -11,20 +11,23 @@ use std::sync::atomic::AtomicU64;
 use serde::{Deserialize, Serialize};
 
 use super::attach::{AttachRequest, Attached, attach};
-use super::mounted::{self, Detached, detach};
-use super::{CacheError, Mode};
+use super::detach::{Detached, detach};
+use super::mounted;
+use super::{CacheError, Mode, as_owner};
 use crate::printing;
-use crate::store::{StoreDirs, ensure};
+use crate::store::own::{LOCK, OwnFolder, work_dir};
+use crate::store::{StoreDirs, ensure, own_lock};
 
 /// A step.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
-    /// Make our folder beside the store, for the user who asks.
+    /// Make our folder beside the store, for the owner of the store, with a part of it for the user who asks.
     Prepare {
         /// The store's root.
+        #[serde(with = "super::raw_path::optional", default)]
         store_root: Option<PathBuf>,
-        /// User and group that it shall belong to.
+        /// User and group who ask. What `sudo` says counts more.
         owner: (u32, u32),
     },
     /// Attach layers.
@@ -32,6 +35,7 @@ pub enum Request {
     /// Unmount layers.
     Detach {
         /// The store's root.
+        #[serde(with = "super::raw_path::optional", default)]
         store_root: Option<PathBuf>,
         /// Threads that unpack.
         threads: usize,
@@ -60,24 +64,58 @@ pub fn perform(request: &Request, progress: &AtomicU64) -> Result<Answer, CacheE
             prepare(&StoreDirs::new(store_root.as_deref()), *owner)?;
             Ok(Answer::Prepared)
         }
-        Request::Attach(request) => Ok(Answer::Attached(attach(request, progress)?)),
+        Request::Attach(request) => {
+            own_folder(&StoreDirs::new(request.store_root.as_deref()))?;
+            Ok(Answer::Attached(attach(request, progress)?))
+        }
         Request::Detach { store_root, threads } => {
-            Ok(Answer::Detached(detach(&StoreDirs::new(store_root.as_deref()), *threads)?))
+            let dirs = StoreDirs::new(store_root.as_deref());
+            own_folder(&dirs)?;
+            Ok(Answer::Detached(detach(&dirs, *threads)?))
         }
     }
 }
 
-fn prepare(dirs: &StoreDirs, owner: (u32, u32)) -> Result<(), CacheError> {
-    ensure(dirs)?;
-    let path = dirs.own_dir();
-    std::fs::create_dir_all(&path)
-        .and_then(|()| std::os::unix::fs::chown(&path, Some(owner.0), Some(owner.1)))
-        .map_err(|error| CacheError::File { what: "Cannot make", path, error })?;
+fn prepare(dirs: &StoreDirs, caller: (u32, u32)) -> Result<(), CacheError> {
+    as_owner(dirs, || ensure(dirs))?;
+    let folder = own_folder(dirs)?;
+    let failed = |error| CacheError::File { what: "Cannot make", path: dirs.own_dir(), error };
+    folder.lock_file().map_err(failed)?;
+    let (user, group) = sudo_caller().unwrap_or(caller);
+    if rustix::process::geteuid().is_root() && user != 0 && dirs.owner()?.0 != user {
+        folder.make_for_user(user, group).map_err(failed)?;
+    }
     if mounted::is_stale(dirs) {
-        tracing::info!("Layers that were mounted are not any more: their paths are no longer valid.");
-        detach(dirs, std::thread::available_parallelism().map_or(1, std::num::NonZero::get))?;
+        // Another restore may be about to mount: only one of them is at work at a time.
+        let _lock = own_lock(dirs)?;
+        if mounted::is_stale(dirs) {
+            tracing::info!("Layers that were mounted are not any more: their paths are no longer valid.");
+            detach(dirs, std::thread::available_parallelism().map_or(1, std::num::NonZero::get))?;
+        }
     }
     Ok(())
+}
+
+/// Our folder, made where it is missing, as its owner's.
+fn own_folder(dirs: &StoreDirs) -> Result<OwnFolder, CacheError> {
+    let failed = |error| CacheError::File { what: "Cannot make", path: dirs.own_dir(), error };
+    // The owner of the store may not own the folder above it.
+    let made = as_owner(dirs, || OwnFolder::make(dirs).map(drop).map_err(failed));
+    let folder = OwnFolder::make(dirs).map_err(failed);
+    let folder = folder.or_else(|error| made.and(Err(error)))?;
+    folder.hand_over().map_err(failed)?;
+    Ok(folder)
+}
+
+/// User and group who called `sudo`, if that is how this process was started.
+fn sudo_caller() -> Option<(u32, u32)> {
+    let read = |name| std::env::var(name).ok()?.parse().ok();
+    Some((read("SUDO_UID")?, read("SUDO_GID")?)).filter(|_| rustix::process::geteuid().is_root())
+}
+
+/// The user who called `sudo`: one who may do what root may.
+pub(super) fn sudo_user() -> Option<u32> {
+    sudo_caller().map(|(user, _)| user)
 }
 
 /// Carries out a step, through `sudo` if this process may not. Layers that can then not be mounted are unpacked, if this process
@@ -105,13 +143,20 @@ fn may_run(dirs: &StoreDirs, request: &Request) -> bool {
     }
     match request {
         Request::Prepare { .. } => {
-            let own = dirs.own_dir();
+            let (own, work) = (dirs.own_dir(), work_dir(dirs));
             let may_make = own.parent().is_none_or(|parent| is_writable(parent) || !parent.exists());
-            (is_writable(&own) || (!own.exists() && may_make)) && !mounted::is_stale(dirs)
+            let has_lock = own.join(LOCK).exists() || is_writable(&own);
+            ((is_writable(&work) && has_lock) || (!own.exists() && may_make))
+                && (!mounted::is_stale(dirs) || may_unpack(dirs))
         }
         Request::Attach(request) => request.mode == Mode::Unpack && may_unpack(dirs),
-        Request::Detach { .. } => mounted::is_plain(dirs),
+        Request::Detach { .. } => mounted::is_plain(dirs) || (mounted::is_stale(dirs) && may_unpack(dirs)),
     }
+}
+
+/// Whether there is nothing to detach, nor a folder of ours that could say so.
+pub(super) fn is_plain(dirs: &StoreDirs) -> bool {
+    dirs.own_dir().symlink_metadata().is_err() && mounted::is_plain(dirs)
 }
 
 fn may_unpack(dirs: &StoreDirs) -> bool {

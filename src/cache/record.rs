@@ -1,15 +1,13 @@
 //! What a restore leaves for the save: a file in our folder beside the store, so that it goes when the store goes.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::io;
 
 use serde::{Deserialize, Serialize};
 
 use super::CacheError;
-use crate::bounds::{MAX_RECORD, read_json};
 use crate::layer::digest::Sha;
+use crate::store::own::{self, OwnFolder, RECORD};
 use crate::store::{StoreDirs, StorePath};
 
 /// The newest form of the record. Another is as good as none.
@@ -60,32 +58,33 @@ impl RestoreRecord {
     }
 }
 
-/// Where the record of this store is.
-#[must_use]
-pub(super) fn place(dirs: &StoreDirs) -> PathBuf {
-    dirs.own_dir().join("restore.json")
+/// The folder with the newest record: that of the store's owner, or of a user who restored with the help of `sudo`.
+fn newest(dirs: &StoreDirs) -> io::Result<Option<OwnFolder>> {
+    let Some(folder) = OwnFolder::open(dirs)? else { return Ok(None) };
+    let mut folders = folder.users();
+    folders.push(folder);
+    Ok(folders
+        .into_iter()
+        .filter(|folder| folder.modified(RECORD).is_some())
+        .max_by_key(|folder| folder.modified(RECORD)))
 }
 
-/// The record of the last restore into this store. None when there was none, or it cannot be understood.
+/// The record of the last restore into this store. None when there was none, or it cannot be read or understood: that is as good
+/// as none, and the next restore writes another.
 ///
 /// # Errors
-/// When there is one that cannot be read.
+/// When our folder cannot be opened.
 pub fn load(dirs: &StoreDirs) -> Result<Option<RestoreRecord>, CacheError> {
-    let path = place(dirs);
-    match read_json::<RestoreRecord>(&path, MAX_RECORD) {
-        Ok(record) => Ok(Some(record).filter(|record| record.format == FORMAT)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) if cannot_be_ours(error.kind()) => {
-            tracing::debug!("{} is not a record of ours: {error}", path.display());
+    let failed = |error| CacheError::File { what: "Cannot open", path: dirs.own_dir(), error };
+    let Some(folder) = newest(dirs).map_err(failed)? else { return Ok(None) };
+    match folder.read_json::<RestoreRecord>(RECORD) {
+        Ok(record) => Ok(record.filter(|record| record.format == FORMAT)),
+        Err(error) => {
+            let place = folder.path().join(RECORD);
+            tracing::warn!("{} cannot be used: {error}. It is taken for none.", place.display());
             Ok(None)
         }
-        Err(error) => Err(CacheError::File { what: "Cannot read", path, error }),
     }
-}
-
-/// Whether what was read is something else than we write, or more than we write.
-fn cannot_be_ours(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::InvalidData | ErrorKind::UnexpectedEof | ErrorKind::FileTooLarge)
 }
 
 /// Writes the record, whole or not at all.
@@ -93,15 +92,6 @@ fn cannot_be_ours(kind: ErrorKind) -> bool {
 /// # Errors
 /// When it cannot be written.
 pub(super) fn store(dirs: &StoreDirs, record: &RestoreRecord) -> Result<(), CacheError> {
-    let path = place(dirs);
-    let written = (|| {
-        fs::create_dir_all(dirs.own_dir())?;
-        let mut file = tempfile::NamedTempFile::new_in(dirs.own_dir())?;
-        file.write_all(&serde_json::to_vec(record)?)?;
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-        file.as_file().set_permissions(mode)?;
-        file.persist(&path).map_err(|error| error.error)?;
-        Ok(())
-    })();
-    written.map_err(|error| CacheError::File { what: "Cannot write", path, error })
+    let written = OwnFolder::work(dirs).and_then(|folder| folder.write_json(RECORD, record));
+    written.map_err(|error| CacheError::File { what: "Cannot write", path: own::work_dir(dirs).join(RECORD), error })
 }

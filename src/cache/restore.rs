@@ -6,11 +6,11 @@ use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use super::attach::{AttachLayer, AttachRequest, Attached};
+use super::detach::Detached;
 use super::fetch::remove_leftovers;
 use super::inspect::RefusedLayer;
 use super::layers::{fetch_layers, forget_indexes};
 use super::mode::choose;
-use super::mounted::Detached;
 use super::outcome::{Hit, LayerFetch, LayerState, Note, Phase, RestoreOutcome};
 use super::privileged::{self, Answer, Request};
 use super::progress::Progress;
@@ -23,7 +23,7 @@ use crate::layer::digest::Sha;
 use crate::layer::pack::Rejected;
 use crate::remote::RemoteError;
 use crate::snapshot::{Layer, Snapshot, generation_name};
-use crate::store::{self, PathInfo, Realisation, StoreDirs, StorePath, closed_subset, closure};
+use crate::store::{self, PathInfo, Realisation, StoreDirs, StoreError, StorePath, closed_subset, closure};
 
 /// Attaches what the newest fitting snapshot has to the store here, and records what the store had before.
 ///
@@ -32,7 +32,16 @@ use crate::store::{self, PathInfo, Realisation, StoreDirs, StorePath, closed_sub
 pub async fn restore(context: &Context) -> Result<RestoreOutcome, CacheError> {
     let start = Instant::now();
     let dirs = context.dirs.clone();
-    let (lock, valid) = tokio::task::spawn_blocking(move || prepare(&dirs)).await??;
+    let (lock, valid) = match tokio::task::spawn_blocking(move || prepare(&dirs)).await? {
+        // Nothing is wrong with the store, and somebody else needs it as it is now: a miss.
+        Err(error @ (CacheError::Store(StoreError::Locked { .. }) | CacheError::Mount(_))) => {
+            let mut outcome = empty_outcome(context, 0);
+            outcome.notes.push(Note::warn("store-in-use", format!("Nothing was restored: {error}")));
+            outcome.seconds = start.elapsed().as_secs_f64();
+            return Ok(outcome);
+        }
+        prepared => prepared?,
+    };
     let earlier = record::load(&context.dirs)?;
     let mut record = RestoreRecord::begin(&context.run, valid.keys().cloned().collect(), earlier);
     // Written now and not only at the end: a restore that is killed must not make the installation part of the next save.
@@ -103,6 +112,9 @@ fn prepare(dirs: &StoreDirs) -> Result<(store::StoreLock, BTreeMap<StorePath, Pa
 /// # Errors
 /// When the store is in use, or cannot be read or written.
 pub fn detach(dirs: &StoreDirs, threads: usize) -> Result<Detached, CacheError> {
+    if privileged::is_plain(dirs) {
+        return Ok(Detached::default());
+    }
     let _lock = store::own_lock(dirs)?;
     let request = Request::Detach { store_root: dirs.root().map(Into::into), threads };
     match privileged::run(dirs, &request, &AtomicU64::new(0))? {

@@ -39,8 +39,8 @@ pub(super) fn fetch(dirs: &StoreDirs, paths: &BTreeSet<StorePath>, end: Option<I
     let all: Vec<String> = paths.iter().map(|path| path.full(dirs.store_dir())).collect();
     for some in all.chunks(PATHS_AT_ONCE) {
         let mut command = Command::new("nix-store");
-        if let Some(root) = dirs.root() {
-            command.arg("--store").arg(root);
+        if let Some(store) = dirs.argument() {
+            command.arg("--store").arg(store);
         }
         command.args(["--realise", "--keep-going", "--ignore-unknown"]).args(some);
         command.stdin(Stdio::null()).stdout(Stdio::null());

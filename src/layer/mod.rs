@@ -1,10 +1,14 @@
 //! Layers: store paths packed into one squashfs image, named by its content, and how they come back.
 
+pub(crate) mod anchor;
 pub(crate) mod content;
 pub mod digest;
+pub(crate) mod holders;
 pub mod index;
+pub(crate) mod marks;
 pub mod mount;
 mod nar;
+mod overlay;
 pub mod pack;
 pub mod recipe;
 pub mod squashfs;

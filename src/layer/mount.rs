@@ -4,23 +4,29 @@
 //! The store as it was stays reachable at [`Places::upper`], so that it can be worked on below the overlay.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, FileType, Mode, XattrFlags, lremovexattr, lsetxattr, mknodat};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, unmount};
+use rustix::mount::{UnmountFlags, mount_move, unmount};
 
+use super::anchor::{Anchor, STAGES, Stage};
+use super::holders::{elsewhere, overlay_name, user_of};
+use super::marks::{hide, hide_lower};
+use super::overlay::mount_overlay;
 use super::squashfs::{Image, ImageError, set_owner};
+use super::unpack::remove_tree;
 use crate::child::without_secrets;
 use crate::threads::side_by_side;
 
 /// The kernel takes mount options of one page, and a lookup asks every layer.
 pub const MAX_LAYERS: usize = 32;
+
+/// How long a process may see the overlay in a namespace that it is about to leave, as each build in a sandbox does at its start.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why layers could not be mounted. The store is as it was before.
 #[derive(Debug, thiserror::Error)]
@@ -36,12 +42,15 @@ pub enum MountError {
     /// A layer is not a sound image.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// Somebody needs what would go away.
+    #[error("the store is in use {0}")]
+    InUse(String),
     /// There are too many.
     #[error("{0} layers are more than the {MAX_LAYERS} that one overlay takes")]
     TooMany(usize),
 }
 
-fn refused(what: impl Into<String>) -> impl FnOnce(io::Error) -> MountError {
+pub(super) fn refused(what: impl Into<String>) -> impl FnOnce(io::Error) -> MountError {
     let what = what.into();
     move |error| MountError::Refused { what, error }
 }
@@ -55,11 +64,8 @@ pub struct Places {
     pub upper: PathBuf,
     /// Where the files of mounted images are kept, out of the way of whatever fetches layers.
     pub layers: PathBuf,
-    folder: PathBuf,
-    work: PathBuf,
+    pub(super) folder: PathBuf,
     images: PathBuf,
-    /// What hides names in the images.
-    hidden: PathBuf,
 }
 
 impl Places {
@@ -71,9 +77,7 @@ impl Places {
             store: resolved(store),
             upper: folder.join("upper"),
             layers: folder.join("layers"),
-            work: folder.join("work"),
             images: folder.join("images"),
-            hidden: folder.join("hidden"),
             folder,
         }
     }
@@ -153,55 +157,48 @@ fn try_attach(
     hidden: &BTreeSet<Vec<u8>>,
     owner: (u32, u32),
 ) -> Result<(), MountError> {
-    let point = |image: &MountImage| places.images.join(&image.name);
-    let mut lower: Vec<PathBuf> = images.iter().map(point).collect();
     for image in images {
         set_owner(&image.file, owner)?;
     }
-    side_by_side(images, |image| mount_image(&image.file, &point(image)), |error| refused("Mounting a layer")(error))?;
+    let anchor = Anchor::make(places).map_err(refused(format!("Making {}", places.folder.display())))?;
+    for name in ["upper", "work", "images"] {
+        anchor.make_folder(name).map_err(refused(format!("Making {}", places.folder.join(name).display())))?;
+    }
+    // Another user can rename what is in their folder while the program `mount` looks at it.
+    let stage =
+        if owner.0 == 0 { None } else { Some(Stage::new(places, &anchor).map_err(refused("A private mount"))?) };
+    let base = stage.as_ref().map_or(&*places.folder, Stage::path);
+    let mount_one = |image: &MountImage| {
+        let name = format!("images/{}", image.name);
+        anchor.make_folder(&name).map_err(refused(format!("Mounting {}", image.file.display())))?;
+        let file = image.file.strip_prefix(&places.folder).map_or(image.file.clone(), |file| base.join(file));
+        mount_image(&file, &base.join(&name))?;
+        match &stage {
+            Some(stage) => mount_move(stage.path().join(&name), anchor.at(&name))
+                .map_err(|error| refused(format!("Mounting {}", image.file.display()))(error.into())),
+            None => Ok(()),
+        }
+    };
+    side_by_side(images, mount_one, |error| refused("Mounting a layer")(error))?;
+    drop(stage);
+    let mut lower: Vec<PathBuf> = images.iter().map(|image| anchor.at(&format!("images/{}", image.name))).collect();
     for point in &lower {
-        hide_lower(point, &places.store)?;
+        hide_lower(point, &places.store).map_err(refused("Marking a path of the store as complete"))?;
     }
     if !hidden.is_empty() {
-        hide(&places.hidden, hidden)?;
-        lower.insert(0, places.hidden.clone());
+        let folder = anchor.at("hidden");
+        remove_tree(&folder)
+            .and_then(|()| anchor.make_folder("hidden"))
+            .and_then(|()| hide(&folder, hidden))
+            .map_err(refused("Hiding what is not wanted of a layer"))?;
+        lower.insert(0, folder);
     }
-    for folder in [&places.upper, &places.work] {
-        fs::create_dir_all(folder).map_err(refused(format!("Making {}", folder.display())))?;
-    }
-    // Private before the overlay is there: where mounts spread, as they do under systemd, it would cover this as well.
-    mount_bind(&places.store, &places.upper)
-        .and_then(|()| mount_change(&places.upper, MountPropagationFlags::PRIVATE))
-        .map_err(|error| refused("A bind mount of the store directory")(error.into()))?;
-    mount("overlay", &places.store, "overlay", MountFlags::NODEV, Some(&*overlay_options(places, &lower)?))
-        .map_err(|error| refused("An overlay on the store directory")(error.into()))
-}
-
-/// The option string. Paths that hold its separators cannot be put into it.
-fn overlay_options(places: &Places, lower: &[PathBuf]) -> Result<std::ffi::CString, MountError> {
-    let paths: Vec<&PathBuf> = lower.iter().chain([&places.store, &places.work]).collect();
-    if let Some(path) = paths.iter().find(|path| path.as_os_str().as_bytes().iter().any(|byte| b":,\\".contains(byte)))
-    {
-        let error = io::Error::other(format!("{} has a colon, comma or backslash in it", path.display()));
-        return Err(refused("An overlay on the store directory")(error));
-    }
-    let lower: Vec<String> = lower.iter().map(|path| path.to_string_lossy().into_owned()).collect();
-    // Without redirect_dir the garbage collector cannot rename a directory of a layer before it deletes it. With metacopy the
-    // store would be left with files that have no bytes; with index it could not be mounted over other layers later.
-    let text = format!(
-        "lowerdir={},upperdir={},workdir={},redirect_dir=on,metacopy=off,index=off",
-        lower.join(":"),
-        // Not by way of the bind mount: the kernel wants both on one mount.
-        places.store.display(),
-        places.work.display()
-    );
-    std::ffi::CString::new(text).map_err(|error| refused("An overlay on the store directory")(error.into()))
+    mount_overlay(places, &anchor, &lower)
 }
 
 /// Mounts one image read-only. The program `mount` sets up the loop device, which needs calls that Rust has only unsafely.
 fn mount_image(file: &Path, point: &Path) -> Result<(), MountError> {
     let what = || format!("Mounting {}", file.display());
-    fs::create_dir_all(point).map_err(refused(what()))?;
     let mut command = Command::new("mount");
     command.args(["-t", "squashfs", "-o", "loop,ro,nodev,nosuid"]).args([file, point]);
     let output = without_secrets(&mut command).output().map_err(refused(what()))?;
@@ -212,74 +209,90 @@ fn mount_image(file: &Path, point: &Path) -> Result<(), MountError> {
     Err(refused(what())(io::Error::other(said)))
 }
 
-/// Marks each directory of the store whose name a layer has too: the overlay then shows the store's alone.
-fn hide_lower(point: &Path, store: &Path) -> Result<(), MountError> {
-    let what = "Marking a path of the store as complete";
-    for entry in fs::read_dir(point).map_err(refused(what))? {
-        let here = store.join(entry.map_err(refused(what))?.file_name());
-        if fs::symlink_metadata(&here).is_ok_and(|metadata| metadata.is_dir()) {
-            lsetxattr(&here, "trusted.overlay.opaque", b"y", XattrFlags::empty())
-                .map_err(|error| refused(what)(error.into()))?;
+/// Finds out whether the overlay can be unmounted, and changes nothing if not. It gives whether the overlay is gone: the kernel
+/// unmounts what was found unused twice in a row.
+///
+/// # Errors
+/// When the store is in use, here or in another mount namespace.
+pub(crate) fn claim(places: &Places) -> Result<bool, MountError> {
+    // A look into it ends what an earlier try began.
+    let _ = fs::symlink_metadata(places.store.join("."));
+    match unmount(&places.store, UnmountFlags::EXPIRE) {
+        Ok(()) => Ok(true),
+        Err(Errno::AGAIN) => not_elsewhere(places).map(|()| false),
+        Err(error) => Err(not_unmounted(places, error)),
+    }
+}
+
+/// Whether the overlay is in no other mount namespace, where it would go on without its images and its work directory.
+///
+/// # Errors
+/// When it is in one, with a process that is there.
+pub(crate) fn not_elsewhere(places: &Places) -> Result<(), MountError> {
+    let lower = if places.upper.exists() { &places.upper } else { &places.store };
+    let Ok(name) = overlay_name(lower) else { return Ok(()) };
+    let start = Instant::now();
+    while let Some(holder) = elsewhere(&places.store, &name) {
+        if start.elapsed() > PATIENCE {
+            return Err(MountError::InUse(format!(
+                "by {holder}, which sees the mounted layers in a mount namespace of its own, or at a second place: end that \
+                 process first"
+            )));
         }
+        std::thread::sleep(PATIENCE / 50);
     }
     Ok(())
 }
 
-/// Makes a folder that hides `names` in whatever is below it in an overlay: there a character device with number 0 means that a name
-/// was deleted.
-fn hide(folder: &Path, names: &BTreeSet<Vec<u8>>) -> Result<(), MountError> {
-    let what = "Hiding what is not wanted of a layer";
-    super::unpack::remove_tree(folder).and_then(|()| fs::create_dir_all(folder)).map_err(refused(what))?;
-    for name in names {
-        let place = folder.join(OsStr::from_bytes(name));
-        mknodat(CWD, &place, FileType::CharacterDevice, Mode::empty(), 0)
-            .map_err(|error| refused(what)(error.into()))?;
+fn not_unmounted(places: &Places, error: Errno) -> MountError {
+    match error {
+        Errno::BUSY => MountError::InUse(match user_of(&places.store) {
+            Some(holder) => format!("by {holder}: end it first"),
+            None => "by a process that has a file or folder of it open: end it first".into(),
+        }),
+        error => refused("Unmounting the overlay on the store directory")(error.into()),
     }
-    Ok(())
 }
 
-/// Unmounts the overlay and the images. What was written meanwhile stays in the store directory.
+/// Unmounts the overlay. What was written meanwhile stays in the store directory.
 ///
 /// # Errors
 /// When the store is in use; everything is still mounted then.
 pub fn detach(places: &Places) -> Result<(), MountError> {
-    unmount(&places.store, UnmountFlags::empty()).map_err(|error| {
-        let why = match error {
-            Errno::BUSY => io::Error::other("the store is in use"),
-            error => error.into(),
-        };
-        refused("Unmounting the overlay on the store directory")(why)
-    })?;
-    clear(places);
-    Ok(())
+    unmount(&places.store, UnmountFlags::empty()).map_err(|error| not_unmounted(places, error))
 }
 
 /// Unmounts whatever else of ours is mounted, as far as that goes. The overlay must be gone, or never have been there.
 pub fn clear(places: &Places) {
     let mounts = mounts().unwrap_or_default();
+    let stage = Stage::name(places).ok().map(|name| format!("{STAGES}/{name}"));
+    let is_staged = |point: &Path| stage.as_ref().is_some_and(|stage| point.to_string_lossy().starts_with(stage));
     let ours = mounts.iter().rev().map(|mount| &mount.point);
-    for point in ours.filter(|point| **point == places.upper || point.starts_with(&places.images)) {
-        if let Err(error) = unmount(point, UnmountFlags::empty()) {
+    for point in ours.filter(|point| **point == places.upper || point.starts_with(&places.images) || is_staged(point)) {
+        let lazily = if is_staged(point) { UnmountFlags::DETACH } else { UnmountFlags::empty() };
+        if let Err(error) = unmount(point, UnmountFlags::NOFOLLOW | lazily) {
             tracing::debug!("{} stays mounted: {error}", point.display());
+        } else if is_staged(point) {
+            let _ = fs::remove_dir(point);
         }
     }
-    let removed = super::unpack::remove_tree(&places.work)
-        .and_then(|()| super::unpack::remove_tree(&places.hidden))
-        .and_then(|()| remove_points(places));
-    if let Err(error) = removed.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) }) {
+    if let Err(error) = remove_points(places) {
         tracing::debug!("{} stays: {error}", places.folder.display());
     }
 }
 
 /// Removes mount points. Never with what is in them: should something still be mounted there, it is the store.
 fn remove_points(places: &Places) -> io::Result<()> {
-    if let Ok(images) = fs::read_dir(&places.images) {
+    let Some(anchor) = Anchor::open(places)? else { return Ok(()) };
+    remove_tree(&anchor.at("work"))?;
+    remove_tree(&anchor.at("hidden"))?;
+    if let Ok(images) = fs::read_dir(anchor.at("images")) {
         for image in images {
-            fs::remove_dir(image?.path())?;
+            anchor.remove_folder(&format!("images/{}", image?.file_name().to_string_lossy()))?;
         }
-        fs::remove_dir(&places.images)?;
     }
-    fs::remove_dir(&places.upper)
+    anchor.remove_folder("images")?;
+    anchor.remove_folder("upper")
 }
 
 /// Removes the folder of the places and the files of layers in it. Nothing must be mounted any more.
@@ -287,41 +300,13 @@ fn remove_points(places: &Places) -> io::Result<()> {
 /// # Errors
 /// When something in it cannot be removed, such as a mount point that is one.
 pub fn remove_folder(places: &Places) -> io::Result<()> {
-    super::unpack::remove_tree(&places.layers)?;
+    if let Some(anchor) = Anchor::open(places)? {
+        remove_tree(&anchor.at("layers"))?;
+    }
     match fs::remove_dir(&places.folder) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
-}
-
-/// Removes the marks of an overlay from the directory that was its upper one: the devices that stand for what was deleted
-/// (character devices with number 0), and the attributes that say what is to be seen of layers.
-///
-/// # Errors
-/// When the directory cannot be read or written.
-pub fn remove_marks(store: &Path) -> io::Result<()> {
-    use std::os::unix::fs::{FileTypeExt, MetadataExt};
-    unmark(store)?;
-    for entry in fs::read_dir(store)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        if metadata.is_dir() {
-            unmark(&entry.path())?;
-        } else if metadata.file_type().is_char_device() && metadata.rdev() == 0 {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    Ok(())
-}
-
-fn unmark(directory: &Path) -> io::Result<()> {
-    for name in ["opaque", "redirect", "origin", "impure", "uuid"] {
-        match lremovexattr(directory, format!("trusted.overlay.{name}")) {
-            Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
 }
 
 /// One line of the kernel's list.
@@ -364,21 +349,6 @@ mod tests {
         assert_eq!(parse_mount(line), Some(mount));
         assert_eq!(parse_mount("36 35 98:0 / /nix rw - ext4 /dev/vda rw").unwrap().kind, "ext4");
         assert_eq!(parse_mount(""), None);
-    }
-
-    #[test]
-    fn what_the_kernel_defaults_to_does_not_matter() {
-        let places = Places::new(Path::new("/nowhere/store"), Path::new("/nowhere/own"));
-        let options = overlay_options(&places, &["/one".into(), "/two".into()]).unwrap().into_string().unwrap();
-        let (places, switches) = options.split_once(",redirect_dir=").unwrap();
-        assert_eq!(places, "lowerdir=/one:/two,upperdir=/nowhere/store,workdir=/nowhere/own/mounts/work");
-        assert_eq!(switches, "on,metacopy=off,index=off");
-    }
-
-    #[test]
-    fn a_path_that_the_kernel_would_read_otherwise_is_refused() {
-        let places = Places::new(Path::new("/nowhere/a:b"), Path::new("/nowhere/own"));
-        assert!(overlay_options(&places, &[]).unwrap_err().to_string().contains("/nowhere/a:b"));
     }
 
     #[test]

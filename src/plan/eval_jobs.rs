@@ -42,7 +42,7 @@ pub(super) async fn evaluate(
     command.args(["--max-memory-size", &(workers.memory >> 20).max(1).to_string()]);
     command.args(["--option", "pure-eval", "true", "--option", "extra-experimental-features", "nix-command flakes"]);
     if let Some(root) = &nix.store_root {
-        command.arg("--option").arg("store").arg(root);
+        command.arg("--option").arg("store").arg(crate::store::store_argument(root));
     }
     command.args(["--expr", &expression(flake, targets)]);
     match crate::child::output_of(&mut command).await {

@@ -120,7 +120,7 @@ impl Nix {
         command.args(["--option", "eval-cache", "false"]);
         command.arg(flake.attribute(attr)).args(["--apply", apply]).args(&self.arguments);
         if let Some(root) = &self.store_root {
-            command.arg("--store").arg(root);
+            command.arg("--store").arg(crate::store::store_argument(root));
         }
         if let Some(bytes) = memory {
             // Read by the garbage collector that Nix is linked with.

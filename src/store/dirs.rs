@@ -1,8 +1,11 @@
 //! Where the store is: its directory, its state and our own folder beside it.
 
+use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::{StoreError, StorePath};
 
@@ -21,7 +24,7 @@ impl StoreDirs {
     /// relative `root` is taken from the working directory of now. Nothing is looked at or made on disk.
     #[must_use]
     pub fn new(root: Option<&Path>) -> Self {
-        Self { root: root.map(|root| std::path::absolute(root).unwrap_or_else(|_| root.to_owned())) }
+        Self { root: root.map(absolute) }
     }
 
     /// The root as `nix --store` takes it; nothing for the machine's own store.
@@ -63,7 +66,7 @@ impl StoreDirs {
     /// Our own folder, beside Nix's state and so normally on the store's file system. It need not exist.
     #[must_use]
     pub fn own_dir(&self) -> PathBuf {
-        self.below_root("nix/var/nix-cache")
+        self.below_root("nix/var").join(super::own::NAME)
     }
 
     /// User and group that own the real store directory.
@@ -79,9 +82,62 @@ impl StoreDirs {
         }
     }
 
+    /// User and group that Nix gives to the files of store paths: those of whoever owns the store. Root's files belong to
+    /// root's group, although `/nix/store` belongs to the group of the build users.
+    ///
+    /// # Errors
+    /// When the store directory cannot be looked at.
+    pub fn path_owner(&self) -> Result<(u32, u32), StoreError> {
+        self.owner().map(|(user, group)| if user == 0 { (0, 0) } else { (user, group) })
+    }
+
+    /// The store as `nix --store` takes it; nothing for the machine's own store.
+    #[must_use]
+    pub fn argument(&self) -> Option<OsString> {
+        self.root.as_deref().map(store_argument)
+    }
+
     fn below_root(&self, path: &str) -> PathBuf {
         self.root.as_deref().unwrap_or(Path::new("/")).join(path)
     }
+}
+
+/// The store below `root` as `nix --store` takes it. Nix reads the argument as an address, in which a question mark begins
+/// parameters and a percent sign a byte: a path with such characters in it is written as a parameter.
+#[must_use]
+pub fn store_argument(root: &Path) -> OsString {
+    let root = absolute(root);
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-".contains(byte);
+    let bytes = root.as_os_str().as_bytes();
+    if bytes.iter().all(is_plain) {
+        return root.into();
+    }
+    let mut address = String::from("local?root=");
+    for byte in bytes {
+        if is_plain(byte) {
+            address.push(char::from(*byte));
+        } else {
+            // Writing to a string does not fail.
+            let _ = write!(address, "%{byte:02X}");
+        }
+    }
+    address.into()
+}
+
+/// The path from the root directory on, without `.` and `..`, which Nix removes by name, without a look at links.
+fn absolute(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut result = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::ParentDir => {
+                result.pop();
+            }
+            Component::CurDir => {}
+            other => result.push(other),
+        }
+    }
+    result
 }
 
 #[cfg(test)]
@@ -109,6 +165,16 @@ mod tests {
     #[test]
     fn a_relative_root_is_made_absolute() {
         assert!(StoreDirs::new(Some(Path::new("x"))).root().unwrap().is_absolute());
+    }
+
+    #[test]
+    fn a_root_is_what_nix_makes_of_it() {
+        assert_eq!(StoreDirs::new(Some(Path::new("/a/../b/./c"))).root(), Some(Path::new("/b/c")));
+        assert_eq!(store_argument(Path::new("/srv/a-b_c.d")), "/srv/a-b_c.d");
+        assert_eq!(store_argument(Path::new("/q?x")), "local?root=/q%3Fx");
+        assert_eq!(store_argument(Path::new("/100%41, #&")), "local?root=/100%2541%2C%20%23%26");
+        let bytes = std::ffi::OsStr::from_bytes(b"/\xff");
+        assert_eq!(store_argument(Path::new(bytes)), "local?root=/%FF");
     }
 
     #[test]

@@ -103,13 +103,13 @@ pub enum StoreError {
         /// Some of the paths that refer to them.
         list: String,
     },
-    /// Another Nix process holds a lock for longer than we wait.
-    #[error("{place} was locked by another Nix process for {seconds} s ({holder}): try again when it has ended.")]
+    /// Another process holds a lock for longer than we wait.
+    #[error("{place} was locked for {seconds} s by {holder}: try again when it has ended.")]
     Locked {
         /// The lock file.
         place: String,
-        /// What holds this lock alone.
-        holder: &'static str,
+        /// What holds it.
+        holder: String,
         /// How long we waited.
         seconds: u64,
     },

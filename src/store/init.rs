@@ -5,6 +5,7 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use super::dirs::store_argument;
 use super::error::show;
 use super::{StoreDirs, StoreError};
 use crate::child::without_secrets;
@@ -43,7 +44,7 @@ fn is_there(dirs: &StoreDirs) -> bool {
 /// `--init` of Nix 2.8 and 2.34 makes every missing folder above the store itself and needs no home, group or settings.
 fn initialise(dirs: &StoreDirs, root: &Path, nix_store: &OsStr) -> Result<(), StoreError> {
     let mut command = Command::new(nix_store);
-    command.arg("--store").arg(root).arg("--init").stdin(Stdio::null());
+    command.arg("--store").arg(store_argument(root)).arg("--init").stdin(Stdio::null());
     for name in REDIRECTING {
         command.env_remove(name);
     }

@@ -7,13 +7,15 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RenameFlags, flock, openat, renameat_with};
+use rustix::io::Errno;
 
 use super::error::show;
+use super::own::{self, OwnFolder};
 use super::{StoreDirs, StoreError};
 
 /// How long we wait for another process, here and in the database.
@@ -64,22 +66,50 @@ fn lock_file(place: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// The lock on the path whose real place is `place`: an exclusive lock on the file `<place>.lock`. None if it is taken.
+/// How often a lock is tried that others delete again and again.
+const ATTEMPTS: usize = 100;
+
+/// The lock on the path whose real place is `place`: an exclusive lock on the file `<place>.lock`. None if it is taken, or
+/// if something that is not a lock has that name, such as a store path.
 ///
 /// # Errors
 /// When the lock file cannot be made.
 pub fn path_lock(place: &Path) -> io::Result<Option<PathLock>> {
     let path = lock_file(place);
-    loop {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    for _ in 0..ATTEMPTS {
+        let file = match openat(CWD, &path, flags, Mode::from_raw_mode(0o600)) {
+            Ok(file) => File::from(file),
+            // A link, a folder, a pipe without a reader, or a file of somebody else's.
+            Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => return Ok(None),
+            Err(Errno::ACCESS | Errno::PERM) if path.symlink_metadata().is_ok() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        // Nix makes its locks writable, and nothing in a store path is.
+        let found = file.metadata()?;
+        if !found.is_file() || found.mode() & 0o200 == 0 {
+            return Ok(None);
+        }
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            // One that is not empty was deleted by its last holder between our two calls, and is a lock no more.
-            Ok(()) if file.metadata()?.len() > 0 => {}
-            Ok(()) => return Ok(Some(PathLock { file, path })),
-            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Ok(()) => {}
+            Err(Errno::WOULDBLOCK) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
+        // One that its last holder deleted between our two calls is a lock no more. It was deleted first and got its one byte
+        // then: what is not empty and still there never was a lock.
+        match (is_at(&file, &path), file.metadata()?.len()) {
+            (true, 0) => return Ok(Some(PathLock { file, path })),
+            (true, _) => return Ok(None),
+            (false, _) => {}
+        }
     }
+    Ok(None)
+}
+
+/// Whether a path names this open file.
+fn is_at(file: &File, path: &Path) -> bool {
+    let here = path.symlink_metadata().map(|found| (found.dev(), found.ino()));
+    file.metadata().is_ok_and(|own| here.is_ok_and(|here| here == (own.dev(), own.ino())))
 }
 
 impl PathLock {
@@ -91,7 +121,8 @@ impl PathLock {
     /// When the lock file cannot be made.
     pub fn move_to(mut self, place: &Path) -> io::Result<Option<Self>> {
         let path = lock_file(place);
-        if renameat_with(CWD, &self.path, CWD, &path, RenameFlags::NOREPLACE).is_ok() {
+        let is_ours = is_at(&self.file, &self.path);
+        if is_ours && renameat_with(CWD, &self.path, CWD, &path, RenameFlags::NOREPLACE).is_ok() {
             self.path = path;
             return Ok(Some(self));
         }
@@ -104,21 +135,54 @@ impl Drop for PathLock {
     fn drop(&mut self) {
         // Whoever waits for this file learns from its one byte that it is no longer the lock. A failure leaves a lock file
         // that nobody holds, which does no harm.
-        let _ = std::fs::remove_file(&self.path);
+        if is_at(&self.file, &self.path) {
+            let _ = std::fs::remove_file(&self.path);
+        }
         let _ = self.file.write_all(b"d");
     }
 }
 
-/// Makes restores into one store come one after the other: waits for the one that runs, however long it takes.
+/// Makes restores into one store come one after the other: waits a minute for the one that runs.
 ///
 /// # Errors
-/// When our folder cannot be written.
+/// When another one still runs then, with its process; or when our folder cannot be written.
 pub fn own_lock(dirs: &StoreDirs) -> Result<StoreLock, StoreError> {
-    let path = dirs.own_dir().join("lock");
-    let locked = std::fs::create_dir_all(dirs.own_dir())
-        .and_then(|()| OpenOptions::new().write(true).create(true).truncate(false).open(&path))
-        .and_then(|file| flock(&file, FlockOperation::LockExclusive).map(|()| file).map_err(Into::into));
-    locked.map(|file| StoreLock { _file: file }).map_err(|error| StoreError::io("lock", &path, error))
+    own_lock_within(dirs, PATIENCE)
+}
+
+/// As [`own_lock`], waiting no longer than `patience`.
+///
+/// # Errors
+/// When another one still runs then, with its process; or when our folder cannot be written.
+pub fn own_lock_within(dirs: &StoreDirs, patience: Duration) -> Result<StoreLock, StoreError> {
+    let path = dirs.own_dir().join(own::LOCK);
+    let failed = |error: io::Error| StoreError::io("lock", &path, error);
+    let opened = OwnFolder::make(dirs).or_else(|error| OwnFolder::open(dirs)?.ok_or(error));
+    let file = opened.and_then(|folder| folder.lock_file()).map_err(failed)?;
+    let start = Instant::now();
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(StoreLock { _file: file }),
+            Err(Errno::WOULDBLOCK | Errno::INTR) if start.elapsed() < patience => std::thread::sleep(PAUSE),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => {
+                let holder = holder(&file).unwrap_or_else(|| "another restore or detach".into());
+                return Err(StoreError::Locked { place: show(&path), holder, seconds: patience.as_secs() });
+            }
+            Err(error) => return Err(failed(error.into())),
+        }
+    }
+}
+
+/// The process that holds a lock on this file, as far as the kernel tells (see `proc_locks(5)`).
+fn holder(file: &File) -> Option<String> {
+    let inode = file.metadata().ok()?.ino().to_string();
+    let locks = std::fs::read_to_string("/proc/locks").ok()?;
+    let of_file = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).find(|words| {
+        words.get(1) == Some(&"FLOCK") && words.get(5).and_then(|id| id.rsplit(':').next()) == Some(&*inode)
+    })?;
+    let process: u32 = of_file.get(4)?.parse().ok()?;
+    let name = std::fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+    Some(format!("process {process} ({})", name.trim()))
 }
 
 /// The lock that every user of the database holds, so that no Nix changes its layout meanwhile.
@@ -126,12 +190,7 @@ pub(super) fn big_lock(dirs: &StoreDirs) -> Result<Option<StoreLock>, StoreError
     shared(dirs, &dirs.state_dir().join("db/big-lock"), PATIENCE, "a change of the database's layout")
 }
 
-fn shared(
-    dirs: &StoreDirs,
-    path: &Path,
-    patience: Duration,
-    holder: &'static str,
-) -> Result<Option<StoreLock>, StoreError> {
+fn shared(dirs: &StoreDirs, path: &Path, patience: Duration, holder: &str) -> Result<Option<StoreLock>, StoreError> {
     let Some(file) = open(dirs, path) else {
         return Ok(None);
     };
@@ -139,10 +198,11 @@ fn shared(
     loop {
         match flock(&file, FlockOperation::NonBlockingLockShared) {
             Ok(()) => return Ok(Some(StoreLock { _file: file })),
-            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) if start.elapsed() < patience => {
+            Err(Errno::WOULDBLOCK | Errno::INTR) if start.elapsed() < patience => {
                 std::thread::sleep(PAUSE);
             }
-            Err(rustix::io::Errno::WOULDBLOCK | rustix::io::Errno::INTR) => {
+            Err(Errno::WOULDBLOCK | Errno::INTR) => {
+                let holder = format!("another Nix process ({holder})");
                 return Err(StoreError::Locked { place: show(path), holder, seconds: patience.as_secs() });
             }
             Err(error) => return Err(StoreError::io("lock", path, error.into())),
@@ -152,7 +212,9 @@ fn shared(
 
 /// Opens a lock file, or makes it with the mode that Nix gives it, for the owner of the store.
 fn open(dirs: &StoreDirs, path: &Path) -> Option<File> {
-    let existing = OpenOptions::new().read(true).open(path);
+    // A pipe in its place must not stop us.
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+    let existing = OpenOptions::new().read(true).custom_flags(flags).open(path);
     if existing.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         let made = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
         return match made {
@@ -160,7 +222,9 @@ fn open(dirs: &StoreDirs, path: &Path) -> Option<File> {
                 hand_to_owner(dirs, &file);
                 Some(file)
             }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => File::open(path).ok(),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                OpenOptions::new().read(true).custom_flags(flags).open(path).ok()
+            }
             Err(_) => None,
         };
     }
@@ -229,6 +293,68 @@ mod tests {
         drop(other.move_to(&three).unwrap().unwrap());
         let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["nix"]);
+    }
+
+    #[test]
+    fn what_is_no_lock_is_neither_waited_for_nor_touched() {
+        let (dir, _) = empty_store();
+        let place = |name: &str| dir.path().join(name);
+        let write = |name: &str, text: &str, mode| {
+            std::fs::write(place(name), text).unwrap();
+            std::fs::set_permissions(place(name), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        };
+        write("text.lock", "a store path", 0o444);
+        write("empty.lock", "", 0o444);
+        write("left.lock", "what never was a lock", 0o600);
+        std::fs::create_dir(place("folder.lock")).unwrap();
+        std::os::unix::fs::symlink("nowhere", place("link.lock")).unwrap();
+        rustix::fs::mkfifoat(CWD, place("pipe.lock"), Mode::from_raw_mode(0o600)).unwrap();
+        for name in ["text", "empty", "left", "folder", "link", "pipe"] {
+            assert!(path_lock(&place(name)).unwrap().is_none(), "{name}");
+            assert!(place(&format!("{name}.lock")).symlink_metadata().is_ok(), "{name}.lock was removed");
+        }
+        assert_eq!(std::fs::read_to_string(place("text.lock")).unwrap(), "a store path");
+        assert_eq!(std::fs::read_to_string(place("left.lock")).unwrap(), "what never was a lock");
+        assert!(!place("nowhere").exists());
+    }
+
+    #[test]
+    fn what_took_the_place_of_a_lock_stays() {
+        let (dir, _) = empty_store();
+        let place = dir.path().join("path");
+        let lock = path_lock(&place).unwrap().unwrap();
+        std::fs::remove_file(dir.path().join("path.lock")).unwrap();
+        std::fs::write(dir.path().join("path.lock"), "a store path").unwrap();
+        drop(lock);
+        assert_eq!(std::fs::read_to_string(dir.path().join("path.lock")).unwrap(), "a store path");
+    }
+
+    #[test]
+    fn another_restore_is_waited_for_and_named() {
+        let (_dir, dirs) = empty_store();
+        let lock = own_lock(&dirs).unwrap();
+        let error = own_lock_within(&dirs, Duration::ZERO).unwrap_err().to_string();
+        assert!(error.contains(&format!("process {} (", std::process::id())), "{error}");
+        drop(lock);
+        drop(own_lock_within(&dirs, Duration::ZERO).unwrap());
+    }
+
+    #[test]
+    fn our_lock_takes_the_place_of_what_is_no_file() {
+        let (_dir, dirs) = empty_store();
+        let path = dirs.own_dir().join("lock");
+        let victim = dirs.state_dir().join("victim");
+        std::fs::create_dir_all(dirs.own_dir()).unwrap();
+        std::os::unix::fs::symlink(&victim, &path).unwrap();
+        drop(own_lock(&dirs).unwrap());
+        assert!(!victim.exists());
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        drop(own_lock(&dirs).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        rustix::fs::mkfifoat(CWD, &path, Mode::from_raw_mode(0o600)).unwrap();
+        drop(own_lock(&dirs).unwrap());
+        assert!(path.is_file());
     }
 
     #[test]

@@ -2,8 +2,10 @@
 //!
 //! Whatever is mounted lies below a test's own folder or in a mount namespace of its own, and goes with the test.
 
+mod busy;
 mod daemon;
 mod detach;
+mod folder;
 mod leftovers;
 mod owner;
 mod refused;

@@ -66,7 +66,7 @@ fn paths_that_are_named_like_locks_are_kept() {
 }
 
 /// Ends a process of this test with the test.
-struct Ended(Child);
+pub(super) struct Ended(pub(super) Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {

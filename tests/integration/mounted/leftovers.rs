@@ -46,7 +46,7 @@ fn hash(store: &TestStore, path: &StorePath) -> String {
 }
 
 /// Mounts the paths given of the one layer in each cache.
-fn attach_mounted(store: &TestStore, wanted: &[(&PathBuf, BTreeMap<StorePath, PathInfo>)]) {
+pub(super) fn attach_mounted(store: &TestStore, wanted: &[(&PathBuf, BTreeMap<StorePath, PathInfo>)]) {
     let place = store.dirs().own_dir().join("layers");
     fs::create_dir_all(&place).unwrap();
     let layer = |(number, (cache, infos)): (usize, &(&PathBuf, BTreeMap<_, PathInfo>))| {

@@ -28,6 +28,9 @@ mount --rbind "$ROOT/nix" nix
 PATH=$PATH:/usr/sbin:/sbin pivot_root . .old
 umount -l /.old; rmdir /.old
 umount -l "$new"; rmdir "$new"
+# What other tests have mounted is theirs to unmount.
+grep -e ' - overlay nix-cache:' /proc/self/mountinfo | cut -d ' ' -f 5 | grep -v -e "^$ROOT/" -e '^/nix/' |
+    while read -r point; do umount -l "$point"; done
 cd /nix
 nix_cache() { "$NIX_CACHE" "$@"; }
 "#;

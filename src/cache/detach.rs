@@ -1,0 +1,354 @@
+//! Detaching: unmounting what restores have mounted over the store.
+//!
+//! 1. Nothing is changed before it is known that the store is not in use, here or in another mount namespace.
+//! 2. What paths that stay refer to is copied out of the images, beside the store: never below a mounted overlay.
+//! 3. Paths that leave, and those that wait for the copies, are taken out of the database. What waits is written down first:
+//!    whoever is killed from here on leaves a store whose valid paths are all there, and the next detach or restore does the
+//!    rest.
+//! 4. The overlay is unmounted. If that is refused after all, everything is registered again.
+//! 5. The copies are moved into the store, and what waited is registered again.
+//!
+//! What no layer gives back whole cannot stay, nor can what refers to it: that is named in a warning, and is no error. A restart
+//! of the machine unmounts too; all but the fourth step is done then.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+
+use rustix::fs::{AtFlags, CWD};
+use serde::{Deserialize, Serialize};
+
+use super::attach::{AttachLayer, unpack_into};
+use super::mounted::{self, Mounted, places};
+use super::{CacheError, as_owner};
+use crate::layer::digest::Sha;
+use crate::layer::hash_of;
+use crate::layer::marks::remove_marks;
+use crate::layer::mount::{self, Places, names_in};
+use crate::layer::unpack::{remove_tree, times};
+use crate::store::own::{KEPT, OwnFolder};
+use crate::store::{self, PathInfo, StoreDirs, StorePath, closed_subset, closure, path_lock, referrers_closure};
+
+/// What a detach came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Detached {
+    /// Whether anything was mounted.
+    pub was_mounted: bool,
+    /// Paths that are valid no more.
+    pub unregistered: u64,
+    /// Paths that were copied out of the layers, because paths that stay refer to them.
+    pub kept: u64,
+    /// Of those that are valid no more, paths that would have stayed, had the layers given back whole what they need.
+    #[serde(default)]
+    pub lost: u64,
+}
+
+type Infos = BTreeMap<StorePath, PathInfo>;
+
+/// Unmounts the layers. What was built or fetched meanwhile stays valid, and with it what it refers to, which is copied out of
+/// the layers; all else that came from them is valid no more. If a restart of the machine unmounted them, the rest is done.
+///
+/// # Errors
+/// When the store is in use, or cannot be read or written. It is as it was then.
+pub(super) fn detach(dirs: &StoreDirs, threads: usize) -> Result<Detached, CacheError> {
+    let failed = |what| move |error| CacheError::File { what, path: dirs.real_store(), error };
+    let places = places(dirs);
+    let was_mounted = places.is_mounted().map_err(failed("Cannot look at the mounts over"))?;
+    if !was_mounted {
+        mount::not_elsewhere(&places)?;
+        mount::clear(&places);
+        if !mounted::has_traces(dirs, &places) {
+            mounted::forget(dirs, &places);
+            return Ok(Detached::default());
+        }
+    }
+    let state = mounted::load(dirs);
+    let _lock = as_owner(dirs, || store::gc_lock(dirs))?;
+    let is_gone = was_mounted && mount::claim(&places)?;
+    let own = if was_mounted && !is_gone { &places.upper } else { &places.store };
+    let valid = as_owner(dirs, || store::read_all(dirs))?;
+    let plan = as_owner(dirs, || {
+        plan(dirs, (&places, own), state.as_ref(), &valid, threads)
+            .map_err(failed("Cannot copy paths out of the layers of"))
+    })?;
+    plan.warn();
+    let taken_out: Vec<StorePath> =
+        plan.leaving.iter().chain(plan.aside.keys()).filter(|path| valid.contains_key(*path)).cloned().collect();
+    let written = Mounted { aside: plan.aside.values().cloned().collect(), ..state.clone().unwrap_or_default() };
+    mounted::store(dirs, &written).map_err(failed("Cannot write down what is unmounted from"))?;
+    // They go with the paths that they are about.
+    let realisations = as_owner(dirs, || store::read_realisations(dirs)).unwrap_or_default();
+    let realised = || {
+        if let Err(error) = as_owner(dirs, || store::add_realisations(dirs, &realisations)) {
+            tracing::warn!("The realisations of content-addressed derivations are lost: {error}");
+        }
+    };
+    // Invalid first and gone after: a path that is valid is always there.
+    as_owner(dirs, || store::unregister(dirs, &taken_out))?;
+    if was_mounted
+        && !is_gone
+        && let Err(error) = mount::detach(&places)
+    {
+        let infos: Infos = taken_out.iter().map(|path| (path.clone(), valid[path].clone())).collect();
+        as_owner(dirs, || register(dirs, infos))?;
+        realised();
+        mounted::store(dirs, &state.unwrap_or_default()).map_err(failed("Cannot write down what is mounted over"))?;
+        return Err(CacheError::Mount(error));
+    }
+    mount::clear(&places);
+    remove_marks(&places.store).map_err(failed("Cannot clean up"))?;
+    let lost = as_owner(dirs, || finish(dirs, &places, &plan, &valid))?;
+    realised();
+    mounted::forget(dirs, &places);
+    let stays_out = |path: &&StorePath| plan.leaving.contains(*path) || lost.contains(*path);
+    Ok(Detached {
+        was_mounted,
+        unregistered: valid.keys().filter(stays_out).count() as u64,
+        kept: plan.kept.difference(&lost).count() as u64,
+        lost: plan.lost.len() as u64,
+    })
+}
+
+/// What becomes of which path.
+#[derive(Debug, Default)]
+struct Plan {
+    /// Paths that are valid no more afterwards.
+    leaving: BTreeSet<StorePath>,
+    /// Of those, the ones that would stay if the layers were whole.
+    lost: BTreeSet<StorePath>,
+    /// Paths of layers that stay.
+    kept: BTreeSet<StorePath>,
+    /// Of those, the ones that were copied out and are to be moved into the store.
+    copied: BTreeSet<StorePath>,
+    /// All that is registered again when the copies are there.
+    aside: Infos,
+}
+
+impl Plan {
+    fn warn(&self) {
+        if self.lost.is_empty() {
+            return;
+        }
+        let names: Vec<&str> = self.lost.iter().take(5).map(StorePath::as_str).collect();
+        tracing::warn!(
+            "{} paths cannot stay, since no mounted layer gives back whole what they are or refer to: {}{}. They are built or \
+             fetched again when they are needed.",
+            self.lost.len(),
+            names.join(", "),
+            if self.lost.len() > names.len() { ", …" } else { "" }
+        );
+    }
+}
+
+/// Decides what stays, and copies it out of the layers.
+fn plan(
+    dirs: &StoreDirs,
+    (places, own): (&Places, &Path),
+    state: Option<&Mounted>,
+    valid: &Infos,
+    threads: usize,
+) -> io::Result<Plan> {
+    // What an earlier detach took out counts as valid.
+    let mut known = valid.clone();
+    let aside_before = state.map_or(&[][..], |state| &state.aside);
+    for info in aside_before {
+        known.entry(info.path.clone()).or_insert_with(|| info.clone());
+    }
+    let layers = layers(places);
+    let borrowed = borrowed(own, state, &layers, &known);
+    let rest = || known.keys().filter(|path| !borrowed.contains(*path));
+    let needed: BTreeSet<StorePath> =
+        closure(&known, rest()).into_iter().filter(|path| borrowed.contains(path)).collect();
+    let is_here = |path: &&StorePath| {
+        let place = own.join(path.as_str());
+        place.symlink_metadata().is_ok() && hash_of(&place).is_ok_and(|found| found == known[*path].nar_hash)
+    };
+    // Nix may have made it again as it should be, with the registration that it had.
+    let here: BTreeSet<StorePath> = needed.iter().filter(is_here).cloned().collect();
+    let wanted = needed.difference(&here).map(|path| (path, &known[path])).collect();
+    let folder = OwnFolder::work(dirs)?;
+    folder.remove(KEPT)?;
+    let copied = copy_out(dirs, &folder, &layers, wanted, threads)?;
+    let absent: BTreeSet<StorePath> =
+        needed.iter().filter(|path| !here.contains(*path) && !copied.contains(*path)).cloned().collect();
+    let lost: BTreeSet<StorePath> = referrers_closure(&known, absent.iter())
+        .into_iter()
+        .filter(|path| needed.contains(path) || !borrowed.contains(path))
+        .collect();
+    let kept: BTreeSet<StorePath> = closure(&known, rest().filter(|path| !lost.contains(*path)))
+        .into_iter()
+        .filter(|path| borrowed.contains(path))
+        .collect();
+    let leaving: BTreeSet<StorePath> = borrowed.difference(&kept).chain(&lost).cloned().collect();
+    let mut aside: Infos = referrers_closure(&known, kept.iter())
+        .into_iter()
+        .filter(|path| !leaving.contains(path))
+        .map(|path| (path.clone(), known[&path].clone()))
+        .collect();
+    // What is there and not valid was taken out by an earlier detach.
+    aside.extend(
+        aside_before
+            .iter()
+            .filter(|info| !valid.contains_key(&info.path) && !leaving.contains(&info.path))
+            .map(|info| (info.path.clone(), info.clone())),
+    );
+    let copied = copied.intersection(&kept).cloned().collect();
+    Ok(Plan { leaving, lost, kept, copied, aside })
+}
+
+/// A mounted layer: its file, and the names in it.
+type LayerNames = (PathBuf, BTreeSet<Vec<u8>>);
+
+/// The layers that are held, whatever was written down.
+fn layers(places: &Places) -> Vec<LayerNames> {
+    let mut layers = Vec::new();
+    for entry in fs::read_dir(&places.layers).into_iter().flatten().flatten() {
+        let file = entry.path();
+        match names_in(&file) {
+            Ok(names) => layers.push((file, names)),
+            Err(error) => tracing::warn!("The mounted layer {} cannot be read: {error}", file.display()),
+        }
+    }
+    layers.sort();
+    layers
+}
+
+/// The valid paths that are there thanks to a layer. One that was deleted and made anew is not: it was registered later.
+fn borrowed(own: &Path, state: Option<&Mounted>, layers: &[LayerNames], known: &Infos) -> BTreeSet<StorePath> {
+    let attached: Option<BTreeMap<&StorePath, i64>> =
+        state.map(|state| state.paths.iter().map(|info| (&info.path, info.registration_time)).collect());
+    let is_in_layer = |path: &StorePath| layers.iter().any(|(_, names)| names.contains(path.as_str().as_bytes()));
+    let is_borrowed = |info: &&PathInfo| {
+        let place = own.join(info.path.as_str());
+        // Nix may have copied a part of it to the store's own side, by linking equal files for example: to be there is not
+        // enough. Where nothing was written down, the bytes tell.
+        fs::symlink_metadata(&place).is_err()
+            || match &attached {
+                Some(attached) => attached.get(&info.path) == Some(&info.registration_time),
+                None => is_in_layer(&info.path) && hash_of(&place).map_or(true, |found| found != info.nar_hash),
+            }
+    };
+    known.values().filter(is_borrowed).map(|info| info.path.clone()).collect()
+}
+
+/// Unpacks `wanted` beside the store, and returns what is whole there.
+fn copy_out(
+    dirs: &StoreDirs,
+    folder: &OwnFolder,
+    layers: &[LayerNames],
+    mut wanted: BTreeMap<&StorePath, &PathInfo>,
+    threads: usize,
+) -> io::Result<BTreeSet<StorePath>> {
+    let mut copied = BTreeSet::new();
+    if wanted.is_empty() {
+        return Ok(copied);
+    }
+    let into = folder.folder(KEPT)?;
+    for (file, names) in layers {
+        let is_here = |info: &&&PathInfo| names.contains(info.path.as_str().as_bytes());
+        let infos: Vec<PathInfo> = wanted.values().filter(is_here).map(|info| (*info).clone()).collect();
+        if infos.is_empty() {
+            continue;
+        }
+        let layer = AttachLayer { id: Sha([0; 32]), file: file.clone(), infos };
+        let unpacked = unpack_into(into.path(), dirs, &layer, &|_| false, threads, &AtomicU64::new(0));
+        for rejected in &unpacked.rejected {
+            tracing::debug!("{} does not come out of {}: {}", rejected.path, file.display(), rejected.why);
+        }
+        for (path, _) in unpacked.placed {
+            wanted.remove(&path);
+            copied.insert(path);
+        }
+    }
+    Ok(copied)
+}
+
+/// Puts the store in order after the overlay is gone. Returns what could not be registered again.
+fn finish(dirs: &StoreDirs, places: &Places, plan: &Plan, valid: &Infos) -> Result<BTreeSet<StorePath>, CacheError> {
+    let failed = |error| CacheError::File { what: "Cannot clean up", path: dirs.real_store(), error };
+    for path in plan.leaving.iter().chain(&plan.copied) {
+        remove_tree(&dirs.real(path)).map_err(failed)?;
+    }
+    let folder = OwnFolder::work(dirs).map_err(failed)?;
+    for path in &plan.copied {
+        move_in(&folder.path().join(KEPT).join(path.as_str()), &dirs.real(path)).map_err(failed)?;
+    }
+    folder.remove(KEPT).map_err(failed)?;
+    let named = |path: &StorePath| valid.contains_key(path) || plan.aside.contains_key(path);
+    sweep(&places.store, named).map_err(failed)?;
+    register(dirs, plan.aside.clone())
+}
+
+/// Renames a path to its place in the store.
+fn move_in(from: &Path, to: &Path) -> io::Result<()> {
+    let metadata = fs::symlink_metadata(from)?;
+    if !metadata.is_dir() {
+        return fs::rename(from, to);
+    }
+    // Another folder above it is written into it.
+    fs::set_permissions(from, Permissions::from_mode(0o755))?;
+    fs::rename(from, to)?;
+    fs::set_permissions(to, Permissions::from_mode(0o555))?;
+    Ok(rustix::fs::utimensat(CWD, to, &times(), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+/// Registers those of `infos` that are there and closed. What the database does not take is left out with what refers to it, and
+/// returned: a single path must not keep the others from being valid.
+fn register(dirs: &StoreDirs, infos: Infos) -> Result<BTreeSet<StorePath>, CacheError> {
+    let all: BTreeSet<StorePath> = infos.keys().cloned().collect();
+    let valid: BTreeSet<StorePath> = store::read_all(dirs)?.into_keys().collect();
+    let present = infos.into_iter().filter(|(path, _)| dirs.real(path).symlink_metadata().is_ok()).collect();
+    let mut left: Infos = closed_subset(&present, &|path| valid.contains(path))
+        .into_iter()
+        .filter_map(|path| present.get(&path).map(|info| (path.clone(), info.clone())))
+        .collect();
+    let mut done = valid;
+    let together: Vec<PathInfo> = left.values().cloned().collect();
+    match store::register(dirs, &together) {
+        Ok(_) => done.extend(left.into_keys()),
+        Err(error @ (store::StoreError::Database { .. } | store::StoreError::Locked { .. })) => {
+            return Err(error.into());
+        }
+        Err(error) => {
+            tracing::debug!("Paths are registered one by one: {error}");
+            loop {
+                let is_ready =
+                    |info: &&PathInfo| info.references.iter().all(|path| *path == info.path || done.contains(path));
+                let Some(info) = left.values().find(is_ready).cloned() else { break };
+                left.remove(&info.path);
+                match store::register(dirs, std::slice::from_ref(&info)) {
+                    Ok(_) => _ = done.insert(info.path),
+                    Err(error) => tracing::warn!("{} is valid no more: {error}", info.path),
+                }
+            }
+        }
+    }
+    Ok(all.difference(&done).cloned().collect())
+}
+
+/// Removes what processes leave in a store directory that were killed, or that an overlay led astray: locks that nobody holds, and
+/// the hard links that `nix store optimise` makes on the way. It renames them to where a file of a layer is; if that was copied
+/// by the very same step, both names mean one file by then, and a rename of a file to itself does nothing. A path that is or was
+/// valid may be named like a lock, and is none.
+fn sweep(store: &Path, is_known: impl Fn(&StorePath) -> bool) -> io::Result<()> {
+    for entry in fs::read_dir(store)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        let metadata = entry.metadata()?;
+        if name.starts_with(".tmp-link-") && !metadata.is_dir() {
+            fs::remove_file(entry.path())?;
+        }
+        let is_path = name.parse::<StorePath>().is_ok_and(|path| is_known(&path));
+        if let Some(path) = name.strip_suffix(".lock").filter(|_| metadata.is_file() && metadata.len() == 0 && !is_path)
+        {
+            // Taken and given back, it is gone.
+            drop(path_lock(&store.join(path))?);
+        }
+    }
+    Ok(())
+}

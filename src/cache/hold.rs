@@ -1,0 +1,69 @@
+//! Taking the files of layers out of everybody's reach before they are mounted.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags};
+
+use super::attach::AttachLayer;
+use super::privileged::sudo_user;
+use crate::layer::anchor::Anchor;
+use crate::layer::mount::Places;
+
+/// Moves the files of layers to where nothing else touches them. A later fetch of the same layer would write over them, and
+/// with them over what is mounted.
+pub(super) fn hold(places: &Places, layers: &[AttachLayer]) -> std::io::Result<Vec<AttachLayer>> {
+    let anchor = Anchor::make(places)?;
+    anchor.make_folder("layers")?;
+    let mut held = Vec::new();
+    for layer in layers {
+        let file = held_file(places, layer);
+        let place = anchor.at("layers").join(layer.id.to_string());
+        if let Err(error) = take(&layer.file, &place) {
+            give_back(&held, layers);
+            return Err(error);
+        }
+        held.push(AttachLayer { file, ..layer.clone() });
+    }
+    Ok(held)
+}
+
+pub(super) fn held_file(places: &Places, layer: &AttachLayer) -> PathBuf {
+    places.layers.join(layer.id.to_string())
+}
+
+/// Moves a file to where nobody but root can touch it. A file with a second name, or of another user than who asked for all this,
+/// could be changed under a mount.
+fn take(from: &Path, to: &Path) -> std::io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::openat(CWD, from, flags, Mode::empty())?);
+    let found = file.metadata()?;
+    let is_trusted = found.uid() == 0 || Some(found.uid()) == sudo_user() || !rustix::process::geteuid().is_root();
+    if !found.is_file() || found.nlink() != 1 || found.mode() & 0o022 != 0 || !is_trusted {
+        let why = format!("{} is not a file that only this user can write to", from.display());
+        return Err(std::io::Error::other(why));
+    }
+    fs::rename(from, to)?;
+    if rustix::process::geteuid().is_root() {
+        rustix::fs::fchown(&file, Some(rustix::fs::Uid::ROOT), Some(rustix::fs::Gid::ROOT))?;
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(0o444))?;
+    }
+    let there = fs::symlink_metadata(to)?;
+    if (there.dev(), there.ino(), there.nlink()) != (found.dev(), found.ino(), 1) {
+        return Err(std::io::Error::other(format!("{} was replaced meanwhile", from.display())));
+    }
+    Ok(())
+}
+
+pub(super) fn give_back(held: &[AttachLayer], layers: &[AttachLayer]) {
+    for (held, layer) in held.iter().zip(layers) {
+        if let Err(error) = fs::rename(&held.file, &layer.file) {
+            tracing::warn!(
+                "The layer {} cannot be used: {} cannot be moved back: {error}.",
+                layer.id,
+                held.file.display()
+            );
+        }
+    }
+}

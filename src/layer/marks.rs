@@ -1,0 +1,64 @@
+//! What an overlay writes on the directory that is its upper one, put there before it is mounted and removed after.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, XattrFlags, lremovexattr, lsetxattr, mknodat};
+use rustix::io::Errno;
+
+/// Marks each directory of the store whose name a layer has too: the overlay then shows the store's alone.
+pub(super) fn hide_lower(point: &Path, store: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(point)? {
+        let here = store.join(entry?.file_name());
+        if fs::symlink_metadata(&here).is_ok_and(|metadata| metadata.is_dir()) {
+            lsetxattr(&here, "trusted.overlay.opaque", b"y", XattrFlags::empty())?;
+        }
+    }
+    Ok(())
+}
+
+/// Hides `names` in whatever is below a folder in an overlay: there a character device with number 0 means that a name was
+/// deleted.
+pub(super) fn hide(folder: &Path, names: &BTreeSet<Vec<u8>>) -> io::Result<()> {
+    for name in names {
+        let place = folder.join(OsStr::from_bytes(name));
+        mknodat(CWD, &place, FileType::CharacterDevice, Mode::empty(), 0)?;
+    }
+    Ok(())
+}
+
+/// Removes the marks of an overlay from the directory that was its upper one: the devices that stand for what was deleted
+/// (character devices with number 0), and the attributes that say what is to be seen of layers.
+///
+/// # Errors
+/// When the directory cannot be read or written.
+pub fn remove_marks(store: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    unmark(store)?;
+    for entry in fs::read_dir(store)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        if metadata.is_dir() {
+            unmark(&entry.path())?;
+        } else if metadata.file_type().is_char_device() && metadata.rdev() == 0 {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn unmark(directory: &Path) -> io::Result<()> {
+    for name in ["opaque", "redirect", "origin", "impure", "uuid"] {
+        match lremovexattr(directory, format!("trusted.overlay.{name}")) {
+            Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => {}
+            // Only root sees these marks, and only root's mounts heed them.
+            Err(Errno::PERM) if !rustix::process::geteuid().is_root() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}

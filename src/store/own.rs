@@ -1,0 +1,375 @@
+//! Our folder beside the store: its names, and how files in it are opened and written.
+//!
+//! 1. The folder belongs to the owner of the store. A user who may only change the store through `sudo` has a folder of
+//!    their own in it, `users/UID`, for downloads and records.
+//! 2. Everything in it is opened by a descriptor of the folder, without following links: root works here too, in a folder
+//!    that another user may write to.
+//! 3. A new file takes the place of whatever had its name. JSON is written to the disk under another name first and then
+//!    renamed, so that it is there whole or not at all.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use rustix::fs::{AtFlags, CWD, Dir, FlockOperation, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::StoreDirs;
+use super::remove::remove_at;
+use crate::bounds::{MAX_RECORD, read_json_file};
+
+/// Its own name, beside Nix's state.
+pub(super) const NAME: &str = "nix-cache";
+/// The lock that one restore or detach holds at a time.
+pub(crate) const LOCK: &str = "lock";
+/// What the last restore knew, for the save.
+pub(crate) const RECORD: &str = "restore.json";
+/// What is mounted, for the detach.
+pub(crate) const MOUNTED: &str = "mounted.json";
+/// Layers while they are fetched and attached.
+pub(crate) const LAYERS: &str = "layers";
+/// The indexes of restored layers, for the save.
+pub(crate) const INDEXES: &str = "indexes";
+/// Everything of a mount: see [`crate::layer::mount::Places`].
+pub(crate) const MOUNTS: &str = "mounts";
+/// What a detach copied out of layers and has not put into the store yet.
+pub(crate) const KEPT: &str = "kept";
+/// Folders of users who are not the owner of the store, by their number.
+pub(crate) const USERS: &str = "users";
+/// Layers that are packed begin with this.
+pub(crate) const PACKING_PREFIX: &str = "layer-";
+/// Files that are written begin with this until they have their name.
+pub(super) const NEW_PREFIX: &str = ".new-";
+
+/// The folder, or one in it, open.
+#[derive(Debug)]
+pub(crate) struct OwnFolder {
+    pub(super) path: PathBuf,
+    pub(super) fd: OwnedFd,
+    /// Who gets what is made in it, if that is not this process's user.
+    owner: Option<(u32, u32)>,
+}
+
+/// Where this process keeps its files: our folder, or the part of it that is this user's.
+pub(crate) fn work_dir(dirs: &StoreDirs) -> PathBuf {
+    let own = dirs.own_dir();
+    let user = rustix::process::geteuid();
+    let owner = dirs.owner().map(|(owner, _)| owner);
+    if user.is_root() || owner.as_ref().map_or(true, |owner| *owner == user.as_raw()) {
+        own
+    } else {
+        own.join(USERS).join(user.as_raw().to_string())
+    }
+}
+
+impl OwnFolder {
+    /// Our folder; None if it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or something else has its name.
+    pub(crate) fn open(dirs: &StoreDirs) -> io::Result<Option<Self>> {
+        let opened = open_parent(dirs).and_then(|parent| open_folder(&parent, Path::new(NAME)));
+        match opened {
+            Ok(fd) => Ok(Some(Self { path: dirs.own_dir(), fd, owner: new_owner(dirs) })),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Our folder, made where it is missing.
+    ///
+    /// # Errors
+    /// When it cannot be made or opened, or something else has its name.
+    pub(crate) fn make(dirs: &StoreDirs) -> io::Result<Self> {
+        let owner = new_owner(dirs);
+        let parent = open_parent(dirs)?;
+        make_folder(&parent, OsStr::new(NAME), owner)?;
+        Ok(Self { path: dirs.own_dir(), fd: open_folder(&parent, Path::new(NAME))?, owner })
+    }
+
+    /// Where this process keeps its files; made where it is missing.
+    ///
+    /// # Errors
+    /// When it cannot be made or opened.
+    pub(crate) fn work(dirs: &StoreDirs) -> io::Result<Self> {
+        let folder = Self::make(dirs).or_else(|error| Self::open(dirs)?.ok_or(error))?;
+        if work_dir(dirs) == folder.path {
+            return Ok(folder);
+        }
+        folder.folder(USERS)?.folder(&rustix::process::geteuid().as_raw().to_string())
+    }
+
+    /// Where the folder is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A folder in it, made where it is missing, in the place of whatever else has its name.
+    ///
+    /// # Errors
+    /// When it cannot be made or opened.
+    pub(crate) fn folder(&self, name: &str) -> io::Result<Self> {
+        let place = |fd| Self { path: self.path.join(name), fd, owner: self.owner };
+        match open_folder(&self.fd, Path::new(name)) {
+            Ok(fd) => return Ok(place(fd)),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) if is_something_else(&error) => self.remove(name)?,
+            Err(error) => return Err(error),
+        }
+        make_folder(&self.fd, OsStr::new(name), self.owner)?;
+        open_folder(&self.fd, Path::new(name)).map(place)
+    }
+
+    /// The names in it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.fd)? {
+            let entry = entry?;
+            if let Ok(name) = entry.file_name().to_str()
+                && name != "."
+                && name != ".."
+            {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    /// A new file, to be written and read, in the place of whatever had its name.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn create(&self, name: &str) -> io::Result<File> {
+        let file = self.create_private(name)?;
+        give(&file, self.owner)?;
+        Ok(file)
+    }
+
+    /// The value in a JSON file of ours. None when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read or understood.
+    pub(crate) fn read_json<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => read_json_file(fd.into(), MAX_RECORD).map(Some),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// When a file of ours was written last; None when there is none.
+    pub(crate) fn modified(&self, name: &str) -> Option<(i64, u64)> {
+        let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        #[allow(clippy::useless_conversion, reason = "the types differ between systems")]
+        Some((stat.st_mtime.into(), u64::from(stat.st_mtime_nsec)))
+    }
+
+    /// Writes a file as JSON, whole or not at all, also if the machine loses power.
+    ///
+    /// # Errors
+    /// When it cannot be written; the old one is still there then.
+    pub(crate) fn write_json(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let new = format!("{NEW_PREFIX}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let written = (|| {
+            let mut file = self.create(&new)?;
+            // Whoever removes leftovers leaves alone what is locked.
+            rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared)?;
+            file.write_all(&serde_json::to_vec(value)?)?;
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644))?;
+            file.sync_all()?;
+            match rustix::fs::renameat(&self.fd, &*new, &self.fd, name) {
+                Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => {
+                    self.remove(name)?;
+                    rustix::fs::renameat(&self.fd, &*new, &self.fd, name)?;
+                }
+                renamed => renamed?,
+            }
+            Ok(rustix::fs::fsync(&self.fd)?)
+        })();
+        if written.is_err() {
+            let _ = self.remove(&new);
+        }
+        written
+    }
+
+    /// Removes a file, link or folder with all that is in it. What is not there is fine.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
+        remove_at(&self.fd, OsStr::new(name))
+    }
+
+    /// The folders of users who are not the owner of the store, as far as each belongs to its user.
+    pub(crate) fn users(&self) -> Vec<Self> {
+        let Ok(fd) = open_folder(&self.fd, Path::new(USERS)) else { return Vec::new() };
+        let users = Self { path: self.path.join(USERS), fd, owner: self.owner };
+        let open = |name: String| {
+            let fd = open_folder(&users.fd, Path::new(&name)).ok()?;
+            let is_own = rustix::fs::fstat(&fd).is_ok_and(|found| name.parse() == Ok(found.st_uid));
+            is_own.then(|| Self { path: users.path.join(&name), fd, owner: None })
+        };
+        users.names().unwrap_or_default().into_iter().filter_map(open).collect()
+    }
+
+    /// A folder that is not ours, such as one for temporary files.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub(crate) fn at(path: &Path) -> io::Result<Self> {
+        Ok(Self { fd: open_folder(CWD, path)?, path: path.to_owned(), owner: None })
+    }
+
+    /// As [`OwnFolder::create`], for a file of this process's user also where the folder is another's. Root mounts such files, and
+    /// nobody else must be able to write to them.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn create_private(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        for _ in 0..3 {
+            match rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o644)) {
+                Ok(fd) => return Ok(fd.into()),
+                Err(Errno::EXIST) => self.remove(name)?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(Errno::EXIST.into())
+    }
+
+    /// The folder of a user who is not the owner of the store: made for that user where it is missing.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn make_for_user(&self, user: u32, group: u32) -> io::Result<()> {
+        let users = self.folder(USERS)?;
+        let own = users.folder(&user.to_string())?;
+        if rustix::fs::fstat(&own.fd)?.st_uid != user {
+            rustix::fs::fchown(&own.fd, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))?;
+        }
+        Ok(())
+    }
+
+    /// Gives the folder, and what root or another user has left in it, to the owner of the store. Root alone can do that.
+    ///
+    /// # Errors
+    /// When the owner of the folder cannot be changed.
+    pub(crate) fn hand_over(&self) -> io::Result<()> {
+        let Some((user, group)) = self.owner else { return Ok(()) };
+        let give = |file: &dyn AsFd| rustix::fs::fchown(file, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)));
+        if rustix::fs::fstat(&self.fd)?.st_uid != user {
+            give(&self.fd)?;
+        }
+        for name in self.names()? {
+            // What is mounted or about to be is root's.
+            if name == MOUNTS || name == USERS || self.path.ends_with(LAYERS) {
+                continue;
+            }
+            if let Ok(inner) = open_folder(&self.fd, Path::new(&name)) {
+                let inner = Self { path: self.path.join(&name), fd: inner, owner: self.owner };
+                inner.hand_over()?;
+                continue;
+            }
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+            let Ok(file) = rustix::fs::openat(&self.fd, &*name, flags, Mode::empty()) else { continue };
+            let file = File::from(file);
+            let metadata = file.metadata()?;
+            // A file with a second name may be anything of root's.
+            if metadata.is_file() && metadata.nlink() == 1 && metadata.uid() != user {
+                give(&file)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The lock file, made where it is missing, in the place of whatever else has its name. It can be locked by whoever may
+    /// read it.
+    ///
+    /// # Errors
+    /// When it cannot be opened or made.
+    pub(crate) fn lock_file(&self) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        for _ in 0..3 {
+            match rustix::fs::openat(&self.fd, LOCK, flags, Mode::empty()).map(File::from) {
+                Ok(file) if file.metadata()?.is_file() => return Ok(file),
+                Err(Errno::NOENT) => {
+                    let made = rustix::fs::openat(
+                        &self.fd,
+                        LOCK,
+                        flags | OFlags::CREATE | OFlags::EXCL,
+                        Mode::from_raw_mode(0o644),
+                    );
+                    match made {
+                        Ok(file) => {
+                            give(&file, self.owner)?;
+                            return Ok(file.into());
+                        }
+                        Err(Errno::EXIST) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                }
+                Ok(_) | Err(Errno::LOOP | Errno::NXIO | Errno::ACCESS) => self.remove(LOCK)?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(io::Error::other("something else is put in its place again and again"))
+    }
+}
+
+/// The folder that holds Nix's state and ours. Where root works for another user, links below the store's root are not followed:
+/// that user may have made them.
+fn open_parent(dirs: &StoreDirs) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let is_trusted = new_owner(dirs).is_none_or(|(user, _)| user == 0);
+    if is_trusted {
+        let path = dirs.own_dir();
+        return Ok(rustix::fs::openat(CWD, path.parent().unwrap_or(&path), flags, Mode::empty())?);
+    }
+    let root = rustix::fs::openat(CWD, dirs.root().unwrap_or(Path::new("/")), flags, Mode::empty())?;
+    open_folder(open_folder(root, Path::new("nix"))?, Path::new("var"))
+}
+
+/// Who gets what root makes here.
+fn new_owner(dirs: &StoreDirs) -> Option<(u32, u32)> {
+    if rustix::process::geteuid().is_root() { dirs.path_owner().ok() } else { None }
+}
+
+fn give(file: &impl AsFd, owner: Option<(u32, u32)>) -> io::Result<()> {
+    match owner {
+        Some((0, _)) | None => Ok(()),
+        Some((user, group)) => Ok(rustix::fs::fchown(file, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))?),
+    }
+}
+
+/// Whether an error says that there is something other than a folder.
+fn is_something_else(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::NOTDIR | Errno::LOOP))
+}
+
+fn open_folder(parent: impl AsFd, name: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(parent, name, flags, Mode::empty())?)
+}
+
+fn make_folder(parent: &OwnedFd, name: &OsStr, owner: Option<(u32, u32)>) -> io::Result<()> {
+    match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o755)) {
+        Ok(()) => give(&open_folder(parent, Path::new(name))?, owner),
+        Err(Errno::EXIST) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+#[path = "own_test.rs"]
+mod tests;

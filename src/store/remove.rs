@@ -1,0 +1,50 @@
+//! Removing trees without following links, also while somebody else changes them.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+/// Removes what is at a name in an open folder, with all that is in it; no link is followed.
+///
+/// # Errors
+/// When something cannot be removed.
+pub(crate) fn remove_at(parent: &impl AsFd, name: &OsStr) -> io::Result<()> {
+    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+        return Err(Errno::PERM.into());
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = || rustix::fs::openat(parent, name, flags, Mode::empty());
+    let fd = match open() {
+        Err(Errno::ACCESS) => {
+            // By a name, since it cannot be opened. Only its owner is here: root needs no permission.
+            rustix::fs::chmodat(parent, name, Mode::from_raw_mode(0o700), AtFlags::empty())?;
+            open()?
+        }
+        opened => opened?,
+    };
+    if stat.st_mode & 0o300 != 0o300 {
+        // Root needs none; where it fails, what is in it cannot be removed either.
+        let _ = rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o700));
+    }
+    for entry in Dir::read_from(&fd)? {
+        let entry = entry?;
+        let inner = OsStr::from_bytes(entry.file_name().to_bytes());
+        if inner != "." && inner != ".." {
+            remove_at(&fd, inner)?;
+        }
+    }
+    match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,36 @@
+//! The rights of the owner of a store, for root.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+use rustix::fs::{Gid, Uid};
+use rustix::io::Errno;
+
+use super::StoreDirs;
+
+/// Runs `work` with the rights of the store's owner, if root does it for another user's store: whatever that user puts in the
+/// way of it, such as a link, leads to nothing that they could not reach themselves.
+///
+/// # Errors
+/// When the rights cannot be given up.
+pub(crate) fn as_owner<T: Send>(dirs: &StoreDirs, work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    // Where the database is another's, the owner of the store directory alone could not change the store.
+    let has_database = |user: u32| dirs.state_dir().join("db").metadata().is_ok_and(|found| found.uid() == user);
+    let owner = dirs.path_owner().ok().filter(|(user, _)| *user != 0 && has_database(*user));
+    let Some((user, group)) = owner.filter(|_| rustix::process::geteuid().is_root()) else { return Ok(work()) };
+    let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+    // The rights of one thread: those that it starts have the same.
+    let ran = std::thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            rustix::thread::set_thread_groups(&[])?;
+            rustix::thread::set_thread_res_gid(group, group, group)?;
+            rustix::thread::set_thread_res_uid(user, user, user)?;
+            Ok::<T, Errno>(work())
+        });
+        thread.join()
+    });
+    match ran {
+        Ok(done) => Ok(done?),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
