@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,7 +16,7 @@ use crate::bounds::{MAX_RECORD, read_json};
 use crate::layer::digest::Sha;
 use crate::layer::mount::{self, Places, names_in};
 use crate::layer::unpack::remove_tree;
-use crate::store::{self, PathInfo, StoreDirs, StorePath, closure, path_lock};
+use crate::store::{self, PathInfo, StoreDirs, StorePath, closure, path_lock, shared_infos};
 
 /// The layers that are mounted and the paths that are valid because of it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -24,7 +25,8 @@ pub(super) struct Mounted {
     /// Their files, by name, in the folder of [`Places`] for them.
     pub layers: Vec<String>,
     /// The paths, as they were registered.
-    pub paths: Vec<PathInfo>,
+    #[serde(with = "shared_infos")]
+    pub paths: Vec<Arc<PathInfo>>,
 }
 
 /// What a detach came to.
@@ -46,7 +48,10 @@ fn place(dirs: &StoreDirs) -> PathBuf {
 pub(super) fn store(dirs: &StoreDirs, mounted: &Mounted) -> io::Result<()> {
     fs::create_dir_all(dirs.own_dir())?;
     let mut file = tempfile::NamedTempFile::new_in(dirs.own_dir())?;
-    file.write_all(&serde_json::to_vec(mounted)?)?;
+    let mut writer = io::BufWriter::new(file.as_file_mut());
+    serde_json::to_writer(&mut writer, mounted)?;
+    writer.flush()?;
+    drop(writer);
     file.persist(place(dirs)).map_err(|error| error.error)?;
     Ok(())
 }
@@ -114,7 +119,7 @@ pub fn detach(dirs: &StoreDirs, threads: usize) -> Result<Detached, CacheError> 
     let needed: BTreeSet<StorePath> =
         closure(&valid, rest).into_iter().filter(|path| borrowed.contains(path)).collect();
     copy_out(dirs, (&places, own), &state, needed.iter().map(|path| &valid[path]), threads)?;
-    let leaving: Vec<PathInfo> = borrowed.difference(&needed).map(|path| valid[path].clone()).collect();
+    let leaving: Vec<&PathInfo> = borrowed.difference(&needed).map(|path| &valid[path]).collect();
     let names: Vec<StorePath> = leaving.iter().map(|info| info.path.clone()).collect();
     // Invalid first and gone after: a path that is valid is always there.
     store::unregister(dirs, &names)?;
@@ -193,7 +198,7 @@ fn copy_out<'a>(
         }
         let names = names_in(&file).map_err(|error| CacheError::Mount(error.into()))?;
         let is_here = |info: &&&PathInfo| names.contains(info.path.as_str().as_bytes());
-        let here: Vec<PathInfo> = left.values().filter(is_here).map(|info| (*info).clone()).collect();
+        let here = left.values().filter(is_here).map(|info| Arc::new((*info).clone())).collect();
         let layer = AttachLayer { id: Sha([0; 32]), file, infos: here };
         let unpacked = unpack_into(own, dirs, &layer, &|_| false, threads, &AtomicU64::new(0));
         for (path, _) in unpacked.placed {

@@ -97,7 +97,10 @@ pub(super) fn store(dirs: &StoreDirs, record: &RestoreRecord) -> Result<(), Cach
     let written = (|| {
         fs::create_dir_all(dirs.own_dir())?;
         let mut file = tempfile::NamedTempFile::new_in(dirs.own_dir())?;
-        file.write_all(&serde_json::to_vec(record)?)?;
+        let mut writer = std::io::BufWriter::new(file.as_file_mut());
+        serde_json::to_writer(&mut writer, record)?;
+        writer.flush()?;
+        drop(writer);
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
         file.as_file().set_permissions(mode)?;
         file.persist(&path).map_err(|error| error.error)?;
