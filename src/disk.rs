@@ -1,10 +1,12 @@
 //! Room on a disk: what may be written to it, with a reserve that is always left to the job.
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
+
+use rustix::fs::StatVfs;
 
 /// The reserve is never larger than this.
 const MOST_RESERVED: u64 = 1 << 30;
@@ -39,11 +41,14 @@ impl Room {
 /// When that disk does not say.
 pub(crate) fn room(path: &Path) -> io::Result<Room> {
     let there = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    let found = rustix::fs::statvfs(there)?;
+    Ok(room_of(&rustix::fs::statvfs(there)?, fs::metadata(there)?.dev()))
+}
+
+fn room_of(found: &StatVfs, device: u64) -> Room {
     let unit = if found.f_frsize > 0 { found.f_frsize } else { found.f_bsize };
     let reserve = (found.f_blocks.saturating_mul(unit) / RESERVED_PART).min(MOST_RESERVED);
     let files = if found.f_files == 0 { u64::MAX } else { found.f_favail - found.f_favail / RESERVED_PART };
-    Ok(Room { free: found.f_bavail.saturating_mul(unit), reserve, files, device: fs::metadata(there)?.dev() })
+    Room { free: found.f_bavail.saturating_mul(unit), reserve, files, device }
 }
 
 /// As [`Room::usable`] of [`room`]; without limit where the disk does not say.
@@ -79,6 +84,45 @@ pub(crate) fn ensure(path: &Path, needed: u64) -> io::Result<()> {
 pub(crate) async fn filled(path: &Path) {
     while usable(path) > 0 {
         tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// How much is written before a disk is looked at again.
+const STEP: u64 = 16 << 20;
+
+/// Writes to a file as long as its disk has more than the reserve.
+pub(crate) struct Guarded<'a> {
+    file: &'a File,
+    unseen: u64,
+}
+
+impl<'a> Guarded<'a> {
+    /// A writer to `file`.
+    pub fn new(file: &'a File) -> Self {
+        Self { file, unseen: STEP }
+    }
+}
+
+impl Write for Guarded<'_> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        if self.unseen >= STEP {
+            self.unseen = 0;
+            // A disk that does not say is not guarded.
+            let room = rustix::fs::fstatvfs(self.file).map(|found| room_of(&found, 0));
+            if let Ok(room) = room
+                && room.usable() == 0
+            {
+                let message = format!("the disk is full but for the {} MiB that are left to the job", room.free >> 20);
+                return Err(io::Error::new(io::ErrorKind::StorageFull, message));
+            }
+        }
+        let written = self.file.write(buffer)?;
+        self.unseen += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }
 

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use crate::layer::mount::{self, MountError, MountImage, Places, ambiguous};
 use crate::layer::pack::Rejected;
 use crate::layer::squashfs::Image;
 use crate::layer::unpack::{Target, Unpacked, remove_leftovers, remove_tree, unpack};
-use crate::store::{self, PathInfo, Realisation, StoreDirs, StorePath, path_lock, rights};
+use crate::store::{self, PathInfo, Realisation, StoreDirs, StorePath, path_lock, rights, shared_infos};
 
 /// What to attach.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -52,7 +53,8 @@ pub struct AttachLayer {
     #[serde(with = "super::raw_path")]
     pub file: PathBuf,
     /// The paths that are wanted of it, none of them valid.
-    pub infos: Vec<PathInfo>,
+    #[serde(with = "shared_infos")]
+    pub infos: Vec<Arc<PathInfo>>,
 }
 
 /// What came of it.
@@ -150,7 +152,7 @@ fn unpack_and_register(
         let unpacked = unpack_layer(dirs, layer, request.threads, deadline, progress);
         done.rejected.extend(unpacked.rejected);
         already.extend(unpacked.already);
-        let infos: BTreeMap<&StorePath, &PathInfo> = layer.infos.iter().map(|info| (&info.path, info)).collect();
+        let infos: BTreeMap<&StorePath, &Arc<PathInfo>> = layer.infos.iter().map(|info| (&info.path, info)).collect();
         let unpacked = unpacked.placed.into_iter();
         placed.extend(unpacked.map(|(path, inode)| (path.clone(), InPlace::unpacked(infos[&path], inode))));
     }
@@ -257,10 +259,10 @@ fn mount_held(
     inspection: &Inspection,
 ) -> Result<MountedLayers, MountError> {
     let ambiguous = ambiguous(&inspection.names);
-    let is_ambiguous = |info: &&PathInfo| ambiguous.contains(info.path.as_str().as_bytes());
+    let is_ambiguous = |info: &&Arc<PathInfo>| ambiguous.contains(info.path.as_str().as_bytes());
     let mut result = MountedLayers { placed: BTreeMap::new(), to_unpack: Vec::new() };
     for layer in layers {
-        let (twice, once): (Vec<&PathInfo>, Vec<&PathInfo>) = layer.infos.iter().partition(is_ambiguous);
+        let (twice, once): (Vec<&Arc<PathInfo>>, Vec<&Arc<PathInfo>>) = layer.infos.iter().partition(is_ambiguous);
         for info in once {
             // What is in the way would hide the layer's path, and is not valid.
             let place = dirs.real(&info.path);
@@ -292,7 +294,7 @@ fn mount_held(
     };
     let hidden = inspection.names.iter().flatten().filter(|name| !is_placed(name)).cloned().collect();
     mount::attach(places, &layers.iter().map(image).collect::<Vec<_>>(), &hidden, owner)?;
-    mounted::outwait(state.paths.iter());
+    mounted::outwait(state.paths.iter().map(AsRef::as_ref));
     result.placed.retain(|path, _| fs::symlink_metadata(dirs.real(path)).is_ok());
     Ok(result)
 }
@@ -344,7 +346,7 @@ fn unpack_until(
     let is_root = rustix::process::geteuid().is_root();
     let owner = dirs.path_owner().ok().filter(|_| is_root);
     let target = Target { store: into, owner, is_valid, threads, deadline, progress };
-    let wanted: Vec<&PathInfo> = layer.infos.iter().collect();
+    let wanted: Vec<&PathInfo> = layer.infos.iter().map(AsRef::as_ref).collect();
     let reject = |why: String| {
         let rejected = wanted.iter().map(|info| Rejected { path: info.path.clone(), why: why.clone() });
         Unpacked { rejected: rejected.collect(), ..Unpacked::default() }
@@ -379,7 +381,7 @@ mod tests {
         let layer = |names: &[&str]| AttachLayer {
             id: Sha([0; 32]),
             file: PathBuf::new(),
-            infos: names.iter().map(|name| info(name)).collect(),
+            infos: names.iter().map(|name| Arc::new(info(name))).collect(),
         };
         let layers = [layer(&["a", "b.lock", "c"]), layer(&["a.lock", "d"])];
         let valid = BTreeMap::from([(path("d.lock"), info("d.lock"))]);

@@ -16,6 +16,7 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use rustix::fs::{AtFlags, CWD};
@@ -254,7 +255,8 @@ fn copy_out(
         if infos.is_empty() {
             continue;
         }
-        let layer = AttachLayer { id: Sha([0; 32]), file: file.clone(), infos };
+        let layer =
+            AttachLayer { id: Sha([0; 32]), file: file.clone(), infos: infos.into_iter().map(Arc::new).collect() };
         let unpacked = unpack_into(into.path(), dirs, &layer, &|_| false, threads, &AtomicU64::new(0));
         for rejected in &unpacked.rejected {
             tracing::debug!("{} does not come out of {}: {}", rejected.path, file.display(), rejected.why);

@@ -9,6 +9,7 @@
 //! 3. A deriver that does not make the path is forgotten, and nothing counts as built here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,6 +17,7 @@ use nix_derivation::{CAHash, NixHash};
 
 use super::outcome::Note;
 use super::register::InPlace;
+use super::restore::Infos;
 use crate::layer::content::{hashes_for, read_plain};
 use crate::layer::hash_and_size_of;
 use crate::layer::pack::Rejected;
@@ -82,19 +84,19 @@ impl Faulty {
 
 /// The part of `missing` that can become valid: every reference is available or in that part, none leads in a circle, and no other
 /// output of the same derivation is among the `faulty`.
-pub(super) fn sound(
-    missing: &BTreeMap<StorePath, PathInfo>,
-    faulty: &[PathInfo],
+pub(super) fn sound<'a>(
+    missing: &Infos<'a>,
+    faulty: &'a [PathInfo],
     is_available: &dyn Fn(&StorePath) -> bool,
 ) -> BTreeSet<StorePath> {
-    let infos: Vec<&PathInfo> = missing.values().collect();
+    let infos: Vec<&PathInfo> = missing.values().copied().collect();
     let circle: Vec<StorePath> = store::circle(&infos).into_iter().cloned().collect();
     let lost: Vec<&PathInfo> = faulty.iter().filter(|info| !missing.contains_key(&info.path)).collect();
     if circle.is_empty() && lost.is_empty() {
         return closed_subset(missing, is_available);
     }
     let mut all = missing.clone();
-    all.extend(lost.into_iter().map(|info| (info.path.clone(), info.clone())));
+    all.extend(lost.into_iter().map(|info| (info.path.clone(), info)));
     let lost = faulty.iter().map(|info| &info.path).filter(|path| !missing.contains_key(*path) && !is_available(path));
     let useless = useless_without(&all, lost.chain(&circle));
     all.retain(|path, _| missing.contains_key(path) && !useless.contains(path));
@@ -135,7 +137,7 @@ pub(super) fn prove(
     for (path, ca) in fixed {
         // Left out of the record, it would be all that ties the bytes to the path.
         if let Some(place) = placed.get_mut(&path).filter(|place| place.info.ca.is_none()) {
-            place.info.ca = Some(ca);
+            Arc::make_mut(&mut place.info).ca = Some(ca);
             if let Some(why) = store::fault(&place.info) {
                 rejected.push(Rejected { path: path.clone(), why: format!("It is a fixed output, and {why}.") });
                 placed.remove(&path);
@@ -144,7 +146,7 @@ pub(super) fn prove(
     }
     check_addresses(dirs, placed, threads, &mut rejected);
     for (path, place) in placed.iter_mut() {
-        let info = &mut place.info;
+        let info = Arc::make_mut(&mut place.info);
         info.ultimate = false;
         info.outputs = derivations.get(path).map(|outputs| outputs.paths.clone()).unwrap_or_default();
         let is_maker = |deriver: &StorePath| match (derivations.get(deriver), valid.get(deriver)) {
@@ -252,7 +254,7 @@ fn check_addresses(
     for path in unread {
         tracing::debug!("{path} is too large to be hashed now: it is registered without its content address");
         if let Some(place) = placed.get_mut(&path) {
-            place.info.ca = None;
+            Arc::make_mut(&mut place.info).ca = None;
         }
     }
 }

@@ -13,6 +13,7 @@ use super::mode::{Mode, choose};
 use super::outcome::{LayerFetch, LayerState, Note};
 use super::progress::Progress;
 use super::settle::Settling;
+use crate::disk;
 use crate::layer::digest::{CHUNK_SIZE, Digests, Sha};
 use crate::remote::transfer::{FetchPlan, fetch_file};
 use crate::remote::{Entry, Kind, RemoteError};
@@ -147,7 +148,11 @@ async fn fetch_into(
         progress: Arc::clone(&progress.bytes),
     };
     let settling = (choose(context.mode).0 == Mode::Mount).then(|| Settling::start(&file, &progress.bytes));
-    let outcome = fetch_file(&*context.remote, entry, &plan, &file).await;
+    // Others write to the same disk meanwhile.
+    let outcome = tokio::select! {
+        outcome = fetch_file(&*context.remote, entry, &plan, &file) => outcome,
+        () = disk::filled(path) => Err(local(disk::no_room(path, digests.size))),
+    };
     drop(settling);
     let bad = outcome.map(|outcome| outcome.bad_chunks);
     if !matches!(&bad, Ok(bad) if bad.is_empty()) {

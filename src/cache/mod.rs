@@ -25,6 +25,7 @@ mod record;
 mod register;
 mod repack;
 mod restore;
+mod room;
 mod said;
 mod save;
 mod search;

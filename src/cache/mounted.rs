@@ -1,13 +1,14 @@
 //! What is mounted, written down for whoever detaches it.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
 use crate::layer::mount::{self, Places};
 use crate::store::own::{KEPT, MOUNTED, OwnFolder};
-use crate::store::{PathInfo, StoreDirs};
+use crate::store::{PathInfo, StoreDirs, shared_infos};
 
 /// The layers that are mounted and the paths that are valid because of it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -16,7 +17,8 @@ pub(super) struct Mounted {
     /// Their files, by name, in the folder of [`Places`] for them.
     pub layers: Vec<String>,
     /// The paths, as they were registered.
-    pub paths: Vec<PathInfo>,
+    #[serde(with = "shared_infos")]
+    pub paths: Vec<Arc<PathInfo>>,
     /// Paths that a detach took out of the database until they are on the store's own side. One that is killed leaves them for the
     /// next.
     #[serde(default)]

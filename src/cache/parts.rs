@@ -10,6 +10,7 @@ use super::layers::known_blocks;
 use super::outcome::{Note, Phase};
 use super::progress::Progress;
 use super::save::Trouble;
+use crate::disk;
 use crate::layer::digest::{Digests, Sha};
 use crate::layer::pack::{self, Item, Options, Outcome, Packed, Rejected};
 use crate::layer::recipe::{self, Recipe};
@@ -18,6 +19,8 @@ use crate::snapshot::{Snapshot, Stored};
 use crate::store::own::{OwnFolder, PACKING_PREFIX};
 use crate::store::{PathInfo, StorePath, useless_without};
 
+/// Compression makes about a third of store paths.
+const LIKELY_RATIO: u64 = 3;
 /// Paths that other lanes use than those around them get a layer of their own from so many bytes of NARs on.
 const LEAST: u64 = 64 << 20;
 /// More than so many bytes of NARs are split, so that sending begins before everything is packed.
@@ -203,7 +206,7 @@ async fn pack_once(
     let progress = Progress::start("packing", total);
     let items: Vec<Item> =
         paths.iter().map(|path| Item { path: path.clone(), nar_hash: valid[path].nar_hash }).collect();
-    let (store, folder) = (context.dirs.real_store(), work_folder(context));
+    let (store, folder) = (context.dirs.real_store(), work_folder(context, total / LIKELY_RATIO)?);
     let (options, counter) = (Options { level: context.level, threads: context.threads }, progress.bytes.clone());
     let known = known_blocks(&context.dirs, snapshot);
     let sizes: BTreeMap<Sha, u64> = snapshot.stored.iter().map(|(id, stored)| (*id, stored.digests.size)).collect();
@@ -255,15 +258,18 @@ fn packing_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     Ok(file)
 }
 
-/// Our folder beside the store, where there is as much room as the store has; or that for temporary files.
-fn work_folder(context: &Context) -> PathBuf {
+/// A folder for a layer of about `needed` bytes: our own one beside the store, or that for temporary files.
+///
+/// # Errors
+/// When neither has the room.
+fn work_folder(context: &Context, needed: u64) -> std::io::Result<PathBuf> {
     let usable = |folder: OwnFolder| tempfile::tempfile_in(folder.path()).map(|_| folder);
-    let folder = OwnFolder::work(&context.dirs).and_then(usable).or_else(|_| OwnFolder::at(&context.temporary));
-    match folder {
-        Ok(folder) => {
-            folder.remove_leftovers();
-            folder.path().to_owned()
+    let candidates = [OwnFolder::work(&context.dirs).and_then(usable), OwnFolder::at(&context.temporary)];
+    for folder in candidates.into_iter().flatten() {
+        folder.remove_leftovers();
+        if disk::ensure(folder.path(), needed).is_ok() {
+            return Ok(folder.path().to_owned());
         }
-        Err(_) => context.temporary.clone(),
     }
+    disk::ensure(&context.temporary, needed).map(|()| context.temporary.clone())
 }

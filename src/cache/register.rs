@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 
 use super::CacheError;
 use crate::layer::unpack::remove_tree;
@@ -21,20 +22,20 @@ const BATCH: usize = 64;
 #[derive(Clone, Debug)]
 pub(super) struct InPlace {
     /// What is to be registered.
-    pub info: PathInfo,
+    pub info: Arc<PathInfo>,
     /// The number of its inode, if it was unpacked.
     inode: Option<u64>,
 }
 
 impl InPlace {
     /// One that was unpacked, with the number of its inode.
-    pub fn unpacked(info: &PathInfo, inode: u64) -> Self {
-        Self { info: info.clone(), inode: Some(inode) }
+    pub fn unpacked(info: &Arc<PathInfo>, inode: u64) -> Self {
+        Self { info: Arc::clone(info), inode: Some(inode) }
     }
 
     /// One that is seen through a mount.
-    pub fn mounted(info: &PathInfo) -> Self {
-        Self { info: info.clone(), inode: None }
+    pub fn mounted(info: &Arc<PathInfo>) -> Self {
+        Self { info: Arc::clone(info), inode: None }
     }
 
     /// Whether it is seen through a mount.
@@ -57,7 +58,7 @@ impl InPlace {
 pub(super) fn register_closed(
     dirs: &StoreDirs,
     placed: &BTreeMap<StorePath, InPlace>,
-    lost: Vec<PathInfo>,
+    lost: Vec<Arc<PathInfo>>,
     is_valid: impl Fn(&StorePath) -> bool,
 ) -> Result<BTreeSet<StorePath>, CacheError> {
     let infos = placed.iter().map(|(path, place)| (path.clone(), place.info.clone())).collect();
@@ -84,10 +85,10 @@ pub(super) fn register_closed(
 
 /// The part of `infos` that is closed, and that has no output of a derivation without the others in `infos` and `lost`.
 fn whole_groups(
-    mut infos: BTreeMap<StorePath, PathInfo>,
-    lost: Vec<PathInfo>,
+    mut infos: BTreeMap<StorePath, Arc<PathInfo>>,
+    lost: Vec<Arc<PathInfo>>,
     is_valid: impl Fn(&StorePath) -> bool,
-) -> BTreeMap<StorePath, PathInfo> {
+) -> BTreeMap<StorePath, Arc<PathInfo>> {
     let closed = closed_subset(&infos, &is_valid);
     infos.extend(lost.into_iter().map(|info| (info.path.clone(), info)));
     let useless = useless_without(&infos, infos.keys().filter(|path| !closed.contains(*path)));
@@ -104,7 +105,7 @@ type GroupName = (bool, StorePath);
 
 /// All of `infos` in groups, each behind those that it refers to. Groups that refer to each other in a circle, which Nix does
 /// not have, are left out.
-fn groups(infos: &BTreeMap<StorePath, PathInfo>) -> Vec<Group<'_>> {
+fn groups(infos: &BTreeMap<StorePath, Arc<PathInfo>>) -> Vec<Group<'_>> {
     // A path that no derivation made is a group of its own, also where it is a derivation.
     let name = |info: &PathInfo| (info.deriver.is_some(), info.deriver.clone().unwrap_or_else(|| info.path.clone()));
     let mut members: BTreeMap<GroupName, Group<'_>> = BTreeMap::new();
@@ -115,7 +116,12 @@ fn groups(infos: &BTreeMap<StorePath, PathInfo>) -> Vec<Group<'_>> {
     let mut needed_by: BTreeMap<GroupName, Vec<GroupName>> = BTreeMap::new();
     for info in infos.values() {
         let own = name(info);
-        let known = info.references.iter().filter_map(|path| infos.get(path)).map(name).filter(|other| *other != own);
+        let known = info
+            .references
+            .iter()
+            .filter_map(|path| infos.get(path))
+            .map(|info| name(info))
+            .filter(|other| *other != own);
         for other in known {
             if needs.entry(own.clone()).or_default().insert(other.clone()) {
                 needed_by.entry(other).or_default().push(own.clone());
@@ -164,12 +170,12 @@ fn register_batch(
     is_valid: impl Fn(&StorePath) -> bool,
 ) -> Result<BTreeSet<StorePath>, CacheError> {
     let mut locks = Vec::with_capacity(BATCH);
-    let mut ready: BTreeMap<StorePath, PathInfo> = BTreeMap::new();
+    let mut ready: BTreeMap<StorePath, Arc<PathInfo>> = BTreeMap::new();
     for group in batch {
         let taken = group.iter().map(|info| lock_in_place(dirs, &placed[&info.path], spare.pop()));
         if let Some(taken) = taken.collect::<Result<Option<Vec<_>>, _>>()? {
             locks.extend(group.iter().map(|info| &info.path).zip(taken));
-            ready.extend(group.iter().map(|info| (info.path.clone(), (*info).clone())));
+            ready.extend(group.iter().map(|info| (info.path.clone(), Arc::clone(&placed[&info.path].info))));
         } else {
             tracing::info!("{} is made by another process: left to that one.", group[0].path);
         }

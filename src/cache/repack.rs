@@ -178,8 +178,8 @@ pub(super) fn shrink(snapshot: &mut Snapshot, max: u64, upstream: &BTreeSet<Stor
     if alive <= max {
         return BTreeSet::new();
     }
-    let infos: BTreeMap<StorePath, PathInfo> =
-        snapshot.paths.values().map(|record| (record.info.path.clone(), record.info.clone())).collect();
+    let infos: BTreeMap<StorePath, &PathInfo> =
+        snapshot.paths.values().map(|record| (record.info.path.clone(), &record.info)).collect();
     let mut cost: BTreeMap<&StorePath, u64> = BTreeMap::new();
     for layer in snapshot.layers.values() {
         let own = own_bytes(snapshot, layer);

@@ -1,7 +1,9 @@
 //! Restore: key, snapshot, layers, attach, register.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
@@ -15,6 +17,7 @@ use super::outcome::{Hit, LayerFetch, LayerState, Note, Phase, RestoreOutcome};
 use super::privileged::{self, Answer, Request};
 use super::progress::Progress;
 use super::record::{self, RestoreRecord};
+use super::room;
 use super::said::{count_signed, vouched};
 use super::search::{Search, SnapshotFound, snapshot_names};
 use super::substitute::{self, missing_upstream};
@@ -25,6 +28,9 @@ use crate::layer::pack::Rejected;
 use crate::remote::RemoteError;
 use crate::snapshot::{Layer, Snapshot, generation_name};
 use crate::store::{self, PathInfo, Realisation, StoreDirs, StoreError, StorePath, closed_subset, closure};
+
+/// What the snapshot says of some of its paths.
+pub(super) type Infos<'a> = BTreeMap<StorePath, &'a PathInfo>;
 
 /// Attaches what the newest fitting snapshot has to the store here, and records what the store had before.
 ///
@@ -158,10 +164,10 @@ async fn use_snapshot(
     let chosen = found.snapshot.chosen();
     outcome.paths_in_snapshot = chosen.len() as u64;
     outcome.paths_already_valid = chosen.keys().filter(|path| valid.contains_key(*path)).count() as u64;
-    let missing: BTreeMap<StorePath, PathInfo> = chosen
+    let missing: Infos<'_> = chosen
         .into_iter()
         .filter(|(path, _)| !valid.contains_key(path))
-        .map(|(path, record)| (path, record.info.clone()))
+        .map(|(path, record)| (path, &record.info))
         .collect();
     let all = missing.len();
     let missing = for_lane(context, &found.snapshot, missing, valid);
@@ -170,16 +176,17 @@ async fn use_snapshot(
     let possible = facts::sound(&missing, &found.faulty, &|path| {
         valid.contains_key(path) || found.snapshot.upstream.contains(path)
     });
-    let missing: BTreeMap<StorePath, PathInfo> =
-        missing.into_iter().filter(|(path, _)| possible.contains(path)).collect();
+    let missing: Infos<'_> = missing.into_iter().filter(|(path, _)| possible.contains(path)).collect();
     outcome.paths_of_other_lanes = all as u64 - paths_wanted;
     let valid = &fetch_upstream(context, &found, &missing, valid, outcome).await?;
     let assigned = assign(&found.snapshot.layers, &missing);
+    let (assigned, note) = room::fit(context, &found.snapshot, &missing, assigned, &|path| valid.contains_key(path));
+    outcome.notes.extend(note);
     let is_signed = found.signed_by.is_some();
     let signers = found.signed_by.as_ref().map(|name| context.keys.trusted_named(name)).unwrap_or_default();
     let with_realisations = !found.snapshot.realisations.is_empty();
     // Before anything of it is in the store.
-    vouch::take_over(&context.dirs, valid, missing.values(), signers, with_realisations)?;
+    vouch::take_over(&context.dirs, valid, missing.values().copied(), signers, with_realisations)?;
     let counting = count_signed(context, &missing, is_signed);
     let restored = attach_layers(context, &found, &missing, &assigned, valid, outcome).await?;
     note_layers(record, &outcome.layers);
@@ -200,12 +207,12 @@ async fn use_snapshot(
 
 /// What of `missing` is worth fetching: the paths in layers that hold something this job's lane used when it last saved. A lane that
 /// is not known takes all.
-fn for_lane(
+fn for_lane<'a>(
     context: &Context,
     snapshot: &Snapshot,
-    missing: BTreeMap<StorePath, PathInfo>,
+    missing: Infos<'a>,
     valid: &BTreeMap<StorePath, PathInfo>,
-) -> BTreeMap<StorePath, PathInfo> {
+) -> Infos<'a> {
     let Some(lane) = snapshot.lanes.get(&context.lane) else { return missing };
     if lane.paths.is_empty() {
         return missing;
@@ -213,11 +220,8 @@ fn for_lane(
     let used = closure(&missing, lane.paths.keys().filter(|path| missing.contains_key(*path)));
     let assigned = assign(&snapshot.layers, &missing);
     let kept: BTreeSet<&StorePath> = assigned.values().filter(|paths| !paths.is_disjoint(&used)).flatten().collect();
-    let kept: BTreeMap<StorePath, PathInfo> = missing
-        .iter()
-        .filter(|(path, _)| kept.contains(path))
-        .map(|(path, info)| (path.clone(), info.clone()))
-        .collect();
+    let kept: Infos<'a> =
+        missing.iter().filter(|(path, _)| kept.contains(path)).map(|(path, info)| (path.clone(), *info)).collect();
     // What the same layers hold comes along, unless it needs something of another.
     let whole = closed_subset(&kept, &|path| valid.contains_key(path) || snapshot.upstream.contains(path));
     let left = missing.len() - whole.len();
@@ -232,17 +236,17 @@ fn for_lane(
 }
 
 /// Lets Nix fetch what the snapshot leaves to a substituter and its paths refer to. Gives what is valid then.
-async fn fetch_upstream(
+async fn fetch_upstream<'a>(
     context: &Context,
     found: &SnapshotFound,
-    missing: &BTreeMap<StorePath, PathInfo>,
-    valid: &BTreeMap<StorePath, PathInfo>,
+    missing: &Infos<'_>,
+    valid: &'a BTreeMap<StorePath, PathInfo>,
     outcome: &mut RestoreOutcome,
-) -> Result<BTreeMap<StorePath, PathInfo>, CacheError> {
+) -> Result<Cow<'a, BTreeMap<StorePath, PathInfo>>, CacheError> {
     let end = context.deadline;
     let paths = missing_upstream(&found.snapshot, missing, valid);
     if paths.is_empty() {
-        return Ok(valid.clone());
+        return Ok(Cow::Borrowed(valid));
     }
     let (start, count) = (Instant::now(), paths.len() as u64);
     let dirs = context.dirs.clone();
@@ -252,14 +256,11 @@ async fn fetch_upstream(
     })
     .await??;
     outcome.phases.push(Phase::end("substitute", start, count, 0));
-    Ok(now_valid)
+    Ok(Cow::Owned(now_valid))
 }
 
 /// From which layer each missing path comes: of several that hold it, the one that holds most of the others.
-fn assign(
-    layers: &BTreeMap<Sha, Layer>,
-    missing: &BTreeMap<StorePath, PathInfo>,
-) -> BTreeMap<Sha, BTreeSet<StorePath>> {
+fn assign(layers: &BTreeMap<Sha, Layer>, missing: &Infos<'_>) -> BTreeMap<Sha, BTreeSet<StorePath>> {
     let wanted_of = |layer: &Layer| -> BTreeSet<StorePath> {
         let is_wanted = |key: &&(StorePath, _)| missing.get(&key.0).is_some_and(|info| info.nar_hash == key.1);
         layer.paths.iter().filter(is_wanted).map(|key| key.0.clone()).collect()
@@ -282,7 +283,7 @@ fn assign(
 async fn attach_layers(
     context: &Context,
     found: &SnapshotFound,
-    missing: &BTreeMap<StorePath, PathInfo>,
+    missing: &Infos<'_>,
     assigned: &BTreeMap<Sha, BTreeSet<StorePath>>,
     valid: &BTreeMap<StorePath, PathInfo>,
     outcome: &mut RestoreOutcome,
@@ -301,12 +302,12 @@ async fn attach_layers(
     outcome.phases.push(Phase::end("fetch", fetching, files.len() as u64, ready.bytes));
 
     // A path that lacks a reference will never be valid: it need not be attached.
-    let available: BTreeMap<StorePath, PathInfo> =
-        files.iter().flat_map(|(id, _)| &assigned[id]).map(|path| (path.clone(), missing[path].clone())).collect();
+    let available: Infos<'_> =
+        files.iter().flat_map(|(id, _)| &assigned[id]).map(|path| (path.clone(), missing[path])).collect();
     let useful = closed_subset(&available, &|path| valid.contains_key(path));
     let layers = files.into_iter().map(|(id, file)| {
         let wanted = assigned[&id].iter().filter(|path| useful.contains(*path));
-        AttachLayer { id, file, infos: wanted.map(|path| missing[path].clone()).collect() }
+        AttachLayer { id, file, infos: wanted.map(|path| Arc::new(missing[path].clone())).collect() }
     });
     let layers = layers.collect();
     let total = useful.iter().map(|path| missing[path].nar_size).sum();

@@ -1,21 +1,16 @@
 //! Says at each restore what vouches for the paths: a signature of the snapshot, signatures of paths, or neither.
 
-use std::collections::BTreeMap;
-
+use super::restore::Infos;
 use super::search::SnapshotFound;
 use super::{Context, vouch};
 use crate::sign::Keyring;
-use crate::store::{self, PathInfo, StorePath};
+use crate::store::{self, PathInfo};
 
 /// Counts, beside the fetch, of how many paths a key that nix.conf trusts signed the record. What the snapshot's own signature covers
 /// needs none.
-pub(super) fn count_signed(
-    context: &Context,
-    missing: &BTreeMap<StorePath, PathInfo>,
-    is_signed: bool,
-) -> tokio::task::JoinHandle<u64> {
+pub(super) fn count_signed(context: &Context, missing: &Infos<'_>, is_signed: bool) -> tokio::task::JoinHandle<u64> {
     let signed = missing.values().filter(|info| !is_signed && !info.signatures.is_empty());
-    let (infos, threads): (Vec<PathInfo>, usize) = (signed.cloned().collect(), context.threads);
+    let (infos, threads): (Vec<PathInfo>, usize) = (signed.copied().cloned().collect(), context.threads);
     tokio::task::spawn_blocking(move || {
         if infos.is_empty() {
             return 0;

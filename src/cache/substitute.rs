@@ -25,7 +25,7 @@ const PATHS_AT_ONCE: usize = 2000;
 /// The paths that the snapshot's own ones refer to and that are neither valid nor among them, but left to a substituter.
 pub(super) fn missing_upstream(
     snapshot: &Snapshot,
-    chosen: &BTreeMap<StorePath, PathInfo>,
+    chosen: &BTreeMap<StorePath, &PathInfo>,
     valid: &BTreeMap<StorePath, PathInfo>,
 ) -> BTreeSet<StorePath> {
     let absent = |path: &&StorePath| !chosen.contains_key(*path) && !valid.contains_key(*path);

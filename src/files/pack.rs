@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::archive::{Attributes, Writer};
 use super::header::{Header, SIZE};
 use super::walk::{Findings, Gaps, Item, Sources};
+use crate::disk::Guarded;
 use crate::layer::digest::Sha;
 
 /// Files up to this size are read before their header is written, so that one that changes meanwhile does no harm.
@@ -46,7 +47,8 @@ pub(super) fn pack(
     findings: &mut Findings,
 ) -> io::Result<(Packed, Header)> {
     file.seek(SeekFrom::Start(SIZE as u64))?;
-    let body = Hashing { inner: io::BufWriter::with_capacity(1 << 20, file), hash: Sha256::new(), size: 0 };
+    let body =
+        Hashing { inner: io::BufWriter::with_capacity(1 << 20, Guarded::new(file)), hash: Sha256::new(), size: 0 };
     let mut zstd = zstd::Encoder::new(body, level)?;
     zstd.multithread(std::thread::available_parallelism().map_or(1, |count| count.get() as u32))?;
     let (zstd, packed) = write(sources, zstd, findings)?;

@@ -13,6 +13,7 @@ use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use super::digest::{DigestWriter, Digests, Sha};
 use super::index::{ContentHash, StoredBlock};
 use super::squashfs::SUPERBLOCK_SIZE;
+use crate::disk::Guarded;
 
 /// One range of bytes of a layer's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -165,7 +166,7 @@ pub fn split(
     if new > length / 10 * 9 {
         return Ok(None);
     }
-    let mut writer = DigestWriter::new(BufWriter::with_capacity(1 << 20, out));
+    let mut writer = DigestWriter::new(BufWriter::with_capacity(1 << 20, Guarded::new(out)));
     let mut position = 0;
     for range in &ranges {
         if range.stored.is_none() {
@@ -187,7 +188,7 @@ pub fn split(
 /// # Errors
 /// When a file cannot be read or written, is missing, or is shorter than the recipe says.
 pub fn assemble(recipe: &Recipe, open: &mut dyn FnMut(Sha) -> io::Result<File>, out: &File) -> io::Result<Digests> {
-    let mut writer = DigestWriter::new(BufWriter::with_capacity(1 << 20, out));
+    let mut writer = DigestWriter::new(BufWriter::with_capacity(1 << 20, Guarded::new(out)));
     let mut files: BTreeMap<Sha, File> = BTreeMap::new();
     for segment in &recipe.0 {
         let file = match files.entry(segment.stored) {

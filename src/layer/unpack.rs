@@ -178,6 +178,7 @@ fn unpack_path(
     temporary: &Path,
     target: &Target<'_>,
 ) -> Result<Placed, Trouble> {
+    crate::disk::ensure(target.store, info.nar_size)?;
     let mut unpacker =
         Unpacker { image, blocks: BlockReader::new(image)?, nar: nar::hasher_up_to(info.nar_size)?, target };
     unpacker.node(inode, temporary, None)?;

@@ -149,6 +149,8 @@ fn why_missed(report: &Report) -> &'static str {
         "paths-rejected",
     ]) {
         "what the cache has could not be used"
+    } else if noted(&["no-room"]) {
+        "the disk has no room for it"
     } else {
         "no snapshot fits yet"
     }

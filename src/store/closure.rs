@@ -1,5 +1,6 @@
 //! Closures: what a set of paths needs, and what needs it.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{PathInfo, StorePath};
@@ -7,13 +8,13 @@ use super::{PathInfo, StorePath};
 /// The paths of `paths` that `roots` need, themselves included, as `nix-store --query --requisites`. What is not in
 /// `paths` is left out.
 #[must_use]
-pub fn closure<'a>(
-    paths: &'a BTreeMap<StorePath, PathInfo>,
+pub fn closure<'a, I: Borrow<PathInfo>>(
+    paths: &'a BTreeMap<StorePath, I>,
     roots: impl IntoIterator<Item = &'a StorePath>,
 ) -> BTreeSet<StorePath> {
     follow(roots, |path, found| {
         let Some(info) = paths.get(path) else { return false };
-        found.extend(&info.references);
+        found.extend(&info.borrow().references);
         true
     })
 }
@@ -21,12 +22,13 @@ pub fn closure<'a>(
 /// As [`closure`], where a derivation also needs those of its outputs that are in `paths`, as `nix-store --query
 /// --requisites --include-outputs`.
 #[must_use]
-pub fn closure_with_outputs<'a>(
-    paths: &'a BTreeMap<StorePath, PathInfo>,
+pub fn closure_with_outputs<'a, I: Borrow<PathInfo>>(
+    paths: &'a BTreeMap<StorePath, I>,
     roots: impl IntoIterator<Item = &'a StorePath>,
 ) -> BTreeSet<StorePath> {
     follow(roots, |path, found| {
         let Some(info) = paths.get(path) else { return false };
+        let info = info.borrow();
         found.extend(info.references.iter().chain(info.outputs.values()));
         true
     })
@@ -34,8 +36,8 @@ pub fn closure_with_outputs<'a>(
 
 /// The paths of `paths` that need one of `of`, those themselves included, as `nix-store --query --referrers-closure`.
 #[must_use]
-pub fn referrers_closure<'a>(
-    paths: &'a BTreeMap<StorePath, PathInfo>,
+pub fn referrers_closure<'a, I: Borrow<PathInfo>>(
+    paths: &'a BTreeMap<StorePath, I>,
     of: impl IntoIterator<Item = &'a StorePath>,
 ) -> BTreeSet<StorePath> {
     let referrers = referrers(paths);
@@ -48,17 +50,22 @@ pub fn referrers_closure<'a>(
 /// `lost`, all that refers to them, and the other outputs of the derivations that made any of these, with what refers to
 /// those: several versions of Nix fail to build a derivation of which one output is valid and another is not.
 #[must_use]
-pub fn useless_without<'a>(
-    map: &'a BTreeMap<StorePath, PathInfo>,
+pub fn useless_without<'a, I: Borrow<PathInfo>>(
+    map: &'a BTreeMap<StorePath, I>,
     lost: impl IntoIterator<Item = &'a StorePath>,
 ) -> BTreeSet<StorePath> {
     let mut all = referrers_closure(map, lost);
     loop {
-        let made_by = |path: &StorePath| map.get(path).and_then(|info| info.deriver.as_ref());
+        let made_by = |path: &StorePath| map.get(path).and_then(|info| info.borrow().deriver.as_ref());
         let derivers: BTreeSet<&StorePath> = all.iter().filter_map(made_by).collect();
         let is_sibling = |info: &&PathInfo| info.deriver.as_ref().is_some_and(|deriver| derivers.contains(deriver));
-        let siblings: Vec<&StorePath> =
-            map.values().filter(is_sibling).map(|info| &info.path).filter(|path| !all.contains(*path)).collect();
+        let siblings: Vec<&StorePath> = map
+            .values()
+            .map(Borrow::borrow)
+            .filter(is_sibling)
+            .map(|info| &info.path)
+            .filter(|path| !all.contains(*path))
+            .collect();
         if siblings.is_empty() {
             return all;
         }
@@ -69,8 +76,8 @@ pub fn useless_without<'a>(
 /// The largest part of `candidates` in which every reference is in that part too, or is `valid` already. A candidate
 /// that lacks something is out, and so is all that refers to it.
 #[must_use]
-pub fn closed_subset(
-    candidates: &BTreeMap<StorePath, PathInfo>,
+pub fn closed_subset<I: Borrow<PathInfo>>(
+    candidates: &BTreeMap<StorePath, I>,
     valid: &dyn Fn(&StorePath) -> bool,
 ) -> BTreeSet<StorePath> {
     let referrers = referrers(candidates);
@@ -78,7 +85,7 @@ pub fn closed_subset(
         info.references.iter().any(|reference| !candidates.contains_key(reference) && !valid(reference))
     };
     let mut out: HashSet<&StorePath> =
-        candidates.iter().filter(|(_, info)| lacks(info)).map(|(path, _)| path).collect();
+        candidates.iter().filter(|(_, info)| lacks((*info).borrow())).map(|(path, _)| path).collect();
     let mut queue: Vec<&StorePath> = out.iter().copied().collect();
     while let Some(path) = queue.pop() {
         if valid(path) {
@@ -93,10 +100,10 @@ pub fn closed_subset(
     candidates.keys().filter(|path| !out.contains(path)).cloned().collect()
 }
 
-fn referrers(paths: &BTreeMap<StorePath, PathInfo>) -> HashMap<&StorePath, Vec<&StorePath>> {
+fn referrers<I: Borrow<PathInfo>>(paths: &BTreeMap<StorePath, I>) -> HashMap<&StorePath, Vec<&StorePath>> {
     let mut referrers: HashMap<&StorePath, Vec<&StorePath>> = HashMap::new();
     for (path, info) in paths {
-        for reference in &info.references {
+        for reference in &info.borrow().references {
             referrers.entry(reference).or_default().push(path);
         }
     }

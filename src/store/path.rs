@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
-/// The base name of a store path, `<32 characters of hash>-<name>`, without the store directory.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct StorePath(String);
+/// The base name of a store path, `<32 characters of hash>-<name>`, without the store directory. A clone shares the text: a path is
+/// named by all that refer to it, and there may be a hundred thousand of them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct StorePath(Arc<str>);
 
 /// A text that is not the base name of a store path.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +70,7 @@ impl FromStr for StorePath {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         nix_derivation::StorePath::from_basename(text.as_bytes())
             .map_err(|error| StorePathError { text: text.to_owned(), why: error.to_string() })?;
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
 }
 
@@ -82,7 +84,13 @@ impl TryFrom<String> for StorePath {
 
 impl From<StorePath> for String {
     fn from(path: StorePath) -> Self {
-        path.0
+        path.as_str().to_owned()
+    }
+}
+
+impl Serialize for StorePath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 
@@ -182,4 +190,23 @@ pub struct PathInfo {
     pub ultimate: bool,
     /// For a derivation: its outputs by name (the table `DerivationOutputs`). Empty for all else.
     pub outputs: BTreeMap<String, StorePath>,
+}
+
+/// [`PathInfo`]s that several parts of a process hold, in a file or message: `#[serde(with = "shared_infos")]`.
+pub(crate) mod shared_infos {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::PathInfo;
+
+    /// Writes them as a list.
+    pub(crate) fn serialize<S: Serializer>(infos: &[Arc<PathInfo>], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(infos.iter().map(AsRef::as_ref))
+    }
+
+    /// Reads a list.
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Arc<PathInfo>>, D::Error> {
+        Ok(Vec::<PathInfo>::deserialize(deserializer)?.into_iter().map(Arc::new).collect())
+    }
 }

@@ -3,6 +3,7 @@
 //! The same rows that `LocalStore::registerValidPaths` of Nix writes, under the same conditions. What content-addressed
 //! derivations made stands in tables of its own: see [`super::add_realisations`].
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
@@ -23,7 +24,7 @@ pub struct Registered {
 ///
 /// # Errors
 /// As [`Registration::open`] and [`Registration::add`].
-pub fn register(dirs: &StoreDirs, infos: &[PathInfo]) -> Result<Registered, StoreError> {
+pub fn register<I: Borrow<PathInfo>>(dirs: &StoreDirs, infos: &[I]) -> Result<Registered, StoreError> {
     Registration::open(dirs)?.add(infos)
 }
 
@@ -56,11 +57,12 @@ impl<'a> Registration<'a> {
     /// Nothing is written when a new path has no files, refers to something that is neither valid nor in the batch, is part
     /// of a circle of references, or holds a value that the database cannot; nor when the database cannot be written within
     /// a minute.
-    pub fn add(&mut self, infos: &[PathInfo]) -> Result<Registered, StoreError> {
+    pub fn add<I: Borrow<PathInfo>>(&mut self, infos: &[I]) -> Result<Registered, StoreError> {
         let failed = StoreError::database("write", self.dirs);
         // Immediate: what we find valid stays so until we have written.
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
-        let batch: BTreeMap<&StorePath, &PathInfo> = infos.iter().map(|info| (&info.path, info)).collect();
+        let batch: BTreeMap<&StorePath, &PathInfo> =
+            infos.iter().map(Borrow::borrow).map(|info| (&info.path, info)).collect();
         let valid = valid_ids(&transaction, &batch).map_err(&failed)?;
         let (already, new): (Vec<_>, Vec<_>) = batch.into_values().partition(|info| valid.contains_key(&info.path));
         check(self.dirs, &new, &valid)?;

@@ -4,6 +4,7 @@
 
 mod act;
 mod action;
+mod bombs;
 mod build;
 mod cli;
 mod concurrency;
@@ -11,6 +12,7 @@ mod cross_client;
 mod fake_contract;
 mod faults;
 mod forged;
+mod fuzz;
 mod kill;
 mod layer;
 mod mounted;

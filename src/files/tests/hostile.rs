@@ -38,7 +38,7 @@ async fn store_in(place: &Place, level: &str, members: &[Raw<'_>]) {
     store_level(place, level, &tar.into_inner().unwrap(), files, bytes).await;
 }
 
-async fn store_body(place: &Place, tar: &[u8], files: u64, bytes: u64) {
+pub(super) async fn store_body(place: &Place, tar: &[u8], files: u64, bytes: u64) {
     store_level(place, PATHS, tar, files, bytes).await;
 }
 

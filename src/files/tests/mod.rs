@@ -1,5 +1,6 @@
 //! The two verbs of a level, against a directory.
 
+mod bombs;
 mod caches;
 mod faults;
 mod hostile;

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::digest::{DigestWriter, Digests, refresh_first_chunk};
 use super::index::{StoredBlock, encode_index};
 use super::squashfs::{SUPERBLOCK_SIZE, round_up_to_page, write_tables};
+use crate::disk::Guarded;
 use crate::store::{NarHash, StorePath};
 
 /// A path to pack, and what the Nix database says its NAR is.
@@ -102,7 +103,7 @@ pub fn pack(store: &Path, items: &[Item], file: &File, options: Options, progres
     sorted.sort_by(|a, b| packing_order(&a.path, &b.path));
     sorted.dedup_by(|a, b| a.path == b.path);
 
-    let mut out = DigestWriter::new(BufWriter::with_capacity(1 << 20, file));
+    let mut out = DigestWriter::new(BufWriter::with_capacity(1 << 20, Guarded::new(file)));
     out.write_all(&[0; SUPERBLOCK_SIZE])?;
     let (walked, written) = pipeline::run(&mut out, options, |sender| walk::walk(store, &sorted, sender, progress))?;
     if !walked.rejected.is_empty() {

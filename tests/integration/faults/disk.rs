@@ -65,7 +65,7 @@ fn a_full_disk_ends_a_restore_without_a_broken_path() {
             mount.remount(&format!("size={}k", used_kilobytes(&small) + room));
             let run = Run::of(store.verb("restore", &cache, KEY, &[]));
             assert!(matches!(run.code, Some(0 | 1)), "{run:?}");
-            let named = ["No space left on device", "disk is full", "disk I/O error"];
+            let named = ["No space left on device", "disk is full", "disk I/O error", "are left to the job"];
             assert!(named.iter().any(|text| run.log.contains(text)), "{room} kB: {run:?}");
             mount.remount("size=64m");
             store.assert_sound();

@@ -151,7 +151,7 @@ fn root_mounts_no_file_that_somebody_else_can_write_to() {
             let layer = AttachLayer {
                 id: nix_cache::layer::digest::Sha([1; 32]),
                 file,
-                infos: infos.values().cloned().collect(),
+                infos: infos.values().cloned().map(std::sync::Arc::new).collect(),
             };
             let root = Some(store.root.clone());
             let (mode, layers, realisations) = (Mode::Mount, vec![layer], Vec::new());

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -53,7 +54,7 @@ pub(super) fn attach_mounted(store: &TestStore, wanted: &[(&PathBuf, BTreeMap<St
         let [stored] = <[_; 1]>::try_from(entries(cache, "layer")).expect("the cache has one layer");
         let file = place.join(format!("layer-{number}"));
         fs::copy(stored, &file).unwrap();
-        AttachLayer { id: Sha([number as u8; 32]), file, infos: infos.values().cloned().collect() }
+        AttachLayer { id: Sha([number as u8; 32]), file, infos: infos.values().cloned().map(Arc::new).collect() }
     };
     let layers = wanted.iter().enumerate().map(layer).collect();
     let root = Some(store.root.clone());

@@ -1,0 +1,25 @@
+//! Memory and disk stay bounded, whatever comes in: figures are those of the real program, which logs its own peak.
+
+mod answers;
+mod many;
+mod room;
+pub mod snapshots;
+
+use std::process::Command;
+
+use crate::support::program::Run;
+
+/// What the program may take of memory at most, in KiB.
+const MOST: u64 = 256 << 10;
+
+/// Runs `command` and gives what came of it, with the most memory it had in use, in KiB.
+fn measured(mut command: Command) -> (Run, u64) {
+    command.env("NIX_CACHE_LOG", "nix_cache=debug");
+    let run = Run::of(command);
+    let said =
+        run.log.lines().filter_map(|line| line.split_once("The most memory in use at a time was ")?.1.split_once(' '));
+    let memory = said.filter_map(|(number, _)| number.parse().ok()).max();
+    let memory = memory.unwrap_or_else(|| panic!("it does not end by itself: {run:?}"));
+    println!("{memory} KiB");
+    (run, memory)
+}
