@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use super::facts::drop_faulty;
 use super::outcome::{Note, Saved};
 use super::search::{Unusable, note_unusable, read_whole};
 use super::system::{note_foreign, own_key};
@@ -145,6 +146,8 @@ impl Draft<'_> {
                 return None;
             }
         };
+        // What is written here is signed: it must not hold what cannot be true.
+        self.notes.extend(drop_faulty(&mut other).note(&entry.name));
         other.lose_entries(self.lost);
         Some(other)
     }

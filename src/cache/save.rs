@@ -325,8 +325,8 @@ fn plan(
     to_pack
 }
 
-/// Drops the paths that no layer holds.
+/// Drops the paths that no layer holds. Lanes remember what went.
 pub(super) fn keep_held(snapshot: &mut Snapshot) {
     let held: BTreeSet<_> = snapshot.layers.values().flat_map(|layer| layer.paths.iter().cloned()).collect();
-    snapshot.retain(|key| held.contains(key));
+    snapshot.retain_paths(|key| held.contains(key));
 }

@@ -149,7 +149,7 @@ impl Snapshot {
     }
 
     /// As [`Snapshot::retain`]; lanes remember what went.
-    fn retain_paths(&mut self, keep: impl Fn(&PathKey) -> bool) {
+    pub(crate) fn retain_paths(&mut self, keep: impl Fn(&PathKey) -> bool) {
         self.paths.retain(|key, _| keep(key));
         let paths = &self.paths;
         for layer in self.layers.values_mut() {
