@@ -10,17 +10,17 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::hold::{give_back, held_file, hold};
-use super::inspect::{Inspection, RefusedLayer, inspect};
-use super::mounted::{self, Mounted};
-use super::register::{InPlace, discard, register_closed};
-use super::{CacheError, Mode, as_owner, facts};
+use super::hold::held_file;
+use super::inspect::{RefusedLayer, inspect};
+use super::mounted::places;
+use super::mounting::{mount_seen, take_back};
+use super::register::{InPlace, discard, register_into};
+use super::{CacheError, Mode, as_owner, facts, readonly};
 use crate::layer::digest::Sha;
-use crate::layer::mount::{self, MountError, MountImage, Places, ambiguous};
 use crate::layer::pack::Rejected;
 use crate::layer::squashfs::Image;
-use crate::layer::unpack::{Target, Unpacked, remove_leftovers, remove_tree, unpack};
-use crate::store::{self, PathInfo, Realisation, StoreDirs, StorePath, path_lock, rights, shared_infos};
+use crate::layer::unpack::{Target, Unpacked, remove_leftovers, unpack};
+use crate::store::{self, PathInfo, Realisation, StoreDirs, StorePath, shared_infos};
 
 /// What to attach.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -41,6 +41,9 @@ pub struct AttachRequest {
     /// Realisations to be registered with the paths.
     #[serde(default)]
     pub realisations: Vec<Realisation>,
+    /// Sockets of daemons that may serve the store.
+    #[serde(default)]
+    pub daemon_sockets: Vec<PathBuf>,
 }
 
 /// One layer, whose file was checked against its digests.
@@ -80,12 +83,16 @@ pub struct Attached {
 /// # Errors
 /// When the store cannot be read or written.
 pub fn attach(request: &AttachRequest, progress: &AtomicU64) -> Result<Attached, CacheError> {
+    let dirs = StoreDirs::new(request.store_root.as_deref());
+    readonly::with_writable_store(&dirs, || attach_here(&dirs, request, progress))
+}
+
+fn attach_here(dirs: &StoreDirs, request: &AttachRequest, progress: &AtomicU64) -> Result<Attached, CacheError> {
     let start = Instant::now();
     let deadline = request.milliseconds.map(|left| start + Duration::from_millis(left));
-    let dirs = StoreDirs::new(request.store_root.as_deref());
-    let _lock = as_owner(&dirs, || store::gc_lock(&dirs))?;
-    clear_leftovers(&dirs)?;
-    let valid = as_owner(&dirs, || store::read_all(&dirs))?;
+    let _lock = as_owner(dirs, || store::gc_lock(dirs))?;
+    clear_leftovers(dirs)?;
+    let valid = as_owner(dirs, || store::read_all(dirs))?;
     let mut done = Attached {
         mode: request.mode,
         not_mounted: None,
@@ -104,16 +111,25 @@ pub fn attach(request: &AttachRequest, progress: &AtomicU64) -> Result<Attached,
     }
     let why = "Its name and that of another path differ in `.lock` alone: the one would be the other's lock.";
     done.rejected.extend(like_locks.into_iter().map(|path| Rejected { path, why: why.into() }));
-    if request.mode == Mode::Mount {
-        match mount_layers(&dirs, &rest, &mut inspection) {
-            Ok(mounted) => {
-                rest = mounted.to_unpack;
-                placed = mounted.placed;
+    for unneeded in rest.extract_if(.., |layer| layer.infos.is_empty()) {
+        let _ = fs::remove_file(&unneeded.file);
+    }
+    let mut mounted = Vec::new();
+    if request.mode == Mode::Mount && !rest.is_empty() {
+        match mount_seen(dirs, &rest, (&request.daemon_sockets, request.threads), &mut inspection, &valid) {
+            Ok(found) => {
+                let layers = std::mem::replace(&mut rest, found.to_unpack);
+                if found.is_mounted {
+                    mounted = layers;
+                }
+                placed = found.placed;
+                done.registered.extend(found.probe);
             }
-            Err(error) => {
+            Err(CacheError::Mount(error)) => {
                 done.mode = Mode::Unpack;
                 done.not_mounted = Some(error.to_string());
             }
+            Err(error) => return Err(error),
         }
     }
     // Where mounting failed late, the images were looked at before, and have another owner now.
@@ -122,15 +138,20 @@ pub fn attach(request: &AttachRequest, progress: &AtomicU64) -> Result<Attached,
     for refused in &inspection.refused {
         for layer in request.layers.iter().filter(|layer| layer.id == refused.id) {
             // It is of no use; if it cannot be removed it costs space until the next restore.
-            let _ =
-                fs::remove_file(&layer.file).or_else(|_| fs::remove_file(held_file(&mounted::places(&dirs), layer)));
+            let _ = fs::remove_file(&layer.file).or_else(|_| fs::remove_file(held_file(&places(dirs), layer)));
         }
     }
     done.rejected.extend(inspection.rejected);
     done.refused = inspection.refused;
     let begun = (start, deadline);
-    let done =
-        as_owner(&dirs, || unpack_and_register(&dirs, (request, &rest), &valid, placed, (begun, done), progress))?;
+    let result =
+        as_owner(dirs, || unpack_and_register(dirs, (request, &rest), &valid, placed, (begun, &mut done), progress));
+    if let Err(error) = result {
+        if !mounted.is_empty() {
+            undo(dirs, &mounted, &done.registered)?;
+        }
+        return Err(error);
+    }
     for layer in rest.iter().filter(|_| done.mode == Mode::Unpack) {
         // Unpacked, a layer has done its work; if it cannot be removed it costs space until the next restore.
         let _ = fs::remove_file(&layer.file);
@@ -144,9 +165,9 @@ fn unpack_and_register(
     (request, rest): (&AttachRequest, &[AttachLayer]),
     valid: &BTreeMap<StorePath, PathInfo>,
     mut placed: BTreeMap<StorePath, InPlace>,
-    ((start, deadline), mut done): ((Instant, Option<Instant>), Attached),
+    ((start, deadline), done): ((Instant, Option<Instant>), &mut Attached),
     progress: &AtomicU64,
-) -> Result<Attached, CacheError> {
+) -> Result<(), CacheError> {
     let mut already = BTreeSet::new();
     for layer in rest {
         let unpacked = unpack_layer(dirs, layer, request.threads, deadline, progress);
@@ -168,14 +189,28 @@ fn unpack_and_register(
     let wanted = request.layers.iter().flat_map(|layer| &layer.infos);
     let is_valid = |path: &StorePath| valid.contains_key(path) || already.contains(path);
     let lost = wanted.filter(|info| !placed.contains_key(&info.path) && !is_valid(&info.path));
-    done.registered = register_closed(dirs, &placed, lost.cloned().collect(), is_valid)?;
+    register_into(&mut done.registered, dirs, &placed, lost.cloned().collect(), is_valid)?;
     match store::add_realisations(dirs, &request.realisations) {
         Ok(_) => {}
         // The derivation is built once more then.
         Err(error) => tracing::warn!("The realisations of content-addressed derivations are not restored: {error}"),
     }
     done.seconds.1 = registering.elapsed().as_secs_f64();
-    Ok(done)
+    Ok(())
+}
+
+/// Takes a mount back whose paths could not be registered, or not all. If that cannot be done, what was registered stays valid,
+/// and mounted.
+fn undo(dirs: &StoreDirs, layers: &[AttachLayer], registered: &BTreeSet<StorePath>) -> Result<(), CacheError> {
+    if !registered.is_empty() {
+        let registered: Vec<StorePath> = registered.iter().cloned().collect();
+        as_owner(dirs, || store::unregister(dirs, &registered))?;
+    }
+    take_back(dirs, layers)?;
+    for layer in layers {
+        let _ = fs::remove_file(&layer.file);
+    }
+    Ok(())
 }
 
 /// The wanted paths whose names are those of others with `.lock` behind them, and those others. No Nix makes such a pair: the
@@ -205,108 +240,6 @@ fn clear_leftovers(dirs: &StoreDirs) -> Result<(), CacheError> {
         );
     }
     Ok(())
-}
-
-/// What mounting came to.
-struct MountedLayers {
-    /// Paths that are in place.
-    placed: BTreeMap<StorePath, InPlace>,
-    /// Paths that must be unpacked all the same.
-    to_unpack: Vec<AttachLayer>,
-}
-
-fn refused(what: &str) -> impl FnOnce(std::io::Error) -> MountError {
-    let what = what.to_owned();
-    move |error| MountError::Refused { what, error }
-}
-
-/// Mounts what is sound of `layers`; `inspection` says what is, as soon as they were looked at.
-fn mount_layers(
-    dirs: &StoreDirs,
-    layers: &[AttachLayer],
-    inspection: &mut Option<Inspection>,
-) -> Result<MountedLayers, MountError> {
-    let places = mounted::places(dirs);
-    mount::not_elsewhere(&places)?;
-    if places.is_mounted().map_err(refused("Looking at the mounts"))? {
-        let error = std::io::Error::other("an earlier restore has mounted layers already");
-        return Err(refused("A second overlay on the store directory")(error));
-    }
-    // An earlier restore may have been killed half-way.
-    mount::clear(&places);
-    let held = hold(&places, layers).map_err(refused("Moving the layers"))?;
-    // Only now, since nothing else touches the files any more.
-    let inspected = inspection.insert(inspect(&held));
-    let mut sound = held.clone();
-    inspected.keep_sound(&mut sound);
-    if sound.is_empty() {
-        mounted::forget(dirs, &places);
-        return Ok(MountedLayers { placed: BTreeMap::new(), to_unpack: Vec::new() });
-    }
-    let mounted = mount_held(dirs, &places, &sound, inspected);
-    if mounted.is_err() {
-        give_back(&held, layers);
-        mounted::forget(dirs, &places);
-    }
-    mounted
-}
-
-/// Mounts layers whose files are held, and whose images are sound.
-fn mount_held(
-    dirs: &StoreDirs,
-    places: &Places,
-    layers: &[AttachLayer],
-    inspection: &Inspection,
-) -> Result<MountedLayers, MountError> {
-    let ambiguous = ambiguous(&inspection.names);
-    let is_ambiguous = |info: &&Arc<PathInfo>| ambiguous.contains(info.path.as_str().as_bytes());
-    let mut result = MountedLayers { placed: BTreeMap::new(), to_unpack: Vec::new() };
-    for layer in layers {
-        let (twice, once): (Vec<&Arc<PathInfo>>, Vec<&Arc<PathInfo>>) = layer.infos.iter().partition(is_ambiguous);
-        for info in once {
-            // What is in the way would hide the layer's path, and is not valid.
-            let place = dirs.real(&info.path);
-            if rights::as_owner(dirs, || clear(&place))
-                .and_then(|cleared| cleared)
-                .map_err(refused("Removing a leftover"))?
-            {
-                result.placed.insert(info.path.clone(), InPlace::mounted(info));
-            }
-        }
-        if !twice.is_empty() {
-            let infos = twice.into_iter().cloned().collect();
-            result.to_unpack.push(AttachLayer { id: layer.id, file: layer.file.clone(), infos });
-        }
-    }
-    let state = Mounted {
-        layers: layers.iter().map(|layer| layer.id.to_string()).collect(),
-        paths: result.placed.values().map(|path| path.info.clone()).collect(),
-        aside: Vec::new(),
-    };
-    mounted::store(dirs, &state).map_err(refused("Recording what is mounted"))?;
-    let owner = dirs.path_owner().unwrap_or((0, 0));
-    let image =
-        |layer: &AttachLayer| MountImage { name: layer.id.to_string()[..16].to_owned(), file: layer.file.clone() };
-    // What nobody asked for and what is unpacked is not to be seen. A layer holds more than its snapshot wants when lanes moved on.
-    let is_placed = |name: &Vec<u8>| {
-        let path = std::str::from_utf8(name).ok().and_then(|name| name.parse::<StorePath>().ok());
-        path.is_some_and(|path| result.placed.contains_key(&path))
-    };
-    let hidden = inspection.names.iter().flatten().filter(|name| !is_placed(name)).cloned().collect();
-    mount::attach(places, &layers.iter().map(image).collect::<Vec<_>>(), &hidden, owner)?;
-    mounted::outwait(state.paths.iter().map(AsRef::as_ref));
-    result.placed.retain(|path, _| fs::symlink_metadata(dirs.real(path)).is_ok());
-    Ok(result)
-}
-
-/// Removes a leftover; false if a Nix process is at work there.
-fn clear(place: &Path) -> std::io::Result<bool> {
-    if fs::symlink_metadata(place).is_err() {
-        return Ok(true);
-    }
-    let Some(_lock) = path_lock(place)? else { return Ok(false) };
-    remove_tree(place)?;
-    Ok(true)
 }
 
 /// Unpacks the wanted paths of one layer.

@@ -147,7 +147,8 @@ async fn fetch_into(
         range_chunks: 2,
         progress: Arc::clone(&progress.bytes),
     };
-    let settling = (choose(context.mode).0 == Mode::Mount).then(|| Settling::start(&file, &progress.bytes));
+    let settling =
+        (choose(context.mode, &context.dirs).0 == Mode::Mount).then(|| Settling::start(&file, &progress.bytes));
     // Others write to the same disk meanwhile.
     let outcome = tokio::select! {
         outcome = fetch_file(&*context.remote, entry, &plan, &file) => outcome,

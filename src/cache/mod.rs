@@ -6,6 +6,7 @@
 mod attach;
 mod base;
 mod commit;
+mod consumer;
 mod detach;
 mod facts;
 mod fetch;
@@ -14,6 +15,7 @@ mod inspect;
 mod layers;
 mod mode;
 mod mounted;
+mod mounting;
 mod outcome;
 mod parts;
 mod planned;
@@ -21,6 +23,7 @@ mod privileged;
 mod progress;
 mod proof;
 mod raw_path;
+mod readonly;
 mod record;
 mod register;
 mod repack;
@@ -122,9 +125,31 @@ pub enum CacheError {
         /// What went wrong.
         error: std::io::Error,
     },
+    /// A store directory that is mounted read-only.
+    #[error(
+        "{store} is mounted read-only and cannot be made writable for a restore: {error}. Run as root, with the right to \
+         mount (CAP_SYS_ADMIN), or mount it writable before the restore."
+    )]
+    ReadOnly {
+        /// The store directory.
+        store: PathBuf,
+        /// Why not.
+        error: std::io::Error,
+    },
     /// Layers that cannot be unmounted.
     #[error("The layers stay mounted: {0}.")]
     Mount(#[from] crate::layer::mount::MountError),
+    /// A mount that nothing is valid of and that somebody uses already.
+    #[error(
+        "Layers are mounted on {store}, cannot be used, and cannot be unmounted: {why}. Nothing of them is valid; `nix-cache \
+         detach` unmounts them when nobody uses the store."
+    )]
+    Stuck {
+        /// The store directory.
+        store: PathBuf,
+        /// Why it cannot be unmounted.
+        why: String,
+    },
     /// More rights were needed.
     #[error(
         "Root's rights are needed to change the store here, and `sudo` without a password did not give them: {0}. Run as \

@@ -2,8 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 
 use serde::{Deserialize, Serialize};
+
+use super::outcome::{Note, RestoreOutcome};
+use super::privileged::{self, Request};
+use super::{CacheError, Context, readonly};
+use crate::store::StoreDirs;
 
 /// How layers get into the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,18 +46,44 @@ pub enum ModeRequest {
     Unpack,
 }
 
+/// Why nothing is mounted where the store directory is read-only.
+const READ_ONLY: &str = "the store directory is mounted read-only";
+
 /// The mode to try, and in a few words why.
-#[must_use]
-pub fn choose(request: ModeRequest) -> (Mode, &'static str) {
+pub(super) fn choose(request: ModeRequest, dirs: &StoreDirs) -> (Mode, &'static str) {
     match request {
+        // An overlay would need the directory to be writable for everybody.
+        ModeRequest::Mount if readonly::is_read_only(dirs) => (Mode::Unpack, READ_ONLY),
         ModeRequest::Mount => (Mode::Mount, "asked for"),
         ModeRequest::Unpack => (Mode::Unpack, "asked for"),
         ModeRequest::Auto { is_hosted: false } => (Mode::Unpack, "the store here outlives the job"),
         ModeRequest::Auto { is_hosted: true } => match lacking() {
             Some(why) => (Mode::Unpack, why),
+            None if readonly::is_read_only(dirs) => (Mode::Unpack, READ_ONLY),
             None => (Mode::Mount, "a GitHub-hosted machine"),
         },
     }
+}
+
+/// The mode to try, if this user has the rights for it or for unpacking. Otherwise None, and a warning: said before anything is
+/// downloaded that could not be used.
+pub(super) async fn mode_with_rights(
+    context: &Context,
+    outcome: &mut RestoreOutcome,
+) -> Result<Option<Mode>, CacheError> {
+    let (mode, why) = choose(context.mode, &context.dirs);
+    if mode == Mode::Unpack && context.mode == ModeRequest::Mount {
+        outcome.notes.push(Note::info("not-mounted", format!("Layers are unpacked and not mounted: {why}.")));
+    }
+    tracing::info!("Layers are to be attached by {}: {why}.", mode.word());
+    let dirs = context.dirs.clone();
+    let request = Request::Check { store_root: dirs.root().map(Into::into) };
+    let checked = tokio::task::spawn_blocking(move || privileged::run(&dirs, &request, &AtomicU64::new(0))).await?;
+    if let Err(error) = checked {
+        outcome.notes.push(Note::warn("cannot-attach", format!("Nothing is restored. {error}")));
+        return Ok(None);
+    }
+    Ok(Some(mode))
 }
 
 /// What the machine lacks for mounting, as far as can be told without trying.

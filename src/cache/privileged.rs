@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::attach::{AttachRequest, Attached, attach};
 use super::detach::{Detached, detach};
-use super::mounted;
 use super::{CacheError, Mode, as_owner};
+use super::{mounted, readonly};
 use crate::printing;
 use crate::store::own::{LOCK, OwnFolder, work_dir};
 use crate::store::{StoreDirs, ensure, own_lock};
@@ -29,6 +29,12 @@ pub enum Request {
         store_root: Option<PathBuf>,
         /// User and group who ask. What `sudo` says counts more.
         owner: (u32, u32),
+    },
+    /// Find out whether layers could be attached.
+    Check {
+        /// The store's root.
+        #[serde(with = "super::raw_path::optional", default)]
+        store_root: Option<PathBuf>,
     },
     /// Attach layers.
     Attach(AttachRequest),
@@ -48,6 +54,8 @@ pub enum Request {
 pub enum Answer {
     /// To [`Request::Prepare`].
     Prepared,
+    /// To [`Request::Check`].
+    Checked,
     /// To [`Request::Attach`].
     Attached(Attached),
     /// To [`Request::Detach`].
@@ -63,6 +71,9 @@ pub fn perform(request: &Request, progress: &AtomicU64) -> Result<Answer, CacheE
         Request::Prepare { store_root, owner } => {
             prepare(&StoreDirs::new(store_root.as_deref()), *owner)?;
             Ok(Answer::Prepared)
+        }
+        Request::Check { store_root } => {
+            readonly::with_writable_store(&StoreDirs::new(store_root.as_deref()), || Ok(Answer::Checked))
         }
         Request::Attach(request) => {
             own_folder(&StoreDirs::new(request.store_root.as_deref()))?;
@@ -149,6 +160,7 @@ fn may_run(dirs: &StoreDirs, request: &Request) -> bool {
             ((is_writable(&work) && has_lock) || (!own.exists() && may_make))
                 && (!mounted::is_stale(dirs) || may_unpack(dirs))
         }
+        Request::Check { .. } => may_unpack(dirs),
         Request::Attach(request) => request.mode == Mode::Unpack && may_unpack(dirs),
         Request::Detach { .. } => mounted::is_plain(dirs) || (mounted::is_stale(dirs) && may_unpack(dirs)),
     }

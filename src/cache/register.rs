@@ -61,9 +61,24 @@ pub(super) fn register_closed(
     lost: Vec<Arc<PathInfo>>,
     is_valid: impl Fn(&StorePath) -> bool,
 ) -> Result<BTreeSet<StorePath>, CacheError> {
+    let mut registered = BTreeSet::new();
+    register_into(&mut registered, dirs, placed, lost, is_valid)?;
+    Ok(registered)
+}
+
+/// As [`register_closed`]; what became valid is in `registered`, also where an error ends it.
+///
+/// # Errors
+/// As [`register_closed`].
+pub(super) fn register_into(
+    registered: &mut BTreeSet<StorePath>,
+    dirs: &StoreDirs,
+    placed: &BTreeMap<StorePath, InPlace>,
+    lost: Vec<Arc<PathInfo>>,
+    is_valid: impl Fn(&StorePath) -> bool,
+) -> Result<(), CacheError> {
     let infos = placed.iter().map(|(path, place)| (path.clone(), place.info.clone())).collect();
     let infos = whole_groups(infos, lost, &is_valid);
-    let mut registered = BTreeSet::new();
     let batches = batches(groups(&infos));
     // Where there is nothing to register, the database need not be writable.
     if !batches.is_empty() {
@@ -80,7 +95,7 @@ pub(super) fn register_closed(
             tracing::debug!("{} stays behind: {error}", place.info.path);
         }
     }
-    Ok(registered)
+    Ok(())
 }
 
 /// The part of `infos` that is closed, and that has no output of a derivation without the others in `infos` and `lost`.

@@ -12,7 +12,7 @@ use super::detach::Detached;
 use super::fetch::remove_leftovers;
 use super::inspect::RefusedLayer;
 use super::layers::{fetch_layers, forget_indexes};
-use super::mode::choose;
+use super::mode::mode_with_rights;
 use super::outcome::{Hit, LayerFetch, LayerState, Note, Phase, RestoreOutcome};
 use super::privileged::{self, Answer, Request};
 use super::progress::Progress;
@@ -22,11 +22,12 @@ use super::said::{count_signed, vouched};
 use super::search::{Search, SnapshotFound, snapshot_names};
 use super::substitute::{self, missing_upstream};
 use super::system::{find_fitting, is_exact};
-use super::{CacheError, Context, facts, vouch};
+use super::{CacheError, Context, Mode, facts, vouch};
 use crate::layer::digest::Sha;
 use crate::layer::pack::Rejected;
 use crate::remote::RemoteError;
 use crate::snapshot::{Layer, Snapshot, generation_name};
+use crate::store::daemon::sockets;
 use crate::store::{self, PathInfo, Realisation, StoreDirs, StoreError, StorePath, closed_subset, closure};
 
 /// What the snapshot says of some of its paths.
@@ -288,6 +289,10 @@ async fn attach_layers(
     valid: &BTreeMap<StorePath, PathInfo>,
     outcome: &mut RestoreOutcome,
 ) -> Result<BTreeSet<StorePath>, CacheError> {
+    if assigned.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let Some(mode) = mode_with_rights(context, outcome).await? else { return Ok(BTreeSet::new()) };
     let fetching = Instant::now();
     let wanted = assigned.keys().copied().collect();
     let ready = fetch_layers(context, &found.snapshot, &wanted).await.map_err(|error| CacheError::File {
@@ -312,7 +317,7 @@ async fn attach_layers(
     let layers = layers.collect();
     let total = useful.iter().map(|path| missing[path].nar_size).sum();
     let realisations = found.snapshot.realisations.values().cloned().collect();
-    let attached = attach(context, layers, realisations, total, outcome).await?;
+    let attached = attach(context, mode, (layers, realisations), total, outcome).await?;
     note_refused(&attached.refused, &found.snapshot, outcome);
     Ok(attached.registered)
 }
@@ -339,28 +344,25 @@ fn note_refused(refused: &[RefusedLayer], snapshot: &Snapshot, outcome: &mut Res
 /// Attaches layers that are here, and notes how.
 async fn attach(
     context: &Context,
-    layers: Vec<AttachLayer>,
-    realisations: Vec<Realisation>,
+    mode: Mode,
+    (layers, realisations): (Vec<AttachLayer>, Vec<Realisation>),
     total: u64,
     outcome: &mut RestoreOutcome,
 ) -> Result<Attached, CacheError> {
-    let (mode, why) = choose(context.mode);
-    tracing::info!("Layers are to be attached by {}: {why}.", mode.word());
     let progress = Progress::start("attaching", total);
     let (dirs, counter) = (context.dirs.clone(), progress.bytes.clone());
-    let store_root = dirs.root().map(Into::into);
+    let (store_root, daemon_sockets) = (dirs.root().map(Into::into), sockets(&dirs));
     // The process that attaches may be another one, so the time that is left goes there, and no point in time.
     let milliseconds = context.deadline.map(|end| end.saturating_duration_since(Instant::now()).as_millis() as u64);
     let threads = context.threads;
-    let request = Request::Attach(AttachRequest { store_root, mode, layers, threads, milliseconds, realisations });
+    let request = AttachRequest { store_root, mode, layers, threads, milliseconds, realisations, daemon_sockets };
+    let request = Request::Attach(request);
     let answer = tokio::task::spawn_blocking(move || privileged::run(&dirs, &request, &counter)).await??;
     let Answer::Attached(attached) = answer else {
         return Err(CacheError::Privilege(format!("the answer was {answer:?}")));
     };
     if let Some(why) = &attached.not_mounted {
-        outcome
-            .notes
-            .push(Note::info("not-mounted", format!("Layers were unpacked, since mounting did not work. {why}.")));
+        outcome.notes.push(Note::info("not-mounted", format!("Layers were unpacked and not mounted: {why}.")));
     }
     note_rejected(&attached.rejected, outcome);
     outcome.mode = attached.mode.word();

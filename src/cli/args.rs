@@ -164,7 +164,8 @@ pub(super) struct KeyCommand {
 pub(super) enum RestoreMode {
     /// Mount on GitHub-hosted machines where the kernel can, unpack everywhere else
     Auto,
-    /// Mount layers below the store directory; unpack them where that does not work
+    /// Mount layers below the store directory; unpack them where that does not work. Run `nix-cache detach` before the machine
+    /// restarts, or after it: until then, or until the next restore, Nix takes paths for valid that are not there
     Mount,
     /// Write every path into the store directory
     Unpack,

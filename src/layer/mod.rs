@@ -3,10 +3,12 @@
 pub(crate) mod anchor;
 pub(crate) mod content;
 pub mod digest;
+pub(crate) mod elsewhere;
 pub(crate) mod holders;
 pub mod index;
 pub(crate) mod marks;
 pub mod mount;
+pub(crate) mod mountinfo;
 mod nar;
 mod overlay;
 pub mod pack;

@@ -16,6 +16,7 @@ use rustix::mount::{UnmountFlags, mount_move, unmount};
 use super::anchor::{Anchor, STAGES, Stage};
 use super::holders::{elsewhere, overlay_name, user_of};
 use super::marks::{hide, hide_lower};
+use super::mountinfo::mounts;
 use super::overlay::mount_overlay;
 use super::squashfs::{Image, ImageError, set_owner};
 use super::unpack::remove_tree;
@@ -42,6 +43,9 @@ pub enum MountError {
     /// A layer is not a sound image.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// The store is used in a way that a mount would break.
+    #[error("{0}")]
+    Unsuitable(String),
     /// Somebody needs what would go away.
     #[error("the store is in use {0}")]
     InUse(String),
@@ -309,47 +313,9 @@ pub fn remove_folder(places: &Places) -> io::Result<()> {
     }
 }
 
-/// One line of the kernel's list.
-#[derive(Debug, PartialEq, Eq)]
-struct Mount {
-    point: PathBuf,
-    kind: String,
-}
-
-/// All that is mounted where this process is, in the order it was mounted.
-fn mounts() -> io::Result<Vec<Mount>> {
-    match fs::read_to_string("/proc/self/mountinfo") {
-        Ok(text) => Ok(text.lines().filter_map(parse_mount).collect()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
-}
-
-/// The fifth field is the mount point, and the one after a lone `-` the type: see `proc_pid_mountinfo(5)`. Spaces are written as
-/// octal numbers.
-fn parse_mount(line: &str) -> Option<Mount> {
-    let (before, after) = line.split_once(" - ")?;
-    let point = PathBuf::from(unescape(before.split(' ').nth(4)?));
-    Some(Mount { point, kind: after.split(' ').next()?.to_owned() })
-}
-
-fn unescape(text: &str) -> String {
-    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn mounts_are_read_as_the_kernel_writes_them() {
-        let line =
-            r"36 35 98:0 /a\040b /nix/st\040or\134e rw,noatime shared:1 master:2 - overlay overlay rw,lowerdir=/a - b";
-        let mount = Mount { point: PathBuf::from(r"/nix/st or\e"), kind: "overlay".into() };
-        assert_eq!(parse_mount(line), Some(mount));
-        assert_eq!(parse_mount("36 35 98:0 / /nix rw - ext4 /dev/vda rw").unwrap().kind, "ext4");
-        assert_eq!(parse_mount(""), None);
-    }
 
     #[test]
     fn links_on_the_way_are_followed() {

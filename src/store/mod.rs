@@ -1,7 +1,9 @@
 //! The Nix store on this machine: where it is, what is valid in it, and how paths become valid.
 
 mod address;
+pub(crate) mod busy;
 mod closure;
+pub(crate) mod daemon;
 mod database;
 mod derivation;
 mod dirs;

@@ -3,18 +3,24 @@
 //! Whatever is mounted lies below a test's own folder or in a mount namespace of its own, and goes with the test.
 
 mod busy;
+mod consumer;
 mod daemon;
 mod detach;
+mod failing;
 mod folder;
 mod leftovers;
+mod locked;
 mod owner;
+mod readonly;
 mod refused;
 mod rights;
 mod twice;
 mod uses;
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -128,9 +134,22 @@ fn benches() -> impl Iterator<Item = Bench> {
 
 /// The mount points at and below a folder, in the order they were mounted.
 fn mounts_below(folder: &Path) -> Vec<PathBuf> {
-    let text = fs::read_to_string("/proc/self/mountinfo").expect("there is /proc");
-    let points = text.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
+    let list = fs::read("/proc/self/mountinfo").expect("there is /proc");
+    let fields = list.split(|&byte| byte == b'\n').filter_map(|line| line.split(|&byte| byte == b' ').nth(4));
+    let points = fields.map(|field| PathBuf::from(OsString::from_vec(unescaped(field))));
     points.filter(|point| point.starts_with(folder)).collect()
+}
+
+/// A name as the kernel lists it, with its octal numbers turned back.
+fn unescaped(field: &[u8]) -> Vec<u8> {
+    let mut parts = field.split(|&byte| byte == b'\\');
+    let mut name = parts.next().unwrap_or_default().to_vec();
+    for part in parts {
+        let digits = std::str::from_utf8(&part[..3]).expect("three digits follow a backslash");
+        name.push(u8::from_str_radix(digits, 8).expect("they are octal"));
+        name.extend_from_slice(&part[3..]);
+    }
+    name
 }
 
 fn mounts_of(store: &TestStore) -> Vec<PathBuf> {

@@ -8,8 +8,7 @@ use crate::support::skip_refused;
 const DAEMON: &str = "mkdir -m 777 -p /nix/home
     ln -sf \"$(command -v nix)\" /nix/home/nix-daemon
     rm -f /nix/var/nix/daemon-socket/socket
-    start_daemon() { $1 /nix/home/nix-daemon >/nix/home/log 2>&1 & daemon=$!; }
-    start_daemon
+    $START /nix/home/nix-daemon >/nix/home/log 2>&1 & daemon=$!
     trap 'kill $daemon; wait $daemon || true' EXIT
     for step in $(seq 200); do test -S /nix/var/nix/daemon-socket/socket && break; sleep 0.05; done
     as_nobody() {
@@ -20,14 +19,19 @@ const DAEMON: &str = "mkdir -m 777 -p /nix/home
 ";
 
 /// A script with a daemon at `/nix`, on an empty store of the bench; None where another user cannot run Nix.
-fn with_daemon(bench: &Bench, root: Root, script: &str) -> Option<String> {
+pub(super) fn with_daemon(bench: &Bench, root: Root, script: &str) -> Option<String> {
+    with_daemon_started(bench, root, "", script)
+}
+
+/// As [`with_daemon`], with the command that `start` begins.
+pub(super) fn with_daemon_started(bench: &Bench, root: Root, start: &str, script: &str) -> Option<String> {
     let store = bench.machine.store("mounted");
     let can_run = "setpriv --reuid=65534 --regid=65534 --clear-groups env HOME=/nix nix --version";
     if !at_nix(&store, root, can_run).output().is_ok_and(|output| output.status.success()) {
         skip_refused(&format!("a user other than root cannot run Nix {} here.", bench.machine.nix.version));
         return None;
     }
-    let mut command = at_nix(&store, root, &format!("{DAEMON}{script}"));
+    let mut command = at_nix(&store, root, &format!("{}{script}", DAEMON.replace("$START", start)));
     let said = run(command.arg("sh").arg(KEY).arg(&bench.cache).arg(full(&path_named(&bench.saved, "everything"))));
     Some(said)
 }

@@ -155,8 +155,15 @@ fn root_mounts_no_file_that_somebody_else_can_write_to() {
             };
             let root = Some(store.root.clone());
             let (mode, layers, realisations) = (Mode::Mount, vec![layer], Vec::new());
-            let request =
-                AttachRequest { store_root: root, mode, layers, threads: 1, milliseconds: None, realisations };
+            let request = AttachRequest {
+                store_root: root,
+                mode,
+                layers,
+                threads: 1,
+                milliseconds: None,
+                realisations,
+                daemon_sockets: Vec::new(),
+            };
             let answer = cache::perform(&Request::Attach(request), &std::sync::atomic::AtomicU64::new(0)).unwrap();
             let Answer::Attached(attached) = answer else { panic!("{answer:?}") };
             assert_eq!(attached.mode, Mode::Unpack, "{trick}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::thread::sleep;
@@ -58,8 +58,9 @@ pub(super) fn attach_mounted(store: &TestStore, wanted: &[(&PathBuf, BTreeMap<St
     };
     let layers = wanted.iter().enumerate().map(layer).collect();
     let root = Some(store.root.clone());
-    let (mode, realisations) = (Mode::Mount, Vec::new());
-    let request = AttachRequest { store_root: root, mode, layers, threads: 1, milliseconds: None, realisations };
+    let (mode, realisations, daemon_sockets) = (Mode::Mount, Vec::new(), Vec::new());
+    let (threads, milliseconds) = (1, None);
+    let request = AttachRequest { store_root: root, mode, layers, threads, milliseconds, realisations, daemon_sockets };
     let answer = cache::perform(&Request::Attach(request), &AtomicU64::new(0)).unwrap();
     let Answer::Attached(attached) = answer else { panic!("{answer:?}") };
     assert_eq!((attached.mode, attached.rejected.len()), (Mode::Mount, 0));
@@ -190,12 +191,16 @@ fn a_restore_killed_before_it_registered_can_be_detached() {
     }
 }
 
-/// A program `mount` in front of the real one, that kills who started it.
-fn lethal_mount(folder: &Path, script: &str) {
+/// `command` with a program `mount` in front of the real one.
+pub(super) fn with_mount_program(folder: &Path, script: &str, mut command: Command) -> Command {
     fs::create_dir_all(folder).unwrap();
     let file = folder.join("mount");
     fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
     fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = std::env::var_os("PATH").unwrap();
+    let path = std::env::join_paths(std::iter::once(folder.to_owned()).chain(std::env::split_paths(&path))).unwrap();
+    command.env("PATH", path);
+    command
 }
 
 #[test]
@@ -204,11 +209,8 @@ fn a_restore_killed_while_it_mounts_images() {
         for script in ["kill -9 $PPID", "/usr/bin/env PATH=\"${PATH#*:}\" mount \"$@\"; kill -9 $PPID"] {
             let store = bench.machine.store(if script.starts_with("kill") { "before" } else { "after" });
             let folder = bench.machine.path("bin");
-            lethal_mount(&folder, script);
-            let mut command = store.verb("restore", &bench.cache, KEY, &MOUNT);
-            let path = std::env::var_os("PATH").unwrap();
-            let path = std::env::join_paths(std::iter::once(folder).chain(std::env::split_paths(&path))).unwrap();
-            let ended = command.env("PATH", path).output().unwrap();
+            let command = store.verb("restore", &bench.cache, KEY, &MOUNT);
+            let ended = with_mount_program(&folder, script, command).output().unwrap();
             assert_eq!(ended.status.code(), None, "the restore was not killed");
             assert_eq!(mounts_of(&store).len(), usize::from(!script.starts_with("kill")));
             bench.mount_on(&store);
@@ -238,15 +240,9 @@ fn a_refused_mount_leaves_nothing_and_is_unpacked() {
     for bench in benches() {
         let store = bench.machine.store("mounted");
         let folder = bench.machine.path("bin");
-        lethal_mount(&folder, "echo 'mount: only the superuser may do it' >&2; exit 32");
-        let mut command = store.verb("restore", &bench.cache, KEY, &MOUNT);
-        let path = std::env::var_os("PATH").unwrap();
-        let path = std::env::join_paths(std::iter::once(folder).chain(std::env::split_paths(&path))).unwrap();
-        let outcome = crate::support::program::Run::of({
-            command.env("PATH", path);
-            command
-        });
-        let outcome = outcome.json();
+        let command = store.verb("restore", &bench.cache, KEY, &MOUNT);
+        let script = "echo 'mount: only the superuser may do it' >&2; exit 32";
+        let outcome = crate::support::program::Run::of(with_mount_program(&folder, script, command)).json();
         assert_eq!(outcome["mode"], "unpack");
         assert_eq!(crate::support::program::notes(&outcome), ["not-mounted"]);
         assert!(outcome["notes"][0]["message"].as_str().unwrap().contains("only the superuser"), "{outcome}");

@@ -95,6 +95,28 @@ fn on_a_hosted_runner_mounting_is_what_happens() {
 }
 
 #[test]
+fn after_a_restart_of_the_machine_another_users_restore_puts_it_right() {
+    for bench in benches() {
+        let store = bench.machine.store("mounted");
+        let Some(command) = with_sudo(&store) else { return };
+        let restore = "restore --restore-mode mount --format json --primary-key \"$1\" --remote";
+        // The mounts end with the first script, and the database does not.
+        run(command(&format!("nix_cache {restore} \"dir:$2\"")).arg("sh").arg(KEY).arg(&bench.cache));
+        assert!(!store.valid().is_empty() && super::mounts_of(&store).is_empty());
+        let script = format!(
+            "mkdir -p /nix/home/cache; cp -r \"$2\"/. /nix/home/cache; chown -R 65534:65534 /nix/home/cache
+            as_nobody nix-cache {restore} dir:/nix/home/cache
+            nix-store --verify --check-contents
+            as_nobody nix-cache detach"
+        );
+        let said = run(command(&script).arg("sh").arg(KEY).arg(&bench.cache));
+        assert!(said.contains("\"mode\": \"mount\"") && said.contains("\"hit\": \"exact\""), "{said}");
+        assert!(said.contains("Unmounted."), "{said}");
+        super::assert_plain(&store);
+    }
+}
+
+#[test]
 fn sudo_sees_no_secrets() {
     for bench in benches().take(1) {
         let Some((store, _)) = restore_and_detach(&bench, "nix-cache restore --restore-mode mount") else { return };

@@ -1,0 +1,184 @@
+//! Whether whoever serves the store sees what is mounted over it.
+//!
+//! A mount belongs to a mount namespace. A nix-daemon in another one (in a container, or started as root where mounts do not
+//! spread, since Nix leaves for a namespace of its own then) goes on with the directory below, and every build would fail on
+//! paths that are valid and not there. So, when the mount is there and before more than one path of it is registered:
+//!
+//! 1. Each process in another namespace that has files of the database or the daemon's socket open, or is a nix-daemon on the
+//!    same database, is looked for, and the path is looked at by way of its root.
+//! 2. The daemon behind each socket is asked to read the path. That finds one whose process is not visible from here, and has one
+//!    started that systemd starts on demand.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::register::{InPlace, register_closed};
+use super::{CacheError, as_owner, facts};
+use crate::layer::elsewhere::{Elsewhere, elsewhere, is_one};
+use crate::store::daemon::{View, look_through};
+use crate::store::{self, PathInfo, STORE_DIR, StoreDirs, StorePath};
+
+/// How long a daemon may take to answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Names of Nix's daemon, which may be idle and have nothing open.
+const DAEMONS: [&str; 2] = ["nix-daemon", "lix-daemon"];
+
+/// Whether a mount is seen.
+#[derive(Debug)]
+pub(super) enum Sight {
+    /// By everybody who could be found. The path that a daemon was asked for is valid.
+    Seen(Option<StorePath>),
+    /// Not by somebody, in words. Nothing of it is valid.
+    NotSeen(String),
+}
+
+/// Whether everybody who serves the store sees the paths in `placed`, which are mounted.
+///
+/// # Errors
+/// When the store cannot be written. [`CacheError::Stuck`] means that a path is valid all the same.
+pub(super) fn look(
+    dirs: &StoreDirs,
+    placed: &BTreeMap<StorePath, InPlace>,
+    (sockets, threads): (&[PathBuf], usize),
+    valid: &BTreeMap<StorePath, PathInfo>,
+) -> Result<Sight, CacheError> {
+    let Some(any) = placed.keys().next() else { return Ok(Sight::Seen(None)) };
+    if let Some(process) = blind_process(dirs, any, sockets) {
+        let store = dirs.real_store();
+        return Ok(Sight::NotSeen(format!(
+            "{process}, which uses the store, is in another mount namespace and does not see what is mounted on {}",
+            store.display()
+        )));
+    }
+    if sockets.is_empty() {
+        return Ok(Sight::Seen(None));
+    }
+    // Nothing is registered, not even for a moment, that is not proven.
+    let mut proven = placed.clone();
+    facts::prove(dirs, &mut proven, valid, threads);
+    look_through_daemons(dirs, &proven, sockets, valid)
+}
+
+/// Where a daemon has its database, as it sees it.
+const DATABASE: &str = "/nix/var/nix/db/db.sqlite";
+
+/// What users of the database have open.
+const FILES: [&str; 6] = ["db.sqlite", "db.sqlite-wal", "db.sqlite-shm", "big-lock", "reserved", "gc.lock"];
+
+/// A process that uses the store and does not see `path`.
+fn blind_process(dirs: &StoreDirs, path: &StorePath, sockets: &[PathBuf]) -> Option<Elsewhere> {
+    let places = [dirs.real(path), PathBuf::from(path.full(STORE_DIR))];
+    let used = Used::of(dirs, sockets);
+    let is_blind = |process: &Elsewhere| {
+        let is_seen = |place: &PathBuf| fs::symlink_metadata(process.view(place)).is_ok();
+        // One that ended meanwhile sees nothing, and needs nothing.
+        !places.iter().any(is_seen) && used.is_user(process)
+    };
+    elsewhere().into_iter().find(is_blind)
+}
+
+/// What a process has open that uses the store.
+struct Used<'a> {
+    /// The database.
+    database: PathBuf,
+    /// Device and inode of files of the database.
+    files: BTreeSet<(u64, u64)>,
+    /// What descriptors of the sockets are called, and where they are.
+    sockets: BTreeMap<PathBuf, &'a Path>,
+}
+
+impl<'a> Used<'a> {
+    fn of(dirs: &StoreDirs, sockets: &'a [PathBuf]) -> Self {
+        let identity = |path: PathBuf| path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
+        let folders = [dirs.state_dir().join("db"), dirs.state_dir()];
+        let places = folders.iter().flat_map(|folder| FILES.map(|name| folder.join(name)));
+        let files = places.filter_map(identity).collect();
+        // The number of a socket is not that of its file: the kernel lists it with the path it was bound to.
+        let listed = fs::read("/proc/net/unix").unwrap_or_default();
+        let number = |line: &str| {
+            let mut fields = line.split_ascii_whitespace().skip(6);
+            let (inode, bound) = (fields.next()?, Path::new(fields.next()?));
+            let socket = sockets.iter().find(|socket| *socket == bound)?;
+            Some((PathBuf::from(format!("socket:[{inode}]")), socket.as_path()))
+        };
+        let sockets = String::from_utf8_lossy(&listed).lines().filter_map(number).collect();
+        Self { database: dirs.db_path(), files, sockets }
+    }
+
+    /// Whether a process uses the store, as far as can be seen.
+    fn is_user(&self, process: &Elsewhere) -> bool {
+        let is_daemon = DAEMONS.iter().any(|name| process.program.starts_with(name));
+        (is_daemon && is_one(&self.database, &process.view(Path::new(DATABASE))))
+            || descriptors(process).any(|descriptor| self.has(process, &descriptor))
+    }
+
+    fn has(&self, process: &Elsewhere, descriptor: &Path) -> bool {
+        let Ok(name) = fs::read_link(descriptor) else { return false };
+        // The name first: to look at a file that has nothing to do with the store may take for ever.
+        let is_named = name.file_name().is_some_and(|name| FILES.iter().any(|file| name == *file));
+        let is_used = |metadata: fs::Metadata| self.files.contains(&(metadata.dev(), metadata.ino()));
+        // A container may have bound one of the same name.
+        let is_ours = |socket: &&Path| is_one(socket, &process.view(socket));
+        (is_named && fs::metadata(descriptor).is_ok_and(is_used)) || self.sockets.get(&name).is_some_and(is_ours)
+    }
+}
+
+fn descriptors(process: &Elsewhere) -> impl Iterator<Item = PathBuf> + use<> {
+    fs::read_dir(process.folder().join("fd")).into_iter().flatten().flatten().map(|descriptor| descriptor.path())
+}
+
+/// Registers one small path and has the daemon behind each socket read it. Where one cannot, it is valid no more afterwards.
+fn look_through_daemons(
+    dirs: &StoreDirs,
+    placed: &BTreeMap<StorePath, InPlace>,
+    sockets: &[PathBuf],
+    valid: &BTreeMap<StorePath, PathInfo>,
+) -> Result<Sight, CacheError> {
+    let Some(info) = probe(dirs, placed, valid)? else {
+        return Ok(Sight::NotSeen("no path could be registered for the nix-daemon to look at".into()));
+    };
+    for socket in sockets {
+        if let View::NotSeen(error) = look_through(socket, &info, PATIENCE) {
+            if let Err(error) = as_owner(dirs, || store::unregister(dirs, std::slice::from_ref(&info.path))) {
+                return Err(CacheError::Stuck { store: dirs.real_store(), why: error.to_string() });
+            }
+            return Ok(Sight::NotSeen(format!(
+                "the nix-daemon behind {} does not see what is mounted on {} ({error})",
+                socket.display(),
+                dirs.real_store().display()
+            )));
+        }
+    }
+    Ok(Sight::Seen(Some(info.path)))
+}
+
+/// Registers the smallest path of those that refer to nothing that is not valid.
+fn probe(
+    dirs: &StoreDirs,
+    placed: &BTreeMap<StorePath, InPlace>,
+    valid: &BTreeMap<StorePath, PathInfo>,
+) -> Result<Option<PathInfo>, CacheError> {
+    let is_free = |info: &&PathInfo| info.references.iter().all(|path| *path == info.path || valid.contains_key(path));
+    let mut free: Vec<&PathInfo> = placed.values().map(|place| &*place.info).filter(is_free).collect();
+    // Outputs of one derivation should become valid together: better one without others.
+    let mut outputs: BTreeMap<&StorePath, u32> = BTreeMap::new();
+    for deriver in placed.values().filter_map(|place| place.info.deriver.as_ref()) {
+        *outputs.entry(deriver).or_default() += 1;
+    }
+    let is_one_of_many = |info: &PathInfo| info.deriver.as_ref().is_some_and(|deriver| outputs[deriver] > 1);
+    free.sort_by_key(|info| (is_one_of_many(info), info.nar_size));
+    // One that somebody else makes at this moment is left to them.
+    for info in free.into_iter().take(8) {
+        let one = BTreeMap::from([(info.path.clone(), placed[&info.path].clone())]);
+        if as_owner(dirs, || register_closed(dirs, &one, Vec::new(), |path| valid.contains_key(path)))?
+            .contains(&info.path)
+        {
+            return Ok(Some(info.clone()));
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,221 @@
+//! Mounting fetched layers over the store, and taking the mount back where it does not do.
+//!
+//! 1. Nothing is mounted while another process holds a lock in the store directory: through the overlay nobody would see it.
+//! 2. The files of the layers are moved to where nothing else touches them, and mounted.
+//! 3. Locks that were taken meanwhile, and processes that do not see the mount, have it taken back. So has everything that
+//!    fails before the paths are registered.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::CacheError;
+use super::attach::AttachLayer;
+use super::consumer::{Sight, look};
+use super::hold::{give_back, held_file, hold};
+use super::inspect::{Inspection, inspect};
+use super::mounted::{self, Mounted};
+use super::register::InPlace;
+use crate::layer::marks::remove_marks;
+use crate::layer::mount::{self, MountError, MountImage, Places, ambiguous};
+use crate::layer::unpack::remove_tree;
+use crate::store::busy::held_lock;
+use crate::store::{PathInfo, StoreDirs, StorePath, path_lock, rights};
+
+/// How long a lock of another process, or a use of the mount that is to be taken back, is waited for.
+const PATIENCE: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Mounts layers, if everybody who serves the store sees them then.
+///
+/// # Errors
+/// [`CacheError::Mount`] when nothing is mounted, and the layers can be unpacked. Any other means that the store cannot be
+/// written, or that the mount could not be taken back.
+pub(super) fn mount_seen(
+    dirs: &StoreDirs,
+    layers: &[AttachLayer],
+    (sockets, threads): (&[PathBuf], usize),
+    inspection: &mut Option<Inspection>,
+    valid: &BTreeMap<StorePath, PathInfo>,
+) -> Result<MountedLayers, CacheError> {
+    let mut mounted = mount_layers(dirs, layers, inspection)?;
+    if !mounted.is_mounted {
+        return Ok(mounted);
+    }
+    let below = mounted::places(dirs).upper;
+    let sight = match in_use(&below) {
+        // A lock that was taken between the look and the mount; one that is taken now is taken through the overlay.
+        Ok(Some(why)) => Ok(Sight::NotSeen(why)),
+        Ok(None) => look(dirs, &mounted.placed, (sockets, threads), valid),
+        Err(error) => Err(error.into()),
+    };
+    match sight {
+        Ok(Sight::Seen(probe)) => {
+            mounted.probe = probe;
+            Ok(mounted)
+        }
+        Ok(Sight::NotSeen(why)) => {
+            take_back(dirs, layers)?;
+            Err(MountError::Unsuitable(why).into())
+        }
+        Err(error @ CacheError::Stuck { .. }) => Err(error),
+        Err(error) => {
+            take_back(dirs, layers)?;
+            Err(error)
+        }
+    }
+}
+
+/// Unmounts layers of which nothing is valid, and gives their files back.
+///
+/// # Errors
+/// When somebody uses the mount. It stays then, for a later [`mounted::detach`].
+pub(super) fn take_back(dirs: &StoreDirs, layers: &[AttachLayer]) -> Result<(), CacheError> {
+    let places = mounted::places(dirs);
+    let start = Instant::now();
+    while let Err(error) = mount::detach(&places) {
+        if start.elapsed() >= PATIENCE {
+            return Err(CacheError::Stuck { store: dirs.real_store(), why: error.to_string() });
+        }
+        sleep(PAUSE);
+    }
+    let held = |layer: &AttachLayer| AttachLayer { file: held_file(&places, layer), ..layer.clone() };
+    mount::clear(&places);
+    let held: Vec<AttachLayer> = layers.iter().map(held).collect();
+    give_back(&held, layers);
+    if let Err(error) = remove_marks(&places.store) {
+        tracing::debug!("Marks of the mount stay in {}: {error}", places.store.display());
+    }
+    mounted::forget(dirs, &places);
+    Ok(())
+}
+
+/// Whether another process is at work in the store directory `store`, in words.
+fn in_use(store: &Path) -> Result<Option<String>, MountError> {
+    let held = held_lock(store).map_err(refused("Looking for locks in the store"))?;
+    Ok(held.map(|name| format!("another process is at work in the store: it holds {}", name.display())))
+}
+
+/// As [`in_use`], once more and more while somebody is.
+fn in_use_for_long(store: &Path) -> Result<Option<String>, MountError> {
+    let start = Instant::now();
+    loop {
+        let used = in_use(store)?;
+        if used.is_none() || start.elapsed() >= PATIENCE {
+            return Ok(used);
+        }
+        sleep(PAUSE);
+    }
+}
+
+fn refused(what: &str) -> impl FnOnce(std::io::Error) -> MountError {
+    let what = what.to_owned();
+    move |error| MountError::Refused { what, error }
+}
+
+/// What mounting came to.
+pub(super) struct MountedLayers {
+    /// Whether anything is mounted: some layer was sound.
+    pub is_mounted: bool,
+    /// Paths that are in place.
+    pub placed: BTreeMap<StorePath, InPlace>,
+    /// Paths that must be unpacked all the same.
+    pub to_unpack: Vec<AttachLayer>,
+    /// The path that is valid already.
+    pub probe: Option<StorePath>,
+}
+
+/// Mounts what is sound of `layers`; `inspection` says what is, as soon as they were looked at.
+fn mount_layers(
+    dirs: &StoreDirs,
+    layers: &[AttachLayer],
+    inspection: &mut Option<Inspection>,
+) -> Result<MountedLayers, MountError> {
+    let places = mounted::places(dirs);
+    mount::not_elsewhere(&places)?;
+    if places.is_mounted().map_err(refused("Looking at the mounts"))? {
+        let error = std::io::Error::other("an earlier restore has mounted layers already");
+        return Err(refused("A second overlay on the store directory")(error));
+    }
+    // An earlier restore may have been killed half-way.
+    mount::clear(&places);
+    if let Some(why) = in_use_for_long(&places.store)? {
+        return Err(MountError::Unsuitable(why));
+    }
+    let held = hold(&places, layers).map_err(refused("Moving the layers"))?;
+    // Only now, since nothing else touches the files any more.
+    let inspected = inspection.insert(inspect(&held));
+    let mut sound = held.clone();
+    inspected.keep_sound(&mut sound);
+    if sound.is_empty() {
+        mounted::forget(dirs, &places);
+        return Ok(MountedLayers { is_mounted: false, placed: BTreeMap::new(), to_unpack: Vec::new(), probe: None });
+    }
+    let mounted = mount_held(dirs, &places, &sound, inspected);
+    if mounted.is_err() {
+        give_back(&held, layers);
+        mounted::forget(dirs, &places);
+    }
+    mounted
+}
+
+/// Mounts layers whose files are held, and whose images are sound.
+fn mount_held(
+    dirs: &StoreDirs,
+    places: &Places,
+    layers: &[AttachLayer],
+    inspection: &Inspection,
+) -> Result<MountedLayers, MountError> {
+    let ambiguous = ambiguous(&inspection.names);
+    let is_ambiguous = |info: &&Arc<PathInfo>| ambiguous.contains(info.path.as_str().as_bytes());
+    let mut result = MountedLayers { is_mounted: true, placed: BTreeMap::new(), to_unpack: Vec::new(), probe: None };
+    for layer in layers {
+        let (twice, once): (Vec<&Arc<PathInfo>>, Vec<&Arc<PathInfo>>) = layer.infos.iter().partition(is_ambiguous);
+        for info in once {
+            // What is in the way would hide the layer's path, and is not valid.
+            let place = dirs.real(&info.path);
+            if rights::as_owner(dirs, || clear(&place))
+                .and_then(|cleared| cleared)
+                .map_err(refused("Removing a leftover"))?
+            {
+                result.placed.insert(info.path.clone(), InPlace::mounted(info));
+            }
+        }
+        if !twice.is_empty() {
+            let infos = twice.into_iter().cloned().collect();
+            result.to_unpack.push(AttachLayer { id: layer.id, file: layer.file.clone(), infos });
+        }
+    }
+    let state = Mounted {
+        layers: layers.iter().map(|layer| layer.id.to_string()).collect(),
+        paths: result.placed.values().map(|path| path.info.clone()).collect(),
+        aside: Vec::new(),
+    };
+    mounted::store(dirs, &state).map_err(refused("Recording what is mounted"))?;
+    let owner = dirs.path_owner().unwrap_or((0, 0));
+    let image =
+        |layer: &AttachLayer| MountImage { name: layer.id.to_string()[..16].to_owned(), file: layer.file.clone() };
+    // What nobody asked for and what is unpacked is not to be seen. A layer holds more than its snapshot wants when lanes moved on.
+    let is_placed = |name: &Vec<u8>| {
+        let path = std::str::from_utf8(name).ok().and_then(|name| name.parse::<StorePath>().ok());
+        path.is_some_and(|path| result.placed.contains_key(&path))
+    };
+    let hidden = inspection.names.iter().flatten().filter(|name| !is_placed(name)).cloned().collect();
+    mount::attach(places, &layers.iter().map(image).collect::<Vec<_>>(), &hidden, owner)?;
+    mounted::outwait(state.paths.iter().map(AsRef::as_ref));
+    result.placed.retain(|path, _| fs::symlink_metadata(dirs.real(path)).is_ok());
+    Ok(result)
+}
+
+/// Removes a leftover; false if a Nix process is at work there.
+fn clear(place: &Path) -> std::io::Result<bool> {
+    if fs::symlink_metadata(place).is_err() {
+        return Ok(true);
+    }
+    let Some(_lock) = path_lock(place)? else { return Ok(false) };
+    remove_tree(place)?;
+    Ok(true)
+}

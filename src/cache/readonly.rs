@@ -1,0 +1,51 @@
+//! Store directories that are mounted read-only, as on `NixOS`: Nix makes them writable for itself alone, and so do we.
+
+use std::path::Path;
+
+use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
+use rustix::mount::{MountFlags, mount_remount};
+use rustix::thread::UnshareFlags;
+
+use super::CacheError;
+use crate::store::StoreDirs;
+
+/// Whether the store directory is mounted read-only.
+pub(super) fn is_read_only(dirs: &StoreDirs) -> bool {
+    statvfs(dirs.real_store()).is_ok_and(|facts| facts.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
+/// Runs `work` where the store directory is writable: if it is mounted read-only, in a thread with a mount namespace of its own, in
+/// which it is mounted writable. Nothing outside of that thread, and those that it starts, sees the difference.
+///
+/// # Errors
+/// When the directory cannot be made writable, and those of `work`.
+pub(super) fn with_writable_store<T: Send>(
+    dirs: &StoreDirs,
+    work: impl FnOnce() -> Result<T, CacheError> + Send,
+) -> Result<T, CacheError> {
+    if !is_read_only(dirs) {
+        return work();
+    }
+    let store = dirs.real_store();
+    let crashed = || std::io::Error::other("a thread crashed");
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            remount(&store).map_err(|error| failed(dirs, error))?;
+            work()
+        });
+        thread.join().unwrap_or_else(|_| Err(failed(dirs, crashed())))
+    })
+}
+
+fn failed(dirs: &StoreDirs, error: std::io::Error) -> CacheError {
+    CacheError::ReadOnly { store: dirs.real_store(), error }
+}
+
+/// As `LocalStore::makeStoreWritable` of Nix.
+fn remount(store: &Path) -> std::io::Result<()> {
+    #[allow(deprecated, reason = "the other form is unsafe for the sake of other flags than this one")]
+    rustix::thread::unshare(UnshareFlags::NEWNS)?;
+    mount_remount(store, MountFlags::BIND, "")?;
+    // The file system itself may be read-only.
+    Ok(access(store, Access::WRITE_OK)?)
+}

@@ -1,0 +1,253 @@
+//! Asking a nix-daemon what it sees, by the protocol of its socket: `src/libstore/worker-protocol.hh` of Nix, in version 1.35 and
+//! whatever older one the daemon speaks. Only the two questions that we have are here.
+
+use std::io::{self, BufReader, ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::{PathInfo, STORE_DIR, StoreDirs};
+
+const CLIENT: u64 = 0x6e69_7863;
+const DAEMON: u64 = 0x6478_696f;
+const VERSION: u64 = 0x0123;
+const IS_VALID_PATH: u64 = 1;
+const NAR_FROM_PATH: u64 = 38;
+/// What may come between a question and its answer.
+const LOG: u64 = 0x6f6c_6d67;
+const ERROR: u64 = 0x6378_7470;
+const START_ACTIVITY: u64 = 0x5354_5254;
+const STOP_ACTIVITY: u64 = 0x5354_4f50;
+const RESULT: u64 = 0x5253_4c54;
+const LAST: u64 = 0x616c_7473;
+/// The longest text that is read.
+const LONGEST: u64 = 1 << 20;
+
+/// What a daemon says of a path.
+#[derive(Debug)]
+pub(crate) enum View {
+    /// It read the whole path.
+    Seen,
+    /// It takes the path for valid and cannot read it, or does not answer.
+    NotSeen(io::Error),
+    /// The path is not valid in its store, so that store is another one.
+    OtherStore,
+    /// Nobody listens there.
+    NoDaemon,
+}
+
+/// The sockets by which clients of this process's environment would reach a daemon of the store, as far as they are there.
+pub(crate) fn sockets(dirs: &StoreDirs) -> Vec<PathBuf> {
+    let mut places = vec![dirs.state_dir().join("daemon-socket/socket")];
+    places.extend(std::env::var_os("NIX_DAEMON_SOCKET_PATH").map(PathBuf::from));
+    let remote = std::env::var("NIX_REMOTE").unwrap_or_default();
+    let of_remote = remote.strip_prefix("unix://").and_then(|rest| rest.split('?').next());
+    places.extend(of_remote.filter(|path| !path.is_empty()).map(PathBuf::from));
+    places.retain(|path| path.is_absolute() && path.exists());
+    places.dedup();
+    places
+}
+
+/// Has the daemon at `socket` read a path that is valid in the database, within `patience`.
+pub(crate) fn look_through(socket: &Path, info: &PathInfo, patience: Duration) -> View {
+    let (sender, receiver) = mpsc::channel();
+    let (socket, path, size) = (socket.to_owned(), info.path.full(STORE_DIR), info.nar_size);
+    // In a thread of its own: even connecting may block.
+    std::thread::spawn(move || sender.send(ask(&socket, &path, size, patience)));
+    receiver.recv_timeout(patience).unwrap_or_else(|_| View::NotSeen(ErrorKind::TimedOut.into()))
+}
+
+fn ask(socket: &Path, path: &str, size: u64, patience: Duration) -> View {
+    let stream = match UnixStream::connect(socket) {
+        Ok(stream) => stream,
+        Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) => {
+            return View::NoDaemon;
+        }
+        Err(error) => return View::NotSeen(error),
+    };
+    let asked = (|| {
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
+        let mut daemon = Daemon { stream: BufReader::new(stream) };
+        daemon.greet()?;
+        daemon.ask(IS_VALID_PATH, path)?;
+        if daemon.number()? == 0 {
+            return Ok(View::OtherStore);
+        }
+        daemon.ask(NAR_FROM_PATH, path)?;
+        daemon.skip(size)?;
+        Ok(View::Seen)
+    })();
+    asked.unwrap_or_else(View::NotSeen)
+}
+
+struct Daemon {
+    stream: BufReader<UnixStream>,
+}
+
+impl Daemon {
+    fn greet(&mut self) -> io::Result<()> {
+        self.send(&CLIENT.to_le_bytes())?;
+        if self.number()? != DAEMON {
+            return Err(io::Error::new(ErrorKind::InvalidData, "it is no nix-daemon"));
+        }
+        let version = self.number()?.min(VERSION);
+        // Our version, no processor to run on, and no reserved space.
+        self.send(&[VERSION, 0, 0].map(u64::to_le_bytes).concat())?;
+        if version >= 0x0121 {
+            self.text()?;
+        }
+        if version >= 0x0123 {
+            self.number()?;
+        }
+        self.wait()
+    }
+
+    fn ask(&mut self, question: u64, path: &str) -> io::Result<()> {
+        let mut message = [question, path.len() as u64].map(u64::to_le_bytes).concat();
+        message.extend_from_slice(path.as_bytes());
+        message.resize(message.len().next_multiple_of(8), 0);
+        self.send(&message)?;
+        self.wait()
+    }
+
+    /// Reads what comes before an answer.
+    fn wait(&mut self) -> io::Result<()> {
+        loop {
+            match self.number()? {
+                LAST => return Ok(()),
+                ERROR => return Err(io::Error::other("it answered with an error")),
+                LOG => self.text()?,
+                START_ACTIVITY => {
+                    self.skip(3 * 8)?;
+                    self.text()?;
+                    self.fields()?;
+                    self.skip(8)?;
+                }
+                STOP_ACTIVITY => self.skip(8)?,
+                RESULT => {
+                    self.skip(2 * 8)?;
+                    self.fields()?;
+                }
+                _ => return Err(io::Error::new(ErrorKind::InvalidData, "its answer makes no sense")),
+            }
+        }
+    }
+
+    fn fields(&mut self) -> io::Result<()> {
+        for _ in 0..self.number()?.min(LONGEST) {
+            if self.number()? == 0 {
+                self.skip(8)?;
+            } else {
+                self.text()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.get_mut().write_all(bytes)
+    }
+
+    fn number(&mut self) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        self.stream.read_exact(&mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn text(&mut self) -> io::Result<()> {
+        match self.number()? {
+            length @ 0..=LONGEST => self.skip(length.next_multiple_of(8)),
+            _ => Err(io::Error::new(ErrorKind::InvalidData, "it sent a text of more than 1 MiB")),
+        }
+    }
+
+    fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        match io::copy(&mut (&mut self.stream).take(bytes), &mut io::sink())? {
+            read if read == bytes => Ok(()),
+            _ => Err(io::Error::new(ErrorKind::UnexpectedEof, "it broke off while it read the path")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::NarHash;
+    use std::os::unix::net::UnixListener;
+
+    fn info() -> PathInfo {
+        PathInfo {
+            path: "00000000000000000000000000000000-a".parse().unwrap(),
+            nar_hash: NarHash([0; 32]),
+            nar_size: 200,
+            references: std::collections::BTreeSet::new(),
+            deriver: None,
+            signatures: std::collections::BTreeSet::new(),
+            ca: None,
+            registration_time: 0,
+            ultimate: false,
+            outputs: std::collections::BTreeMap::new(),
+        }
+    }
+
+    /// What is said of a path by a listener that answers with these bytes.
+    fn answered(answer: Vec<u8>) -> View {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let thread = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(&answer).unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            io::copy(&mut stream, &mut io::sink()).unwrap();
+        });
+        let view = look_through(&socket, &info(), Duration::from_mins(1));
+        thread.join().unwrap();
+        view
+    }
+
+    fn numbers(numbers: &[u64]) -> Vec<u8> {
+        numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+    }
+
+    /// A daemon of version 1.33, which sends a text of its own: `2.8`.
+    const HELLO: [u64; 5] = [DAEMON, 0x0121, 3, 0x38_2e32, LAST];
+
+    #[test]
+    fn a_path_that_is_read_whole_is_seen() {
+        let talk = [LOG, 3, 0x0a_6968, START_ACTIVITY, 1, 2, 3, 0, 1, 1, 2, 0x6968, 0, STOP_ACTIVITY, 1, LAST];
+        let all = [numbers(&HELLO), numbers(&talk), numbers(&[1, RESULT, 1, 2, 1, 0, 5, LAST]), vec![0; 200]].concat();
+        assert!(matches!(answered(all.clone()), View::Seen));
+        assert!(matches!(answered(all[..all.len() - 1].to_vec()), View::NotSeen(_)));
+    }
+
+    #[test]
+    fn a_store_that_does_not_know_the_path_is_another() {
+        assert!(matches!(answered([numbers(&HELLO), numbers(&[LAST, 0])].concat()), View::OtherStore));
+    }
+
+    #[test]
+    fn an_error_or_nonsense_is_no_proof() {
+        assert!(matches!(answered([numbers(&HELLO), numbers(&[LAST, 1, ERROR])].concat()), View::NotSeen(_)));
+        assert!(matches!(answered([numbers(&HELLO), numbers(&[LOG, u64::MAX])].concat()), View::NotSeen(_)));
+        assert!(matches!(answered(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec()), View::NotSeen(_)));
+    }
+
+    #[test]
+    fn a_socket_that_nobody_listens_on_is_no_daemon() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        drop(UnixListener::bind(&socket).unwrap());
+        assert!(matches!(look_through(&socket, &info(), Duration::from_mins(1)), View::NoDaemon));
+    }
+
+    #[test]
+    fn a_daemon_that_is_silent_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let _listener = UnixListener::bind(&socket).unwrap();
+        assert!(matches!(look_through(&socket, &info(), Duration::from_millis(10)), View::NotSeen(_)));
+    }
+}
