@@ -13,6 +13,7 @@ mod fetch;
 mod hold;
 mod inspect;
 mod layers;
+mod ledger;
 mod mode;
 mod mounted;
 mod mounting;

@@ -8,113 +8,15 @@
 //!    what was built with them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use serde::{Deserialize, Serialize};
-
+use super::CacheError;
 use super::facts::{compare_address, compare_hash};
-use super::{CacheError, now};
-use crate::bounds::{MAX_RECORD, read_json};
+use super::ledger::{Entry, Ledger, inode_of, write};
+pub(super) use super::ledger::{load, place};
 use crate::sign::Keyring;
 use crate::store::{self, PathInfo, STORE_DIR, StoreDirs, StorePath, referrers_closure};
-
-const FORMAT: u32 = 1;
-
-/// What was taken over without a signature.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) struct Ledger {
-    format: u32,
-    /// When it began, in seconds since 1970.
-    since: u64,
-    /// Whether files outside of the store are part of it.
-    #[serde(default)]
-    pub files: bool,
-    /// Whether realisations of content-addressed derivations are.
-    #[serde(default)]
-    pub realisations: bool,
-    /// Keys of one name of which one signed what was taken over.
-    #[serde(default)]
-    signers: Vec<Vec<String>>,
-    paths: BTreeMap<StorePath, Entry>,
-}
-
-impl Ledger {
-    fn new() -> Self {
-        let (signers, paths) = (Vec::new(), BTreeMap::new());
-        Self { format: FORMAT, since: now(), files: false, realisations: false, signers, paths }
-    }
-
-    /// Whether `entry` was signed by a key that `keys` trusts.
-    fn is_signed(&self, entry: Entry, keys: &Keyring) -> bool {
-        let signers = entry.by.and_then(|number| self.signers.get(number));
-        signers.is_some_and(|signers| !signers.is_empty() && signers.iter().all(|key| keys.trusts(key)))
-    }
-}
-
-/// One path of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Entry {
-    /// When it was registered, by the snapshot.
-    time: i64,
-    /// The number of its inode.
-    #[serde(default)]
-    inode: Option<u64>,
-    /// Which of [`Ledger::signers`] signed it; None: nobody.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    by: Option<usize>,
-}
-
-impl Entry {
-    /// Whether `info` is the path that was taken over, and not one of the same name that was made later.
-    fn is_still(self, dirs: &StoreDirs, info: &PathInfo) -> bool {
-        info.registration_time == self.time || self.inode.is_some_and(|inode| inode_of(dirs, &info.path) == Some(inode))
-    }
-}
-
-fn inode_of(dirs: &StoreDirs, path: &StorePath) -> Option<u64> {
-    fs::symlink_metadata(dirs.real(path)).ok().map(|metadata| metadata.ino())
-}
-
-/// Where the ledger of this store is.
-pub(super) fn place(dirs: &StoreDirs) -> PathBuf {
-    dirs.own_dir().join("unverified.json")
-}
-
-/// The ledger; None where nothing was ever taken over.
-///
-/// # Errors
-/// When it cannot be read or understood: then nothing in the store can be signed.
-pub(super) fn load(dirs: &StoreDirs) -> Result<Option<Ledger>, CacheError> {
-    let path = place(dirs);
-    let failed = |what, error| Err(CacheError::File { what, path: path.clone(), error });
-    match read_json::<Ledger>(&path, MAX_RECORD) {
-        Ok(ledger) if ledger.format == FORMAT => Ok(Some(ledger)),
-        Ok(_) => failed("A newer program wrote", ErrorKind::InvalidData.into()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => failed("Cannot read", error),
-    }
-}
-
-fn write(dirs: &StoreDirs, ledger: &Ledger) -> Result<(), CacheError> {
-    let path = place(dirs);
-    let written = (|| {
-        fs::create_dir_all(dirs.own_dir())?;
-        let mut file = tempfile::NamedTempFile::new_in(dirs.own_dir())?;
-        file.write_all(&serde_json::to_vec(ledger)?)?;
-        file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-        file.as_file().sync_all()?;
-        file.persist(&path).map_err(|error| error.error)?;
-        Ok(())
-    })();
-    written.map_err(|error| CacheError::File { what: "Cannot write", path, error })
-}
 
 /// Adds to the ledger by `change`. One that cannot be understood stays as it is: nothing is signed then.
 fn change(dirs: &StoreDirs, change: impl FnOnce(&mut Ledger)) -> Result<(), CacheError> {
@@ -303,6 +205,8 @@ fn in_parallel(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::store::NarHash;
 
@@ -386,6 +290,7 @@ mod tests {
     fn a_ledger_that_makes_no_sense_is_kept_and_lets_nothing_be_signed() {
         let folder = tempfile::tempdir().unwrap();
         let dirs = StoreDirs::new(Some(folder.path()));
+        fs::create_dir_all(dirs.state_dir()).unwrap();
         assert!(load(&dirs).unwrap().is_none());
         take_over_files(&dirs).unwrap();
         let newest = [info("x", &[])];

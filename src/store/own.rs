@@ -30,6 +30,8 @@ pub(super) const NAME: &str = "nix-cache";
 pub(crate) const LOCK: &str = "lock";
 /// What the last restore knew, for the save.
 pub(crate) const RECORD: &str = "restore.json";
+/// What was taken over without a signature that counts, for saves that sign.
+pub(crate) const LEDGER: &str = "unverified.json";
 /// What is mounted, for the detach.
 pub(crate) const MOUNTED: &str = "mounted.json";
 /// Layers while they are fetched and attached.

@@ -1,0 +1,157 @@
+//! The ledger: what restores took over, and which keys signed it. It lies in our folder, and each user of a store has their own.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::{CacheError, now};
+use crate::sign::Keyring;
+use crate::store::own::{self, LEDGER, OwnFolder};
+use crate::store::{PathInfo, StoreDirs, StorePath};
+
+const FORMAT: u32 = 1;
+
+/// What was taken over without a signature.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Ledger {
+    pub format: u32,
+    /// When it began, in seconds since 1970.
+    pub since: u64,
+    /// Whether files outside of the store are part of it.
+    #[serde(default)]
+    pub files: bool,
+    /// Whether realisations of content-addressed derivations are.
+    #[serde(default)]
+    pub realisations: bool,
+    /// Keys of one name of which one signed what was taken over.
+    #[serde(default)]
+    pub signers: Vec<Vec<String>>,
+    pub paths: BTreeMap<StorePath, Entry>,
+}
+
+impl Ledger {
+    pub fn new() -> Self {
+        let (signers, paths) = (Vec::new(), BTreeMap::new());
+        Self { format: FORMAT, since: now(), files: false, realisations: false, signers, paths }
+    }
+
+    /// Adds what another ledger says. Of two entries for one path the later one counts, or the one that nobody signed.
+    fn merge(&mut self, other: Self) {
+        self.since = self.since.min(other.since);
+        self.files |= other.files;
+        self.realisations |= other.realisations;
+        let first = self.signers.len();
+        self.signers.extend(other.signers);
+        for (path, entry) in other.paths {
+            let entry = Entry { by: entry.by.map(|number| number + first), ..entry };
+            match self.paths.get(&path) {
+                Some(known) if (known.time, known.by.is_none()) >= (entry.time, entry.by.is_none()) => {}
+                _ => _ = self.paths.insert(path, entry),
+            }
+        }
+    }
+
+    /// Whether `entry` was signed by a key that `keys` trusts.
+    pub fn is_signed(&self, entry: Entry, keys: &Keyring) -> bool {
+        let signers = entry.by.and_then(|number| self.signers.get(number));
+        signers.is_some_and(|signers| !signers.is_empty() && signers.iter().all(|key| keys.trusts(key)))
+    }
+}
+
+/// One path of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Entry {
+    /// When it was registered, by the snapshot.
+    pub time: i64,
+    /// The number of its inode.
+    #[serde(default)]
+    pub inode: Option<u64>,
+    /// Which of [`Ledger::signers`] signed it; None: nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<usize>,
+}
+
+impl Entry {
+    /// Whether `info` is the path that was taken over, and not one of the same name that was made later.
+    pub fn is_still(self, dirs: &StoreDirs, info: &PathInfo) -> bool {
+        info.registration_time == self.time || self.inode.is_some_and(|inode| inode_of(dirs, &info.path) == Some(inode))
+    }
+}
+
+pub(super) fn inode_of(dirs: &StoreDirs, path: &StorePath) -> Option<u64> {
+    fs::symlink_metadata(dirs.real(path)).ok().map(|metadata| metadata.ino())
+}
+
+/// Where this user's ledger of this store is.
+pub(super) fn place(dirs: &StoreDirs) -> PathBuf {
+    own::work_dir(dirs).join(LEDGER)
+}
+
+/// What all ledgers of this store say, whoever of its users wrote them; None where nothing was ever taken over.
+///
+/// # Errors
+/// When one cannot be read or understood: then nothing in the store can be signed.
+pub(super) fn load(dirs: &StoreDirs) -> Result<Option<Ledger>, CacheError> {
+    let failed = |what, path, error| CacheError::File { what, path, error };
+    let own = OwnFolder::open(dirs).map_err(|error| failed("Cannot open", dirs.own_dir(), error))?;
+    let Some(own) = own else { return Ok(None) };
+    let mut all: Option<Ledger> = None;
+    for folder in own.users().into_iter().chain([own]) {
+        let path = folder.path().join(LEDGER);
+        match folder.read_json::<Ledger>(LEDGER) {
+            Ok(Some(ledger)) if ledger.format == FORMAT => match &mut all {
+                Some(all) => all.merge(ledger),
+                None => all = Some(ledger),
+            },
+            Ok(Some(_)) => return Err(failed("A newer program wrote", path, ErrorKind::InvalidData.into())),
+            Ok(None) => {}
+            Err(error) => return Err(failed("Cannot read", path, error)),
+        }
+    }
+    Ok(all)
+}
+
+pub(super) fn write(dirs: &StoreDirs, ledger: &Ledger) -> Result<(), CacheError> {
+    let written = OwnFolder::work(dirs).and_then(|folder| folder.write_json(LEDGER, ledger));
+    written.map_err(|error| CacheError::File { what: "Cannot write", path: place(dirs), error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ledgers_of_all_users_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs = StoreDirs::new(Some(dir.path()));
+        fs::create_dir_all(dirs.state_dir()).unwrap();
+        fs::create_dir_all(dirs.real_store()).unwrap();
+        let path = |name: &str| format!("{}-{name}", "0".repeat(32)).parse::<StorePath>().unwrap();
+        let entry = |time, by| Entry { time, inode: None, by };
+        let mut own = Ledger::new();
+        own.signers.push(vec!["one".into()]);
+        own.paths = BTreeMap::from([(path("a"), entry(1, Some(0))), (path("b"), entry(2, Some(0)))]);
+        write(&dirs, &own).unwrap();
+        // A user of `sudo` has a folder of their own, which only they write to.
+        let user = fs::metadata(dirs.own_dir()).unwrap().uid();
+        let folder = dirs.own_dir().join("users").join(user.to_string());
+        fs::create_dir_all(&folder).unwrap();
+        let mut other = Ledger { files: true, ..Ledger::new() };
+        other.signers.push(vec!["two".into()]);
+        other.paths = BTreeMap::from([(path("a"), entry(1, None)), (path("c"), entry(3, Some(0)))]);
+        fs::write(folder.join(LEDGER), serde_json::to_vec(&other).unwrap()).unwrap();
+        let all = load(&dirs).unwrap().unwrap();
+        assert!(all.files);
+        assert_eq!(all.paths[&path("a")].by, None, "what one of them did not see signed");
+        let signer = |name: &str| all.signers[all.paths[&path(name)].by.unwrap()].clone();
+        assert_eq!((signer("b"), signer("c")), (vec!["one".to_owned()], vec!["two".to_owned()]));
+        fs::write(folder.join(LEDGER), "not JSON").unwrap();
+        assert!(load(&dirs).is_err());
+    }
+}
