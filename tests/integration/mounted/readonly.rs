@@ -33,7 +33,8 @@ fn assert_refused_early(start: &str, with: &str, expected: &str) {
         // What a download would need is not there.
         let script = format!(
             "cp -r \"$2\" /nix/cache; rm -r /nix/cache/*layer*
-            mkdir -p /nix/var/nix-cache; chown -R 65534:65534 /nix/var/nix-cache /nix/cache
+            mkdir -p /nix/var/nix-cache/users/65534; touch /nix/var/nix-cache/lock; chmod 666 /nix/var/nix-cache/lock
+            chown -R 65534:65534 /nix/var/nix-cache/users/65534 /nix/cache
             {start}
             {with} \"$NIX_CACHE\" restore --format json --primary-key \"$1\" --remote dir:/nix/cache"
         );
