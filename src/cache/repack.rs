@@ -27,7 +27,7 @@ struct Weight {
 }
 
 /// Which layers of `snapshot` to pack again together with new paths that take about `new_bytes` in a layer and that the lanes
-/// `users` use. For their size alone only layers of the same lanes are joined: what is used together lies together. Only layers are
+/// `users` use. Of what a restore needs, at most `most_dead` percent more may be dead. For their size alone only layers of the same lanes are joined: what is used together lies together. Only layers are
 /// taken of which every wanted path is in the store here (`valid`), with the same bytes. Those in `must` are taken whatever it
 /// costs.
 pub(super) fn layers_to_repack(
@@ -35,6 +35,7 @@ pub(super) fn layers_to_repack(
     (new_bytes, users): (u64, &BTreeSet<String>),
     valid: &BTreeMap<StorePath, PathInfo>,
     must: &BTreeSet<Sha>,
+    most_dead: u64,
 ) -> BTreeSet<Sha> {
     let is_here = |layer: &Layer| {
         layer.paths.iter().all(|(path, hash)| valid.get(path).is_some_and(|info| info.nar_hash == *hash))
@@ -52,7 +53,7 @@ pub(super) fn layers_to_repack(
     let places = MAX_LAYERS - elsewhere.len().min(MAX_LAYERS / 2);
     let must = must.iter().copied().filter(|id| weights.iter().any(|weight| weight.id == *id)).collect();
     let mut chosen = plan(&weights, new_bytes, &must, places);
-    choose_dead(&weights, &mut chosen);
+    choose_dead(&weights, &mut chosen, most_dead);
     while let Some(id) = borrower(snapshot, &chosen, &is_here) {
         chosen.insert(id);
     }
@@ -85,14 +86,22 @@ fn users_of(snapshot: &Snapshot, layer: &Layer) -> BTreeSet<String> {
     snapshot.lanes.iter().filter(|(_, lane)| uses(lane)).map(|(name, _)| name.clone()).collect()
 }
 
-/// Chooses more layers, those with the greatest dead part first, until a restore fetches at most 15 % more than it needs.
-fn choose_dead(weights: &[Weight], chosen: &mut BTreeSet<Sha>) {
+/// So many percent of what a restore needs may be dead where one key grows from save to save.
+pub(super) const MOST_DEAD: u64 = 15;
+/// And with the first save of a new key: packing the living part again would make each change of the lock a full upload. Layers that are
+/// mostly dead are packed again all the same.
+pub(super) const MOST_DEAD_OF_NEW_KEY: u64 = 100;
+
+/// Chooses more layers, those with the greatest dead part first, until at most `most_dead` percent of what a restore needs are
+/// dead.
+fn choose_dead(weights: &[Weight], chosen: &mut BTreeSet<Sha>, most_dead: u64) {
     let live: u64 = weights.iter().map(|weight| weight.live).sum();
     loop {
         let left = || weights.iter().filter(|weight| !chosen.contains(&weight.id));
         let dead: u64 = left().map(|weight| weight.total.saturating_sub(weight.live)).sum();
         let share = |weight: &&Weight| weight.total.saturating_sub(weight.live) * 1000 / weight.total.max(1);
-        let Some(worst) = left().filter(|weight| dead > live * 3 / 20 && share(weight) > 0).max_by_key(share) else {
+        let Some(worst) = left().filter(|weight| dead > live * most_dead / 100 && share(weight) > 0).max_by_key(share)
+        else {
             return;
         };
         chosen.insert(worst.id);
@@ -263,7 +272,8 @@ mod tests {
         for step in 0..200_u64 {
             let new = 40_000_000 + step * 7_000_000 % 60_000_000;
             let snapshot = snapshot(&sizes);
-            let again = layers_to_repack(&snapshot, (new, &BTreeSet::new()), &here(&snapshot), &BTreeSet::new());
+            let again =
+                layers_to_repack(&snapshot, (new, &BTreeSet::new()), &here(&snapshot), &BTreeSet::new(), MOST_DEAD);
             let rolled: u64 = again.iter().map(|id| snapshot.layers[id].nar_bytes).sum();
             sizes = snapshot.layers.iter().filter(|(id, _)| !again.contains(id)).map(|(_, l)| l.nar_bytes).collect();
             sizes.push(new + rolled);
@@ -278,7 +288,7 @@ mod tests {
         let snapshot = snapshot(&[500, 500]);
         let mut valid = here(&snapshot);
         valid.remove(&info(0, 500, &[]).path);
-        let again = layers_to_repack(&snapshot, (1000, &BTreeSet::new()), &valid, &BTreeSet::new());
+        let again = layers_to_repack(&snapshot, (1000, &BTreeSet::new()), &valid, &BTreeSet::new(), MOST_DEAD);
         assert_eq!(again.len(), 1);
     }
 

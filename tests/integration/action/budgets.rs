@@ -37,7 +37,8 @@ fn lookups_that_hang_cost_their_budget_and_one_warning_in_each_step() {
     assert_eq!((main.code, warnings(&main).len()), (Some(0), 1), "{}", main.log);
     assert!(main.log.contains("All lookups of this step together may take 0.7 s"), "{}", main.log);
     let lookups = fake.stats().count(Operation::Lookup);
-    assert!(lookups <= 12, "{lookups} lookups");
+    // The snapshot, the number behind a planted one and three levels, each with few retries.
+    assert!(lookups <= 18, "{lookups} lookups");
     place.work(&job);
     let post = job.post();
     assert_eq!((post.code, warnings(&post).len()), (Some(0), 1), "{}", post.log);
