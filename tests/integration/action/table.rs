@@ -165,7 +165,7 @@ pub fn saves() -> Vec<Row> {
         cold("reservations are refused without a reason")
             .at_save(fault(Name::NotOk, On::Create))
             .failed()
-            .says(&["save-failed"], "are taken by entries that were never finished"),
+            .says(&["save-failed"], "the service takes none of its names"),
         cold("a commit is refused without a reason")
             .at_save(fault(Name::NotOk, On::Finalize))
             .failed()
