@@ -112,7 +112,10 @@ fn a_full_disk_under_the_store_ends_a_save_without_harm() {
     let store = machine.store("small");
     store.build(&["everything"]);
     mount.remount(&format!("size={}k", used_kilobytes(&store.root) + 40));
-    let outcome = store.save(&cache, KEY, &[]);
+    let mut save = store.verb("save", &cache, KEY, &[]);
+    // Where the folder for temporary files has room, the layer is packed there.
+    save.env("TMPDIR", &store.root);
+    let outcome = Run::of(save).json();
     assert_eq!((&outcome["reason"], notes(&outcome)), (&"failed".into(), vec!["save-failed"]));
     assert!(outcome["notes"][0]["message"].as_str().unwrap().contains("disk full"), "{outcome}");
     assert_eq!((entries(&cache, "snapshot").len(), entries(&cache, "layer").len()), (0, 0));
