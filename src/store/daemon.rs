@@ -21,6 +21,10 @@ const START_ACTIVITY: u64 = 0x5354_5254;
 const STOP_ACTIVITY: u64 = 0x5354_4f50;
 const RESULT: u64 = 0x5253_4c54;
 const LAST: u64 = 0x616c_7473;
+/// Words of a NAR as the numbers that they are on the wire: `nix-archive-1`, `(` and `)`, each behind its length.
+const NAR_MAGIC: [u64; 3] = [13, u64::from_le_bytes(*b"nix-arch"), u64::from_le_bytes(*b"ive-1\0\0\0")];
+const OPENING: [u64; 2] = [1, b'(' as u64];
+const CLOSING: [u64; 2] = [1, b')' as u64];
 /// The longest text that is read.
 const LONGEST: u64 = 1 << 20;
 
@@ -76,7 +80,7 @@ fn ask(socket: &Path, path: &str, size: u64, patience: Duration) -> View {
             return Ok(View::OtherStore);
         }
         daemon.ask(NAR_FROM_PATH, path)?;
-        daemon.skip(size)?;
+        daemon.read_nar(size)?;
         Ok(View::Seen)
     })();
     asked.unwrap_or_else(View::NotSeen)
@@ -110,6 +114,26 @@ impl Daemon {
         message.resize(message.len().next_multiple_of(8), 0);
         self.send(&message)?;
         self.wait()
+    }
+
+    /// Reads a NAR of `size` bytes. What fails while a daemon makes one it writes as an error in the middle of it, behind the first
+    /// words, which come before it looks.
+    fn read_nar(&mut self, size: u64) -> io::Result<()> {
+        let (start, end) = ([&NAR_MAGIC[..], &OPENING].concat(), CLOSING);
+        let broken = || io::Error::new(ErrorKind::NotFound, "it cannot read the path");
+        let between = size.checked_sub((start.len() + end.len()) as u64 * 8).ok_or_else(broken)?;
+        for expected in start {
+            if self.number()? != expected {
+                return Err(broken());
+            }
+        }
+        self.skip(between)?;
+        for expected in end {
+            if self.number()? != expected {
+                return Err(broken());
+            }
+        }
+        Ok(())
     }
 
     /// Reads what comes before an answer.
@@ -218,9 +242,19 @@ mod tests {
     #[test]
     fn a_path_that_is_read_whole_is_seen() {
         let talk = [LOG, 3, 0x0a_6968, START_ACTIVITY, 1, 2, 3, 0, 1, 1, 2, 0x6968, 0, STOP_ACTIVITY, 1, LAST];
-        let all = [numbers(&HELLO), numbers(&talk), numbers(&[1, RESULT, 1, 2, 1, 0, 5, LAST]), vec![0; 200]].concat();
+        let nar = [numbers(&NAR_MAGIC), numbers(&OPENING), vec![0; 144], numbers(&CLOSING)].concat();
+        let all = [numbers(&HELLO), numbers(&talk), numbers(&[1, RESULT, 1, 2, 1, 0, 5, LAST]), nar].concat();
         assert!(matches!(answered(all.clone()), View::Seen));
         assert!(matches!(answered(all[..all.len() - 1].to_vec()), View::NotSeen(_)));
+    }
+
+    #[test]
+    fn an_error_in_the_middle_of_an_archive_is_no_archive() {
+        // As Nix 2.8 and 2.34 do it for a path that is not there.
+        let error = [numbers(&[ERROR, 5]), b"Error\0\0\0".to_vec(), vec![0; 400]].concat();
+        let before = [numbers(&HELLO), numbers(&[LAST, 1, LAST]), numbers(&NAR_MAGIC)].concat();
+        assert!(matches!(answered([before.clone(), error.clone()].concat()), View::NotSeen(_)));
+        assert!(matches!(answered([before, numbers(&OPENING), vec![0; 80], error].concat()), View::NotSeen(_)));
     }
 
     #[test]
