@@ -16,6 +16,23 @@ pub(super) const MAX_LAYERS: usize = 8;
 /// pack 3.5 bytes for each new one; with 2 it is 5.6.
 const FACTOR: u64 = 1;
 
+/// Which save of a key it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// The first one: what is alive in the layers of another key is packed again only where a layer is mostly dead. Otherwise each
+    /// change of the lock would be a full upload.
+    First,
+    /// A later one.
+    Later,
+}
+
+impl Turn {
+    /// So many percent of what a restore needs may be dead.
+    fn most_dead(self) -> u64 {
+        if self == Self::First { 100 } else { 15 }
+    }
+}
+
 /// A layer as the plan sees it: bytes that are stored for it alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Weight {
@@ -27,7 +44,7 @@ struct Weight {
 }
 
 /// Which layers of `snapshot` to pack again together with new paths that take about `new_bytes` in a layer and that the lanes
-/// `users` use. Of what a restore needs, at most `most_dead` percent more may be dead. For their size alone only layers of the same lanes are joined: what is used together lies together. Only layers are
+/// `users` use. For their size alone only layers of the same lanes are joined: what is used together lies together. Only layers are
 /// taken of which every wanted path is in the store here (`valid`), with the same bytes. Those in `must` are taken whatever it
 /// costs.
 pub(super) fn layers_to_repack(
@@ -35,7 +52,7 @@ pub(super) fn layers_to_repack(
     (new_bytes, users): (u64, &BTreeSet<String>),
     valid: &BTreeMap<StorePath, PathInfo>,
     must: &BTreeSet<Sha>,
-    most_dead: u64,
+    turn: Turn,
 ) -> BTreeSet<Sha> {
     let is_here = |layer: &Layer| {
         layer.paths.iter().all(|(path, hash)| valid.get(path).is_some_and(|info| info.nar_hash == *hash))
@@ -44,7 +61,7 @@ pub(super) fn layers_to_repack(
         live: live_bytes_of(snapshot, layer),
         total: own_bytes(snapshot, layer),
         id: *id,
-        is_apart: users_of(snapshot, layer) != *users,
+        is_apart: turn == Turn::First || users_of(snapshot, layer) != *users,
     };
     let (here, elsewhere): (Vec<_>, Vec<_>) = snapshot.layers.iter().partition(|(_, layer)| is_here(layer));
     let mut weights: Vec<Weight> = here.into_iter().map(weigh).collect();
@@ -53,7 +70,7 @@ pub(super) fn layers_to_repack(
     let places = MAX_LAYERS - elsewhere.len().min(MAX_LAYERS / 2);
     let must = must.iter().copied().filter(|id| weights.iter().any(|weight| weight.id == *id)).collect();
     let mut chosen = plan(&weights, new_bytes, &must, places);
-    choose_dead(&weights, &mut chosen, most_dead);
+    choose_dead(&weights, &mut chosen, turn.most_dead());
     while let Some(id) = borrower(snapshot, &chosen, &is_here) {
         chosen.insert(id);
     }
@@ -85,12 +102,6 @@ fn users_of(snapshot: &Snapshot, layer: &Layer) -> BTreeSet<String> {
     let uses = |lane: &Lane| lane.uses_any(layer.paths.iter().map(|(path, _)| path));
     snapshot.lanes.iter().filter(|(_, lane)| uses(lane)).map(|(name, _)| name.clone()).collect()
 }
-
-/// So many percent of what a restore needs may be dead where one key grows from save to save.
-pub(super) const MOST_DEAD: u64 = 15;
-/// And with the first save of a new key: packing the living part again would make each change of the lock a full upload. Layers that are
-/// mostly dead are packed again all the same.
-pub(super) const MOST_DEAD_OF_NEW_KEY: u64 = 100;
 
 /// Chooses more layers, those with the greatest dead part first, until at most `most_dead` percent of what a restore needs are
 /// dead.
@@ -273,7 +284,7 @@ mod tests {
             let new = 40_000_000 + step * 7_000_000 % 60_000_000;
             let snapshot = snapshot(&sizes);
             let again =
-                layers_to_repack(&snapshot, (new, &BTreeSet::new()), &here(&snapshot), &BTreeSet::new(), MOST_DEAD);
+                layers_to_repack(&snapshot, (new, &BTreeSet::new()), &here(&snapshot), &BTreeSet::new(), Turn::Later);
             let rolled: u64 = again.iter().map(|id| snapshot.layers[id].nar_bytes).sum();
             sizes = snapshot.layers.iter().filter(|(id, _)| !again.contains(id)).map(|(_, l)| l.nar_bytes).collect();
             sizes.push(new + rolled);
@@ -288,7 +299,7 @@ mod tests {
         let snapshot = snapshot(&[500, 500]);
         let mut valid = here(&snapshot);
         valid.remove(&info(0, 500, &[]).path);
-        let again = layers_to_repack(&snapshot, (1000, &BTreeSet::new()), &valid, &BTreeSet::new(), MOST_DEAD);
+        let again = layers_to_repack(&snapshot, (1000, &BTreeSet::new()), &valid, &BTreeSet::new(), Turn::Later);
         assert_eq!(again.len(), 1);
     }
 

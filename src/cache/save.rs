@@ -8,7 +8,7 @@ use super::commit::{Pushed, push_snapshot};
 use super::outcome::{Note, Phase, SaveOutcome, SaveReason};
 use super::parts::{make_layers, parts};
 use super::record::{self, RestoreRecord};
-use super::repack::{MAX_LAYERS, MOST_DEAD, MOST_DEAD_OF_NEW_KEY, layers_to_repack, shrink, users};
+use super::repack::{MAX_LAYERS, Turn, layers_to_repack, shrink, users};
 use super::select::{Selection, Situation, select};
 use super::tidy::{Work, tidy, tidy_last};
 use super::trust::{Objection, objection};
@@ -319,8 +319,8 @@ fn plan(
     }
     let mut to_pack = new.clone();
     let users = users(snapshot, (&context.lane, lane), new);
-    let most_dead = if snapshot.facts.key == context.key { MOST_DEAD } else { MOST_DEAD_OF_NEW_KEY };
-    let again = layers_to_repack(snapshot, (new_bytes / LIKELY_RATIO, &users), valid, &smaller, most_dead);
+    let turn = if snapshot.facts.key == context.key { Turn::Later } else { Turn::First };
+    let again = layers_to_repack(snapshot, (new_bytes / LIKELY_RATIO, &users), valid, &smaller, turn);
     to_pack.extend(again.iter().flat_map(|id| &snapshot.layers[id].paths).map(|(path, _)| path.clone()));
     snapshot.drop_layers(&again);
     to_pack

@@ -17,7 +17,7 @@ use super::fetch::folder;
 use super::layers::fetch_layers;
 use super::outcome::{Phase, SaveOutcome};
 use super::parts::{make_layers, parts};
-use super::repack::{MAX_LAYERS, MOST_DEAD, layers_to_fetch, layers_to_repack, users};
+use super::repack::{MAX_LAYERS, Turn, layers_to_fetch, layers_to_repack, users};
 use super::save::Trouble;
 use super::used::finish_snapshot;
 use super::{Context, now};
@@ -81,7 +81,7 @@ pub(super) async fn tidy_last(work: &mut Work<'_>, mut snapshot: Snapshot, gener
 async fn join_here(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool, Trouble> {
     let none = BTreeSet::new();
     let users = users(snapshot, (&work.context.lane, work.lane), &none);
-    let again = layers_to_repack(snapshot, (0, &users), work.valid, &BTreeSet::new(), MOST_DEAD);
+    let again = layers_to_repack(snapshot, (0, &users), work.valid, &BTreeSet::new(), Turn::Later);
     if again.len() < 2 {
         return Ok(false);
     }
