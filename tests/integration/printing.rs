@@ -149,7 +149,9 @@ fn names_from_a_cache_are_refused_and_shown_harmlessly() {
         }
         write_snapshot(&snapshot, &zstd::encode_all(wire.to_string().as_bytes(), 1).unwrap());
         let outcome = tried(&[]);
-        assert_eq!(outcome["hit"], "miss", "{change}: {outcome}");
+        // A path that has no name leaves out what refers to it; anything else makes the snapshot one that nobody wrote.
+        let hit = if change == "/names/0" { "exact" } else { "miss" };
+        assert_eq!(outcome["hit"], hit, "{change}: {outcome}");
         let inspected =
             machine.nix_cache(&["inspect", "--primary-key", KEY, "--remote", &format!("dir:{}", cache.display())]);
         assert_harmless(&on_runner(inspected));
