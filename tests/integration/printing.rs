@@ -188,6 +188,9 @@ fn what_a_service_answers_drives_no_runner() {
                 body.len()
             );
             let _ = write!(connection, "{head}\r\n\r\n{body}");
+            // What is left of the question is read: otherwise the connection is reset and the answer lost.
+            let _ = connection.shutdown(std::net::Shutdown::Write);
+            while connection.read(&mut bytes).is_ok_and(|count| count > 0) {}
         }
     });
     let store = machine.store("store");
