@@ -64,7 +64,7 @@ pub fn read_realisations(dirs: &StoreDirs) -> Result<Vec<Realisation>, StoreErro
     Ok(all.into_iter().filter(Realisation::is_sound).collect())
 }
 
-fn has_tables(db: &Connection) -> rusqlite::Result<bool> {
+pub(super) fn has_tables(db: &Connection) -> rusqlite::Result<bool> {
     let query =
         "select count(*) from sqlite_master where type = 'table' and name in ('Realisations', 'RealisationsRefs')";
     db.query_row(query, [], |row| row.get::<_, u32>(0)).map(|count| count == 2)

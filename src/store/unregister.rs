@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::{OptionalExtension, Transaction, TransactionBehavior};
 
 use super::error::{list, show};
-use super::{STORE_DIR, StoreDirs, StoreError, StorePath, database, locks};
+use super::{STORE_DIR, StoreDirs, StoreError, StorePath, database, locks, realisation};
 
 /// Makes `paths` invalid, all or none, in one transaction, and returns those that were valid. Their files stay.
 ///
@@ -61,8 +61,16 @@ fn other_referrers(
 }
 
 /// References go first: the schema forbids to delete a path while one points to it, whatever the order of the paths. The
-/// rows of outputs go with their derivation.
+/// rows of outputs go with their derivation. So do realisations with their path, but for those that others depend on.
 fn delete(transaction: &Transaction<'_>, ids: &BTreeMap<i64, &StorePath>) -> rusqlite::Result<()> {
+    if realisation::has_tables(transaction)? {
+        let mut statement = transaction.prepare(
+            "delete from RealisationsRefs where realisationReference in (select id from Realisations where outputPath = ?1)",
+        )?;
+        for id in ids.keys() {
+            statement.execute([id])?;
+        }
+    }
     for sql in ["delete from Refs where referrer = ?1", "delete from ValidPaths where id = ?1"] {
         let mut statement = transaction.prepare(sql)?;
         for id in ids.keys() {

@@ -49,7 +49,8 @@ fn a_content_addressed_derivation_is_not_built_again_after_a_restore() {
             assert_eq!(store.save(&cache, KEY, &[])["reason"], "nothing-new");
             let mut detach = machine.nix_cache(&["detach"]);
             detach.arg("--store-root").arg(&store.root);
-            assert_eq!(Run::of(detach).code, Some(0));
+            let run = Run::of(detach);
+            assert_eq!(run.code, Some(0), "{run:?}");
         }
         // Where Nix has no place for them, the paths are restored all the same.
         let plain = machine.store("plain");
