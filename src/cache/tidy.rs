@@ -147,6 +147,8 @@ async fn join(
     let dirs = StoreDirs::new(Some(root));
     let context = Context { dirs: dirs.clone(), ..work.context.clone() };
     fs::create_dir_all(dirs.real_store())?;
+    // Layers are fetched into our folder, which is made there.
+    fs::create_dir_all(dirs.own_dir())?;
     let ready = fetch_layers(&context, snapshot, chosen).await?;
     if ready.files.len() < chosen.len() {
         tracing::info!("Not all layers that would be joined can be fetched: they stay as they are.");
