@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 
@@ -170,6 +170,31 @@ fn names_from_a_cache_are_refused_and_shown_harmlessly() {
     assert_eq!(run.json()["hit"], "miss");
 }
 
+/// Refuses whatever is asked, with a text that would be commands.
+fn answer_with_commands(mut connection: TcpStream) {
+    let mut bytes = [0; 4096];
+    // The whole question: with a part of it unread the connection is reset, and the answer lost.
+    let mut question = Vec::new();
+    let length = |question: &[u8]| {
+        let text = String::from_utf8_lossy(question).to_ascii_lowercase();
+        let (head, body) = text.split_once("\r\n\r\n")?;
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length:")).map_or("0", str::trim);
+        Some(length.parse::<usize>().ok()? <= body.len())
+    };
+    while length(&question) != Some(true) {
+        match connection.read(&mut bytes) {
+            Ok(count) if count > 0 => question.extend_from_slice(&bytes[..count]),
+            _ => return,
+        }
+    }
+    let body = json!({ "code": "permission_denied", "msg": COMMANDS, "message": COMMANDS }).to_string();
+    let head = format!(
+        "HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}",
+        body.len()
+    );
+    let _ = write!(connection, "{head}\r\n\r\n{body}");
+}
+
 #[test]
 fn what_a_service_answers_drives_no_runner() {
     let Some(nix) = nix::all().first() else { return };
@@ -178,19 +203,8 @@ fn what_a_service_answers_drives_no_runner() {
     let address = service.local_addr().unwrap();
     std::thread::spawn(move || {
         for connection in service.incoming() {
-            let Ok(mut connection) = connection else { return };
-            let mut bytes = [0; 4096];
-            // Whatever was asked, the answer is the same.
-            let _ = connection.read(&mut bytes);
-            let body = json!({ "code": "permission_denied", "msg": COMMANDS, "message": COMMANDS }).to_string();
-            let head = format!(
-                "HTTP/1.1 403 Forbidden\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}",
-                body.len()
-            );
-            let _ = write!(connection, "{head}\r\n\r\n{body}");
-            // What is left of the question is read: otherwise the connection is reset and the answer lost.
-            let _ = connection.shutdown(std::net::Shutdown::Write);
-            while connection.read(&mut bytes).is_ok_and(|count| count > 0) {}
+            let Ok(connection) = connection else { return };
+            std::thread::spawn(move || answer_with_commands(connection));
         }
     });
     let store = machine.store("store");
