@@ -213,7 +213,7 @@ fn what_a_service_answers_drives_no_runner() {
         .arg(&store.root)
         .env("ACTIONS_RESULTS_URL", format!("http://{address}/"))
         .env("ACTIONS_RUNTIME_TOKEN", "x.y.z");
-    command.env("ACTIONS_CACHE_SERVICE_V2", "True");
+    command.env("ACTIONS_CACHE_SERVICE_V2", "True").env("NIX_CACHE_TUNING", "rpc_delay=5");
     shown(&on_runner(command), "add-mask");
 }
 
