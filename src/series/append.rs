@@ -21,7 +21,7 @@ use super::number::next_number;
 use crate::remote::{Entry, Kind, Put, Remote, RemoteError};
 
 /// Seconds for which offers have the same name. They are looked for in the one before and the one after too: clocks differ.
-const MINUTE: u64 = 60;
+const MINUTE: u64 = 120;
 /// After so long whatever was begun can be looked up: the lag of lookups, and the time that a small upload takes. A number that
 /// cannot be looked up then belongs to a job that is slow or was killed; and the offers that were made before are all there.
 const SETTLED: Duration = Duration::from_millis(3500);
@@ -29,6 +29,12 @@ const SETTLED: Duration = Duration::from_millis(3500);
 /// their patience at once.
 const FOLLOW: Duration = Duration::from_secs(20);
 const SPREAD: u64 = 15_000;
+/// The same where many are in line: they use up the reservations of a minute, and the last one has to wait for the next.
+const FOLLOW_MANY: Duration = Duration::from_secs(75);
+const SPREAD_MANY: u64 = 45_000;
+const PAUSE_MANY: Duration = Duration::from_secs(15);
+/// How often a job that is not the last one in line looks whether it is now, since the offers of the others have become old.
+const ASK_AGAIN: Duration = Duration::from_secs(15);
 /// After a write that took longer, others may have taken the number for one that is never finished.
 const QUICK: Duration = Duration::from_secs(3);
 /// How long lookups lag behind.
@@ -38,9 +44,9 @@ const LAG: Duration = Duration::from_secs(2);
 const CROWD: usize = 10;
 const EACH: u64 = 100;
 const MOST_DELAY: u64 = 8_000;
-/// So many rounds are tried before the save is given up, and no longer than this.
+/// So many rounds are tried before the save is given up, and no longer than this, which is less than a save may take as a rule.
 const ROUNDS: usize = 12;
-const LONGEST: Duration = Duration::from_mins(6);
+const LONGEST: Duration = Duration::from_mins(8);
 
 /// What is written, and can take in what others wrote.
 #[async_trait]
@@ -129,6 +135,9 @@ pub(crate) async fn append(series: &Series<'_>, record: &mut dyn Record, seen: u
         if series.clock.now().saturating_sub(begin) > LONGEST {
             break;
         }
+    }
+    if writer.look().await? == Some(TakenIn::Covered) {
+        return Ok(writer.done(writer.seen));
     }
     let waited = series.clock.now().saturating_sub(begin).as_secs();
     Err(RemoteError::Failed(format!(
@@ -220,6 +229,12 @@ impl Writer<'_, '_> {
         let recent = self.recent();
         let found = self.series.remote.find(Kind::Offer, &recent).await?;
         Ok(found.filter(|entry| recent.iter().any(|prefix| entry.name.starts_with(prefix))))
+    }
+
+    /// Whether the newest offer is the one of this job, or there is none.
+    async fn is_last(&self) -> Result<bool, RemoteError> {
+        let last = self.last_offer().await?.map(|last| last.name);
+        Ok(last.is_none() || last.as_ref() == self.offer.as_ref().map(|offer| &offer.1))
     }
 
     /// Whether there is an offer that no generation has yet.
@@ -315,8 +330,10 @@ impl Writer<'_, '_> {
         let slow = (begin.saturating_sub(arrived)).max(self.slowest);
         self.slowest = slow;
         let settled = SETTLED + slow / 2;
-        let give_up = FOLLOW + 3 * slow + Duration::from_millis(series.clock.random(SPREAD + slow.as_millis() as u64));
-        let mut pause = Duration::from_millis(500 + series.clock.random(500));
+        let mut give_up =
+            FOLLOW + 3 * slow + Duration::from_millis(series.clock.random(SPREAD + slow.as_millis() as u64));
+        let mut pause = Duration::from_millis(1500 + series.clock.random(1000));
+        let (mut leads, mut asked, mut is_patient) = (false, None, false);
         loop {
             series.clock.sleep(pause).await;
             pause = (pause * 3 / 2).min(Duration::from_secs(if since(begin) < FOLLOW { 2 } else { 6 }));
@@ -328,9 +345,19 @@ impl Writer<'_, '_> {
                 pause = pause.min(settled.saturating_sub(since(begin)).max(Duration::from_millis(100)));
                 continue;
             }
-            let last = self.last_offer().await?.map(|last| last.name);
-            let leads = last.is_none() || last == self.offer.as_ref().map(|offer| offer.1.clone());
+            if asked.is_none_or(|asked| since(asked) > ASK_AGAIN) {
+                leads = self.is_last().await?;
+                // Where many are in line, each of them looks less often, and waits longer for the one that leads.
+                if !leads && !is_patient && self.are_many().await? {
+                    is_patient = true;
+                    give_up = give_up.max(FOLLOW_MANY + Duration::from_millis(series.clock.random(SPREAD_MANY)));
+                }
+                asked = Some(series.clock.now());
+            }
             if !leads && since(begin) < give_up {
+                if is_patient {
+                    pause = PAUSE_MANY;
+                }
                 continue;
             }
             if let Some(number) = taken.filter(|_| self.seen == before) {
