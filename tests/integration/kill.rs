@@ -16,7 +16,7 @@ use crate::support::program::{KEY, notes};
 use crate::support::random::Random;
 use crate::support::rows::{Rows, rows};
 
-fn kills() -> u64 {
+pub(crate) fn kills() -> u64 {
     std::env::var("NIX_CACHE_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(40)
 }
 
@@ -29,7 +29,7 @@ fn large_store(machine: &Machine) -> TestStore {
 }
 
 /// How long `command` takes when nothing happens to it.
-fn duration(mut command: Command) -> Duration {
+pub(crate) fn duration(mut command: Command) -> Duration {
     let start = Instant::now();
     let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status().expect("nix-cache runs");
     assert!(status.success());
@@ -38,7 +38,7 @@ fn duration(mut command: Command) -> Duration {
 
 /// Runs `command` and kills it. The moment is anywhere in what it takes as a rule; every second time in the last third, in
 /// which most is written. Gives whether it was still running.
-fn kill_somewhere(mut command: Command, usual: Duration, random: &mut Random) -> bool {
+pub(crate) fn kill_somewhere(mut command: Command, usual: Duration, random: &mut Random) -> bool {
     let share = if random.below(2) == 0 { random.below(1050) } else { 666 + random.below(384) };
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("nix-cache runs");
     std::thread::sleep(usual * share as u32 / 1000);
@@ -48,7 +48,7 @@ fn kill_somewhere(mut command: Command, usual: Duration, random: &mut Random) ->
 }
 
 /// Asserts that of what is valid in `store` everything is as in `all`.
-fn assert_part_of(store: &TestStore, all: &Rows) {
+pub(crate) fn assert_part_of(store: &TestStore, all: &Rows) {
     let here = rows(store);
     assert!(here.paths.iter().all(|(path, row)| all.paths.get(path) == Some(row)));
     assert!(here.references.is_subset(&all.references));

@@ -8,6 +8,7 @@ mod daemon;
 mod detach;
 mod failing;
 mod folder;
+mod killed;
 mod leftovers;
 mod locked;
 mod owner;
