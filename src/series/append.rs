@@ -15,10 +15,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::clock::Clock;
 use super::find::{Newest, find};
 use super::number::next_number;
-use crate::remote::{Entry, Kind, Put, Remote, RemoteError};
+use super::place::Series;
+use crate::remote::{Entry, Kind, Put, RemoteError};
 
 /// Seconds for which offers have the same name. They are looked for in the one before and the one after too: clocks differ.
 const MINUTE: u64 = 120;
@@ -79,18 +79,6 @@ pub(crate) enum TakenIn {
     Merged,
     /// Damaged or not trusted: it is passed over.
     Unusable,
-}
-
-/// Which series, and where.
-pub(crate) struct Series<'a> {
-    /// Where it is.
-    pub remote: &'a dyn Remote,
-    /// What the names of its generations start with: ends with `#g`.
-    pub prefix: String,
-    /// The time.
-    pub clock: &'a dyn Clock,
-    /// How many jobs are known to write it, each now and then.
-    pub writers: usize,
 }
 
 /// What was written, by this job or for it.
@@ -227,7 +215,7 @@ impl Writer<'_, '_> {
             return Ok(None);
         }
         let recent = self.recent();
-        let found = self.series.remote.find(Kind::Offer, &recent).await?;
+        let found = self.series.find(Kind::Offer, &recent).await?;
         Ok(found.filter(|entry| recent.iter().any(|prefix| entry.name.starts_with(prefix))))
     }
 
@@ -284,7 +272,7 @@ impl Writer<'_, '_> {
 
     async fn newest(&self) -> Result<Option<Newest>, RemoteError> {
         let prefix = std::slice::from_ref(&self.series.prefix);
-        let newest = find(self.series.remote, Kind::Snapshot, prefix).await?;
+        let newest = self.series.patiently(|| find(self.series.remote, Kind::Snapshot, prefix)).await?;
         Ok(newest.filter(|newest| newest.entry.name.starts_with(&self.series.prefix)))
     }
 
@@ -299,7 +287,7 @@ impl Writer<'_, '_> {
         let mut again = false;
         for passed in std::mem::take(&mut self.passed) {
             let name = format!("{}{passed}", self.series.prefix);
-            let found = self.series.remote.find(Kind::Snapshot, std::slice::from_ref(&name)).await?;
+            let found = self.series.find(Kind::Snapshot, std::slice::from_ref(&name)).await?;
             match found.filter(|entry| entry.name == name) {
                 Some(entry) => again |= self.take_in(&entry).await? != TakenIn::Unusable,
                 None => drop(self.passed.insert(passed)),

@@ -11,10 +11,12 @@ mod clock;
 mod find;
 mod number;
 mod offers;
+mod place;
 #[cfg(test)]
 mod simulation;
 
-pub(crate) use append::{Record, Series, TakenIn, append};
+pub(crate) use append::{Record, TakenIn, append};
 pub(crate) use clock::{Clock, SystemClock, nonce};
 pub(crate) use find::find;
 pub(crate) use number::{generation_of, next_number};
+pub(crate) use place::Series;

@@ -57,7 +57,7 @@ impl Writer<'_, '_> {
         let first = self.series.clock.random(16);
         for range in [first, (first + 7) % 16] {
             let prefix = format!("{}{range:04b}", self.offers_of(*minute));
-            let found = self.series.remote.find(Kind::Offer, std::slice::from_ref(&prefix)).await?;
+            let found = self.series.find(Kind::Offer, std::slice::from_ref(&prefix)).await?;
             if !found.is_some_and(|entry| entry.name.starts_with(&prefix)) {
                 return Ok(false);
             }
@@ -84,9 +84,9 @@ impl Writer<'_, '_> {
 
     /// The newest entry of each prefix that has one, with the prefix; a few lookups at a time.
     async fn newest_of(&self, prefixes: Vec<String>) -> Vec<(String, Entry)> {
-        let remote = self.series.remote;
+        let series = self.series;
         let lookups = prefixes.into_iter().map(|prefix| async move {
-            let found = remote.find(Kind::Offer, std::slice::from_ref(&prefix)).await;
+            let found = series.find(Kind::Offer, std::slice::from_ref(&prefix)).await;
             let entry = found.ok().flatten().filter(|entry| entry.name.starts_with(&prefix))?;
             Some((prefix, entry))
         });

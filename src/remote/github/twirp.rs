@@ -229,8 +229,8 @@ impl Twirp {
     /// How long one call may take in all.
     fn limit(&self, method: Method) -> Duration {
         match method {
-            // Who asks keeps to the budget of all lookups, and knows better what to say of it.
-            Method::Find => self.tuning.lookup_budget * 2,
+            // Less than the budget of all lookups, which whoever asks keeps: what is wrong is known here.
+            Method::Find => self.tuning.lookup_budget * 5 / 6,
             Method::Create | Method::Finalize => self.tuning.commit_budget,
         }
     }

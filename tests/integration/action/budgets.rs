@@ -35,10 +35,10 @@ fn lookups_that_hang_cost_their_budget_and_one_warning_in_each_step() {
     fake.fault(Fault::new(FaultName::Hang).on(Operation::Lookup));
     let main = job.restore();
     assert_eq!((main.code, warnings(&main).len()), (Some(0), 1), "{}", main.log);
-    assert!(main.log.contains("All lookups of this step together may take 0.7 s"), "{}", main.log);
+    // What is wrong is told, not only that it took too long.
+    assert!(main.log.contains("operation timed out"), "{}", main.log);
     let lookups = fake.stats().count(Operation::Lookup);
-    // The snapshot, the number behind a planted one and three levels, each with few retries.
-    assert!(lookups <= 18, "{lookups} lookups");
+    assert!(lookups <= 12, "{lookups} lookups");
     place.work(&job);
     let post = job.post();
     assert_eq!((post.code, warnings(&post).len()), (Some(0), 1), "{}", post.log);
