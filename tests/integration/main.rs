@@ -14,6 +14,7 @@ mod faults;
 mod forged;
 mod fuzz;
 mod kill;
+mod late;
 mod layer;
 mod mounted;
 mod plan;
