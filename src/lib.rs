@@ -13,7 +13,7 @@
 )]
 
 mod bounds;
-pub mod build;
+pub mod building;
 pub mod cache;
 pub mod child;
 pub mod cli;

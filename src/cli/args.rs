@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::build::checks::{CheckRequest, parse as parse_check};
-use crate::build::limits::Limit;
+use crate::building::checks::{CheckRequest, parse as parse_check};
+use crate::building::limits::Limit;
 use crate::layer::pack::DEFAULT_LEVEL;
 use crate::runner::values::duration;
 use crate::snapshot::names;

@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use super::Failure;
 use super::args::{ArtifactFormat, BuildCommand, Format};
 use super::logging::{print, print_json};
-use crate::build::artifacts::{self, ArtifactRequest};
-use crate::build::checks::{Verdict, defaults};
-use crate::build::{self, BuildReport, Live, Outcome, Request, Retry, Style};
+use crate::building::artifacts::{self, ArtifactRequest};
+use crate::building::checks::{Verdict, defaults};
+use crate::building::{self, BuildReport, Live, Outcome, Request, Retry, Style};
 use crate::printing::Raw;
 use crate::runner::annotate::{Annotator, Place};
 use crate::runner::summary::build_headline;
@@ -44,7 +44,7 @@ pub(super) async fn carry_out(request: &Request, live: &mut Live) -> Result<Buil
             let _ = cancel.send(true);
         });
     }
-    let built = build::build(request, live, &mut cancelled).await;
+    let built = building::build(request, live, &mut cancelled).await;
     drop(cancel);
     built.map_err(Failure::work)
 }

@@ -17,8 +17,8 @@ mod matrix;
 mod nix;
 mod reads;
 mod rules;
+mod rules_file;
 mod target;
-mod toml;
 
 pub use attr::{AttrPath, AttrPattern, Filter, PatternError};
 pub use base::{Base, Trust, Wish};
@@ -32,4 +32,7 @@ pub use nix::{Nix, NixError};
 pub use reads::Reads;
 pub use rules::{Rules, Touched};
 pub use target::{Output, Target};
-pub use toml::{RULES_FILE, RulesError, RulesFile};
+
+pub use rules_file::RULES_FILE;
+pub use rules_file::RulesError;
+pub use rules_file::RulesFile;

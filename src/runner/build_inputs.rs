@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::inputs::{Given, InputError, wrong};
 use super::values;
-use crate::build::artifacts::Format;
-use crate::build::checks::{self, CheckRequest};
-use crate::build::limits::Limit;
-use crate::build::{Retry, words};
+use crate::building::artifacts::Format;
+use crate::building::checks::{self, CheckRequest};
+use crate::building::limits::Limit;
+use crate::building::{Retry, words};
 use crate::snapshot::names;
 
 /// Every input, with defaults filled in.

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::super::inputs::declared;
 use super::*;
-use crate::build::checks::Work;
+use crate::building::checks::Work;
 
 const FILE: &str = include_str!("../../build/action.yml");
 

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::outputs::{OutputError, set_all};
-use crate::build::checks::Verdict;
-use crate::build::watch::Ending;
-use crate::build::{BuildReport, Outcome};
+use crate::building::checks::Verdict;
+use crate::building::watch::Ending;
+use crate::building::{BuildReport, Outcome};
 
 /// Names and values of all outputs, with the path of the report.
 #[must_use]
@@ -19,7 +19,7 @@ pub fn of(build: &BuildReport, path: &Path) -> Vec<(&'static str, String)> {
     let derivations = build.derivations.iter().filter(|time| time.ending == Ending::Failed);
     let mut failed: Vec<&str> = derivations.map(|time| time.name.as_str()).collect();
     if failed.is_empty() {
-        failed = build.failures.iter().map(crate::build::Failure::subject).collect();
+        failed = build.failures.iter().map(crate::building::Failure::subject).collect();
     }
     failed.dedup();
     let checks = build.checks.iter().filter(|check| check.verdict == Verdict::Failed);
@@ -50,7 +50,7 @@ mod tests {
 
     use super::super::outputs::declared;
     use super::*;
-    use crate::build::{Category, DerivationTime, Failure};
+    use crate::building::{Category, DerivationTime, Failure};
 
     #[test]
     fn the_action_declares_just_what_is_set() {

@@ -2,9 +2,9 @@
 
 use super::summary::section;
 use super::{markdown, picture, text};
-use crate::build::checks::{Check, Verdict};
-use crate::build::watch::Ending;
-use crate::build::{BuildReport, DerivationTime, Failure, Outcome, Resources};
+use crate::building::checks::{Check, Verdict};
+use crate::building::watch::Ending;
+use crate::building::{BuildReport, DerivationTime, Failure, Outcome, Resources};
 
 /// Builds of one job that are shown whole.
 const BUILDS: usize = 5;
@@ -154,7 +154,7 @@ fn slowest(build: &BuildReport) -> Option<String> {
 }
 
 fn transfers(build: &BuildReport) -> Option<String> {
-    let row = |moved: &crate::build::TransferTime| {
+    let row = |moved: &crate::building::TransferTime| {
         let base = moved.path.rsplit('/').next().unwrap_or(&moved.path);
         vec![markdown::code(base), markdown::plain(&moved.from), text::bytes(moved.bytes), text::time(moved.ms)]
     };
@@ -162,7 +162,7 @@ fn transfers(build: &BuildReport) -> Option<String> {
 }
 
 fn artifacts(build: &BuildReport) -> Option<String> {
-    let row = |artifact: &crate::build::artifacts::Artifact| {
+    let row = |artifact: &crate::building::artifacts::Artifact| {
         let base = artifact.file.rsplit('/').next().unwrap_or(&artifact.file);
         vec![
             markdown::code(base),

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::build::Category;
-use crate::build::artifacts::Artifact;
+use crate::building::Category;
+use crate::building::artifacts::Artifact;
 
 fn failed() -> BuildReport {
     let failure = Failure {

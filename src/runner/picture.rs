@@ -2,8 +2,8 @@
 //! does not; GitHub strips it.
 
 use super::report::Paths;
-use crate::build::watch::Ending;
-use crate::build::{BuildReport, DerivationTime};
+use crate::building::watch::Ending;
+use crate::building::{BuildReport, DerivationTime};
 
 /// Most bars of a timeline.
 const BARS: usize = 15;

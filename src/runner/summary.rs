@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::overview::overview;
 use super::report::{Hit, Outcome, Report, Severity};
 use super::{build_summary, markdown, picture, text};
-use crate::build::BuildReport;
+use crate::building::BuildReport;
 
 /// Most bytes that GitHub shows.
 pub const MOST: usize = 1024 * 1024;

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{job, machine};
-use crate::build::artifacts::ArtifactRequest;
-use crate::build::{BuildReport, Live, Request, Style};
+use crate::building::artifacts::ArtifactRequest;
+use crate::building::{BuildReport, Live, Request, Style};
 use crate::cli::Failure;
 use crate::cli::build::{absolute, annotate, carry_out, explain, verdict};
 use crate::printing::Raw;

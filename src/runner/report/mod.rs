@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::env::Facts;
 use super::values::{Action, JobStatus};
-use crate::build::BuildReport;
+use crate::building::BuildReport;
 
 mod parts;
 

@@ -25,22 +25,22 @@ fn full() -> Report {
 /// A build with one of each.
 fn build() -> BuildReport {
     BuildReport {
-        category: Some(crate::build::Category::Build),
+        category: Some(crate::building::Category::Build),
         max_jobs: Some(4),
         cores: Some(4),
         targets: vec!["default".to_owned()],
         paths: vec!["/nix/store/x".to_owned()],
-        derivations: vec![crate::build::DerivationTime {
-            phases: vec![crate::build::PhaseTime::default()],
-            ..crate::build::DerivationTime::default()
+        derivations: vec![crate::building::DerivationTime {
+            phases: vec![crate::building::PhaseTime::default()],
+            ..crate::building::DerivationTime::default()
         }],
-        transfers: vec![crate::build::TransferTime::default()],
-        failures: vec![crate::build::Failure::default()],
+        transfers: vec![crate::building::TransferTime::default()],
+        failures: vec![crate::building::Failure::default()],
         // The same fields as those of `failures`.
         retried: Vec::new(),
-        resources: Some(crate::build::Resources::default()),
-        artifacts: vec![crate::build::artifacts::Artifact::default()],
-        checks: vec![crate::build::checks::Check::default()],
+        resources: Some(crate::building::Resources::default()),
+        artifacts: vec![crate::building::artifacts::Artifact::default()],
+        checks: vec![crate::building::checks::Check::default()],
         ..BuildReport::default()
     }
 }

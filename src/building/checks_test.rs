@@ -1,7 +1,7 @@
 //! Tests of [`super`]: real commands, side by side.
 
 use super::*;
-use crate::build::live::Style;
+use crate::building::live::Style;
 
 fn setting(folder: &Path) -> Setting {
     Setting { folder: folder.to_owned(), store_root: None, nix_args: Vec::new() }

@@ -177,7 +177,7 @@ fn fits(parts: &[&str], text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::build::text::folded;
+    use crate::building::text::folded;
 
     const REAL: &str = include_str!("testdata/failures.tsv");
 

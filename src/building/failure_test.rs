@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use super::*;
-use crate::build::event::{Activity, Event};
+use crate::building::event::{Activity, Event};
 
 const DRV: &str = "/nix/store/l29larry4mnjw6z9s6drby2dgbcj6dlc-fail.drv";
 
