@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::Context;
@@ -14,6 +14,7 @@ use crate::disk;
 use crate::layer::digest::Sha;
 use crate::layer::index::{MAX_KEPT, decode_kept, keep};
 use crate::layer::recipe::{KnownBlocks, Recipe, assemble};
+use crate::layer::squashfs::usage::{MAX_USAGE, Usage};
 use crate::snapshot::{Layer, Snapshot};
 use crate::store::StoreDirs;
 use crate::store::own::{INDEXES, OwnFolder, work_dir};
@@ -125,17 +126,32 @@ fn index_folder(dirs: &StoreDirs) -> PathBuf {
     work_dir(dirs).join(INDEXES)
 }
 
-/// Keeps the index of a layer for the save. Without it, the save stores whole what it could have stored as a recipe.
+/// Keeps for the save the index of a layer, and which of its bytes belong to which path. Without the index, the save stores whole
+/// what it could have stored as a recipe; without the other, it decides by the sizes of NARs which layers to pack again.
 fn keep_index(dirs: &StoreDirs, id: &Sha, file: &Path) {
     let kept = (|| {
         let file = File::open(file)?;
         let folder = OwnFolder::work(dirs)?.folder(INDEXES)?;
         let kept = folder.create(&id.to_string()).and_then(|mut out| keep(&file, &mut out));
-        kept.inspect_err(|_| drop(folder.remove(&id.to_string())))
+        kept.inspect_err(|_| drop(folder.remove(&id.to_string())))?;
+        let usage = Usage::of(file).map_err(io::Error::other)?;
+        let name = usage_name(id);
+        let kept = folder.create(&name).and_then(|mut out| out.write_all(&usage.encode()));
+        kept.inspect_err(|_| drop(folder.remove(&name)))
     })();
     if let Err(error) = kept {
         tracing::debug!("The index of layer {id} is not kept: {error}");
     }
+}
+
+fn usage_name(id: &Sha) -> String {
+    format!("{id}.usage")
+}
+
+/// Which bytes of the layers of `snapshot` belong to which path, as far as the restore kept that.
+pub(super) fn known_usage(dirs: &StoreDirs, snapshot: &Snapshot) -> BTreeMap<Sha, Usage> {
+    let read = |id: &Sha| Usage::decode(&read_file(&index_folder(dirs).join(usage_name(id)), MAX_USAGE).ok()?);
+    snapshot.layers.keys().filter_map(|id| Some((*id, read(id)?))).collect()
 }
 
 /// Forgets the indexes of an earlier restore.

@@ -7,6 +7,7 @@ mod attach;
 mod base;
 mod commit;
 mod consumer;
+mod dead;
 mod detach;
 mod facts;
 mod fetch;

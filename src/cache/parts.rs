@@ -28,21 +28,21 @@ const MOST: u64 = 1 << 30;
 
 type Valid = BTreeMap<StorePath, PathInfo>;
 
-/// Splits `paths` into at most `room` layers: what the same lanes use lies together. `lane` uses all of `used`; what others use is
-/// in the snapshot.
+/// Splits `paths` into at most `room` layers: what the same lanes use lies together, but for those in `apart`. `lane` uses all of
+/// `used`; what others use is in the snapshot.
 pub(super) fn parts(
-    paths: &BTreeSet<StorePath>,
+    (paths, apart): (&BTreeSet<StorePath>, &BTreeSet<StorePath>),
     snapshot: &Snapshot,
     (lane, used): (&str, &BTreeSet<StorePath>),
     valid: &Valid,
     room: usize,
 ) -> Vec<BTreeSet<StorePath>> {
-    let mut groups: BTreeMap<BTreeSet<&str>, BTreeSet<StorePath>> = BTreeMap::new();
+    let mut groups: BTreeMap<(bool, BTreeSet<&str>), BTreeSet<StorePath>> = BTreeMap::new();
     for path in paths {
         let others = snapshot.lanes.iter().filter(|(name, other)| *name != lane && other.paths.contains_key(path));
         let mut lanes: BTreeSet<&str> = others.map(|(name, _)| &**name).collect();
         lanes.extend(used.contains(path).then_some(lane));
-        groups.entry(lanes).or_default().insert(path.clone());
+        groups.entry((apart.contains(path), lanes)).or_default().insert(path.clone());
     }
     let size = |paths: &BTreeSet<StorePath>| -> u64 { paths.iter().map(|path| valid[path].nar_size).sum() };
     let mut groups: Vec<(u64, BTreeSet<StorePath>)> = groups.into_values().map(|paths| (size(&paths), paths)).collect();

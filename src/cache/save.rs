@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::base::{Base, load_base};
 use super::commit::{Pushed, push_snapshot};
+use super::layers::known_usage;
 use super::outcome::{Note, Phase, SaveOutcome, SaveReason};
 use super::parts::{make_layers, parts};
 use super::record::{self, RestoreRecord};
@@ -15,6 +16,7 @@ use super::trust::{Objection, objection};
 use super::used::{fetched, finish_snapshot, leave_to_upstream, mark_lane, mark_used, note_new};
 use super::vouch::{self, Withheld};
 use super::{CacheError, Context, facts, now};
+use crate::layer::digest::Sha;
 use crate::remote::RemoteError;
 use crate::snapshot::{Snapshot, generation_prefix};
 use crate::store::{self, PathInfo, Realisation, StorePath, closure};
@@ -228,9 +230,9 @@ async fn push(
         outcome.paths_dropped += expired as u64;
     }
     snapshot.drop_redundant_layers();
-    let to_pack = plan(context, &mut snapshot, new, valid, &selection.lane, time);
+    let (to_pack, apart) = plan(context, &mut snapshot, new, valid, &selection.lane, time);
     let room = MAX_LAYERS.saturating_sub(snapshot.layers.len());
-    let parts = parts(&to_pack, &snapshot, (&context.lane, &selection.lane), valid, room);
+    let parts = parts((&to_pack, &apart), &snapshot, (&context.lane, &selection.lane), valid, room);
     let made = make_layers(context, valid, &snapshot, parts, &base.lost_entries, pushed).await?;
     outcome.phases.extend(made.phases);
     outcome.notes.extend(made.notes);
@@ -296,7 +298,7 @@ async fn join_layers(
 const LIKELY_RATIO: u64 = 3;
 
 /// What to pack: all that is new, and what small or mostly dead layers hold, which `snapshot` then does without. Over the
-/// limit that the user set, what was used longest ago is dropped first.
+/// limit that the user set, what was used longest ago is dropped first. Returns all of it, and the part to keep in layers of its own.
 fn plan(
     context: &Context,
     snapshot: &mut Snapshot,
@@ -304,7 +306,7 @@ fn plan(
     valid: &BTreeMap<StorePath, PathInfo>,
     lane: &BTreeSet<StorePath>,
     time: u64,
-) -> BTreeSet<StorePath> {
+) -> (BTreeSet<StorePath>, BTreeSet<StorePath>) {
     let new_bytes: u64 = new.iter().map(|path| valid[path].nar_size).sum();
     let before = snapshot.paths.len();
     let smaller = match context.max_size {
@@ -320,10 +322,21 @@ fn plan(
     let mut to_pack = new.clone();
     let users = users(snapshot, (&context.lane, lane), new);
     let turn = if snapshot.facts.key == context.key { Turn::Later } else { Turn::First };
-    let again = layers_to_repack(snapshot, (new_bytes / LIKELY_RATIO, &users), valid, &smaller, turn);
-    to_pack.extend(again.iter().flat_map(|id| &snapshot.layers[id].paths).map(|(path, _)| path.clone()));
-    snapshot.drop_layers(&again);
-    to_pack
+    let again = layers_to_repack(
+        snapshot,
+        (new_bytes / LIKELY_RATIO, &users),
+        valid,
+        &smaller,
+        (turn, &known_usage(&context.dirs, snapshot)),
+    );
+    let paths_of = |ids: &BTreeSet<Sha>| -> BTreeSet<StorePath> {
+        ids.iter().flat_map(|id| &snapshot.layers[id].paths).map(|(path, _)| path.clone()).collect()
+    };
+    to_pack.extend(paths_of(&again.joined));
+    let apart = &paths_of(&again.apart) - &to_pack;
+    to_pack.extend(apart.iter().cloned());
+    snapshot.drop_layers(&again.all());
+    (to_pack, apart)
 }
 
 /// Drops the paths that no layer holds. Lanes remember what went.

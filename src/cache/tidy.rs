@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::commit::{Pushed, push_snapshot};
 use super::fetch::folder;
-use super::layers::fetch_layers;
+use super::layers::{fetch_layers, known_usage};
 use super::outcome::{Phase, SaveOutcome};
 use super::parts::{make_layers, parts};
 use super::repack::{MAX_LAYERS, Turn, layers_to_fetch, layers_to_repack, users};
@@ -79,9 +79,10 @@ pub(super) async fn tidy_last(work: &mut Work<'_>, mut snapshot: Snapshot, gener
 
 /// Packs layers again whose paths are in the store here.
 async fn join_here(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool, Trouble> {
-    let none = BTreeSet::new();
+    let (none, none_chosen) = (BTreeSet::new(), BTreeSet::new());
     let users = users(snapshot, (&work.context.lane, work.lane), &none);
-    let again = layers_to_repack(snapshot, (0, &users), work.valid, &BTreeSet::new(), Turn::Later);
+    let usage = known_usage(&work.context.dirs, snapshot);
+    let again = layers_to_repack(snapshot, (0, &users), work.valid, &none_chosen, (Turn::Later, &usage)).all();
     if again.len() < 2 {
         return Ok(false);
     }
@@ -90,7 +91,7 @@ async fn join_here(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool,
     let mut fewer = snapshot.clone();
     fewer.drop_layers(&again);
     let room = MAX_LAYERS.saturating_sub(fewer.layers.len());
-    let parts = parts(&paths, &fewer, (&work.context.lane, work.lane), work.valid, room);
+    let parts = parts((&paths, &none), &fewer, (&work.context.lane, work.lane), work.valid, room);
     let made = make_layers(work.context, work.valid, &fewer, parts, work.lost, work.pushed).await?;
     work.outcome.phases.extend(made.phases);
     if !made.left_out.is_empty() {

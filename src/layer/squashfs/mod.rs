@@ -14,6 +14,7 @@ mod owner;
 mod read;
 mod stream;
 mod tree;
+pub(crate) mod usage;
 mod write;
 
 pub use blocks::{BlockReader, Piece};
