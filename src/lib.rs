@@ -12,6 +12,8 @@
     allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "what tests print, people read")
 )]
 
+pub mod action;
+mod app;
 mod bounds;
 pub mod building;
 pub mod cache;
@@ -20,13 +22,14 @@ pub mod cli;
 mod disk;
 pub mod files;
 pub mod flake;
+pub mod github;
 pub mod http;
 mod human;
 pub mod layer;
 pub mod plan;
 mod printing;
 pub mod remote;
-pub mod runner;
+pub mod report;
 mod secrets;
 mod series;
 pub mod sign;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::action::values::duration;
 use crate::building::checks::{CheckRequest, parse as parse_check};
 use crate::building::limits::Limit;
 use crate::layer::pack::DEFAULT_LEVEL;
-use crate::runner::values::duration;
 use crate::snapshot::names;
 
 /// Gives a job the Nix store of the last one.
@@ -58,7 +58,7 @@ pub(super) enum Command {
     Plan(super::plan_args::PlanCommand),
     /// The steps of the GitHub action, with settings from the environment
     #[command(hide = true)]
-    Action(super::action::ActionCommand),
+    Action(crate::action::ActionCommand),
     /// The steps that need root, for the program itself
     #[command(hide = true)]
     Privileged,

@@ -5,10 +5,11 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::Failure;
 use super::args::{Format, InspectCommand};
-use super::logging::{print, print_json};
 use super::{show, verbs};
+use crate::app::Failure;
+use crate::app::place::remote;
+use crate::app::print::{print, print_json};
 use crate::cache::{SnapshotFound, find_snapshot, now};
 use crate::human;
 use crate::snapshot::{Facts, generation_prefix};
@@ -65,7 +66,7 @@ struct InspectedLane {
 pub(super) async fn inspect(command: &InspectCommand) -> Result<(), Failure> {
     let key = show::of(&command.key)?;
     let (primary, prefixes) = show::escaped(&key)?;
-    let remote = verbs::remote(&command.remote.remote)?;
+    let remote = remote(&command.remote.remote)?;
     let names: Vec<String> = std::iter::once(generation_prefix(&primary)).chain(prefixes).collect();
     let keys = verbs::keys(None, &command.trust)?;
     let search = find_snapshot(&*remote, &names, &keys, &mut Vec::new()).await.map_err(Failure::work)?;

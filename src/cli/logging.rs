@@ -5,7 +5,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::args::LoggingArgs;
-use crate::printing::{self, Lines, Raw};
+use crate::printing::{Lines, Raw};
 
 /// Starts the log.
 pub(super) fn start(args: &LoggingArgs) {
@@ -36,16 +36,4 @@ fn filter(args: &LoggingArgs) -> (Targets, Option<String>) {
             (ours, Some(format!("NIX_CACHE_LOG={wanted} is not understood: {error}. As an example: nix_cache=debug")))
         }
     }
-}
-
-/// Prints `text` to standard output.
-pub(super) fn print(text: &str) {
-    printing::out(text);
-}
-
-/// Prints a value as JSON to standard output.
-pub(super) fn print_json(value: &impl serde::Serialize) -> Result<(), super::Failure> {
-    let text = serde_json::to_string_pretty(value).map_err(super::Failure::work)?;
-    printing::out_json(&format!("{text}\n"));
-    Ok(())
 }

@@ -1,45 +1,21 @@
 //! The command line. What was typed becomes what is meant here, and nowhere else.
 
-mod action;
 mod args;
 mod build;
 mod inspect;
-mod known;
 mod logging;
 mod plan;
 mod plan_args;
 mod show;
 mod verbs;
 
-use std::fmt;
 use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::app::Failure;
+use crate::{action, printing, secrets};
 use args::{Cli, Command};
-
-use crate::{printing, secrets};
-
-/// A whole sentence for the user, and the exit code that goes with it.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    message: String,
-    code: u8,
-}
-
-impl Failure {
-    /// Something was wrong with what the user gave us: exit code 2.
-    #[allow(clippy::needless_pass_by_value, reason = "errors are handed over as they come out of `map_err`")]
-    pub fn usage(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), code: 2 }
-    }
-
-    /// The work could not be done, or found what it looked for in vain: exit code 1.
-    #[allow(clippy::needless_pass_by_value, reason = "errors are handed over as they come out of `map_err`")]
-    pub fn work(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), code: 1 }
-    }
-}
 
 /// Runs the program with the arguments of this process. Exit codes: 0 done, a miss included; 1 the work failed, or a
 /// condition was asked for that does not hold; 2 wrong arguments or settings.

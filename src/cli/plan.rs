@@ -6,16 +6,18 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::Failure;
-use super::known::{Caches, plan_key};
-use super::logging::{print, print_json};
 use super::plan_args::{PlanCommand, PlanFormat, When};
 use super::{show, verbs};
-use crate::cache::{self, Context, ModeRequest};
+use crate::app::Failure;
+use crate::app::known::{Caches, plan_key};
+use crate::app::place::{bytes, remote};
+use crate::app::plan::{given_rules, headline, keep, not_a_repository, rules_and_filter};
+use crate::app::print::{print, print_json};
+use crate::cache::{Context, ModeRequest};
 use crate::layer::pack::DEFAULT_LEVEL;
 use crate::plan::{
-    self, Decision, Evaluate, EvaluateBase, Filter, Matrix, Nix, Plan, Policy, RULES_FILE, Repository, Request,
-    RulesFile, RunnerMap, Trust, Verdict, Wish,
+    self, Decision, Evaluate, EvaluateBase, Matrix, Nix, Plan, Policy, RULES_FILE, Repository, Request, RulesFile,
+    RunnerMap, Trust, Verdict, Wish,
 };
 use crate::remote::Remote;
 use crate::sign::Keyring;
@@ -24,7 +26,7 @@ use crate::store::StoreDirs;
 /// Plans and prints the plan.
 pub(super) async fn plan(command: &PlanCommand) -> Result<(), Failure> {
     let request = request(command)?;
-    let remote = command.remote.as_deref().map(verbs::remote).transpose()?;
+    let remote = command.remote.as_deref().map(remote).transpose()?;
     let key = show::request(&command.key);
     let plan_key = plan_key(&key.prefix);
     let keys = verbs::keys(command.signing_key_file.as_deref(), &command.trust)?;
@@ -48,18 +50,6 @@ pub(super) async fn plan(command: &PlanCommand) -> Result<(), Failure> {
         let context = Context { keys, ..context(remote, plan_key, request.nix.store_root.as_deref()) };
         keep(&context, &plan).await.map_err(Failure::work)?;
     }
-    Ok(())
-}
-
-/// Keeps a plan for later ones. Says so where there is nothing that could be kept.
-pub(super) async fn keep(context: &Context, plan: &Plan) -> Result<(), crate::remote::RemoteError> {
-    let Some((commit, targets)) = plan.kept.clone() else {
-        tracing::info!("This plan is not kept: it is of no commit, or nothing was evaluated.");
-        return Ok(());
-    };
-    let mut notes = Vec::new();
-    let saved = cache::save_planned(context, commit, targets, &mut notes).await?;
-    tracing::info!("The plan is kept, as generation {} of {}.", saved.generation, context.key);
     Ok(())
 }
 
@@ -115,35 +105,10 @@ fn request(command: &PlanCommand) -> Result<Request, Failure> {
         },
         policy: Policy { skip_cached: !command.build_cached, retry_unbuilt: !command.no_retry },
         workers: command.workers.map(usize::from),
-        worker_memory: verbs::bytes("--worker-memory", &command.worker_memory)?,
+        worker_memory: bytes("--worker-memory", &command.worker_memory)?,
         runners: runners.map_err(|error| Failure::usage(format!("--runner-map: {error}")))?.unwrap_or_default(),
         group: usize::from(command.group_size),
     })
-}
-
-/// What is said of a folder that Git does not know.
-pub(super) fn not_a_repository(why: &str) -> String {
-    format!("Git cannot tell what changed, so everything counts as changed: {why}.")
-}
-
-/// The rules file that the user named, which has to be there.
-pub(super) fn given_rules(path: &Path, name: &str) -> Result<RulesFile, Failure> {
-    let missing = || Failure::usage(format!("There is no rules file {name}. Correct its name, or leave it out."));
-    RulesFile::read(path, name).map_err(Failure::usage)?.ok_or_else(missing)
-}
-
-/// The rules of a file, and the filter of the file and of what was given beside it: what is given to include stands in the place of the
-/// file's, what is given to exclude is added.
-pub(super) fn rules_and_filter(
-    file: Option<RulesFile>,
-    include: &[String],
-    exclude: &[String],
-) -> Result<(Option<plan::Rules>, Filter), Failure> {
-    let (rules, of_file, mut out) =
-        file.map_or((None, Vec::new(), Vec::new()), |file| (file.rules, file.include, file.exclude));
-    out.extend_from_slice(exclude);
-    let include = if include.is_empty() { &of_file } else { include };
-    Ok((rules, Filter::parse(include, &out).map_err(Failure::usage)?))
 }
 
 fn base(command: &PlanCommand, repository: Option<&Repository>) -> Wish {
@@ -184,22 +149,6 @@ impl<'a> Printed<'a> {
             notes: &plan.notes,
         }
     }
-}
-
-/// The plan in a sentence.
-pub(super) fn headline(plan: &Plan) -> String {
-    let built = plan.decisions.iter().filter(|decision| decision.verdict == Verdict::Build).count();
-    let (all, jobs) = (plan.decisions.len(), plan.matrix.include.len());
-    let compared = match (&plan.base.commit, &plan.base.changed) {
-        (Some(_), Ok(files)) => {
-            let files = crate::human::count(files.len() as u64, "changed file");
-            format!("compared with {} ({}): {files}", plan.base.short(), plan.base.why)
-        }
-        (Some(_), Err(why)) => format!("compared with {} ({}): {why}", plan.base.short(), plan.base.why),
-        (None, _) => format!("compared with nothing: {}", plan.base.why),
-    };
-    let (all, jobs) = (crate::human::count(all as u64, "target"), crate::human::count(jobs as u64, "job"));
-    format!("{built} of {all} to build in {jobs}; {compared}.")
 }
 
 fn describe(plan: &Plan) -> String {

@@ -1,8 +1,8 @@
 //! `nix-cache key`, and how every command makes its key.
 
-use super::Failure;
 use super::args::{Format, KeyArgs, KeyCommand};
-use super::logging::{print, print_json};
+use crate::app::Failure;
+use crate::app::print::{print, print_json};
 use crate::flake::{Key, KeyRequest, current_system, escape, key as make_key};
 
 /// Prints the key.

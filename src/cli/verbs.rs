@@ -1,24 +1,20 @@
 //! `nix-cache restore`, `save` and `verify`.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::Failure;
 use super::args::{
     DetachCommand, Format, KeyArgs, RemoteArgs, RestoreCommand, RestoreMode, SaveCommand, StoreArgs, TrustArgs,
     VerifyCommand,
 };
-use super::logging::{print, print_json};
 use super::show;
+use crate::app::Failure;
+use crate::app::place::{bytes, limited, remote, time_to_fetch};
+use crate::app::print::{print, print_json};
 use crate::cache::{self, Context, Hit, ModeRequest, RestoreOutcome, SaveOutcome, SaveReason};
 use crate::human;
 use crate::layer::pack::{DEFAULT_LEVEL, Options};
-use crate::remote::github::{GithubConfig, GithubRemote, Tuning};
-use crate::remote::{DirectoryRemote, Limited, Limits, Remote};
-use crate::runner::values::size;
-use crate::secrets;
 use crate::sign::Keyring;
 use crate::store::StoreDirs;
 
@@ -119,32 +115,6 @@ pub(super) async fn privileged() -> Result<(), Failure> {
     print_json(&answer)
 }
 
-/// What a remote's name means.
-pub(super) fn remote(name: &str) -> Result<Arc<dyn Remote>, Failure> {
-    match name.split_once(':') {
-        Some(("dir", path)) if !path.is_empty() => match DirectoryRemote::open(Path::new(path)) {
-            Ok(remote) => Ok(Arc::new(remote)),
-            Err(error) => Err(Failure::usage(format!("The directory {path} cannot be used as a cache: {error}."))),
-        },
-        None if name == "github" => {
-            let remote = GithubConfig::from_env(secrets::var).and_then(GithubRemote::new);
-            Ok(Arc::new(remote.map_err(Failure::work)?))
-        }
-        _ => Err(Failure::usage(format!("--remote {name:?} names no cache. It takes dir:PATH or github."))),
-    }
-}
-
-/// `remote` for one step: with a budget for all its lookups, and the most that it may take in all.
-pub(super) fn limited(remote: Arc<dyn Remote>, total: Option<Duration>) -> Arc<dyn Remote> {
-    let tuning = std::env::var(Tuning::VARIABLE).map_or_else(|_| Tuning::default(), |text| Tuning::from_text(&text));
-    Arc::new(Limited::new(remote, Limits { total, lookups: tuning.lookup_budget }))
-}
-
-/// What of the time for a restore may go into fetching: four fifths, so that there is some left to unpack what came.
-pub(super) fn time_to_fetch(all: Duration) -> Duration {
-    all * 4 / 5
-}
-
 fn context(key: &KeyArgs, place: &RemoteArgs, store: &StoreArgs, level: i32) -> Result<Context, Failure> {
     let made = show::of(key)?;
     let (primary, prefixes) = show::escaped(&made)?;
@@ -193,13 +163,6 @@ pub(super) fn keys(signing: Option<&Path>, trust: &TrustArgs) -> Result<Keyring,
 
 fn max_size(text: &str) -> Result<u64, Failure> {
     bytes("--max-size", text)
-}
-
-/// The bytes that `text`, the value of `flag`, says.
-pub(super) fn bytes(flag: &str, text: &str) -> Result<u64, Failure> {
-    size(text).ok_or_else(|| {
-        Failure::usage(format!("{flag} {text:?} is no size. It takes bytes, or a number with K, M or G."))
-    })
 }
 
 fn threads(store: &StoreArgs) -> usize {

@@ -1,0 +1,119 @@
+//! The step of the action `build/`. A build that fails is the user's failure and fails the step; nothing else here does.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::job;
+use crate::action::build_inputs::BuildInputs;
+use crate::action::build_outputs;
+use crate::app::Failure;
+use crate::app::build::{absolute, annotate, carry_out, explain, verdict};
+use crate::building::artifacts::ArtifactRequest;
+use crate::building::{BuildReport, Live, Request, Style};
+use crate::github::env::Facts;
+use crate::github::lane::default_lane;
+use crate::printing::Raw;
+use crate::report::{Action, Report, machine, summary};
+use crate::store::StoreDirs;
+
+/// Builds, reports, and fails as the build did.
+pub(super) async fn build() -> Result<(), Failure> {
+    let done = build_and_report().await;
+    if let Err((failure, Told::No)) = &done {
+        job::annotator().error("nix-cache", &failure.message);
+    }
+    done.map_err(|(failure, _)| failure)
+}
+
+/// Whether the run's page has the failure already.
+enum Told {
+    Yes,
+    No,
+}
+
+async fn build_and_report() -> Result<(), (Failure, Told)> {
+    let untold = |failure: Failure| (failure, Told::No);
+    let inputs = BuildInputs::from_environment().map_err(|error| untold(Failure::usage(error)))?;
+    let facts = Facts::from_environment();
+    let root = std::env::var_os("NIX_CACHE_STORE_ROOT").filter(|root| !root.is_empty()).map(PathBuf::from);
+    let request = request(&inputs, &facts, root.as_deref());
+    if request.targets.is_empty() && request.checks.is_empty() {
+        tracing::info!("`targets` is empty: there is nothing to build.");
+    }
+    let style = if facts.on_github { Style::Groups } else { Style::Plain };
+    let mut live = Live::new(Box::new(Raw::out()), style);
+    let mut built = carry_out(&request, &mut live).await.map_err(untold)?;
+    explain(&built, &mut live);
+    annotate(&built, &mut job::annotator());
+    tracing::info!("{}", summary::build_headline(&built));
+    let path = report_path(&facts, &inputs);
+    if inputs.summarize && !summary::is_promised(&path) {
+        match summary::write_build(&built) {
+            Ok(()) => built.summarized = true,
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+    keep(&built, &path, &inputs, &facts, root.as_deref()).await;
+    if let Err(error) = build_outputs::set(&built, &path) {
+        tracing::warn!("{error}");
+    }
+    verdict(&built).map_err(|failure| (failure, Told::Yes))
+}
+
+fn request(inputs: &BuildInputs, facts: &Facts, root: Option<&Path>) -> Request {
+    let folder = facts.workspace.clone().unwrap_or_else(|| PathBuf::from("."));
+    let folder = absolute(&folder);
+    Request {
+        targets: inputs.targets.clone(),
+        flake: inputs.flake.clone(),
+        nix_args: inputs.nix_args.clone(),
+        jobs: inputs.max_jobs,
+        cores: inputs.cores,
+        keep_going: inputs.keep_going,
+        retry: inputs.retry,
+        timeout: inputs.timeout,
+        derivation_timeout: inputs.derivation_timeout,
+        silent_timeout: inputs.max_silent_time,
+        store_root: root.map(absolute),
+        out_link: inputs.out_link.as_ref().map(PathBuf::from),
+        workspace: folder.clone(),
+        state: Some(facts.scratch().join("substituters.json")),
+        artifacts: inputs
+            .artifacts
+            .as_ref()
+            .map(|artifacts| ArtifactRequest { folder: folder.join(artifacts), format: inputs.artifact_format }),
+        checks: inputs.checks.clone(),
+        folder,
+    }
+}
+
+/// The report of this job: that of the cache in the same lane, else the one that there is, else a new one.
+fn report_path(facts: &Facts, inputs: &BuildInputs) -> PathBuf {
+    let lane = inputs.lane.clone().unwrap_or_else(|| default_lane(facts, &inputs.matrix));
+    let ours = facts.report_path(&lane);
+    if ours.exists() {
+        return ours;
+    }
+    let folders = fs::read_dir(facts.scratch()).into_iter().flatten().filter_map(Result::ok);
+    let reports = folders.map(|folder| folder.path().join("report.json"));
+    let newest = reports.filter_map(|report| Some((report.metadata().ok()?.modified().ok()?, report))).max();
+    newest.map_or(ours, |(_, report)| report)
+}
+
+/// Adds the build to the report of the job.
+async fn keep(built: &BuildReport, path: &Path, inputs: &BuildInputs, facts: &Facts, root: Option<&Path>) {
+    let mut report = if let Ok(report) = Report::read(path) {
+        report
+    } else {
+        let lane = inputs.lane.clone().unwrap_or_else(|| default_lane(facts, &inputs.matrix));
+        let mut report = Report::new(Action::Build, facts, &lane);
+        let dirs = StoreDirs::new(root);
+        report.job.status = inputs.job_status;
+        report.machine = machine::describe(&dirs, facts.environment, machine::free_space(&dirs)).await;
+        report
+    };
+    report.builds.push(built.clone());
+    if let Err(error) = report.write(path) {
+        tracing::warn!("{error}");
+    }
+}

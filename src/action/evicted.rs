@@ -1,0 +1,66 @@
+//! Why layers are missing: GitHub's list of entries tells what was evicted from what is only not found yet.
+
+use super::job::{Job, Place};
+use crate::cache::{LayerFetch, LayerState};
+use crate::remote::Kind;
+use crate::remote::github::{CacheEntryInfo, Rest, version};
+use crate::report::Severity;
+
+/// The most layers that GitHub is asked about: one request each, of a thousand that a repository has in an hour.
+const MOST: usize = 20;
+
+/// Notes which of the layers that no lookup found are in no scope of GitHub's cache any more. Without the permission
+/// `actions: read` nothing can be told, and nothing is.
+pub(super) async fn note(job: &mut Job, place: &Place, layers: &[LayerFetch]) {
+    let missing: Vec<&LayerFetch> = layers.iter().filter(|layer| layer.state == LayerState::Missing).collect();
+    let Some(rest) = place.github.as_ref().and_then(|github| github.rest()).filter(|_| !missing.is_empty()) else {
+        return;
+    };
+    let mut evicted = Vec::new();
+    for layer in missing.into_iter().take(MOST) {
+        match is_evicted(rest, &layer.id).await {
+            Some(true) => evicted.push(layer),
+            Some(false) => tracing::debug!("layer {} is in the list of GitHub's cache", layer.id),
+            None => return,
+        }
+    }
+    if evicted.is_empty() {
+        return;
+    }
+    let bytes = evicted.iter().map(|layer| layer.bytes).sum();
+    let message = message(evicted.len(), layers.len(), bytes);
+    tracing::info!("{message}");
+    let remedy = "GitHub deletes what was not used for longest when the repository's cache is full, and everything after \
+                  seven days without use. The next save stores what is needed again; `max-size` keeps this cache small, and \
+                  the limit can be raised in the repository's settings.";
+    job.report.note(Severity::Notice, "evicted", &message, remedy);
+}
+
+async fn is_evicted(rest: &Rest, id: &str) -> Option<bool> {
+    let kept = rest.caches(id).await?;
+    let layers = version(Kind::Layer);
+    Some(!kept.iter().any(|entry: &CacheEntryInfo| entry.version == layers))
+}
+
+fn message(evicted: usize, all: usize, bytes: u64) -> String {
+    let were = if evicted == 1 { "was" } else { "were" };
+    format!(
+        "{evicted} of {} that this job wanted {were} evicted from GitHub's cache ({}).",
+        crate::human::count(all as u64, "layer"),
+        crate::human::bytes(bytes)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_layer_was_and_two_were() {
+        assert_eq!(
+            message(1, 3, 2_500_000),
+            "1 of 3 layers that this job wanted was evicted from GitHub's cache (2.4 MiB)."
+        );
+        assert!(message(2, 2, 0).starts_with("2 of 2 layers that this job wanted were evicted"));
+    }
+}

@@ -1,0 +1,156 @@
+//! Puts what restore and save came to into the report.
+
+use super::job::{Job, Place};
+use crate::cache::{Hit, LayerState, Note, Phase, RestoreOutcome, SaveOutcome, SaveReason, Survey};
+use crate::report::{self, Layer, Level, NewPath, Outcome, Quota, Restore, Save, Severity, Timing};
+
+/// The name of the first level.
+pub(super) const STORE_LEVEL: &str = "nix-store";
+
+fn hit(hit: Hit) -> report::Hit {
+    match hit {
+        Hit::Exact => report::Hit::Exact,
+        Hit::Partial => report::Hit::Partial,
+        Hit::Miss => report::Hit::Miss,
+    }
+}
+
+fn ms(seconds: f64) -> u64 {
+    (seconds * 1000.0).round() as u64
+}
+
+/// Puts a restore of the store, or a lookup, into the report.
+pub(super) fn restore(job: &mut Job, outcome: &RestoreOutcome) {
+    let lookup_only = job.inputs.lookup_only;
+    let report = &mut job.report;
+    report.key.hit = hit(outcome.hit);
+    report.key.matched.clone_from(&outcome.matched_key);
+    report.key.generation = outcome.generation;
+    report.key.vouched = outcome.vouched.clone().unwrap_or_default();
+    report.paths.baseline = outcome.paths_before;
+    report.paths.restored = outcome.paths_restored;
+    report.restore = Some(Restore {
+        mode: if outcome.paths_restored > 0 { outcome.mode.to_owned() } else { String::new() },
+        lookup_only,
+        ms: ms(outcome.seconds),
+        downloaded_bytes: outcome.bytes_downloaded,
+    });
+    report.levels.push(Level {
+        name: STORE_LEVEL.to_owned(),
+        hit: report.key.hit,
+        restored: outcome.paths_restored,
+        restored_bytes: outcome.nar_bytes_restored,
+        downloaded_bytes: outcome.bytes_downloaded,
+        ..Level::default()
+    });
+    let fetched = outcome.layers.iter().filter(|layer| layer.state == LayerState::Fetched);
+    report.layers =
+        fetched.map(|layer| Layer { name: layer.id.clone(), bytes: layer.bytes, ms: ms(layer.seconds) }).collect();
+    phases(job, "restore", &outcome.phases);
+    notes(job, &outcome.notes);
+}
+
+/// Puts a save of the store into the report.
+pub(super) fn save(job: &mut Job, outcome: &SaveOutcome) {
+    let report = &mut job.report;
+    report.paths.new = if outcome.saved.is_some() { outcome.paths_new } else { 0 };
+    let (reason, because) = reason(outcome);
+    report.save = Some(Save {
+        outcome: match outcome.reason {
+            SaveReason::NewKey
+            | SaveReason::NewPaths
+            | SaveReason::LaneGrew
+            | SaveReason::Repaired
+            | SaveReason::LayersJoined => Outcome::Saved,
+            SaveReason::NothingNew | SaveReason::NothingToSave | SaveReason::Refused => Outcome::Skipped,
+            SaveReason::Failed => Outcome::Failed,
+        },
+        reason: reason.to_owned(),
+        because,
+        ms: ms(outcome.seconds),
+        generation: outcome.saved.as_ref().map(|saved| saved.generation),
+        entries_created: outcome.entries_created,
+        uploaded_bytes: outcome.bytes_uploaded,
+    });
+    let largest = outcome.largest_new.iter();
+    report.largest_new = largest.map(|(path, bytes)| NewPath { path: path.to_string(), nar_bytes: *bytes }).collect();
+    let level = store_level(job);
+    level.saved = if outcome.saved.is_some() { outcome.paths_new } else { 0 };
+    level.uploaded_bytes = outcome.bytes_uploaded;
+    phases(job, "save", &outcome.phases);
+    notes(job, &outcome.notes);
+}
+
+/// Says that nothing was saved, and why, without having tried.
+pub(super) fn not_saved(job: &mut Job, outcome: Outcome, reason: &str, because: &str) {
+    let (reason, because) = (reason.to_owned(), because.to_owned());
+    job.report.save = Some(Save { outcome, reason, because, ..Save::default() });
+}
+
+fn reason(outcome: &SaveOutcome) -> (&'static str, String) {
+    match outcome.reason {
+        SaveReason::NewKey => ("new-key", "since there was no snapshot of this key".into()),
+        SaveReason::NewPaths => ("new-paths", "since there are paths that the snapshot of this key lacked".into()),
+        SaveReason::LaneGrew => {
+            ("lane-grew", "since this job used paths that the snapshot has and its lane was not known to use".into())
+        }
+        SaveReason::Repaired => ("repaired", "since the snapshot of this key named entries that are lost".into()),
+        SaveReason::LayersJoined => {
+            ("layers-joined", "since the snapshot of this key had too many layers: small ones were joined".into())
+        }
+        SaveReason::NothingNew => ("nothing-new", "since the snapshot of this key has everything already".into()),
+        SaveReason::NothingToSave => ("nothing-to-save", "since the job added nothing to the store".into()),
+        SaveReason::Refused => ("refused", "since the cache takes nothing from this job".into()),
+        SaveReason::Failed => ("failed", "as the warnings tell".into()),
+    }
+}
+
+fn store_level(job: &mut Job) -> &mut Level {
+    let levels = &mut job.report.levels;
+    let place = levels.iter().position(|level| level.name == STORE_LEVEL).unwrap_or_else(|| {
+        levels.insert(0, Level { name: STORE_LEVEL.to_owned(), ..Level::default() });
+        0
+    });
+    &mut levels[place]
+}
+
+/// Puts the counts of the whole job into the report.
+pub(super) fn survey(job: &mut Job, survey: &Survey) {
+    let paths = &mut job.report.paths;
+    paths.baseline = survey.baseline;
+    paths.restored = survey.restored;
+    paths.needed = Some(survey.needed);
+    paths.built_here = survey.built_here;
+    paths.fetched_upstream = survey.fetched_upstream;
+}
+
+fn phases(job: &mut Job, verb: &str, phases: &[Phase]) {
+    let timing = |phase: &Phase| Timing { phase: format!("{verb}.{}", phase.name), ms: ms(phase.seconds) };
+    job.report.timings.extend(phases.iter().map(timing));
+}
+
+/// Puts notes into the report.
+pub(super) fn notes(job: &mut Job, notes: &[Note]) {
+    for note in notes {
+        let severity = if note.warning { Severity::Warning } else { Severity::Notice };
+        job.report.note(severity, note.code, &note.message, "");
+    }
+}
+
+/// GitHub's default for a repository; more can be paid for, which REST does not tell.
+const DEFAULT_QUOTA: u64 = 10 << 30;
+
+/// Asks how full the repository's cache is, and warns when entries are about to be evicted.
+pub(super) async fn quota(job: &mut Job, place: &Place) {
+    let Some(rest) = place.github.as_ref().and_then(|github| github.rest()) else { return };
+    let Some(usage) = rest.usage().await else { return };
+    job.report.quota = Some(Quota { used_bytes: usage.bytes, limit_bytes: None, entries: usage.count });
+    if usage.bytes > DEFAULT_QUOTA / 10 * 9 {
+        job.report.note(
+            Severity::Notice,
+            "quota",
+            "The repository's cache is close to or above the 10 GiB that are free: GitHub deletes what was not used for longest.",
+            "Give `max-size` to keep this cache small, or raise the limit in the repository's settings.",
+        );
+    }
+}

@@ -1,0 +1,288 @@
+//! The job that an action runs in: its inputs, its key, its place in the cache.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+use crate::action::inputs::Inputs;
+use crate::action::values::{Include, RestoreMode, SaveWhen};
+use crate::app::Failure;
+use crate::app::place::{limited, remote};
+use crate::cache::{self, Context, ModeRequest};
+use crate::flake::{Key, KeyRequest, current_system, escape, key as make_key};
+use crate::github::annotate::{self, Annotator, Style};
+use crate::github::env::{Environment, Facts};
+use crate::github::lane::default_lane;
+use crate::github::state;
+use crate::layer::pack::Options;
+use crate::printing::Raw;
+use crate::remote::github::{GithubConfig, GithubRemote, TokenScope};
+use crate::remote::{Remote, RemoteError};
+use crate::report::{Action, KeyPart, Report, Severity};
+use crate::sign::Keyring;
+use crate::store::{PathInfo, StoreDirs, StorePath};
+use crate::{secrets, upstream};
+
+/// Under this name main leaves the key for post: the lock file can change while the job runs.
+const STATE_KEY: &str = "nix_cache_key";
+
+/// Under this name main leaves for post that the service answered.
+const STATE_SPOKEN: &str = "nix_cache_spoken";
+
+/// A job.
+pub(super) struct Job {
+    pub inputs: Inputs,
+    pub facts: Facts,
+    pub lane: String,
+    pub report: Report,
+    pub report_path: PathBuf,
+    /// With which keys it signs, and whose signatures it asks for.
+    pub keys: Keyring,
+    /// The store; under another root only in tests.
+    pub dirs: StoreDirs,
+}
+
+/// A key that can be looked up: escaped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Lookup {
+    pub primary: String,
+    pub prefixes: Vec<String>,
+    /// The part of the key that stands for the lock, for the levels above the store.
+    pub lock: String,
+}
+
+/// The cache of this job.
+pub(super) struct Place {
+    pub remote: Arc<dyn Remote>,
+    /// The same, where it is GitHub's.
+    pub github: Option<Arc<GithubRemote>>,
+}
+
+/// Where warnings for the run's page go.
+pub(super) fn annotator() -> Annotator<Raw> {
+    Annotator::new(Raw::out(), style())
+}
+
+/// How a runner, or a person, reads what we say.
+fn style() -> Style {
+    let on_runner = std::env::var("GITHUB_ACTIONS").is_ok_and(|value| value == "true");
+    if on_runner { Style::Workflow } else { Style::Plain }
+}
+
+impl Job {
+    /// The job of this process.
+    ///
+    /// # Errors
+    /// When an input is wrong.
+    pub fn from_environment() -> Result<Self, Failure> {
+        Self::with(Inputs::from_environment().map_err(Failure::usage)?)
+    }
+
+    /// The job of this process, with these inputs.
+    ///
+    /// # Errors
+    /// When they hold a key that is none.
+    pub fn with(inputs: Inputs) -> Result<Self, Failure> {
+        if let Some(token) = &inputs.token {
+            annotate::mask(token.reveal());
+        }
+        let keys = keyring(&inputs)?;
+        let facts = Facts::from_environment();
+        let lane = inputs.lane.clone().unwrap_or_else(|| default_lane(&facts, &inputs.matrix));
+        let mut report = Report::new(inputs.action, &facts, &lane);
+        report.job.status = inputs.job_status;
+        let report_path = facts.report_path(&lane);
+        let root = std::env::var_os("NIX_CACHE_STORE_ROOT").filter(|root| !root.is_empty()).map(PathBuf::from);
+        Ok(Self { inputs, facts, lane, report, report_path, keys, dirs: StoreDirs::new(root.as_deref()) })
+    }
+
+    /// The key that main left, or else that of the lock as it is now. What went into it is put into the report.
+    ///
+    /// # Errors
+    /// When the inputs or the lock give none.
+    pub fn key(&mut self) -> Result<Lookup, Failure> {
+        if let Some(left) = state::load(STATE_KEY).and_then(|text| serde_json::from_str(&text).ok()) {
+            return Ok(left);
+        }
+        let key = make_key(&self.key_request()).map_err(Failure::usage)?;
+        annotate::fold(style(), "Key of the Nix store cache", key.describe().trim_end());
+        let lookup = Lookup {
+            primary: escape(&key.primary).map_err(Failure::usage)?,
+            prefixes: key
+                .restore_prefixes
+                .iter()
+                .map(|prefix| escape(prefix))
+                .collect::<Result<_, _>>()
+                .map_err(Failure::usage)?,
+            lock: part(&key, "lock"),
+        };
+        self.report.key.primary.clone_from(&key.primary);
+        self.report.key.prefixes.clone_from(&key.restore_prefixes);
+        self.report.key.parts =
+            key.parts.into_iter().map(|part| KeyPart { name: part.name, value: part.value }).collect();
+        if let Err(error) = serde_json::to_string(&lookup)
+            .map_err(Failure::work)
+            .and_then(|text| state::save(STATE_KEY, &text).map_err(Failure::work))
+        {
+            tracing::debug!("{}", error.message);
+        }
+        Ok(lookup)
+    }
+
+    /// The project's folder: the workspace, or here.
+    pub fn project(&self) -> PathBuf {
+        self.facts.workspace.clone().unwrap_or_else(|| PathBuf::from("."))
+    }
+
+    /// What the key is made of.
+    pub fn key_request(&self) -> KeyRequest {
+        let inputs = &self.inputs;
+        KeyRequest {
+            prefix: inputs.prefix_key.clone().unwrap_or_default(),
+            locks: inputs.flake_lock.iter().map(PathBuf::from).collect(),
+            key_files: inputs.key_files.clone(),
+            env_vars: inputs.env_vars.clone(),
+            extra: inputs.extra_key.clone(),
+            primary_key: inputs.primary_key.clone(),
+            restore_prefixes: (!inputs.restore_prefixes.is_empty()).then(|| inputs.restore_prefixes.clone()),
+            ..KeyRequest::new(self.project())
+        }
+    }
+
+    /// The cache: GitHub's, or what `NIX_CACHE_REMOTE` names; with a budget for all its lookups in this step, and `total` for
+    /// everything.
+    ///
+    /// # Errors
+    /// When there is none; the job goes on without.
+    pub fn place(&self, total: Option<Duration>) -> Result<Place, RemoteError> {
+        if let Some(name) = std::env::var("NIX_CACHE_REMOTE").ok().filter(|name| !name.is_empty() && name != "github") {
+            let remote = remote(&name).map_err(|failure| RemoteError::Failed(failure.message))?;
+            return Ok(Place { remote: limited(remote, total), github: None });
+        }
+        let token = self.inputs.token.as_ref().map(|token| token.reveal().to_owned());
+        // The token for REST is an input and no variable; everything else the runner gives us is one.
+        let lookup = |name: &str| match name {
+            "GITHUB_TOKEN" => token.clone().or_else(|| secrets::var(name)),
+            _ => secrets::var(name),
+        };
+        let github = Arc::new(GithubRemote::new(GithubConfig::from_env(lookup)?)?);
+        if state::load(STATE_SPOKEN).is_some() {
+            github.note_spoken();
+        }
+        Ok(Place { remote: limited(github.clone(), total), github: Some(github) })
+    }
+
+    /// Leaves for post whether the service answered: then what fails there is an outage, and no missing service.
+    pub fn leave_spoken(place: &Place) {
+        if place.github.as_ref().is_some_and(|github| github.has_spoken())
+            && let Err(error) = state::save(STATE_SPOKEN, "true")
+        {
+            tracing::debug!("{error}");
+        }
+    }
+
+    /// What restore and save need to know.
+    pub fn context(&self, place: &Place, lookup: &Lookup) -> Context {
+        let Facts { run_id, run_attempt, job, .. } = &self.facts;
+        let is_hosted = self.facts.environment == Environment::GithubHosted;
+        Context {
+            dirs: self.dirs.clone(),
+            remote: Arc::clone(&place.remote),
+            key: lookup.primary.clone(),
+            prefixes: lookup.prefixes.clone(),
+            system: current_system(),
+            lane: self.lane.clone(),
+            run: format!("{}-{}-{job}", run_id.unwrap_or(0), run_attempt.unwrap_or(0)),
+            mode: match self.inputs.restore_mode {
+                RestoreMode::Auto => ModeRequest::Auto { is_hosted },
+                RestoreMode::Mount => ModeRequest::Mount,
+                RestoreMode::Unpack => ModeRequest::Unpack,
+            },
+            keys: self.keys.clone(),
+            upstream: match self.inputs.include {
+                Include::All => None,
+                Include::NotUpstream => Some(Arc::new(Substituters)),
+            },
+            max_size: self.inputs.max_size,
+            keep_saves: self.inputs.keep_saves,
+            level: self.inputs.compression_level,
+            threads: Options::new().threads,
+            temporary: self.facts.scratch(),
+            deadline: None,
+        }
+    }
+
+    /// Notes that there is no cache, and why.
+    pub fn note_no_cache(&mut self, error: &RemoteError) {
+        tracing::warn!("{error}");
+        let severity = if matches!(error, RemoteError::Unavailable(_)) { Severity::Notice } else { Severity::Warning };
+        self.report.note(severity, "no-cache", &error.to_string(), "The job goes on without a cache.");
+    }
+
+    /// Notes that nothing can be saved, where the job wants to and what is known before any request rules it out. What
+    /// the token says of its scopes is a hint: the save is tried all the same.
+    pub fn note_read_only(&mut self, place: &Place) {
+        let Some(github) = place.github.as_ref().filter(|_| self.wants_to_save()) else { return };
+        let (mode, scopes) = (github.mode(), github.scopes());
+        let (message, remedy) = if !mode.writable() {
+            let message = format!("The `cache-mode` of this job is `{}`: nothing can be saved.", mode.word());
+            (message, "Set `cache-mode: write` for the job, or the workflow, that is to save.")
+        } else if !scopes.is_empty() && !scopes.iter().any(TokenScope::writable) {
+            let names: Vec<&str> = scopes.iter().map(|scope| &*scope.scope).collect();
+            let message = format!("This job may read the cache and not write to it ({}).", names.join(", "));
+            let remedy = "GitHub does so for events that anyone can cause. Have a job on `push` or `schedule` of the default \
+                          branch save; this one finds what that one saved.";
+            (message, remedy)
+        } else {
+            return;
+        };
+        tracing::info!("{message} {remedy}");
+        self.report.note(Severity::Notice, "read-only-token", &message, remedy);
+    }
+
+    fn wants_to_save(&self) -> bool {
+        self.inputs.action != Action::Restore && self.inputs.save != SaveWhen::Never
+    }
+
+    /// Goes on with the builds of steps before this one.
+    pub fn take_over_builds(&mut self) {
+        if let Ok(before) = Report::read(&self.report_path) {
+            self.report.builds = before.builds;
+        }
+    }
+
+    /// Writes the report; it is for information, so a failure is told and no more.
+    pub fn write_report(&self) {
+        if let Err(error) = self.report.write(&self.report_path) {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+/// The keys in the inputs. The secret ones are hidden in the log before anything is made of them.
+fn keyring(inputs: &Inputs) -> Result<Keyring, Failure> {
+    let signing = inputs.signing_key.as_ref().map_or("", |key| key.reveal());
+    signing.split_whitespace().for_each(annotate::mask);
+    let keys = Keyring::new(signing, &inputs.trusted_public_keys).map_err(Failure::usage)?;
+    Ok(if inputs.require_signatures { keys.requiring_signatures() } else { keys })
+}
+
+fn part(key: &Key, name: &str) -> String {
+    key.parts.iter().find(|part| part.name == name).map(|part| part.value.clone()).unwrap_or_default()
+}
+
+/// The substituters that Nix is configured with.
+struct Substituters;
+
+#[async_trait]
+impl cache::Upstream for Substituters {
+    async fn present(&self, paths: &[&PathInfo]) -> BTreeSet<StorePath> {
+        let configured = tokio::task::spawn_blocking(upstream::configured_substituters).await.unwrap_or_default();
+        let ca_file = ["SSL_CERT_FILE", "NIX_SSL_CERT_FILE"].iter().find_map(std::env::var_os).map(PathBuf::from);
+        upstream::present(&configured, paths, upstream::Options { ca_file, ..upstream::Options::default() }).await
+    }
+}

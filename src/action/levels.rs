@@ -1,0 +1,141 @@
+//! The levels above the store: the user's further files, and Nix's own caches.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::job::{Job, Lookup, Place};
+use crate::app::Failure;
+use crate::cache;
+use crate::files::{
+    EVAL_CACHE, FilesHit, FilesLevel, FilesNote, FilesOutcome, FilesRestored, PATHS, Roots, eval_cache_key,
+    nix_cache_dir, restore as restore_level, save as save_level,
+};
+use crate::flake::current_system;
+use crate::github::state;
+use crate::report::{self, Level, Severity};
+
+/// Under this name main leaves for post what it restored of which level.
+const STATE_LEVELS: &str = "nix_cache_levels";
+
+/// The levels that the inputs ask for.
+///
+/// # Errors
+/// When `paths` holds a pattern that makes no sense.
+pub(super) fn wanted(job: &mut Job, lookup: &Lookup) -> Result<Vec<FilesLevel>, Failure> {
+    let mut levels = Vec::new();
+    let (level, keys) = (job.inputs.compression_level, job.keys.clone());
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    if !job.inputs.paths.is_empty() {
+        let roots = Roots::user(&job.project(), home.as_deref(), &job.inputs.paths)
+            .map_err(|error| Failure::usage(format!("The input `paths` cannot be used: {error}")))?;
+        let (key, prefixes) = (lookup.primary.clone(), lookup.prefixes.clone());
+        levels.push(FilesLevel { name: PATHS, key, prefixes, roots, level, keys: keys.clone() });
+    }
+    if job.inputs.eval_cache {
+        match (
+            eval_cache_key(&job.project(), &lookup.lock, &current_system()),
+            nix_cache_dir(|name| std::env::var_os(name)),
+        ) {
+            (Ok((key, prefixes)), Some(folder)) => {
+                let roots = Roots::nix_caches(&folder);
+                levels.push(FilesLevel { name: EVAL_CACHE, key, prefixes, roots, level, keys });
+            }
+            (Err(error), _) => {
+                job.report.note(Severity::Notice, "eval-cache", &error.to_string(), "Nix's own caches are left out.");
+            }
+            (_, None) => tracing::debug!("there is no home folder, and so none for Nix's caches"),
+        }
+    }
+    Ok(levels)
+}
+
+/// Restores the levels. Gives what came of each.
+pub(super) async fn restore(place: &Place, levels: &[FilesLevel], scratch: PathBuf) -> Vec<FilesRestored> {
+    let mut restored = Vec::new();
+    for level in levels {
+        restored.push(restore_level(&*place.remote, level, &scratch).await);
+    }
+    restored
+}
+
+/// Puts the restore of the levels into the report, and leaves for post what it needs to know.
+pub(super) fn report_restored(job: &mut Job, levels: &[FilesLevel], restored: Vec<FilesRestored>) {
+    let mut digests = BTreeMap::new();
+    let took_over = restored.iter().any(|restored| restored.hit != FilesHit::Miss);
+    if took_over
+        && !job.keys.asks_for_signatures()
+        && let Err(error) = cache::note_unverified(&job.dirs)
+    {
+        tracing::warn!("{error}");
+    }
+    for (level, restored) in levels.iter().zip(restored) {
+        notes(job, &restored.notes);
+        job.report.levels.push(Level {
+            name: level.name.to_owned(),
+            hit: match restored.hit {
+                FilesHit::Exact => report::Hit::Exact,
+                FilesHit::Partial => report::Hit::Partial,
+                FilesHit::Miss => report::Hit::Miss,
+            },
+            restored: restored.files,
+            restored_bytes: restored.bytes,
+            downloaded_bytes: restored.downloaded,
+            ..Level::default()
+        });
+        if let Some(restore) = &mut job.report.restore {
+            restore.downloaded_bytes += restored.downloaded;
+        }
+        if let Some(digest) = restored.digest {
+            digests.insert(level.name, digest);
+        }
+    }
+    let left = serde_json::to_string(&digests).map_err(Failure::work);
+    if let Err(error) = left.and_then(|text| state::save(STATE_LEVELS, &text).map_err(Failure::work)) {
+        tracing::debug!("{}", error.message);
+    }
+}
+
+/// Saves the levels and puts that into the report. `unsaved` loses the names of those that are dealt with.
+pub(super) async fn save(job: &mut Job, place: &Place, levels: &[FilesLevel], unsaved: &mut Vec<&'static str>) {
+    let left = state::load(STATE_LEVELS).and_then(|text| serde_json::from_str(&text).ok());
+    let digests: BTreeMap<String, String> = left.unwrap_or_default();
+    let scratch = job.facts.scratch();
+    for level in levels {
+        let digest = digests.get(level.name).map(String::as_str);
+        let saved = save_level(&*place.remote, level, digest, &scratch).await;
+        notes(job, &saved.notes);
+        let is_new = saved.outcome == FilesOutcome::Saved;
+        if let Some(save) = &mut job.report.save {
+            save.entries_created += saved.entries;
+            save.uploaded_bytes += saved.uploaded;
+        }
+        let row = of_report(job, level.name);
+        row.saved = if is_new { saved.files } else { 0 };
+        row.uploaded_bytes = saved.uploaded;
+        unsaved.retain(|name| *name != level.name);
+    }
+}
+
+fn of_report<'a>(job: &'a mut Job, name: &str) -> &'a mut Level {
+    let levels = &mut job.report.levels;
+    let place = levels.iter().position(|level| level.name == name).unwrap_or_else(|| {
+        levels.push(Level { name: name.to_owned(), ..Level::default() });
+        levels.len() - 1
+    });
+    &mut levels[place]
+}
+
+fn notes(job: &mut Job, notes: &[FilesNote]) {
+    for note in notes {
+        let is_told = note.of_remote && is_told(job, note.code);
+        let severity = if note.warning && !is_told { Severity::Warning } else { Severity::Notice };
+        job.report.note(severity, note.code, &note.message, "");
+    }
+}
+
+/// Whether another level has warned of the same trouble with the cache as a whole: `lookup-…` or `save-…`, for the store or for files.
+fn is_told(job: &Job, code: &str) -> bool {
+    let kind = |code: &str| code.trim_start_matches("files-").split('-').next().map(str::to_owned);
+    let mut warnings = job.report.notes.iter().filter(|note| note.severity == Severity::Warning);
+    warnings.any(|note| kind(&note.code) == kind(code))
+}

@@ -1,0 +1,76 @@
+//! `nix-cache action`: what the hook of the GitHub action calls. Settings come from the environment, results go to the runner's
+//! files. Nothing here fails a job but a wrong input (exit code 2), what `fail-on` asks for and a build that fails (exit code 1).
+
+mod build;
+pub mod build_inputs;
+pub mod build_outputs;
+mod evicted;
+#[cfg(test)]
+mod files_test;
+mod fill;
+pub mod inputs;
+mod job;
+mod levels;
+pub mod outputs;
+mod plan;
+pub mod plan_inputs;
+mod post;
+mod probe;
+mod restore;
+pub mod values;
+
+use clap::{Args, Subcommand};
+
+use crate::app::Failure;
+use job::Job;
+
+#[derive(Debug, Args)]
+pub(crate) struct ActionCommand {
+    #[command(subcommand)]
+    pub step: Step,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum Step {
+    /// The main step: restore
+    Restore,
+    /// The post step: save, and write the job summary
+    Post,
+    /// Save at once, and write the job summary
+    Save,
+    /// Ask the cache service all that this program takes for granted, and show what it answered
+    Probe,
+    /// Decide what the jobs behind this one build
+    Plan,
+    /// Build, and explain what failed
+    Build,
+}
+
+/// Carries out a step.
+pub(crate) async fn run(step: Step) -> Result<(), Failure> {
+    match step {
+        Step::Build => return build::build().await,
+        Step::Plan => {
+            return plan::run().await.inspect_err(|failure| job::annotator().error("nix-cache", &failure.message));
+        }
+        Step::Restore | Step::Post | Step::Save | Step::Probe => {}
+    }
+    let mut job = match Job::from_environment() {
+        Ok(job) => job,
+        Err(failure) => {
+            job::annotator().error("nix-cache", &failure.message);
+            return Err(failure);
+        }
+    };
+    let done = match step {
+        Step::Restore => restore::restore(&mut job).await,
+        Step::Post | Step::Save | Step::Plan | Step::Build => post::save(&mut job, step).await,
+        Step::Probe => probe::probe(&job).await,
+    };
+    if let Err(failure) = &done {
+        job::annotator().error("nix-cache", &failure.message);
+    }
+    done
+}
+pub use inputs::InputError;
+pub use inputs::Inputs;

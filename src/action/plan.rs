@@ -1,0 +1,212 @@
+//! The action `plan`: from the event to the outputs.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::job::{Job, Lookup, annotator};
+use crate::action::plan_inputs::PlanInputs;
+use crate::action::values::SaveWhen;
+use crate::app::Failure;
+use crate::app::known::{Caches, plan_key};
+use crate::app::plan::{given_rules, headline, keep, not_a_repository, rules_and_filter};
+use crate::cache::Context;
+use crate::flake::KeyRequest;
+use crate::github::env::Facts;
+use crate::github::event::Event;
+use crate::plan::{
+    self, FetchToken, Nix, Plan, Policy, RULES_FILE, Repository, Request, RulesFile, Trust, Verdict, Wish,
+};
+use crate::report::page;
+
+/// Most bytes of the reasons that become an output: GitHub takes 1 MiB of a job's outputs.
+const MOST_REASONS: usize = 512 << 10;
+
+/// Plans, sets the outputs, and keeps the plan for later ones. Unlike trouble with the cache, a plan that cannot be made fails the job:
+/// without one, the jobs behind it would build nothing.
+pub(super) async fn run() -> Result<(), Failure> {
+    let inputs = PlanInputs::from_environment().map_err(Failure::usage)?;
+    let mut job = Job::with(inputs.common.clone())?;
+    let event = Event::read(&job.facts.event, job.facts.event_path.as_deref());
+    let request = request(&inputs, &job, &event)?;
+    let place = job.place(None).inspect_err(|error| job.note_no_cache(error)).ok();
+    let key = job.key_request();
+    let plan_key = plan_key(&key.prefix);
+    let caches = Caches {
+        remote: place.as_ref().map(|place| place.remote.clone()),
+        plan_key: plan_key.clone(),
+        key: KeyRequest { ..key },
+        keys: job.keys.clone(),
+        substituters: inputs.substituters,
+    };
+    let plan = plan::plan(&request, &caches).await.map_err(Failure::work)?;
+    tracing::info!("{}", headline(&plan));
+    for decision in &plan.decisions {
+        let verdict = if decision.verdict == Verdict::Build { "build" } else { "skip" };
+        tracing::info!("{verdict} {}: {}", decision.target, decision.reason);
+    }
+    set_outputs(&plan)?;
+    report(&plan, &inputs);
+    if let Some(place) = place.filter(|_| is_kept(&inputs, &event)) {
+        let lookup = Lookup { primary: plan_key, prefixes: Vec::new(), lock: String::new() };
+        let context = Context { lane: "plan".to_owned(), ..job.context(&place, &lookup) };
+        if let Err(error) = keep(&context, &plan).await {
+            tracing::warn!(
+                "The plan is not kept: {error} The next one compares with an older commit, and builds more."
+            );
+        }
+    }
+    Ok(())
+}
+
+fn request(inputs: &PlanInputs, job: &Job, event: &Result<Event, String>) -> Result<Request, Failure> {
+    let project = job.project().join(&inputs.flake);
+    let project = project.canonicalize().map_err(|error| {
+        Failure::usage(format!("The input \"flake\" names {}, which cannot be found: {error}.", project.display()))
+    })?;
+    let token = job.inputs.token.as_ref().zip(job.facts.server_url.clone());
+    let token = token.map(|(token, server)| FetchToken { server, token: token.reveal().to_owned() });
+    let repository = Repository::open(&project, token).map_err(|error| not_a_repository(&error.to_string()));
+    let top = repository.as_ref().map_or(project.as_path(), Repository::top);
+    let file = match &inputs.rules {
+        Some(name) => Some(given_rules(&job.project().join(name), name)?),
+        None => RulesFile::read(&top.join(RULES_FILE), RULES_FILE).map_err(Failure::usage)?,
+    };
+    let (rules, filter) = rules_and_filter(file, &inputs.include, &inputs.exclude)?;
+    let base = match (&inputs.base, &repository) {
+        (Some(base), _) => Wish::Commit { commit: base.clone(), trust: Trust::Assumed },
+        (None, Ok(repository)) => wish(event, &job.facts, repository),
+        (None, Err(why)) => Wish::None { why: why.trim_end_matches('.').to_owned() },
+    };
+    Ok(Request {
+        project,
+        repository,
+        nix: Nix { store_root: job.dirs.root().map(Into::into), arguments: inputs.nix_args.clone() },
+        rules,
+        filter,
+        base,
+        evaluate: inputs.evaluate,
+        evaluate_base: inputs.evaluate_base,
+        policy: Policy { skip_cached: inputs.skip_cached, retry_unbuilt: inputs.retry_unbuilt },
+        workers: inputs.workers,
+        worker_memory: inputs.worker_memory,
+        runners: inputs.runners.clone(),
+        group: inputs.group,
+    })
+}
+
+/// What the event has the commit here compared with.
+fn wish(event: &Result<Event, String>, facts: &Facts, repository: &Repository) -> Wish {
+    let commit = |commit: &str, trust| Wish::Commit { commit: commit.to_owned(), trust };
+    match event {
+        Err(why) => Wish::None { why: why.clone() },
+        Ok(Event::Push { before: Some(before), .. }) => commit(before, Trust::Planned),
+        Ok(Event::Push { before: None, default_branch }) => first_push(facts, repository, default_branch),
+        Ok(Event::MergeGroup { base }) => commit(base, Trust::Assumed),
+        Ok(Event::PullRequest { base }) => {
+            // What is checked out for a pull request is a merge, whose first parent is newer than the base that the event names.
+            let head = repository.head().unwrap_or_default();
+            match repository.parents(&head).unwrap_or_default().as_slice() {
+                [first, _] if head == facts.sha => commit(first, Trust::Assumed),
+                _ => {
+                    let _ = repository.fetch(base);
+                    commit(&repository.merge_base(&head, base).unwrap_or_else(|| base.clone()), Trust::Assumed)
+                }
+            }
+        }
+        Ok(Event::Other(name)) => {
+            Wish::None { why: format!("the event `{name}` changes nothing, so all counts as changed") }
+        }
+    }
+}
+
+/// For a ref that is new: a branch is compared with the default branch, a tag with nothing.
+fn first_push(facts: &Facts, repository: &Repository, default_branch: &str) -> Wish {
+    let none = |why: &str| Wish::None { why: why.to_owned() };
+    match facts.git_ref.strip_prefix("refs/heads/") {
+        None => none("this is a new tag"),
+        Some(branch) if branch == default_branch || default_branch.is_empty() => none("this is the first push"),
+        Some(_) => match repository.remote_branch(default_branch) {
+            Ok(commit) => Wish::Commit { commit, trust: Trust::Planned },
+            Err(error) => Wish::None { why: format!("the branch is new, and {default_branch} cannot be had: {error}") },
+        },
+    }
+}
+
+/// Pull requests and merge queues are never the base of anything, and what they keep nobody else can read.
+fn is_kept(inputs: &PlanInputs, event: &Result<Event, String>) -> bool {
+    let passing = matches!(event, Ok(Event::PullRequest { .. } | Event::MergeGroup { .. }));
+    inputs.common.save != SaveWhen::Never && !passing
+}
+
+fn set_outputs(plan: &Plan) -> Result<(), Failure> {
+    if std::env::var_os("GITHUB_OUTPUT").is_none() {
+        return Ok(());
+    }
+    for (name, value) in outputs(plan) {
+        actions_rs::output::set_output(name, value)
+            .map_err(|error| Failure::work(format!("The output \"{name}\" cannot be set: {error}.")))?;
+    }
+    Ok(())
+}
+
+fn outputs(plan: &Plan) -> [(&'static str, String); 5] {
+    let names = |verdict: Verdict| {
+        let of = plan.decisions.iter().filter(|decision| decision.verdict == verdict);
+        Value::from(of.map(|decision| decision.target.as_str()).collect::<Vec<_>>()).to_string()
+    };
+    [
+        ("matrix", json!(plan.matrix).to_string()),
+        ("any-jobs", (!plan.matrix.include.is_empty()).to_string()),
+        ("affected", names(Verdict::Build)),
+        ("skipped", names(Verdict::Skip)),
+        ("reason", reasons(plan)),
+    ]
+}
+
+/// Why, for each target; for as many as there is room for, the built ones first.
+fn reasons(plan: &Plan) -> String {
+    let mut room = MOST_REASONS;
+    let mut order: Vec<_> = plan.decisions.iter().collect();
+    order.sort_by_key(|decision| decision.verdict);
+    let one = |decision: &plan::Decision| json!({"verdict": decision.verdict, "level": decision.level, "reason": decision.reason});
+    let all: BTreeMap<&str, Value> = order
+        .into_iter()
+        .map(|decision| (decision.target.as_str(), one(decision)))
+        .take_while(|(target, reason)| {
+            let bytes = target.len() + reason.to_string().len() + 8;
+            let fits = bytes <= room;
+            room = room.saturating_sub(bytes);
+            fits
+        })
+        .collect();
+    json!(all).to_string()
+}
+
+fn report(plan: &Plan, inputs: &PlanInputs) {
+    let mut annotator = annotator();
+    for note in &plan.notes {
+        annotator.warning("nix-cache", note);
+    }
+    annotator.finish();
+    if !inputs.common.summarize {
+        return;
+    }
+    let mut sentences = vec![headline(plan), format!("Rules: {}.", plan.rules)];
+    sentences.extend(plan.notes.iter().cloned());
+    let level = |decision: &plan::Decision| json!(decision.level).as_str().unwrap_or_default().to_owned();
+    let row = |decision: &plan::Decision| {
+        let verdict = if decision.verdict == Verdict::Build { "build" } else { "skip" };
+        vec![decision.target.clone(), verdict.to_owned(), level(decision), decision.reason.clone()]
+    };
+    let mut decisions: Vec<_> = plan.decisions.iter().collect();
+    decisions.sort_by_key(|decision| decision.verdict);
+    let rows: Vec<_> = decisions.into_iter().map(row).collect();
+    if let Err(error) = page::write("Build plan", &sentences, &["Target", "", "Decided by", "Why"], &rows) {
+        tracing::warn!("The job summary could not be written: {error}.");
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_test.rs"]
+mod tests;

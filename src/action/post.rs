@@ -1,0 +1,193 @@
+//! The post step, and the save of its own: save within the deadline, count, and write the summary.
+
+use std::time::{Duration, Instant};
+
+use super::job::{Job, Lookup, Place};
+use super::{Step, fill, levels};
+use crate::action::outputs;
+use crate::action::values::SaveWhen;
+use crate::app::Failure;
+use crate::cache::{self, Objection};
+use crate::github::status::JobStatus;
+use crate::report::{Action, Outcome, Report, Severity, machine, millis, summary};
+
+/// What asking how full the cache is may take where nothing is left of the step's time.
+const LEAST_FOR_QUOTA: Duration = Duration::from_secs(10);
+
+/// Saves and reports, within `save-timeout` for all of it.
+pub(super) async fn save(job: &mut Job, step: Step) -> Result<(), Failure> {
+    let end = Instant::now() + job.inputs.save_timeout;
+    take_over_report(job);
+    if job.inputs.action == Action::Restore && job.report.save.is_some() {
+        tracing::info!("A step of this job has saved and reported already.");
+        return Ok(());
+    }
+    let shown = job.report.notes.len();
+    if job.report.machine.system.is_empty() {
+        let free = machine::free_space(&job.dirs);
+        job.report.machine = machine::describe(&job.dirs, job.facts.environment, free).await;
+    }
+    let lookup = job.key()?;
+    match job.place(None) {
+        Ok(place) => {
+            survey(job, &lookup).await;
+            save_if_wanted(job, &place, &lookup, end).await;
+            let left = end.saturating_duration_since(Instant::now()).max(LEAST_FOR_QUOTA);
+            if tokio::time::timeout(left, fill::quota(job, &place)).await.is_err() {
+                tracing::debug!("GitHub did not say in time how full the cache is.");
+            }
+        }
+        Err(error) => {
+            job.note_no_cache(&error);
+            fill::not_saved(job, Outcome::Skipped, "no-cache", "since there is no cache here");
+        }
+    }
+    job.write_report();
+    if matches!(step, Step::Save)
+        && let Err(error) = outputs::set(&job.report, &job.report_path)
+    {
+        tracing::warn!("{error}");
+    }
+    tracing::info!("{}", summary::headline(&job.report));
+    if job.inputs.summarize
+        && let Err(error) = summary::write(&job.report)
+    {
+        tracing::warn!("{error}");
+    }
+    summary::fulfil(&job.report_path);
+    // Those of the restore stand on the page already.
+    job.report.notes.drain(..shown.min(job.report.notes.len()));
+    super::restore::annotate(job);
+    Ok(())
+}
+
+/// Goes on with the report of the restore in this job, if there was one.
+fn take_over_report(job: &mut Job) {
+    match Report::read(&job.report_path) {
+        Ok(report) => {
+            let fresh = std::mem::replace(&mut job.report, report);
+            job.report.action = fresh.action;
+            job.report.job.status = fresh.job.status;
+        }
+        Err(error) => tracing::debug!("{error}"),
+    }
+    if job.inputs.action == Action::Save {
+        job.report.action = Action::Save;
+    }
+}
+
+async fn survey(job: &mut Job, lookup: &Lookup) {
+    let (dirs, key) = (job.dirs.clone(), lookup.primary.clone());
+    match tokio::task::spawn_blocking(move || cache::survey(&dirs, &key)).await {
+        Ok(Ok(survey)) => fill::survey(job, &survey),
+        Ok(Err(error)) => tracing::warn!("{error}"),
+        Err(error) => tracing::warn!("The store could not be counted: {error}."),
+    }
+}
+
+/// Saves until `end`.
+async fn save_if_wanted(job: &mut Job, place: &Place, lookup: &Lookup, end: Instant) {
+    if !job.inputs.may_save() {
+        let (reason, because) = why_not_wanted(job);
+        fill::not_saved(job, Outcome::Skipped, reason, because);
+        return;
+    }
+    job.note_read_only(place);
+    if !place.github.as_ref().is_none_or(|github| github.mode().writable()) {
+        fill::not_saved(job, Outcome::Skipped, "read-only", "since the `cache-mode` of this job does not let it write");
+        return;
+    }
+    if is_objected(job) {
+        return;
+    }
+    let context = job.context(place, lookup);
+    let limit = job.inputs.save_timeout;
+    let start = Instant::now();
+    match tokio::time::timeout_at(end.into(), cache::save(&context)).await {
+        Ok(Ok(outcome)) => fill::save(job, &outcome),
+        Ok(Err(error)) => {
+            job.report.note(Severity::Warning, "save-failed", &error.to_string(), "Nothing was saved.");
+            fill::not_saved(job, Outcome::Failed, "failed", "as the warnings tell");
+        }
+        Err(_) => {
+            let message = format!(
+                "The save took longer than {} s and was given up. Not saved: {}.",
+                limit.as_secs(),
+                unsaved_paths(&job.report)
+            );
+            let remedy =
+                "What was uploaded whole is used by the next save. Raise `save-timeout` if that happens often.";
+            job.report.note(Severity::Warning, "deadline", &message, remedy);
+            fill::not_saved(job, Outcome::Failed, "deadline", "since it took longer than `save-timeout` allows");
+            if let (Some(save), Some(github)) = (&mut job.report.save, &place.github) {
+                (save.ms, save.entries_created) = (millis(start.elapsed()), github.creations());
+            }
+        }
+    }
+    save_levels(job, place, lookup, end.saturating_duration_since(Instant::now())).await;
+}
+
+/// Whether a save would break what the keys of this job promise; notes why.
+fn is_objected(job: &mut Job) -> bool {
+    if job.inputs.signing_key_digest.is_some() && !job.keys.can_sign() {
+        let message = "Nothing was saved: the runner did not hand `signing-key` to the post step once more, as happens where \
+                       the action stands inside another composite action, and the key is kept nowhere.";
+        let remedy = "Use the action in the workflow itself, or its halves `restore` and `save` in the other action.";
+        job.report.note(Severity::Warning, "no-signing-key", message, remedy);
+        fill::not_saved(job, Outcome::Failed, "no-signing-key", "since the signing key was not there any more");
+        return true;
+    }
+    match cache::objection(&job.dirs, &job.keys) {
+        Ok(None) => false,
+        Ok(Some(objection)) => {
+            let (outcome, reason, because) = match objection {
+                Objection::NoKey => (Outcome::Skipped, "no-signing-key", "since there is no key to sign it with"),
+                Objection::Unverified(_) => {
+                    (Outcome::Failed, "not-verified", "since an earlier restore did not ask for a signature")
+                }
+            };
+            fill::notes(job, &[objection.note()]);
+            fill::not_saved(job, outcome, reason, because);
+            true
+        }
+        Err(error) => {
+            job.report.note(Severity::Warning, "save-failed", &error.to_string(), "Nothing was saved.");
+            fill::not_saved(job, Outcome::Failed, "failed", "as the warnings tell");
+            true
+        }
+    }
+}
+
+/// Saves the levels above the store in the time that is left.
+async fn save_levels(job: &mut Job, place: &Place, lookup: &Lookup, left: Duration) {
+    let levels = match levels::wanted(job, lookup) {
+        Ok(levels) => levels,
+        // Main has failed the job for it already.
+        Err(failure) => return tracing::warn!("{}", failure.message),
+    };
+    let mut unsaved: Vec<&str> = levels.iter().map(|level| level.name).collect();
+    if tokio::time::timeout(left, levels::save(job, place, &levels, &mut unsaved)).await.is_err() {
+        let names = unsaved.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and ");
+        let message = format!("There was no time left to save the further files of {names}.");
+        job.report.note(Severity::Warning, "deadline", &message, "Raise `save-timeout` if that happens often.");
+    }
+}
+
+/// What a save that was given up leaves unsaved.
+fn unsaved_paths(report: &Report) -> String {
+    match report.paths.built_here + report.paths.fetched_upstream {
+        0 => "what this job added to the store".to_owned(),
+        1 => "the store path that this job built or fetched".to_owned(),
+        count => format!("the {count} store paths that this job built or fetched"),
+    }
+}
+
+fn why_not_wanted(job: &Job) -> (&'static str, &'static str) {
+    match (job.inputs.action, job.inputs.save, job.inputs.job_status) {
+        (Action::Restore, ..) => ("restore-only", "since this action only restores"),
+        (_, SaveWhen::OnSuccess, JobStatus::Failure | JobStatus::Cancelled) => {
+            ("job-failed", "since the job did not succeed and `save` is `on-success`")
+        }
+        _ => ("not-wanted", "since `save` is `never`"),
+    }
+}

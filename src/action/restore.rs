@@ -1,0 +1,103 @@
+//! The main step.
+
+use super::job::{Job, annotator};
+use super::{evicted, fill, levels};
+use crate::action::outputs;
+use crate::app::Failure;
+use crate::app::place::time_to_fetch;
+use crate::cache::{self, CacheError, Context, Hit, RestoreOutcome};
+use crate::report::{Severity, machine, millis, summary};
+
+/// Restores, sets the outputs, and fails only as the user wished.
+pub(super) async fn restore(job: &mut Job) -> Result<(), Failure> {
+    let start = std::time::Instant::now();
+    let free = machine::free_space(&job.dirs);
+    let restored = look_and_restore(job).await?;
+    if let Some(restore) = &mut job.report.restore {
+        restore.ms = millis(start.elapsed());
+    }
+    job.report.machine = machine::describe(&job.dirs, job.facts.environment, free).await;
+    job.take_over_builds();
+    job.write_report();
+    if job.inputs.summarize {
+        summary::promise(&job.report_path);
+    }
+    if let Err(error) = outputs::set(&job.report, &job.report_path) {
+        tracing::warn!("{error}");
+    }
+    tracing::info!("{}", summary::headline(&job.report));
+    annotate(job);
+    match job.inputs.failure(job.report.key.hit, restored) {
+        None => Ok(()),
+        Some(condition) => Err(Failure::work(format!(
+            "The input `fail-on` names {condition}, and that is so for the key {}.",
+            job.report.key.primary
+        ))),
+    }
+}
+
+/// Restores as far as that goes. Gives whether paths of a snapshot are in the store now.
+async fn look_and_restore(job: &mut Job) -> Result<bool, Failure> {
+    let lookup = job.key()?;
+    let limit = job.inputs.restore_timeout;
+    let end = std::time::Instant::now() + limit;
+    let place = match job.place(Some(time_to_fetch(limit))) {
+        Ok(place) => place,
+        Err(error) => {
+            job.note_no_cache(&error);
+            return Ok(false);
+        }
+    };
+    job.note_read_only(&place);
+    let context = Context { deadline: Some(end), ..job.context(&place, &lookup) };
+    if job.inputs.lookup_only {
+        let outcome = cache::look_up(&context).await;
+        fill::restore(job, &outcome);
+        Job::leave_spoken(&place);
+        return Ok(false);
+    }
+    let levels = levels::wanted(job, &lookup)?;
+    let scratch = job.facts.scratch();
+    let (store, files) = tokio::join!(cache::restore(&context), levels::restore(&place, &levels, scratch));
+    Job::leave_spoken(&place);
+    if let Ok(outcome) = &store {
+        evicted::note(job, &place, &outcome.layers).await;
+    }
+    let restored = report_store(job, store);
+    levels::report_restored(job, &levels, files);
+    Ok(restored)
+}
+
+/// Puts the restore of the store into the report. Gives whether paths of a snapshot are in the store now.
+fn report_store(job: &mut Job, restored: Result<RestoreOutcome, CacheError>) -> bool {
+    match restored {
+        Ok(outcome) => {
+            fill::restore(job, &outcome);
+            outcome.hit != Hit::Miss
+        }
+        Err(error) => {
+            tracing::warn!("{error}");
+            job.report.note(
+                Severity::Warning,
+                "restore-failed",
+                &error.to_string(),
+                "The job goes on without the cache.",
+            );
+            false
+        }
+    }
+}
+
+/// Shows the warnings among the notes on the run's page.
+pub(super) fn annotate(job: &Job) {
+    let mut annotator = annotator();
+    for note in &job.report.notes {
+        let text = format!("{} {}", note.message, note.remedy);
+        match note.severity {
+            Severity::Notice => {}
+            Severity::Warning => annotator.warning("nix-cache", text.trim()),
+            Severity::Error => annotator.error("nix-cache", text.trim()),
+        }
+    }
+    annotator.finish();
+}

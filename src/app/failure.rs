@@ -1,0 +1,24 @@
+//! What ends a command.
+
+use std::fmt;
+
+/// A whole sentence for the user, and the exit code that goes with it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) message: String,
+    pub(crate) code: u8,
+}
+
+impl Failure {
+    /// Something was wrong with what the user gave us: exit code 2.
+    #[allow(clippy::needless_pass_by_value, reason = "errors are handed over as they come out of `map_err`")]
+    pub fn usage(message: impl fmt::Display) -> Self {
+        Self { message: message.to_string(), code: 2 }
+    }
+
+    /// The work could not be done, or found what it looked for in vain: exit code 1.
+    #[allow(clippy::needless_pass_by_value, reason = "errors are handed over as they come out of `map_err`")]
+    pub fn work(message: impl fmt::Display) -> Self {
+        Self { message: message.to_string(), code: 1 }
+    }
+}

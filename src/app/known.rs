@@ -1,0 +1,105 @@
+//! What the caches know for a plan: earlier plans, and which outputs are there already.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::flake::{KeyRequest, escape, key as make_key};
+use crate::plan::Known;
+use crate::remote::Remote;
+use crate::sign::Keyring;
+use crate::snapshot::Planned;
+use crate::store::StorePath;
+use crate::{cache, upstream};
+
+/// The caches of a plan.
+pub(crate) struct Caches {
+    /// Where plans and snapshots are kept; None where there is no cache.
+    pub remote: Option<Arc<dyn Remote>>,
+    /// The key that plans are kept under.
+    pub plan_key: String,
+    /// What the keys of the jobs are made of, but for the system.
+    pub key: KeyRequest,
+    /// Whose snapshots are trusted.
+    pub keys: Keyring,
+    /// Whether Nix's substituters are asked.
+    pub substituters: bool,
+}
+
+/// The key that plans are kept under, for jobs whose keys have this prefix. It begins as no computed key of a job does.
+pub(crate) fn plan_key(prefix: &str) -> String {
+    let prefix = if prefix.is_empty() { "nix" } else { prefix };
+    let key = format!("plan-v1-{prefix}");
+    escape(&key).unwrap_or_else(|_| "plan-v1-nix".to_owned())
+}
+
+#[async_trait]
+impl Known for Caches {
+    async fn planned(&self) -> Option<Planned> {
+        let remote = self.remote.as_ref()?;
+        let loaded = cache::load_planned(&**remote, &self.plan_key, &self.keys).await;
+        loaded.inspect_err(|error| tracing::warn!("Earlier plans cannot be read: {error}")).ok()
+    }
+
+    async fn held(&self, outputs: &BTreeMap<StorePath, String>) -> BTreeMap<StorePath, String> {
+        let mut held = BTreeMap::new();
+        let systems: BTreeSet<&String> = outputs.values().collect();
+        for system in systems {
+            let of_system = outputs.iter().filter(|(_, of)| *of == system).map(|(path, _)| path.clone());
+            held.extend(self.in_snapshot(system, of_system.collect()).await);
+        }
+        let open: Vec<&StorePath> = outputs.keys().filter(|path| !held.contains_key(*path)).collect();
+        if self.substituters && !open.is_empty() {
+            let found = at_substituters(&open).await;
+            held.extend(found.into_iter().map(|path| (path, "a substituter".to_owned())));
+        }
+        held
+    }
+}
+
+impl Caches {
+    /// Those of `paths` that a job for `system` would find in its snapshot.
+    async fn in_snapshot(&self, system: &str, paths: BTreeSet<StorePath>) -> BTreeMap<StorePath, String> {
+        let Some(remote) = &self.remote else { return BTreeMap::new() };
+        let request = KeyRequest { system: system.to_owned(), ..self.key.clone() };
+        let look = async {
+            let key = make_key(&request).map_err(|error| error.to_string())?;
+            let primary = escape(&key.primary).map_err(|error| error.to_string())?;
+            let prefixes = key.restore_prefixes.iter().map(|prefix| escape(prefix)).collect::<Result<Vec<_>, _>>();
+            let prefixes = prefixes.map_err(|error| error.to_string())?;
+            cache::held(&**remote, &primary, &prefixes, &self.keys, &paths).await.map_err(|error| error.to_string())
+        };
+        let found: Result<_, String> = look.await;
+        let found = found.unwrap_or_else(|error| {
+            tracing::warn!("The snapshot for {system} cannot be looked at: {error} Its paths count as not cached.");
+            BTreeMap::new()
+        });
+        found.into_iter().map(|(path, key)| (path, format!("the cache ({key})"))).collect()
+    }
+}
+
+async fn at_substituters(paths: &[&StorePath]) -> BTreeSet<StorePath> {
+    let configured = tokio::task::spawn_blocking(upstream::configured_substituters).await.unwrap_or_default();
+    let ca_file = ["SSL_CERT_FILE", "NIX_SSL_CERT_FILE"].iter().find_map(std::env::var_os).map(PathBuf::from);
+    let options = upstream::Options { ca_file, ..upstream::Options::default() };
+    upstream::Upstream::new(&configured, options).present_in_any_form(paths).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_job_finds_a_plan_in_the_place_of_a_snapshot() {
+        for prefix in ["", "nix", "plan", "my key"] {
+            let key = make_key(&KeyRequest { prefix: prefix.to_owned(), ..KeyRequest::new("/nowhere") }).unwrap();
+            let plan = plan_key(prefix);
+            assert!(plan.starts_with("plan-v1-"), "{plan}");
+            assert!(key.restore_prefixes.iter().chain([&key.primary]).all(|name| !plan.starts_with(&**name)));
+            assert!(!key.primary.starts_with(&plan));
+        }
+        assert_ne!(plan_key("a"), plan_key("b"));
+    }
+}

@@ -1,0 +1,10 @@
+//! What the command line and the steps of the actions share.
+
+pub(crate) mod build;
+mod failure;
+pub(crate) mod known;
+pub(crate) mod place;
+pub(crate) mod plan;
+pub(crate) mod print;
+
+pub(crate) use failure::Failure;

@@ -1,0 +1,44 @@
+//! Where a cache is, and how long a step may wait for it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::action::values::size;
+use crate::app::Failure;
+use crate::remote::github::{GithubConfig, GithubRemote, Tuning};
+use crate::remote::{DirectoryRemote, Limited, Limits, Remote};
+use crate::secrets;
+
+/// What a remote's name means.
+pub(crate) fn remote(name: &str) -> Result<Arc<dyn Remote>, Failure> {
+    match name.split_once(':') {
+        Some(("dir", path)) if !path.is_empty() => match DirectoryRemote::open(Path::new(path)) {
+            Ok(remote) => Ok(Arc::new(remote)),
+            Err(error) => Err(Failure::usage(format!("The directory {path} cannot be used as a cache: {error}."))),
+        },
+        None if name == "github" => {
+            let remote = GithubConfig::from_env(secrets::var).and_then(GithubRemote::new);
+            Ok(Arc::new(remote.map_err(Failure::work)?))
+        }
+        _ => Err(Failure::usage(format!("--remote {name:?} names no cache. It takes dir:PATH or github."))),
+    }
+}
+
+/// `remote` for one step: with a budget for all its lookups, and the most that it may take in all.
+pub(crate) fn limited(remote: Arc<dyn Remote>, total: Option<Duration>) -> Arc<dyn Remote> {
+    let tuning = std::env::var(Tuning::VARIABLE).map_or_else(|_| Tuning::default(), |text| Tuning::from_text(&text));
+    Arc::new(Limited::new(remote, Limits { total, lookups: tuning.lookup_budget }))
+}
+
+/// What of the time for a restore may go into fetching: four fifths, so that there is some left to unpack what came.
+pub(crate) fn time_to_fetch(all: Duration) -> Duration {
+    all * 4 / 5
+}
+
+/// The bytes that `text`, the value of `flag`, says.
+pub(crate) fn bytes(flag: &str, text: &str) -> Result<u64, Failure> {
+    size(text).ok_or_else(|| {
+        Failure::usage(format!("{flag} {text:?} is no size. It takes bytes, or a number with K, M or G."))
+    })
+}

@@ -1,0 +1,11 @@
+//! What GitHub's runner says and listens to: the environment of a job, its event, annotations, and the state between the two halves of
+//! an action.
+
+pub mod annotate;
+pub mod env;
+pub mod event;
+pub mod lane;
+pub mod state;
+pub mod status;
+pub use annotate::Annotator;
+pub use env::Facts;

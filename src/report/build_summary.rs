@@ -1,0 +1,211 @@
+//! The part of a job summary that tells of a build: what failed and what to do about it, what took long, what was used.
+
+use super::summary::section;
+use super::{markdown, picture, text};
+use crate::building::checks::{Check, Verdict};
+use crate::building::watch::Ending;
+use crate::building::{BuildReport, DerivationTime, Failure, Outcome, Resources};
+
+/// Builds of one job that are shown whole.
+const BUILDS: usize = 5;
+/// Failures of one build that are shown.
+const FAILURES: usize = 5;
+/// Last lines of a log that are shown.
+const LINES: usize = 15;
+/// Longest line that is shown, in characters.
+const LONGEST_LINE: usize = 160;
+
+/// All builds of a job that have no summary of their own yet. Empty without any.
+pub(crate) fn all(builds: &[BuildReport]) -> String {
+    let waiting: Vec<_> = builds.iter().filter(|build| !build.summarized).collect();
+    let shown: String = waiting.iter().take(BUILDS).map(|build| one(build)).collect();
+    match waiting.len().saturating_sub(BUILDS) {
+        0 => shown,
+        left => format!("{shown}and {} more in the report\n\n", text::count(left as u64, "build")),
+    }
+}
+
+/// One build.
+pub(crate) fn one(build: &BuildReport) -> String {
+    let sections = [checks(build), slowest(build), transfers(build), artifacts(build), facts(build)];
+    let details: String = sections.into_iter().flatten().collect();
+    let picture = picture::timeline(build).unwrap_or_default();
+    format!("### Nix build\n\n{}\n\n{}{picture}{details}", sentence(build), failures(build))
+}
+
+/// How it went, in one sentence for a line of log.
+pub(crate) fn headline(build: &BuildReport) -> String {
+    let totals = &build.totals;
+    let time = text::time(build.ms);
+    let how = match (build.outcome, build.category) {
+        (Outcome::Succeeded, _) if build.targets.is_empty() => "Nothing was to be built".to_owned(),
+        (Outcome::Succeeded, _) => "Built".to_owned(),
+        (Outcome::Cancelled, _) => "Cancelled".to_owned(),
+        (Outcome::Failed, Some(category)) => format!("Failed ({})", category.word()),
+        (Outcome::Failed, None) => "Failed".to_owned(),
+    };
+    let mut parts = vec![
+        format!("{} built here", text::count(totals.built, "derivation")),
+        format!("{} fetched", text::number(totals.substituted + totals.copied)),
+    ];
+    if totals.failed > 0 {
+        parts.push(format!("{} failed", text::number(totals.failed)));
+    }
+    if build.attempts > 1 {
+        parts.push(text::count(build.attempts, "attempt"));
+    }
+    let counted = |verdict: Verdict| build.checks.iter().filter(|check| check.verdict == verdict).count() as u64;
+    if !build.checks.is_empty() {
+        let [passed, failed, not_run] = [Verdict::Passed, Verdict::Failed, Verdict::NotRun].map(counted);
+        parts.push(format!("checks: {passed} passed, {failed} failed, {not_run} not run"));
+    }
+    format!("{how} in {time}: {}.", parts.join(", "))
+}
+
+fn sentence(build: &BuildReport) -> String {
+    markdown::plain(&headline(build))
+}
+
+fn failures(build: &BuildReport) -> String {
+    let shown: String = build.failures.iter().take(FAILURES).map(failure).collect();
+    let left = build.failures.len().saturating_sub(FAILURES);
+    let rest = if left == 0 { String::new() } else { format!("and {left} more in the report\n\n") };
+    let gone = build
+        .substituters_left_out
+        .iter()
+        .map(|name| format!("- ⚠️ The substituter {} kept failing and was left out.\n", markdown::code(name)));
+    let gone: String = gone.collect();
+    let again = build.retried.len();
+    let retried = if again == 0 {
+        String::new()
+    } else {
+        format!("- ℹ️ {} passed when it was tried again, or was tried in vain.\n", text::count(again as u64, "failure"))
+    };
+    let notes = format!("{gone}{retried}");
+    let notes = if notes.is_empty() { notes } else { format!("{notes}\n") };
+    format!("{shown}{rest}{notes}")
+}
+
+fn failure(failure: &Failure) -> String {
+    let place = match (&failure.file, failure.line) {
+        (Some(file), Some(line)) => format!(" at {}", markdown::code(&format!("{file}:{line}"))),
+        _ => String::new(),
+    };
+    let phase =
+        if failure.phase.is_empty() { String::new() } else { format!(" in {}", markdown::plain(&failure.phase)) };
+    let title = failure.category.title();
+    let subject = markdown::code(failure.subject());
+    let subject = if failure.derivation.is_empty() { String::new() } else { format!(": {subject}") };
+    let lines: Vec<_> = failure.log.iter().rev().take(LINES).rev().map(|line| block(line)).collect();
+    let log = if lines.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "<details><summary>Last lines of its log</summary>\n\n<pre>{}</pre>\n\n</details>\n\n",
+            lines.join("\n")
+        )
+    };
+    let (message, remedy) = (markdown::plain(&failure.message), markdown::plain(&failure.remedy));
+    format!("❌ **{title}{subject}**{phase}{place}\n\n{message}\n\n{remedy}\n\n{log}")
+}
+
+/// A line for a block of text as it is. An empty one would end the block.
+fn block(line: &str) -> String {
+    let shown = markdown::plain(&text::cut(line, LONGEST_LINE));
+    if shown.trim().is_empty() { "&#32;".to_owned() } else { shown }
+}
+
+fn checks(build: &BuildReport) -> Option<String> {
+    let row = |check: &Check| {
+        let verdict = match check.verdict {
+            Verdict::Passed => "✅ passed",
+            Verdict::Failed => "❌ failed",
+            Verdict::NotRun => "➖ not run",
+        };
+        vec![markdown::plain(&check.name), verdict.to_owned(), markdown::plain(&check.reason), text::time(check.ms)]
+    };
+    section(None, &["Check", "Result", "", "Time"], 1, build.checks.iter().map(row))
+}
+
+fn slowest(build: &BuildReport) -> Option<String> {
+    let most = build.derivations.iter().map(|time| time.ms).max()?;
+    let row = |time: &DerivationTime| {
+        let longest = time.phases.iter().max_by_key(|phase| phase.ms);
+        let phase = longest.map(|phase| format!("{} {}", phase.name, text::time(phase.ms))).unwrap_or_default();
+        let ending = match time.ending {
+            Ending::Built => "",
+            Ending::Failed => "failed",
+            Ending::Stopped => "stopped",
+        };
+        vec![
+            markdown::code(&time.name),
+            ending.to_owned(),
+            text::time(time.ms),
+            markdown::plain(&phase),
+            picture::bar(time.ms, most, 20),
+        ]
+    };
+    section(
+        Some("Slowest derivations"),
+        &["Derivation", "", "Time", "Longest phase", ""],
+        0,
+        build.derivations.iter().map(row),
+    )
+}
+
+fn transfers(build: &BuildReport) -> Option<String> {
+    let row = |moved: &crate::building::TransferTime| {
+        let base = moved.path.rsplit('/').next().unwrap_or(&moved.path);
+        vec![markdown::code(base), markdown::plain(&moved.from), text::bytes(moved.bytes), text::time(moved.ms)]
+    };
+    section(Some("Slowest fetched paths"), &["Path", "From", "Size", "Time"], 2, build.transfers.iter().map(row))
+}
+
+fn artifacts(build: &BuildReport) -> Option<String> {
+    let row = |artifact: &crate::building::artifacts::Artifact| {
+        let base = artifact.file.rsplit('/').next().unwrap_or(&artifact.file);
+        vec![
+            markdown::code(base),
+            text::bytes(artifact.nar_bytes),
+            text::bytes(artifact.bytes),
+            text::percent(artifact.ratio),
+            text::time(artifact.ms),
+        ]
+    };
+    section(Some("Artifacts"), &["File", "NAR", "Size", "Ratio", "Time"], 4, build.artifacts.iter().map(row))
+}
+
+fn facts(build: &BuildReport) -> Option<String> {
+    let totals = &build.totals;
+    let limit = |count: Option<u64>| count.map_or("as nix.conf says".to_owned(), text::number);
+    let mut rows = vec![
+        ("Targets", markdown::code(&build.targets.join(" "))),
+        ("At once", format!("{} builds, {} processes each", limit(build.max_jobs), limit(build.cores))),
+        ("Evaluation", text::time(totals.evaluation_ms)),
+        ("Builds, summed up", text::time(totals.build_ms)),
+        ("Fetching, summed up", text::time(totals.substitute_ms + totals.copy_ms)),
+        ("Downloaded", text::bytes(totals.downloaded_bytes)),
+    ];
+    rows.extend(build.resources.as_ref().map(|used| ("Machine", used_of(used))));
+    section(
+        Some("Facts of the build"),
+        &["", ""],
+        0,
+        rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]),
+    )
+}
+
+fn used_of(used: &Resources) -> String {
+    format!(
+        "processors {:.0} % on average and {:.0} % at most, memory {} at most, disk {} more at most, {} left",
+        used.cpu_mean_percent,
+        used.cpu_peak_percent,
+        text::bytes(used.memory_peak_bytes),
+        text::bytes(used.disk_peak_bytes),
+        text::bytes(used.disk_free_bytes)
+    )
+}
+
+#[cfg(test)]
+#[path = "build_summary_test.rs"]
+mod tests;

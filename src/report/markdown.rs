@@ -1,0 +1,84 @@
+//! Markdown in which no value can break anything: whatever has a meaning in GitHub's Markdown or in HTML is written as a
+//! character reference, and control characters vanish.
+
+use super::text;
+
+/// Longest value in a cell, in characters. A longer one is cut.
+pub(crate) const LONGEST: usize = 500;
+
+/// `value` as plain text for a paragraph or a cell of a table, on one line.
+pub(crate) fn plain(value: &str) -> String {
+    let mut out = String::new();
+    for c in text::cut(value, LONGEST).chars() {
+        match c {
+            'a'..='z'
+            | 'A'..='Z'
+            | '0'..='9'
+            | ' '
+            | '.'
+            | ','
+            | ';'
+            | '/'
+            | '%'
+            | '('
+            | ')'
+            | '-'
+            | '+'
+            | '='
+            | '?' => out.push(c),
+            c if c.is_whitespace() => out.push(' '),
+            c if c.is_control() || invisible(c) => {}
+            c if c.is_ascii() => out.extend(["&#", &u32::from(c).to_string(), ";"]),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// `value` in a typewriter face.
+pub(crate) fn code(value: &str) -> String {
+    format!("<code>{}</code>", plain(value))
+}
+
+/// A table. Every row must have as many cells as `head`; cells are already Markdown. Columns after the first are numbers
+/// and stand to the right where `numbers` counts them from the end.
+pub(crate) fn table(head: &[&str], numbers: usize, rows: &[Vec<String>]) -> String {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let head_cells: Vec<String> = head.iter().map(|cell| plain(cell)).collect();
+    let rule = |index: usize| if index + numbers >= head.len() { "---:" } else { "---" };
+    let rules: Vec<String> = (0..head.len()).map(|index| rule(index).to_owned()).collect();
+    let body: String = rows.iter().map(|row| line(row)).collect();
+    format!("{}{}{body}\n", line(&head_cells), line(&rules))
+}
+
+/// Characters that are not seen but turn or join what stands around them.
+fn invisible(c: char) -> bool {
+    matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{E0000}'..='\u{E007F}')
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_means_something_is_written_as_a_reference() {
+        assert_eq!(plain("a|b\n<b>*x*"), "a&#124;b &#60;b&#62;&#42;x&#42;");
+        assert_eq!(plain("\u{202E}a\0\u{1b}"), "a");
+        assert_eq!(code("hello-2.12"), "<code>hello-2.12</code>");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_with_a_meaning_is_left(value in any::<String>()) {
+            let shown = plain(&value);
+            prop_assert!(!shown.contains(['\n', '\r', '|', '<', '>', '`', '*', '_', '[', ']', '\\', '~', '$', '@', ':', '"']));
+            prop_assert!(shown.len() <= 6 * LONGEST);
+            for reference in shown.split('&').skip(1) {
+                let digits = reference.strip_prefix('#').and_then(|rest| rest.split_once(';')).unwrap().0;
+                prop_assert!(digits.parse::<u8>().is_ok());
+            }
+        }
+    }
+}

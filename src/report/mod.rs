@@ -1,0 +1,185 @@
+//! The report: everything that restore and save measured, as JSON. `docs/report.md` describes each field for users;
+//! a change of meaning there takes a new [`SCHEMA`].
+
+use std::io::Write as _;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::building::BuildReport;
+use crate::github::env::Facts;
+use crate::github::status::JobStatus;
+
+mod build_summary;
+pub(crate) mod machine;
+mod markdown;
+mod overview;
+pub mod page;
+mod parts;
+mod picture;
+pub mod summary;
+pub(crate) mod text;
+
+pub use parts::*;
+
+/// The version of the schema that this program writes.
+pub const SCHEMA: u32 = 1;
+
+/// Which part of the work an action does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Restore at once, save in the post step.
+    #[default]
+    Both,
+    /// Restore at once, never save.
+    Restore,
+    /// Save at once.
+    Save,
+    /// Neither: ask the cache service what it does.
+    Probe,
+    /// Build, and leave the cache to other steps.
+    Build,
+}
+
+/// Everything that was measured. Sizes are bytes, times milliseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Report {
+    /// [`SCHEMA`] of the program that wrote it.
+    pub schema: u32,
+    /// Version of that program.
+    pub version: String,
+    /// Which part of the work the action did.
+    pub action: Action,
+    /// The job.
+    pub job: Job,
+    /// The machine.
+    pub machine: Machine,
+    /// The key and what it found.
+    pub key: Key,
+    /// What each level brought, in the order in which they were tried.
+    pub levels: Vec<Level>,
+    /// The layers that were fetched.
+    pub layers: Vec<Layer>,
+    /// The job's store paths, counted.
+    pub paths: Paths,
+    /// The restore as a whole; null before it.
+    pub restore: Option<Restore>,
+    /// The save as a whole; null before it.
+    pub save: Option<Save>,
+    /// How long each phase took, in order.
+    pub timings: Vec<Timing>,
+    /// The largest paths that were saved for the first time, largest first, at most ten.
+    pub largest_new: Vec<NewPath>,
+    /// What the user should know.
+    pub notes: Vec<Note>,
+    /// How full GitHub's cache is; null when nobody asked or was told.
+    pub quota: Option<Quota>,
+    /// What steps of the job have built, in order.
+    pub builds: Vec<BuildReport>,
+}
+
+/// Why a report could not be written or read.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "The report {path} could not be {verb}: {cause}. The cache is not affected; check that the folder exists and has room."
+)]
+pub struct ReportError {
+    path: String,
+    verb: &'static str,
+    cause: std::io::Error,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self {
+            schema: SCHEMA,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            action: Action::Both,
+            job: Job::default(),
+            machine: Machine::default(),
+            key: Key::default(),
+            levels: Vec::new(),
+            layers: Vec::new(),
+            paths: Paths::default(),
+            restore: None,
+            save: None,
+            timings: Vec::new(),
+            largest_new: Vec::new(),
+            notes: Vec::new(),
+            quota: None,
+            builds: Vec::new(),
+        }
+    }
+}
+
+impl Report {
+    /// An empty report of the job that `facts` describe, in `lane`.
+    #[must_use]
+    pub fn new(action: Action, facts: &Facts, lane: &str) -> Self {
+        let job = Job {
+            repository: facts.repository.clone(),
+            workflow: facts.workflow.clone(),
+            job: facts.job.clone(),
+            lane: lane.to_owned(),
+            event: facts.event.clone(),
+            git_ref: facts.git_ref.clone(),
+            sha: facts.sha.clone(),
+            run_id: facts.run_id,
+            run_attempt: facts.run_attempt,
+            status: JobStatus::Unknown,
+        };
+        let machine = Machine { environment: facts.environment, ..Machine::default() };
+        Self { action, job, machine, ..Self::default() }
+    }
+
+    /// Adds a note. Later ones of the same code and message are dropped.
+    pub fn note(&mut self, severity: Severity, code: &str, message: &str, remedy: &str) {
+        let [code, message, remedy] = [code, message, remedy].map(str::to_owned);
+        let note = Note { severity, code, message, remedy };
+        if !self.notes.iter().any(|known| known.code == note.code && known.message == note.message) {
+            self.notes.push(note);
+        }
+    }
+
+    /// Adds how long a phase took.
+    pub fn timing(&mut self, phase: &str, time: std::time::Duration) {
+        self.timings.push(Timing { phase: phase.to_owned(), ms: millis(time) });
+    }
+
+    /// Writes the report as JSON to `path`, whose folder is made. A reader sees the old report or the new one.
+    ///
+    /// # Errors
+    /// [`ReportError`] when the folder or file cannot be written.
+    pub fn write(&self, path: &Path) -> Result<(), ReportError> {
+        let wrong = |cause| ReportError { path: path.display().to_string(), verb: "written", cause };
+        let folder = path.parent().unwrap_or(Path::new("."));
+        std::fs::create_dir_all(folder).map_err(wrong)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(wrong)?;
+        serde_json::to_writer_pretty(&mut file, self).map_err(|error| wrong(error.into()))?;
+        file.write_all(b"\n").map_err(wrong)?;
+        // Later steps may run as another user, and temporary files are private.
+        #[cfg(unix)]
+        file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644)).map_err(wrong)?;
+        file.persist(path).map_err(|error| wrong(error.error)).map(drop)
+    }
+
+    /// The report in the file `path`.
+    ///
+    /// # Errors
+    /// [`ReportError`] when the file cannot be read or is no report.
+    pub fn read(path: &Path) -> Result<Self, ReportError> {
+        let wrong = |cause| ReportError { path: path.display().to_string(), verb: "read", cause };
+        crate::bounds::read_json(path, crate::bounds::MAX_RECORD).map_err(wrong)
+    }
+}
+
+/// Whole milliseconds, as the report counts them.
+#[must_use]
+pub fn millis(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! What a person wants to know first, as a small table: how much came from the cache, what a restore cost, what was saved and why,
+//! how full the cache is.
+
+use super::{markdown, text};
+use crate::report::{Hit, Outcome, Paths, Quota, Report};
+
+/// The table. None where nothing was restored or saved.
+pub(crate) fn overview(report: &Report) -> Option<String> {
+    let rows = [
+        hit_rate(&report.paths).map(|shown| ("Hit rate", shown)),
+        restored(report).map(|shown| ("Restored", shown)),
+        saved(report).map(|shown| ("Saved", shown)),
+        report.quota.map(|quota| ("Cache of the repository", in_use(quota))),
+    ];
+    let rows: Vec<Vec<String>> = rows.into_iter().flatten().map(|(name, shown)| vec![name.into(), shown]).collect();
+    (!rows.is_empty()).then(|| markdown::table(&["", "In this job"], 0, &rows))
+}
+
+/// How full the cache is.
+fn in_use(quota: Quota) -> String {
+    let of = quota.limit_bytes.map_or(String::new(), |limit| format!(" of {}", text::bytes(limit)));
+    let entries = if quota.entries == 1 { "entry" } else { "entries" };
+    format!("{}{of} in {} {entries} of all tools", text::bytes(quota.used_bytes), text::number(quota.entries))
+}
+
+fn hit_rate(paths: &Paths) -> Option<String> {
+    let (rate, all) = (paths.hit_rate()?, paths.all_needed()?);
+    let from = |count: u64, how: &str| (count > 0).then(|| format!("{} {how}", text::number(count)));
+    let parts = [
+        from(paths.needed?, "from this cache"),
+        from(paths.built_here, "built here"),
+        from(paths.fetched_upstream, "fetched from a substituter such as cache.nixos.org"),
+    ];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    let needed = text::count(all, "store path");
+    Some(format!("<b>{}</b> of the {needed} that the job needed: {}", text::percent(rate), parts.join(", ")))
+}
+
+fn restored(report: &Report) -> Option<String> {
+    let restore = report.restore.as_ref().filter(|restore| !restore.lookup_only)?;
+    if report.levels.iter().all(|level| level.restored == 0) {
+        return (report.key.hit == Hit::Miss).then(|| "nothing".to_owned());
+    }
+    let unpacked: u64 = report.levels.iter().map(|level| level.restored_bytes).fold(0, u64::saturating_add);
+    let how = match &*restore.mode {
+        "mount" => ", mounted without unpacking",
+        "unpack" => ", unpacked",
+        _ => "",
+    };
+    let paths = text::count(report.paths.restored, "store path");
+    let cost = format!("{} downloaded in {}{how}", text::bytes(restore.downloaded_bytes), text::time(restore.ms));
+    Some(format!("{paths}; {} of files in all, {cost}", text::bytes(unpacked)))
+}
+
+fn saved(report: &Report) -> Option<String> {
+    let save = report.save.as_ref()?;
+    let because = markdown::plain(&save.because);
+    let because = if because.is_empty() { because } else { format!(", {because}") };
+    Some(match save.outcome {
+        Outcome::Saved => format!(
+            "{}; {} uploaded in {}, {}{because}",
+            text::count(report.paths.new, "new store path"),
+            text::bytes(save.uploaded_bytes),
+            text::time(save.ms),
+            format_args!("{} created", text::count(save.entries_created, "entry|entries"))
+        ),
+        Outcome::Skipped if save.uploaded_bytes > 0 => {
+            format!("no store path{because}; {} of other files uploaded", text::bytes(save.uploaded_bytes))
+        }
+        Outcome::Skipped => format!("nothing{because}"),
+        Outcome::Failed => format!("nothing whole: the save failed{because}"),
+    })
+}

@@ -1,0 +1,309 @@
+//! The job summary: one sentence that says how it went, then the figures behind it. GitHub shows at most 1 MiB a step,
+//! and nothing at all above that, so lists are cut and the sentence alone is kept where there is no more room.
+
+use std::path::{Path, PathBuf};
+
+use super::overview::overview;
+use super::{build_summary, markdown, picture, text};
+use crate::building::BuildReport;
+use crate::report::{Hit, Outcome, Report, Severity};
+
+/// Most bytes that GitHub shows.
+pub const MOST: usize = 1024 * 1024;
+
+/// Most rows of any table; the report has them all.
+const ROWS: usize = 10;
+
+/// Why there is no summary.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "The job summary could not be written to the file in GITHUB_STEP_SUMMARY: {0}. The report holds the same figures."
+)]
+pub struct SummaryError(actions_rs::Error);
+
+/// Appends the summary of `report` to the runner's file. Without a runner it does nothing.
+///
+/// # Errors
+/// [`SummaryError`] when the file cannot be written, or earlier steps left no room in it.
+pub fn write(report: &Report) -> Result<(), SummaryError> {
+    append(render(report), || sentence(report, markdown::plain))
+}
+
+/// Appends the summary of a build alone, for a job in which no cache writes one. Without a runner it does nothing.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_build(build: &BuildReport) -> Result<(), SummaryError> {
+    append(build_summary::one(build), || markdown::plain(&build_headline(build)))
+}
+
+/// How a build went, in one sentence for a line of log.
+#[must_use]
+pub fn build_headline(build: &BuildReport) -> String {
+    build_summary::headline(build)
+}
+
+/// Says beside the report that a later step is going to write the summary of the job, builds included.
+pub fn promise(report: &Path) {
+    let file = promised(report);
+    let folder = file.parent().unwrap_or(Path::new("."));
+    if let Err(error) = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&file, "")) {
+        tracing::debug!("{} cannot be written: {error}", file.display());
+    }
+}
+
+/// Whether a later step is going to write the summary of the job.
+#[must_use]
+pub fn is_promised(report: &Path) -> bool {
+    promised(report).exists()
+}
+
+/// The summary is written: what is built from now on is not in it.
+pub fn fulfil(report: &Path) {
+    // It is not there when no main step came so far.
+    let _ = std::fs::remove_file(promised(report));
+}
+
+fn promised(report: &Path) -> PathBuf {
+    report.with_file_name("summary-to-come")
+}
+
+fn append(body: String, short: impl FnOnce() -> String) -> Result<(), SummaryError> {
+    let append = |body: String| actions_rs::Summary::new().raw(body, false).write();
+    match append(body) {
+        Err(actions_rs::Error::SummaryTooLarge { .. }) => append(format!("{}\n", short())).map_err(SummaryError),
+        other => other.map_err(SummaryError),
+    }
+}
+
+/// The summary as Markdown, far below [`MOST`] whatever the report holds.
+#[must_use]
+pub fn render(report: &Report) -> String {
+    let sections = [
+        overview(report),
+        levels(report),
+        picture::pie(&report.paths),
+        largest(report),
+        layers(report),
+        timings(report),
+        facts(report),
+    ];
+    let sections: String = sections.into_iter().flatten().collect();
+    let builds = build_summary::all(&report.builds);
+    let sentence = sentence(report, markdown::plain);
+    let body = format!("{builds}### Nix store cache\n\n{sentence}\n\n{}{sections}", notes(report));
+    debug_assert!(body.len() <= MOST, "every list and value is cut");
+    body
+}
+
+/// How it went, in one sentence for a line of log, such as "Exact hit: 1,440 of 1,440 store paths came from the cache in
+/// 1.2 s; nothing new to save."
+#[must_use]
+pub fn headline(report: &Report) -> String {
+    sentence(report, |value| value.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// [`headline`] with `show` applied to the texts in it that are not ours.
+fn sentence(report: &Report, show: fn(&str) -> String) -> String {
+    let ends = [restored(report), saved(report, show)].into_iter().flatten().collect::<Vec<_>>().join("; ");
+    let mut sentence = if ends.is_empty() { "nothing was restored or saved".to_owned() } else { ends };
+    if let Some(first) = sentence.get_mut(0..1) {
+        first.make_ascii_uppercase();
+    }
+    format!("{sentence}.")
+}
+
+fn restored(report: &Report) -> Option<String> {
+    let restore = report.restore.as_ref()?;
+    let (paths, time) = (&report.paths, text::time(restore.ms));
+    let what = match report.key.hit {
+        Hit::Exact => "exact hit",
+        Hit::Partial => "partial hit",
+        Hit::Miss => "miss",
+    };
+    Some(match (report.key.hit, paths.all_needed(), paths.needed) {
+        (Hit::Miss, Some(all), _) if all > 0 => {
+            format!("{what}: {}, and {} had to be built or fetched", why_missed(report), text::count(all, "store path"))
+        }
+        (Hit::Miss, ..) => format!("{what}: {}", why_missed(report)),
+        _ if restore.lookup_only => format!("{what}: only looked up, nothing restored"),
+        (_, Some(all), Some(needed)) => {
+            let of = format!("{} of {} came", text::number(needed), text::count(all, "store path"));
+            format!("{what}: {of} from the cache in {time}")
+        }
+        _ => format!("{what}: {} came from the cache in {time}", text::count(paths.restored, "store path")),
+    })
+}
+
+/// A plain miss is nobody's fault; any other has a note that says more.
+fn why_missed(report: &Report) -> &'static str {
+    let noted = |codes: &[&str]| report.notes.iter().any(|note| codes.contains(&note.code.as_str()));
+    if noted(&["lookup-failed", "lookup-refused", "restore-failed"]) {
+        "the cache could not be read"
+    } else if noted(&[
+        "snapshot-unreadable",
+        "layer-missing",
+        "layer-failed",
+        "layer-damaged",
+        "layer-refused",
+        "paths-rejected",
+    ]) {
+        "what the cache has could not be used"
+    } else if noted(&["no-room"]) {
+        "the disk has no room for it"
+    } else {
+        "no snapshot fits yet"
+    }
+}
+
+fn saved(report: &Report, show: fn(&str) -> String) -> Option<String> {
+    let save = report.save.as_ref()?;
+    let because = show(&save.because);
+    Some(match save.outcome {
+        Outcome::Saved => format!(
+            "saved {} in {} and {}",
+            text::count(report.paths.new, "new path"),
+            text::bytes(save.uploaded_bytes),
+            text::time(save.ms)
+        ),
+        Outcome::Skipped if save.reason == "nothing-new" => "nothing new to save".to_owned(),
+        Outcome::Skipped if because.is_empty() => "nothing saved".to_owned(),
+        Outcome::Skipped => format!("nothing saved, {because}"),
+        Outcome::Failed if because.is_empty() => "the save failed".to_owned(),
+        Outcome::Failed => format!("the save failed, {because}"),
+    })
+}
+
+fn notes(report: &Report) -> String {
+    let mut notes: Vec<_> = report.notes.iter().collect();
+    notes.sort_by_key(|note| std::cmp::Reverse(note.severity));
+    let line = |note: &&crate::report::Note| {
+        let sign = match note.severity {
+            Severity::Notice => "ℹ️",
+            Severity::Warning => "⚠️",
+            Severity::Error => "❌",
+        };
+        let [message, remedy, code] = [&note.message, &note.remedy, &note.code].map(|value| markdown::plain(value));
+        format!("- {sign} {message} {remedy} <sub>{code}</sub>\n")
+    };
+    let shown: String = notes.iter().take(ROWS).map(line).collect();
+    if shown.is_empty() { shown } else { format!("{shown}{}\n", more(notes.len())) }
+}
+
+fn levels(report: &Report) -> Option<String> {
+    let some = |count: u64, shown: String| if count > 0 { shown } else { "–".to_owned() };
+    let row = |level: &crate::report::Level| {
+        vec![
+            level_name(&level.name),
+            level.hit.word().to_owned(),
+            some(level.restored, format!("{}, {}", text::number(level.restored), text::bytes(level.restored_bytes))),
+            some(level.downloaded_bytes, text::bytes(level.downloaded_bytes)),
+            some(level.saved, text::number(level.saved)),
+            some(level.uploaded_bytes, text::bytes(level.uploaded_bytes)),
+        ]
+    };
+    let head = ["Level of the cache", "Hit", "Restored, unpacked", "Downloaded", "Saved anew", "Uploaded"];
+    let table = section(None, &head, 4, report.levels.iter().map(row))?;
+    let legend = "exact: what was saved under this very key; partial: under the nearest key, such as that of another lock \
+                  file; miss: nothing fits yet.";
+    Some(format!("{table}<sub>{legend}</sub>\n\n"))
+}
+
+/// What a level is, for somebody who sees its name for the first time.
+fn level_name(name: &str) -> String {
+    let meaning = match name {
+        "nix-store" => "store paths",
+        "paths" => "files of the input paths",
+        "eval-cache" => "files of Nix&#39;s evaluation and download caches",
+        _ => return markdown::plain(name),
+    };
+    format!("{} ({meaning})", markdown::plain(name))
+}
+
+/// Characters of a layer's name that are shown: enough to find it in the list of the repository's caches.
+const NAME: usize = 16;
+
+fn layers(report: &Report) -> Option<String> {
+    let row = |layer: &crate::report::Layer| {
+        let speed = layer
+            .bytes
+            .saturating_mul(1000)
+            .checked_div(layer.ms)
+            .map_or("–".to_owned(), |rate| format!("{}/s", text::bytes(rate)));
+        let name = markdown::code(&text::cut(&layer.name, NAME));
+        vec![name, text::bytes(layer.bytes), text::time(layer.ms), speed]
+    };
+    section(Some("Layers fetched"), &["Layer", "Size", "Time", "Speed"], 3, report.layers.iter().map(row))
+}
+
+fn timings(report: &Report) -> Option<String> {
+    let most = report.timings.iter().map(|timing| timing.ms).max()?;
+    let row = |timing: &crate::report::Timing| {
+        let phase = timing.phase.replacen('.', ", ", 1);
+        vec![markdown::plain(&phase), text::time(timing.ms), picture::bar(timing.ms, most, 20)]
+    };
+    section(Some("Where the time went"), &["Phase", "Time", ""], 0, report.timings.iter().map(row))
+}
+
+fn largest(report: &Report) -> Option<String> {
+    let row = |new: &crate::report::NewPath| vec![markdown::code(&new.path), text::bytes(new.nar_bytes)];
+    let rows = report.largest_new.iter().map(row);
+    section(Some("Largest new store paths"), &["Store path", "Unpacked"], 1, rows)
+}
+
+fn facts(report: &Report) -> Option<String> {
+    let mut rows = vec![("Key", markdown::code(&report.key.primary))];
+    rows.extend(report.key.matched.as_ref().map(|matched| ("Found", markdown::code(matched))));
+    rows.push(("Lane (this job, among those with the same key)", markdown::code(&report.job.lane)));
+    rows.extend(report.restore.as_ref().map(|restore| ("Attached by", markdown::plain(&restore.mode))));
+    let entries = |save: &crate::report::Save| ("Cache entries created", text::number(save.entries_created));
+    rows.extend(report.save.as_ref().map(entries));
+    rows.push(("Machine", markdown::plain(&machine(&report.machine))));
+    rows.retain(|(_, value)| !value.is_empty() && value != "<code></code>");
+    section(Some("Key and machine"), &["", ""], 0, rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]))
+}
+
+/// What is known of the machine.
+fn machine(machine: &crate::report::Machine) -> String {
+    let some = |value: u64, shown: String| if value > 0 { shown } else { String::new() };
+    let nix = format!("Nix {}", machine.nix_version);
+    let facts = [
+        machine.system.clone(),
+        if machine.nix_version.is_empty() { String::new() } else { nix },
+        machine.installation.clone(),
+        some(machine.cpus, text::count(machine.cpus, "CPU")),
+        some(machine.memory_bytes, format!("{} of memory", text::bytes(machine.memory_bytes))),
+        some(machine.disk_free_bytes, format!("{} free for the store", text::bytes(machine.disk_free_bytes))),
+    ];
+    facts.into_iter().filter(|fact| !fact.is_empty()).collect::<Vec<_>>().join(", ")
+}
+
+/// A table of at most [`ROWS`] rows, folded away under `title` where it has one. None without rows.
+pub(crate) fn section(
+    title: Option<&str>,
+    head: &[&str],
+    numbers: usize,
+    rows: impl Iterator<Item = Vec<String>>,
+) -> Option<String> {
+    let rows: Vec<_> = rows.collect();
+    let shown = &rows[..rows.len().min(ROWS)];
+    if shown.is_empty() {
+        return None;
+    }
+    let table = format!("{}{}", markdown::table(head, numbers, shown), more(rows.len()));
+    Some(match title {
+        Some(title) => format!("<details><summary>{title}</summary>\n\n{table}</details>\n\n"),
+        None => table,
+    })
+}
+
+fn more(all: usize) -> String {
+    match all.saturating_sub(ROWS) {
+        0 => String::new(),
+        left => format!("and {} more in the report\n\n", text::number(left as u64)),
+    }
+}
+
+#[cfg(test)]
+#[path = "summary_test.rs"]
+mod tests;

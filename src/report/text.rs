@@ -1,0 +1,48 @@
+//! Times and shares as people read them, and texts cut to a length.
+
+pub(crate) use crate::human::{bytes, count, number};
+
+/// `text` in at most `most` characters, the last of them an ellipsis where something was cut off.
+pub(crate) fn cut(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// A time in milliseconds: `4 ms`, `1.2 s`, `3 min 05 s`.
+pub(crate) fn time(ms: u64) -> String {
+    match ms {
+        0..1000 => format!("{ms} ms"),
+        1000..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+        _ => format!("{} min {:02} s", number(ms / 60_000), ms % 60_000 / 1000),
+    }
+}
+
+/// A share of 1 in percent with one decimal, rounded down so that only all is `100 %`.
+pub(crate) fn percent(share: f64) -> String {
+    let tenths = (share.clamp(0.0, 1.0) * 1000.0).floor();
+    if tenths >= 1000.0 { "100 %".to_owned() } else { format!("{:.1} %", tenths / 10.0) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn as_people_read_them() {
+        assert_eq!((time(4), time(1250), time(185_000)), ("4 ms".into(), "1.2 s".into(), "3 min 05 s".into()));
+        assert_eq!((percent(0.9999), percent(1.0)), ("99.9 %".into(), "100 %".into()));
+    }
+
+    proptest! {
+        #[test]
+        fn a_cut_text_is_short_and_a_short_one_whole(text in any::<String>(), most in 1_usize..40) {
+            let short = cut(&text, most);
+            prop_assert!(short.chars().count() <= most);
+            prop_assert!(short == text || text.chars().count() > most);
+        }
+    }
+}
