@@ -80,7 +80,7 @@ pub(crate) fn read_json_file<T: DeserializeOwned>(file: File, most: u64) -> io::
     if metadata.len() > most {
         return Err(too_large(most));
     }
-    let reader = Weighing::new(BufReader::new(file.take(most)), MAX_WEIGHT);
+    let reader = Weighing::new(BufReader::new(file.take(most)), Costs::TREES, MAX_WEIGHT);
     Ok(serde_json::from_reader(BufReader::new(reader))?)
 }
 
@@ -89,7 +89,7 @@ pub(crate) fn read_json_file<T: DeserializeOwned>(file: File, most: u64) -> io::
 /// # Errors
 /// As `serde_json`.
 pub(crate) fn from_json<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<T> {
-    let mut weight = Weight::default();
+    let mut weight = Weight::new(Costs::TREES);
     weight.add(json);
     if weight.total > MAX_WEIGHT {
         return Err(serde::de::Error::custom(too_heavy(MAX_WEIGHT)));
@@ -104,38 +104,78 @@ fn too_heavy(most: u64) -> String {
 /// An upper bound on the memory that JSON takes once it is read into our structures, in bytes: each character one, and for each
 /// text, field, list and element what the structures around it take. The figures are measured: a node of a B-tree for the first
 /// element of each set is the largest part.
-#[derive(Default)]
 pub(crate) struct Weight {
     pub total: u64,
+    costs: Costs,
     in_text: bool,
     escaped: bool,
+    depth: u64,
+    record: u64,
+}
+
+/// What parts of JSON take in memory, beside their characters, in bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Costs {
+    text: u64,
+    element: u64,
+    field: u64,
+    list: u64,
+    /// The most that one record may weigh: what stands two levels below the top is held twice while it is read.
+    record: u64,
+}
+
+impl Costs {
+    /// Where maps and sets are B-trees: a node has room for eleven elements, and one is enough to make it.
+    pub const TREES: Self = Self { text: 32, element: 16, field: 64, list: 64, record: u64::MAX };
+    /// Where the many small maps and sets are sorted lists ([`crate::store::SharedSet`]), and fields are those of structures.
+    pub const LISTS: Self = Self { text: 32, element: 16, field: 0, list: 64, record: 16 << 20 };
 }
 
 impl Weight {
+    pub fn new(costs: Costs) -> Self {
+        Self { total: 0, costs, in_text: false, escaped: false, depth: 0, record: 0 }
+    }
+
     /// Adds the next bytes of the JSON.
     pub fn add(&mut self, json: &[u8]) {
-        let mut total = json.len() as u64;
         for byte in json {
-            if self.in_text {
-                match byte {
-                    _ if self.escaped => self.escaped = false,
-                    b'\\' => self.escaped = true,
-                    b'"' => self.in_text = false,
-                    _ => {}
-                }
-                continue;
+            let more = 1 + self.cost(*byte);
+            self.total = self.total.saturating_add(more);
+            self.record = if self.depth > 2 { self.record + more } else { 0 };
+            if self.record > self.costs.record {
+                self.total = u64::MAX;
             }
-            total += match byte {
-                b'"' => {
-                    self.in_text = true;
-                    32
-                }
-                b',' => 16,
-                b':' | b'[' | b'{' => 64,
-                _ => 0,
-            };
         }
-        self.total += total;
+    }
+
+    /// What `byte` takes beside itself.
+    fn cost(&mut self, byte: u8) -> u64 {
+        if self.in_text {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = true,
+                b'"' => self.in_text = false,
+                _ => {}
+            }
+            return 0;
+        }
+        match byte {
+            b'"' => {
+                self.in_text = true;
+                self.costs.text
+            }
+            b',' => self.costs.element,
+            b':' => self.costs.field,
+            b'[' | b'{' => {
+                self.depth += 1;
+                self.costs.list
+            }
+            b']' | b'}' => {
+                self.depth = self.depth.saturating_sub(1);
+                0
+            }
+            _ => 0,
+        }
     }
 }
 
@@ -148,8 +188,8 @@ pub(crate) struct Weighing<R> {
 
 impl<R: Read> Weighing<R> {
     /// JSON from `inner` that may weigh up to `most` bytes.
-    pub fn new(inner: R, most: u64) -> Self {
-        Self { inner, weight: Weight::default(), most }
+    pub fn new(inner: R, costs: Costs, most: u64) -> Self {
+        Self { inner, weight: Weight::new(costs), most }
     }
 }
 
@@ -171,7 +211,7 @@ mod tests {
     #[test]
     fn json_is_weighed_by_what_it_becomes_and_not_by_what_stands_in_its_texts() {
         let weigh = |json: &str| {
-            let mut weight = Weight::default();
+            let mut weight = Weight::new(Costs::TREES);
             // In pieces of any length: a text and an escape go on from one to the next.
             json.as_bytes().chunks(3).for_each(|piece| weight.add(piece));
             weight.total
@@ -180,6 +220,18 @@ mod tests {
         assert_eq!(weigh("[1,2]"), 5 + 64 + 16);
         assert_eq!(weigh(r#"{"a":1}"#), 7 + 64 + 32 + 64);
         assert_eq!(weigh(r#"["\",[:{\\","x"]"#), 16 + 64 + 32 + 16 + 32);
+    }
+
+    #[test]
+    fn one_record_is_weighed_by_itself() {
+        let weigh = |records: usize, length: usize| {
+            let record = format!(r#"{{"a":[{}]}}"#, vec!["1"; length].join(","));
+            let mut weight = Weight::new(Costs::LISTS);
+            weight.add(format!(r#"{{"x":[{}]}}"#, vec![record; records].join(",")).as_bytes());
+            weight.total
+        };
+        assert!(weigh(40, 50_000) < u64::MAX && weigh(1, 2_000_000 / 40) < u64::MAX);
+        assert_eq!(weigh(1, 2_000_000), u64::MAX);
     }
 
     #[test]

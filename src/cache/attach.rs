@@ -186,6 +186,7 @@ fn unpack_and_register(
             tracing::debug!("{} stays behind: {error}", place.info.path);
         }
     }
+    drop(before);
     let wanted = request.layers.iter().flat_map(|layer| &layer.infos);
     let is_valid = |path: &StorePath| valid.contains_key(path) || already.contains(path);
     let lost = wanted.filter(|info| !placed.contains_key(&info.path) && !is_valid(&info.path));
@@ -294,7 +295,7 @@ fn unpack_until(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::NarHash;
+    use crate::store::{NarHash, SharedMap, SharedSet};
 
     #[test]
     fn of_two_names_that_differ_in_lock_neither_is_attached() {
@@ -303,13 +304,13 @@ mod tests {
             path: path(name),
             nar_hash: NarHash([0; 32]),
             nar_size: 1,
-            references: BTreeSet::new(),
+            references: SharedSet::new(),
             deriver: None,
-            signatures: BTreeSet::new(),
+            signatures: SharedSet::new(),
             ca: None,
             registration_time: 1,
             ultimate: false,
-            outputs: BTreeMap::new(),
+            outputs: SharedMap::new(),
         };
         let layer = |names: &[&str]| AttachLayer {
             id: Sha([0; 32]),

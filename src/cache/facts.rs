@@ -146,9 +146,7 @@ pub(super) fn prove(
     }
     check_addresses(dirs, placed, threads, &mut rejected);
     for (path, place) in placed.iter_mut() {
-        let info = Arc::make_mut(&mut place.info);
-        info.ultimate = false;
-        info.outputs = derivations.get(path).map(|outputs| outputs.paths.clone()).unwrap_or_default();
+        let outputs = derivations.get(path).map(|outputs| outputs.paths.clone()).unwrap_or_default();
         let is_maker = |deriver: &StorePath| match (derivations.get(deriver), valid.get(deriver)) {
             (Some(outputs), _) => !outputs.is_complete || outputs.paths.values().any(|output| output == path),
             (None, Some(deriver)) => {
@@ -157,7 +155,13 @@ pub(super) fn prove(
             // Nobody here knows what it makes.
             (None, None) => true,
         };
-        info.deriver = info.deriver.take().filter(is_maker);
+        let has_maker = place.info.deriver.as_ref().is_none_or(is_maker);
+        // Most records are right, and others hold them too: only a change copies one.
+        if place.info.ultimate || !has_maker || place.info.outputs != outputs {
+            let info = Arc::make_mut(&mut place.info);
+            (info.ultimate, info.outputs) = (false, outputs);
+            info.deriver = info.deriver.take().filter(|_| has_maker);
+        }
     }
     rejected
 }

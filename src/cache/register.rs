@@ -5,7 +5,7 @@
 //! batches, references first, so that what is valid after each batch is closed. The lock files of one batch become those of
 //! the next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -115,46 +115,50 @@ fn whole_groups(
 /// of its versions fail when only some are.
 type Group<'a> = Vec<&'a PathInfo>;
 
-/// Whether a derivation made the group, and which; or the one path in it.
-type GroupName = (bool, StorePath);
-
 /// All of `infos` in groups, each behind those that it refers to. Groups that refer to each other in a circle, which Nix does
 /// not have, are left out.
 fn groups(infos: &BTreeMap<StorePath, Arc<PathInfo>>) -> Vec<Group<'_>> {
-    // A path that no derivation made is a group of its own, also where it is a derivation.
-    let name = |info: &PathInfo| (info.deriver.is_some(), info.deriver.clone().unwrap_or_else(|| info.path.clone()));
-    let mut members: BTreeMap<GroupName, Group<'_>> = BTreeMap::new();
+    // Groups have numbers: with names, this would take more memory than all of the snapshot.
+    let mut numbers: HashMap<(bool, &StorePath), u32> = HashMap::new();
+    let mut members: Vec<Group<'_>> = Vec::new();
+    let mut group_of: HashMap<&StorePath, u32> = HashMap::with_capacity(infos.len());
     for info in infos.values() {
-        members.entry(name(info)).or_default().push(info);
-    }
-    let mut needs: BTreeMap<GroupName, BTreeSet<GroupName>> = BTreeMap::new();
-    let mut needed_by: BTreeMap<GroupName, Vec<GroupName>> = BTreeMap::new();
-    for info in infos.values() {
-        let own = name(info);
-        let known = info
-            .references
-            .iter()
-            .filter_map(|path| infos.get(path))
-            .map(|info| name(info))
-            .filter(|other| *other != own);
-        for other in known {
-            if needs.entry(own.clone()).or_default().insert(other.clone()) {
-                needed_by.entry(other).or_default().push(own.clone());
-            }
+        // A path that no derivation made is a group of its own, also where it is a derivation.
+        let name = (info.deriver.is_some(), info.deriver.as_ref().unwrap_or(&info.path));
+        let number = *numbers.entry(name).or_insert(members.len() as u32);
+        match members.get_mut(number as usize) {
+            Some(group) => group.push(info),
+            None => members.push(vec![&**info]),
         }
+        group_of.insert(&info.path, number);
     }
-    let mut ready: Vec<GroupName> = members.keys().filter(|group| !needs.contains_key(*group)).cloned().collect();
+    drop(numbers);
+    // Which group is needed by which, each pair once.
+    let mut needed_by: Vec<(u32, u32)> = Vec::new();
+    let mut needs: Vec<u32> = Vec::with_capacity(members.len());
+    for (own, group) in (0..).zip(&members) {
+        let references = group.iter().flat_map(|info| &info.references);
+        let mut others: Vec<u32> = references.filter_map(|path| group_of.get(path).copied()).collect();
+        others.retain(|other| *other != own);
+        others.sort_unstable();
+        others.dedup();
+        needs.push(others.len() as u32);
+        needed_by.extend(others.into_iter().map(|other| (other, own)));
+    }
+    drop(group_of);
+    needed_by.sort_unstable();
+    let mut ready: Vec<u32> = (0..).zip(&needs).filter(|(_, needs)| **needs == 0).map(|(group, _)| group).collect();
     let mut ordered = Vec::with_capacity(members.len());
     while let Some(group) = ready.pop() {
-        for referrer in needed_by.remove(&group).unwrap_or_default() {
-            if let Some(needs) = needs.get_mut(&referrer) {
-                needs.remove(&group);
-                if needs.is_empty() {
-                    ready.push(referrer);
-                }
+        let from = needed_by.partition_point(|(needed, _)| *needed < group);
+        for (_, referrer) in needed_by[from..].iter().take_while(|(needed, _)| *needed == group) {
+            let needs = &mut needs[*referrer as usize];
+            *needs -= 1;
+            if *needs == 0 {
+                ready.push(*referrer);
             }
         }
-        ordered.extend(members.remove(&group));
+        ordered.push(std::mem::take(&mut members[group as usize]));
     }
     ordered
 }

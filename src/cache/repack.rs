@@ -254,7 +254,7 @@ mod tests {
     use super::*;
     use crate::layer::digest::Digests;
     use crate::snapshot::Stored;
-    use crate::store::NarHash;
+    use crate::store::{NarHash, SharedMap, SharedSet};
 
     fn info(number: u64, size: u64, references: &[u64]) -> PathInfo {
         let path = |number: u64| format!("{number:032}-p").parse().unwrap();
@@ -264,11 +264,11 @@ mod tests {
             nar_size: size,
             references: references.iter().map(|number| path(*number)).collect(),
             deriver: None,
-            signatures: BTreeSet::new(),
+            signatures: SharedSet::new(),
             ca: None,
             registration_time: 1,
             ultimate: false,
-            outputs: BTreeMap::new(),
+            outputs: SharedMap::new(),
         }
     }
 

@@ -185,7 +185,7 @@ mod tests {
     use super::*;
     use crate::layer::digest::Digests;
     use crate::snapshot::Stored;
-    use crate::store::NarHash;
+    use crate::store::{NarHash, SharedMap, SharedSet};
 
     fn path(number: u8) -> StorePath {
         format!("{number:032}-p").parse().unwrap()
@@ -198,11 +198,11 @@ mod tests {
             nar_size: size,
             references: references.iter().copied().map(path).collect(),
             deriver: None,
-            signatures: BTreeSet::new(),
+            signatures: SharedSet::new(),
             ca: None,
             registration_time: 1,
             ultimate: false,
-            outputs: BTreeMap::new(),
+            outputs: SharedMap::new(),
         }
     }
 

@@ -73,7 +73,7 @@ pub(super) fn select(situation: &Situation<'_>) -> Selection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::NarHash;
+    use crate::store::{NarHash, SharedMap, SharedSet};
 
     fn path(name: &str) -> StorePath {
         format!("{}-{name}", "0".repeat(32)).parse().unwrap()
@@ -86,11 +86,11 @@ mod tests {
             nar_size: 1,
             references: references.iter().map(|name| path(name)).collect(),
             deriver: None,
-            signatures: BTreeSet::new(),
+            signatures: SharedSet::new(),
             ca: None,
             registration_time: 1,
             ultimate: false,
-            outputs: BTreeMap::new(),
+            outputs: SharedMap::new(),
         };
         paths.iter().map(|(name, references)| (path(name), info(name, references))).collect()
     }

@@ -208,7 +208,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::store::NarHash;
+    use crate::store::{NarHash, SharedMap, SharedSet};
 
     fn path(name: &str) -> StorePath {
         format!("{}-{name}", "0".repeat(32)).parse().unwrap()
@@ -221,11 +221,11 @@ mod tests {
             nar_size: 120,
             references: references.iter().map(|name| path(name)).collect(),
             deriver: None,
-            signatures: BTreeSet::new(),
+            signatures: SharedSet::new(),
             ca: None,
             registration_time: 100,
             ultimate: true,
-            outputs: BTreeMap::new(),
+            outputs: SharedMap::new(),
         }
     }
 
@@ -235,7 +235,7 @@ mod tests {
 
     fn drv(name: &str, references: &[&str], output: &str) -> PathInfo {
         PathInfo {
-            outputs: BTreeMap::from([("out".into(), path(output))]),
+            outputs: SharedMap::from([("out".into(), path(output))]),
             ultimate: false,
             ca: Some("text:sha256:x".into()),
             ..info(name, references)

@@ -9,7 +9,7 @@ use super::rules::Touched;
 use super::{AttrPath, Output, Target};
 use crate::flake::current_system;
 use crate::snapshot::{PlannedCommit, PlannedTarget};
-use crate::store::StorePath;
+use crate::store::{SharedMap, StorePath};
 
 /// What becomes of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -146,7 +146,7 @@ fn usual_system(target: &Target) -> String {
 /// For a target that was evaluated: the derivation decides, whatever rules say.
 fn compare(target: &Target, new: &Derivation, old: Option<&PlannedTarget>, facts: &Facts<'_>) -> Answer {
     let is_same = old.is_some_and(|old| old.drv.as_ref() == Some(&new.path));
-    let holder = holder(&new.outputs, facts).filter(|_| new.knows_outputs);
+    let holder = holder(new.outputs.values(), facts).filter(|_| new.knows_outputs);
     if let (true, Some(old)) = (is_same, old) {
         return unchanged(old, holder, facts);
     }
@@ -190,7 +190,7 @@ fn by_rules(target: &Target, old: Option<&PlannedTarget>, facts: &Facts<'_>) -> 
     if let Some(why) = facts.touched.why(&target.attr) {
         return (Verdict::Build, facts.level_of_files(), why.to_owned());
     }
-    let is_pending = old.is_some_and(|old| old.pending && holder(&old.outputs, facts).is_none());
+    let is_pending = old.is_some_and(|old| old.pending && holder(old.outputs.values(), facts).is_none());
     if is_pending && facts.policy.retry_unbuilt {
         return (Verdict::Build, Level::Unbuilt, unbuilt(facts));
     }
@@ -209,9 +209,8 @@ fn unbuilt(facts: &Facts<'_>) -> String {
 }
 
 /// Who holds all of these outputs.
-fn holder<'a>(outputs: &BTreeMap<String, StorePath>, facts: &Facts<'a>) -> Option<&'a str> {
-    let holders: Option<BTreeSet<&str>> =
-        outputs.values().map(|path| facts.held.get(path).map(String::as_str)).collect();
+fn holder<'a, 'b>(outputs: impl Iterator<Item = &'b StorePath>, facts: &Facts<'a>) -> Option<&'a str> {
+    let holders: Option<BTreeSet<&str>> = outputs.map(|path| facts.held.get(path).map(String::as_str)).collect();
     holders?.into_iter().next()
 }
 
@@ -261,7 +260,7 @@ pub(super) fn planned(decisions: &[Decision], facts: &Facts<'_>, targets: &[Targ
         let target = match facts.evaluated.get(&target.attr) {
             Some(Evaluated::Derivation(new)) => Some(PlannedTarget {
                 drv: Some(new.path.clone()),
-                outputs: if new.knows_outputs { new.outputs.clone() } else { BTreeMap::new() },
+                outputs: if new.knows_outputs { new.outputs.clone().into() } else { SharedMap::new() },
                 system: decision.system.clone(),
                 pending,
             }),

@@ -274,8 +274,12 @@ async fn at_base(request: &Request, base: &Base, chosen: &[&Target], workers: Wo
     let evaluated = evaluate(&request.nix, &at(repository, Some(commit)), chosen, workers).await;
     let of = |(attr, evaluated): (AttrPath, Evaluated)| match evaluated {
         Evaluated::Derivation(found) => {
-            let target =
-                PlannedTarget { drv: Some(found.path), outputs: found.outputs, system: found.system, pending: false };
+            let target = PlannedTarget {
+                drv: Some(found.path),
+                outputs: found.outputs.into(),
+                system: found.system,
+                pending: false,
+            };
             Some((attr.to_string(), target))
         }
         Evaluated::Other | Evaluated::Failed(_) => None,

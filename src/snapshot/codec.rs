@@ -7,9 +7,9 @@
 
 use std::io::{BufReader, Read, Write};
 
-use super::wire::{FORMAT, Header, Wire};
+use super::wire::{self, FORMAT, Header, Wire};
 use super::{Snapshot, signatures};
-use crate::bounds::{Weighing, Weight};
+use crate::bounds::{Costs, Weighing, Weight};
 use crate::layer::digest::Sha;
 use crate::layer::recipe::Recipe;
 use crate::sign::{Keyring, Untrusted};
@@ -17,9 +17,9 @@ use crate::sign::{Keyring, Untrusted};
 const FIRST_LINE: &[u8] = b"nix-cache snapshot\n";
 const HEADER: usize = FIRST_LINE.len() + 64 + 1;
 const LEVEL: i32 = 9;
-/// What a snapshot may weigh, in bytes of memory: see [`Weighing`]. A path with eight references and a signature weighs 1.7 KB, so
-/// there is room for 100,000 of them.
-const MAX_WEIGHT: u64 = 176 << 20;
+/// What a snapshot may weigh, in bytes of memory: see [`Weighing`]. A path with four references and a signature weighs 1.3 KB, so
+/// there is room for 150,000 of them.
+const MAX_WEIGHT: u64 = 192 << 20;
 /// More layers, or entries that they are made of, are never needed: a save keeps eight, a merge of a hundred jobs a hundred.
 const MAX_LAYERS: usize = 4096;
 /// The window of what we compress is 4 MiB. A larger one than twice that would only be asked for to make us allocate it.
@@ -58,7 +58,7 @@ pub enum SnapshotError {
 /// # Errors
 /// When no reader would take it, since it is too large; when zstd fails, which it does only without memory.
 pub fn encode(snapshot: &Snapshot) -> Result<Vec<u8>, SnapshotError> {
-    Ok(seal(&body(snapshot)?))
+    Ok(seal(body(snapshot)?))
 }
 
 /// The bytes of `snapshot`, to be stored as the entry `name` and no other, signed by all keys of `keys` that sign.
@@ -67,13 +67,15 @@ pub fn encode(snapshot: &Snapshot) -> Result<Vec<u8>, SnapshotError> {
 /// As [`encode`].
 pub fn encode_signed(snapshot: &Snapshot, name: &str, keys: &Keyring) -> Result<Vec<u8>, SnapshotError> {
     let mut body = body(snapshot)?;
-    signatures::append(&mut body, name, keys);
-    Ok(seal(&body))
+    signatures::append(&mut body, HEADER, name, keys);
+    Ok(seal(body))
 }
 
+/// The body, with room for the header in front of it.
 fn body(snapshot: &Snapshot) -> Result<Vec<u8>, SnapshotError> {
-    let mut weighed = Weighed { inner: zstd::Encoder::new(Vec::new(), LEVEL)?, weight: Weight::default() };
-    serde_json::to_writer(&mut weighed, &Wire::from(snapshot)).map_err(std::io::Error::from)?;
+    // The header goes in front of it, without a copy.
+    let mut weighed = Weighed { inner: zstd::Encoder::new(vec![0; HEADER], LEVEL)?, weight: Weight::new(Costs::LISTS) };
+    wire::write(snapshot, &mut weighed).map_err(std::io::Error::from)?;
     if weighed.weight.total > MAX_WEIGHT || snapshot.stored.len().max(snapshot.layers.len()) > MAX_LAYERS {
         return Err(SnapshotError::TooLarge);
     }
@@ -98,8 +100,10 @@ impl<W: Write> Write for Weighed<W> {
     }
 }
 
-fn seal(body: &[u8]) -> Vec<u8> {
-    [FIRST_LINE, Sha::of(body).to_string().as_bytes(), b"\n", body].concat()
+fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
+    let digest = Sha::of(&bytes[HEADER..]).to_string();
+    bytes.splice(..HEADER, [FIRST_LINE, digest.as_bytes(), b"\n"].concat());
+    bytes
 }
 
 /// The snapshot in `bytes`, whoever wrote it.
@@ -158,7 +162,7 @@ fn json(body: &[u8]) -> Result<impl Read, SnapshotError> {
     } else {
         return Err(SnapshotError::Damaged("it is neither zstd nor gzip".into()));
     };
-    Ok(BufReader::with_capacity(64 * 1024, Weighing::new(reader, MAX_WEIGHT)))
+    Ok(BufReader::with_capacity(64 * 1024, Weighing::new(reader, Costs::LISTS, MAX_WEIGHT)))
 }
 
 /// What layers are made of is bounded by what is stored: a recipe that takes the same bytes again and again makes a file of any size.

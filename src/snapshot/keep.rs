@@ -208,7 +208,7 @@ mod tests {
     use super::*;
     use crate::layer::digest::Digests;
     use crate::snapshot::Stored;
-    use crate::store::{NarHash, PathInfo};
+    use crate::store::{NarHash, PathInfo, SharedMap, SharedSet};
 
     fn path(number: u64, name: &str) -> StorePath {
         format!("{number:032}-{name}").parse().unwrap()
@@ -219,13 +219,13 @@ mod tests {
             path: path.clone(),
             nar_hash: NarHash([0; 32]),
             nar_size: 1,
-            references: BTreeSet::new(),
+            references: SharedSet::new(),
             deriver: None,
-            signatures: BTreeSet::new(),
+            signatures: SharedSet::new(),
             ca: None,
             registration_time: 1,
             ultimate: false,
-            outputs: BTreeMap::new(),
+            outputs: SharedMap::new(),
         }
     }
 

@@ -53,17 +53,18 @@ fn merge_record(record: &mut Record, other: Record) {
 /// Two databases can know different things of the same bytes: who signed them, which derivation made them, when.
 fn merge_info(info: &mut PathInfo, other: PathInfo) {
     info.nar_size = info.nar_size.max(other.nar_size);
-    info.references.extend(other.references);
-    info.signatures.extend(other.signatures);
+    info.references.extend(other.references.iter().cloned());
+    info.signatures.extend(other.signatures.iter().cloned());
     info.ultimate |= other.ultimate;
     info.registration_time = info.registration_time.min(other.registration_time);
     info.deriver = info.deriver.take().max(other.deriver);
     info.ca = info.ca.take().max(other.ca);
-    union(&mut info.outputs, other.outputs, |path, other| {
-        if other > *path {
-            *path = other;
-        }
-    });
+    if info.outputs != other.outputs {
+        // Of two paths of one output the greater one, which comes last.
+        let mut outputs: Vec<_> = info.outputs.iter().chain(other.outputs.iter()).collect();
+        outputs.sort();
+        info.outputs = outputs.into_iter().map(|(name, path)| (name.clone(), path.clone())).collect();
+    }
 }
 
 /// Layers of one id have the same bytes; they can differ in what is still wanted of them.

@@ -216,12 +216,19 @@ impl Snapshot {
     ) {
         self.stored.insert(stored.digests.id(), stored);
         let mut layer = Layer { digests, recipe, paths: BTreeSet::new(), nar_bytes: 0, created: now };
+        let mut new = Vec::new();
+        let mut held = Vec::new();
         for info in infos {
             let key = (info.path.clone(), info.nar_hash);
             layer.nar_bytes += info.nar_size;
-            layer.paths.insert(key.clone());
-            self.paths.entry(key).or_insert(Record { info, last_used: now });
+            held.push(key.clone());
+            if !self.paths.contains_key(&key) {
+                new.push((key, Record { info, last_used: now }));
+            }
         }
+        // Made at once, the nodes of a B-tree are full; in ascending order one by one, half of each stays empty.
+        layer.paths = held.into_iter().collect();
+        self.paths.append(&mut new.into_iter().collect());
         self.layers.insert(layer.digests.id(), layer);
     }
 }

@@ -12,6 +12,7 @@ use proptest::test_runner::TestRunner;
 use super::*;
 use crate::layer::digest::{CHUNK_SIZE, Sha};
 use crate::layer::recipe::Segment;
+use crate::store::{SharedMap, SharedSet};
 
 /// A store path out of a few, so that two snapshots have some in common.
 fn path() -> impl Strategy<Value = StorePath> {
@@ -25,6 +26,7 @@ fn info() -> impl Strategy<Value = PathInfo> {
     (path(), 0..3u8, 0..3u64, links, facts).prop_map(|(path, hash, nar_size, links, facts)| {
         let ((references, deriver, outputs), (signatures, ca, registration_time, ultimate)) = (links, facts);
         let nar_hash = NarHash([hash; 32]);
+        let (references, signatures, outputs) = (references.into(), signatures.into(), outputs.into());
         PathInfo { path, nar_hash, nar_size, references, deriver, signatures, ca, registration_time, ultimate, outputs }
     })
 }
@@ -77,7 +79,7 @@ fn lane() -> impl Strategy<Value = Lane> {
 
 fn planned() -> impl Strategy<Value = Planned> {
     let target = (option::of(path()), btree_map("[ab]", path(), 0..2), "[a-c]?", any::<bool>())
-        .prop_map(|(drv, outputs, system, pending)| PlannedTarget { drv, outputs, system, pending });
+        .prop_map(|(drv, outputs, system, pending)| PlannedTarget { drv, outputs: outputs.into(), system, pending });
     let commit =
         (0..5u64, btree_map("[a-c]", target, 0..3)).prop_map(|(time, targets)| PlannedCommit { time, targets });
     btree_map("[a-d]", commit, 0..4)
@@ -377,7 +379,7 @@ fn large() -> Snapshot {
         nar_hash.fill_with(|| random() as u8);
         let near = |far: usize| names.len().saturating_sub(1 + far);
         let references = if names.is_empty() {
-            BTreeSet::new()
+            SharedSet::new()
         } else {
             (0..number % 9).map(|_| names[near(random() as usize % 400)].clone()).collect()
         };
@@ -393,7 +395,7 @@ fn large() -> Snapshot {
             ca: None,
             registration_time: 1_700_000_000 + (number / 100) as i64,
             ultimate: number % 3 == 0,
-            outputs: BTreeMap::new(),
+            outputs: SharedMap::new(),
         });
         names.push(path);
     }

@@ -16,17 +16,18 @@ const FIRST_LINE: &str = "nix-cache signatures";
 /// More bytes of signatures than this are refused.
 const MAX: usize = 1 << 16;
 
-/// Signs `body`, to be stored as the entry `name`, and puts the signatures behind it. Without signing keys it stays as it is.
-pub(super) fn append(body: &mut Vec<u8>, name: &str, keys: &Keyring) {
+/// Signs the body that begins at byte `start` of `bytes`, to be stored as the entry `name`, and puts the signatures behind it. Without
+/// signing keys it stays as it is.
+pub(super) fn append(bytes: &mut Vec<u8>, start: usize, name: &str, keys: &Keyring) {
     if !keys.can_sign() {
         return;
     }
-    let signatures = keys.sign(&fingerprint(Kind::Snapshot, name, Sha::of(body)));
+    let signatures = keys.sign(&fingerprint(Kind::Snapshot, name, Sha::of(&bytes[start..])));
     let lines = signatures.iter().fold(FIRST_LINE.to_owned(), |lines, signature| format!("{lines}\n{signature}"));
     let text = lines + "\n";
-    body.extend(FRAME.to_le_bytes());
-    body.extend((text.len() as u32).to_le_bytes());
-    body.extend(text.into_bytes());
+    bytes.extend(FRAME.to_le_bytes());
+    bytes.extend((text.len() as u32).to_le_bytes());
+    bytes.extend(text.into_bytes());
 }
 
 /// The name of the trusted key that signed `body`, read from the entry `name`; None where no signature is asked for.

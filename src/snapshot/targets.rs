@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::store::StorePath;
+use crate::store::{SharedMap, StorePath};
 
 /// Plans by commit: its full name, `:`, and what tells plans of the same commit apart: the flake's folder and the filter.
 pub type Planned = BTreeMap<String, PlannedCommit>;
@@ -29,14 +31,44 @@ pub struct PlannedTarget {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drv: Option<StorePath>,
     /// What `nix build` builds of it, as far as that was known.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub outputs: BTreeMap<String, StorePath>,
+    #[serde(default, skip_serializing_if = "SharedMap::is_empty")]
+    pub outputs: SharedMap<String, StorePath>,
     /// Its system; empty when not known.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub system: String,
     /// Whether it was to be built, and so may not have been: nobody writes down how that went.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pending: bool,
+}
+
+/// A writer keeps the plans of 20 commits, and writers that meet add one each. The targets of each are a B-tree, which takes much more
+/// memory than JSON of one target.
+const MOST: usize = 512;
+
+/// Reads plans of no more commits than there can be.
+pub(super) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Planned, D::Error> {
+    struct Commits;
+
+    impl<'de> Visitor<'de> for Commits {
+        type Value = Planned;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("the plans of some commits")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Planned, A::Error> {
+            let mut planned = Planned::new();
+            while let Some((commit, plan)) = map.next_entry()? {
+                planned.insert(commit, plan);
+                if planned.len() > MOST {
+                    return Err(A::Error::custom(format!("it has plans of more than {MOST} commits")));
+                }
+            }
+            Ok(planned)
+        }
+    }
+
+    deserializer.deserialize_map(Commits)
 }
 
 /// Takes in what another snapshot has.

@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::io::Write;
 use std::marker::PhantomData;
 
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
-use super::names;
 use super::{Facts, Lane, Layer, PathKey, Planned, Record, Snapshot, SnapshotError, Stored};
+use super::{names, targets};
 use crate::layer::digest::{Digests, Sha};
 use crate::layer::recipe::{Recipe, Segment};
-use crate::store::{NarHash, PathInfo, Realisation, StorePath};
+use crate::store::{NarHash, PathInfo, Realisation, SharedMap, SharedSet, StorePath};
 
 /// The newest format that this program writes and reads.
 pub(super) const FORMAT: u64 = 1;
@@ -22,9 +23,8 @@ pub(super) struct Header {
     pub format: u64,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 pub(super) struct Wire {
-    format: u64,
     facts: Facts,
     /// All store paths that anything below means, ascending.
     #[serde(deserialize_with = "lenient")]
@@ -34,15 +34,15 @@ pub(super) struct Wire {
     paths: Vec<Option<WirePath>>,
     layers: Vec<WireLayer>,
     stored: Vec<WireStored>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     upstream: Vec<u32>,
     lanes: BTreeMap<String, WireLane>,
     /// Paths in it are spelt out: few of them stand anywhere else.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "targets::read")]
     planned: Planned,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default)]
     unread: BTreeMap<u64, u64>,
-    #[serde(default, deserialize_with = "lenient", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "lenient")]
     realisations: Vec<Option<Realisation>>,
 }
 
@@ -51,19 +51,19 @@ struct WirePath {
     path: u32,
     hash: NarHash,
     size: u64,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    refs: Vec<u32>,
+    #[serde(default, skip_serializing_if = "<[u32]>::is_empty")]
+    refs: Box<[u32]>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     deriver: Option<u32>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    sigs: Vec<String>,
+    #[serde(default, skip_serializing_if = "<[String]>::is_empty")]
+    sigs: SharedSet<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ca: Option<String>,
     time: i64,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     ultimate: bool,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    outputs: BTreeMap<String, u32>,
+    #[serde(default, skip_serializing_if = "SharedMap::is_empty")]
+    outputs: SharedMap<String, u32>,
     used: u64,
 }
 
@@ -102,76 +102,115 @@ struct WireLane {
     returned: Vec<u32>,
 }
 
-impl From<&Snapshot> for Wire {
-    fn from(snapshot: &Snapshot) -> Self {
-        let names: Vec<StorePath> = mentioned(snapshot).into_iter().cloned().collect();
-        let number = |path: &StorePath| names.binary_search(path).expect("all mentioned paths are in it") as u32;
-        let numbers = |paths: &BTreeSet<StorePath>| paths.iter().map(number).collect::<Vec<_>>();
-        let places: BTreeMap<&PathKey, u32> = snapshot.paths.keys().zip(0..).collect();
-        let path = |record: &Record| WirePath {
-            path: number(&record.info.path),
-            hash: record.info.nar_hash,
-            size: record.info.nar_size,
-            refs: numbers(&record.info.references),
-            deriver: record.info.deriver.as_ref().map(number),
-            sigs: record.info.signatures.iter().cloned().collect(),
-            ca: record.info.ca.clone(),
-            time: record.info.registration_time,
-            ultimate: record.info.ultimate,
-            outputs: record.info.outputs.iter().map(|(name, path)| (name.clone(), number(path))).collect(),
-            used: record.last_used,
-        };
-        let stored_places: BTreeMap<&Sha, u32> = snapshot.stored.keys().zip(0..).collect();
-        let segment = |segment: &Segment| Some((*stored_places.get(&segment.stored)?, segment.offset, segment.length));
-        let stored = |stored: &Stored| WireStored {
-            entry: stored.entry.clone(),
-            size: stored.digests.size,
-            chunks: stored.digests.chunks.clone(),
-        };
-        let layer = |layer: &Layer| WireLayer {
-            size: layer.digests.size,
-            chunks: layer.digests.chunks.clone(),
-            paths: layer.paths.iter().filter_map(|key| places.get(key).copied()).collect(),
-            nar_bytes: layer.nar_bytes,
-            created: layer.created,
-            recipe: layer.recipe.iter().flat_map(|recipe| &recipe.0).filter_map(segment).collect(),
-        };
-        let lane = |lane: &Lane| {
-            let ages: Vec<u64> = lane.paths.values().map(|used| lane.used.saturating_sub(*used)).collect();
-            WireLane {
-                used: lane.used,
-                paths: lane.paths.keys().map(number).collect(),
-                ages: if ages.iter().all(|age| *age == 0) { Vec::new() } else { ages },
-                saves: if lane.saves == BTreeSet::from([lane.used]) {
-                    Vec::new()
-                } else {
-                    lane.saves.iter().copied().collect()
-                },
-                returned: numbers(&lane.returned),
-            }
-        };
-        Self {
-            format: FORMAT,
-            facts: snapshot.facts.clone(),
-            paths: snapshot.paths.values().map(|record| Some(path(record))).collect(),
-            layers: snapshot.layers.values().map(layer).collect(),
-            stored: snapshot.stored.values().map(stored).collect(),
-            upstream: numbers(&snapshot.upstream),
-            lanes: snapshot.lanes.iter().map(|(name, used)| (name.clone(), lane(used))).collect(),
-            planned: snapshot.planned.clone(),
-            unread: snapshot.unread.clone(),
-            realisations: snapshot.realisations.values().cloned().map(Some).collect(),
-            names: names.into_iter().map(Some).collect(),
-        }
+/// A snapshot as [`Wire`] writes it, where the long lists are made while they are written: together they would take a fifth of what the
+/// snapshot takes itself.
+#[derive(Serialize)]
+#[serde(bound = "Listed<N>: Serialize, Listed<P>: Serialize")]
+struct Written<'a, N, P> {
+    format: u64,
+    facts: &'a Facts,
+    names: Listed<N>,
+    paths: Listed<P>,
+    layers: Vec<WireLayer>,
+    stored: Vec<WireStored>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    upstream: Vec<u32>,
+    lanes: BTreeMap<&'a str, WireLane>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    planned: &'a Planned,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    unread: &'a BTreeMap<u64, u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    realisations: Vec<&'a Realisation>,
+}
+
+/// A list that is made while it is written.
+struct Listed<I>(I);
+
+impl<I: Iterator<Item: Serialize> + Clone> Serialize for Listed<I> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.clone())
     }
 }
 
+/// Writes `snapshot` as JSON.
+pub(super) fn write(snapshot: &Snapshot, out: impl Write) -> serde_json::Result<()> {
+    let mut names: Vec<&StorePath> = mentioned(snapshot);
+    names.sort_unstable();
+    names.dedup();
+    let number = |path: &StorePath| names.binary_search(&path).expect("all mentioned paths are in it") as u32;
+    let numbers = |paths: &BTreeSet<StorePath>| paths.iter().map(number).collect::<Vec<_>>();
+    let path = |record: &Record| WirePath {
+        path: number(&record.info.path),
+        hash: record.info.nar_hash,
+        size: record.info.nar_size,
+        refs: record.info.references.iter().map(number).collect(),
+        deriver: record.info.deriver.as_ref().map(number),
+        sigs: record.info.signatures.clone(),
+        ca: record.info.ca.clone(),
+        time: record.info.registration_time,
+        ultimate: record.info.ultimate,
+        outputs: record.info.outputs.iter().map(|(name, path)| (name.clone(), number(path))).collect(),
+        used: record.last_used,
+    };
+    let places: BTreeMap<&PathKey, u32> = snapshot.paths.keys().zip(0..).collect();
+    let stored_places: BTreeMap<&Sha, u32> = snapshot.stored.keys().zip(0..).collect();
+    let segment = |segment: &Segment| Some((*stored_places.get(&segment.stored)?, segment.offset, segment.length));
+    let stored = |stored: &Stored| WireStored {
+        entry: stored.entry.clone(),
+        size: stored.digests.size,
+        chunks: stored.digests.chunks.clone(),
+    };
+    let layer = |layer: &Layer| WireLayer {
+        size: layer.digests.size,
+        chunks: layer.digests.chunks.clone(),
+        paths: layer.paths.iter().filter_map(|key| places.get(key).copied()).collect(),
+        nar_bytes: layer.nar_bytes,
+        created: layer.created,
+        recipe: layer.recipe.iter().flat_map(|recipe| &recipe.0).filter_map(segment).collect(),
+    };
+    let layers = snapshot.layers.values().map(layer).collect();
+    drop(places);
+    let lane = |lane: &Lane| {
+        let ages: Vec<u64> = lane.paths.values().map(|used| lane.used.saturating_sub(*used)).collect();
+        WireLane {
+            used: lane.used,
+            paths: lane.paths.keys().map(number).collect(),
+            ages: if ages.iter().all(|age| *age == 0) { Vec::new() } else { ages },
+            saves: if lane.saves == BTreeSet::from([lane.used]) {
+                Vec::new()
+            } else {
+                lane.saves.iter().copied().collect()
+            },
+            returned: numbers(&lane.returned),
+        }
+    };
+    let written = Written {
+        format: FORMAT,
+        facts: &snapshot.facts,
+        names: Listed(names.iter()),
+        paths: Listed(snapshot.paths.values().map(path)),
+        layers,
+        stored: snapshot.stored.values().map(stored).collect(),
+        upstream: numbers(&snapshot.upstream),
+        lanes: snapshot.lanes.iter().map(|(name, used)| (&**name, lane(used))).collect(),
+        planned: &snapshot.planned,
+        unread: &snapshot.unread,
+        realisations: snapshot.realisations.values().collect(),
+    };
+    serde_json::to_writer(out, &written)
+}
+
 /// Every store path that a snapshot names anywhere.
-fn mentioned(snapshot: &Snapshot) -> BTreeSet<&StorePath> {
-    let mut all: BTreeSet<&StorePath> = BTreeSet::new();
+fn mentioned(snapshot: &Snapshot) -> Vec<&StorePath> {
+    let mut all: Vec<&StorePath> = Vec::new();
     for Record { info, .. } in snapshot.paths.values() {
-        all.insert(&info.path);
-        all.extend(info.references.iter().chain(&info.deriver).chain(info.outputs.values()));
+        all.extend(info.references.iter().chain(&info.deriver).chain(info.outputs.values()).chain([&info.path]));
+        // A path is named by all that refer to it.
+        if all.len() > 1 << 20 {
+            all.sort_unstable();
+            all.dedup();
+        }
     }
     all.extend(&snapshot.upstream);
     all.extend(snapshot.lanes.values().flat_map(|lane| lane.paths.keys().chain(&lane.returned)));
@@ -191,17 +230,18 @@ impl TryFrom<Wire> for Snapshot {
         let spelt = &wire.names;
         let name = |number: u32| spelt.get(number as usize).cloned().flatten();
         let mut keys: Vec<Option<PathKey>> = Vec::with_capacity(wire.paths.len());
-        let mut paths = BTreeMap::new();
+        let mut paths = Vec::with_capacity(wire.paths.len());
         let mut malformed = 0;
         for path in wire.paths {
             let record = path.and_then(|path| record(path, &name));
             malformed += u64::from(record.is_none());
             keys.push(record.map(|record| {
                 let key = (record.info.path.clone(), record.info.nar_hash);
-                paths.insert(key.clone(), record);
+                paths.push((key.clone(), record));
                 key
             }));
         }
+        let paths: BTreeMap<PathKey, Record> = paths.into_iter().collect();
         let (stored, stored_ids) = stored(wire.stored)?;
         let mut layers = BTreeMap::new();
         for layer in wire.layers {
@@ -209,7 +249,7 @@ impl TryFrom<Wire> for Snapshot {
             if !digests.is_consistent() {
                 return Err(SnapshotError::Damaged("a layer has more or fewer digests than chunks".into()));
             }
-            let held = layer.paths.iter().map(|number| keys.get(*number as usize).cloned().ok_or_else(outside));
+            let held = distinct(layer.paths).map(|number| keys.get(number as usize).cloned().ok_or_else(outside));
             let held = held.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
             let id = digests.id();
             let (nar_bytes, created) = (layer.nar_bytes, layer.created);
@@ -224,19 +264,31 @@ impl TryFrom<Wire> for Snapshot {
         let mut lanes = BTreeMap::new();
         for (lane, used) in wire.lanes {
             let ages = used.ages.iter().copied().chain(std::iter::repeat(0));
-            let paths = used.paths.iter().zip(ages);
-            let paths = paths.filter_map(|(number, age)| Some((name(*number)?, used.used.saturating_sub(age))));
+            let mut paths = BTreeMap::new();
+            for (number, age) in used.paths.iter().zip(ages) {
+                // One by one, so that what is repeated takes nothing.
+                if let Some(path) = name(*number) {
+                    paths.insert(path, used.used.saturating_sub(age));
+                }
+            }
             let saves =
                 if used.saves.is_empty() { BTreeSet::from([used.used]) } else { used.saves.iter().copied().collect() };
-            let returned = used.returned.iter().copied().filter_map(name).collect();
-            lanes.insert(lane, Lane { used: used.used, saves, paths: paths.collect(), returned });
+            let returned = distinct(used.returned).filter_map(name).collect();
+            lanes.insert(lane, Lane { used: used.used, saves, paths, returned });
         }
-        let upstream = wire.upstream.into_iter().filter_map(name).collect();
+        let upstream = distinct(wire.upstream).filter_map(name).collect();
         let realisations = wire.realisations.into_iter().flatten().filter(Realisation::is_sound);
         let realisations = realisations.map(|realisation| (realisation.id.clone(), realisation)).collect();
         let (planned, unread) = (wire.planned, wire.unread);
         Ok(Self { facts: wire.facts, paths, layers, stored, upstream, lanes, planned, unread, realisations, malformed })
     }
+}
+
+/// Each of `numbers` once: what they stand for is larger, and a small file can repeat one very often.
+fn distinct(mut numbers: Vec<u32>) -> impl Iterator<Item = u32> {
+    numbers.sort_unstable();
+    numbers.dedup();
+    numbers.into_iter()
 }
 
 /// The record of a path; None where a number in it points at nothing, or at a name that is malformed.
@@ -245,16 +297,20 @@ fn record(path: WirePath, name: &impl Fn(u32) -> Option<StorePath>) -> Option<Re
         path: name(path.path)?,
         nar_hash: path.hash,
         nar_size: path.size,
-        references: path.refs.into_iter().map(name).collect::<Option<_>>()?,
+        references: distinct(path.refs.into_vec()).map(name).collect::<Option<_>>()?,
         deriver: match path.deriver {
             None => None,
             Some(number) => Some(name(number)?),
         },
-        signatures: path.sigs.into_iter().collect(),
+        signatures: path.sigs,
         ca: path.ca,
         registration_time: path.time,
         ultimate: path.ultimate,
-        outputs: path.outputs.into_iter().map(|(output, path)| Some((output, name(path)?))).collect::<Option<_>>()?,
+        outputs: path
+            .outputs
+            .iter()
+            .map(|(output, path)| Some((output.clone(), name(*path)?)))
+            .collect::<Option<_>>()?,
     };
     Some(Record { info, last_used: path.used })
 }

@@ -89,10 +89,8 @@ pub(super) fn to_address(path: &StorePath) -> Option<Address> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
     use super::*;
-    use crate::store::NarHash;
+    use crate::store::{NarHash, SharedMap, SharedSet};
 
     fn path(address: &Address) -> StorePath {
         address.to_basename().parse().unwrap()
@@ -108,13 +106,13 @@ mod tests {
             path: path(&made),
             nar_hash: NarHash([7; 32]),
             nar_size: 4096,
-            references: BTreeSet::from([other]),
+            references: SharedSet::from([other]),
             deriver: None,
-            signatures: BTreeSet::from([format!("key-1:{}", STANDARD.encode([1; 64]))]),
+            signatures: SharedSet::from([format!("key-1:{}", STANDARD.encode([1; 64]))]),
             ca: Some(address.to_nix_string()),
             registration_time: 1,
             ultimate: false,
-            outputs: BTreeMap::new(),
+            outputs: SharedMap::new(),
         }
     }
 
@@ -127,7 +125,7 @@ mod tests {
     #[test]
     fn what_nix_could_have_written_has_no_fault() {
         assert_eq!(fault(&source()), None);
-        assert_eq!(fault_with(|info| (info.ca, info.references) = (None, BTreeSet::new())), "");
+        assert_eq!(fault_with(|info| (info.ca, info.references) = (None, SharedSet::new())), "");
     }
 
     #[test]
@@ -173,7 +171,7 @@ mod tests {
             let made = nix_derivation::store_path::build_ca_path("x", address, &[], false).unwrap();
             let info = PathInfo {
                 path: path(&made),
-                references: BTreeSet::new(),
+                references: SharedSet::new(),
                 ca: Some(address.to_nix_string()),
                 ..source()
             };
@@ -182,7 +180,7 @@ mod tests {
                 let forged = PathInfo { ca: Some(other.to_nix_string()), ..info.clone() };
                 assert!(fault(&forged).is_some(), "{other} for {address}");
             }
-            let refers = PathInfo { references: BTreeSet::from([info.path.clone()]), ..info };
+            let refers = PathInfo { references: SharedSet::from([info.path.clone()]), ..info };
             assert!(fault(&refers).is_some());
         }
     }

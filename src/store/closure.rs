@@ -131,7 +131,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::NarHash;
+    use crate::store::{NarHash, SharedSet};
 
     fn path(number: usize) -> StorePath {
         format!("{number:032}-p{number}").parse().unwrap()
@@ -144,7 +144,7 @@ mod tests {
             nar_size: 1,
             references: references.iter().copied().map(path).collect(),
             deriver: None,
-            signatures: BTreeSet::new(),
+            signatures: SharedSet::new(),
             ca: None,
             registration_time: 0,
             ultimate: false,

@@ -198,7 +198,7 @@ impl Daemon {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::NarHash;
+    use crate::store::{NarHash, SharedMap, SharedSet};
     use std::os::unix::net::UnixListener;
 
     fn info() -> PathInfo {
@@ -206,13 +206,13 @@ mod tests {
             path: "00000000000000000000000000000000-a".parse().unwrap(),
             nar_hash: NarHash([0; 32]),
             nar_size: 200,
-            references: std::collections::BTreeSet::new(),
+            references: SharedSet::new(),
             deriver: None,
-            signatures: std::collections::BTreeSet::new(),
+            signatures: SharedSet::new(),
             ca: None,
             registration_time: 0,
             ultimate: false,
-            outputs: std::collections::BTreeMap::new(),
+            outputs: SharedMap::new(),
         }
     }
 

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use nix_derivation::{Derivation, Output};
 
 use super::address::to_address;
-use super::{PathInfo, StorePath};
+use super::{PathInfo, SharedMap, StorePath};
 
 /// The outputs of a derivation whose store path was computed from its bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outputs {
     /// Those whose paths are known before a build, by name: the rows of the table `DerivationOutputs`.
-    pub paths: BTreeMap<String, StorePath>,
+    pub paths: SharedMap<String, StorePath>,
     /// The content address of each that has a fixed one.
     pub fixed: BTreeMap<StorePath, String>,
     /// Whether `paths` has all outputs.
@@ -56,10 +56,8 @@ pub(crate) fn outputs(info: &PathInfo, content: &[u8]) -> Result<Outputs, String
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
-    use crate::store::NarHash;
+    use crate::store::{NarHash, SharedMap, SharedSet};
 
     const OUT: &str = "/nix/store/1h0p2zsqmlmqrs2gmjzbhsdbdvrgpdl3-x";
 
@@ -76,13 +74,13 @@ mod tests {
             path: path.to_basename().parse().unwrap(),
             nar_hash: NarHash([7; 32]),
             nar_size: 4096,
-            references: BTreeSet::new(),
+            references: SharedSet::new(),
             deriver: None,
-            signatures: BTreeSet::new(),
+            signatures: SharedSet::new(),
             ca: None,
             registration_time: 1,
             ultimate: false,
-            outputs: BTreeMap::from([("out".into(), format!("{}-evil", "0".repeat(32)).parse().unwrap())]),
+            outputs: SharedMap::from([("out".into(), format!("{}-evil", "0".repeat(32)).parse().unwrap())]),
         }
     }
 
@@ -90,7 +88,7 @@ mod tests {
     fn outputs_are_those_of_the_file() {
         let content = aterm(OUT, ("", ""));
         let found = outputs(&info(&content), content.as_bytes()).unwrap();
-        assert_eq!(found.paths["out"].full("/nix/store"), OUT);
+        assert_eq!(found.paths.values().next().unwrap().full("/nix/store"), OUT);
         assert!(found.is_complete && found.fixed.is_empty());
         let floating = aterm("", ("r:sha256", ""));
         let found = outputs(&info(&floating), floating.as_bytes()).unwrap();

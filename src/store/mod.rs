@@ -3,6 +3,7 @@
 mod address;
 pub(crate) mod busy;
 mod closure;
+mod compact;
 pub(crate) mod daemon;
 mod database;
 mod derivation;
@@ -24,6 +25,7 @@ mod unregister;
 
 pub(crate) use address::{content_address, fault, is_signature};
 pub use closure::{closed_subset, closure, closure_with_outputs, referrers_closure, useless_without};
+pub use compact::{SharedMap, SharedSet};
 pub use database::SUPPORTED_SCHEMA;
 pub(crate) use derivation::{Outputs, outputs};
 pub use dirs::{STORE_DIR, StoreDirs, store_argument};

@@ -9,7 +9,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -184,10 +184,13 @@ impl OwnFolder {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let new = format!("{NEW_PREFIX}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let written = (|| {
-            let mut file = self.create(&new)?;
+            let file = self.create(&new)?;
             // Whoever removes leftovers leaves alone what is locked.
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared)?;
-            file.write_all(&serde_json::to_vec(value)?)?;
+            let mut out = BufWriter::with_capacity(64 << 10, &file);
+            serde_json::to_writer(&mut out, value)?;
+            out.flush()?;
+            drop(out);
             rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644))?;
             file.sync_all()?;
             match rustix::fs::renameat(&self.fd, &*new, &self.fd, name) {

@@ -1,11 +1,12 @@
 //! Store paths and what the Nix database knows of them.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
+
+use super::{SharedMap, SharedSet};
 
 /// The base name of a store path, `<32 characters of hash>-<name>`, without the store directory. A clone shares the text: a path is
 /// named by all that refer to it, and there may be a hundred thousand of them.
@@ -177,11 +178,11 @@ pub struct PathInfo {
     /// Size of its NAR in bytes.
     pub nar_size: u64,
     /// What it refers to, itself included where it does.
-    pub references: BTreeSet<StorePath>,
+    pub references: SharedSet<StorePath>,
     /// The derivation that made it, where known. It need not be valid.
     pub deriver: Option<StorePath>,
     /// Signatures, each `<key name>:<base64>`.
-    pub signatures: BTreeSet<String>,
+    pub signatures: SharedSet<String>,
     /// The content address, for paths that have one (`fixed:…`, `text:…`).
     pub ca: Option<String>,
     /// When it was registered, in seconds since 1970.
@@ -189,7 +190,7 @@ pub struct PathInfo {
     /// Whether it was built here, and so is trusted without a signature.
     pub ultimate: bool,
     /// For a derivation: its outputs by name (the table `DerivationOutputs`). Empty for all else.
-    pub outputs: BTreeMap<String, StorePath>,
+    pub outputs: SharedMap<String, StorePath>,
 }
 
 /// [`PathInfo`]s that several parts of a process hold, in a file or message: `#[serde(with = "shared_infos")]`.

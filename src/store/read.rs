@@ -1,10 +1,12 @@
 //! Reading everything that is valid.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rusqlite::{Connection, Row};
 
-use super::{NarHash, PathInfo, STORE_DIR, StoreDirs, StoreError, StorePath, closed_subset, database};
+use super::{
+    NarHash, PathInfo, STORE_DIR, SharedMap, SharedSet, StoreDirs, StoreError, StorePath, closed_subset, database,
+};
 
 /// Every valid path with all that the database holds of it, as of one moment, also while others write.
 ///
@@ -68,7 +70,7 @@ fn path_info(row: &Row<'_>) -> Option<PathInfo> {
         nar_hash: NarHash::from_database(text(2)??)?,
         // Nix writes null for a size of zero.
         nar_size: row.get::<_, Option<i64>>(3).ok()?.unwrap_or(0).try_into().ok()?,
-        references: BTreeSet::new(),
+        references: SharedSet::new(),
         deriver: match text(4)? {
             None | Some("") => None,
             Some(deriver) => Some(StorePath::from_full(deriver, STORE_DIR).ok()?),
@@ -77,22 +79,30 @@ fn path_info(row: &Row<'_>) -> Option<PathInfo> {
         ca: text(6)?.filter(|ca| !ca.is_empty()).map(str::to_owned),
         registration_time: row.get(7).ok()?,
         ultimate: row.get::<_, Option<bool>>(8).ok()?.unwrap_or(false),
-        outputs: BTreeMap::new(),
+        outputs: SharedMap::new(),
     })
 }
 
 fn read_references(db: &Connection, rows: &mut Rows) -> rusqlite::Result<()> {
     let mut statement = db.prepare("select referrer, reference from Refs order by referrer")?;
     let mut query = statement.query([])?;
+    // The references of one path come one behind the other.
+    let (mut of, mut found): (Option<usize>, Vec<StorePath>) = (None, Vec::new());
     while let Some(row) = query.next()? {
         let (referrer, reference) = (row.get(0)?, row.get(1)?);
         let Some(&referrer_index) = rows.index.get(&referrer) else { continue };
+        if let Some(before) = of.filter(|before| *before != referrer_index) {
+            rows.infos[before].references = found.drain(..).collect();
+        }
+        of = Some(referrer_index);
         if let Some(&reference_index) = rows.index.get(&reference) {
-            let reference = rows.infos[reference_index].path.clone();
-            rows.infos[referrer_index].references.insert(reference);
+            found.push(rows.infos[reference_index].path.clone());
         } else {
             rows.unknown.insert(referrer);
         }
+    }
+    if let Some(last) = of {
+        rows.infos[last].references = found.into_iter().collect();
     }
     Ok(())
 }

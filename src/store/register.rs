@@ -192,7 +192,7 @@ fn insert<'a>(
         for reference in &info.references {
             add_reference.execute([id, ids[reference]])?;
         }
-        for (name, output) in &info.outputs {
+        for (name, output) in info.outputs.iter() {
             add_output.execute(params![id, name, output.full(STORE_DIR)])?;
         }
     }

@@ -11,7 +11,7 @@ use axum::routing::get;
 use nix_derivation::nixbase32;
 
 use super::*;
-use crate::store::NarHash;
+use crate::store::{NarHash, SharedMap, SharedSet};
 
 /// A path with a hash part of this letter, as the database would tell of it.
 pub(super) fn info(letter: &str) -> PathInfo {
@@ -19,13 +19,13 @@ pub(super) fn info(letter: &str) -> PathInfo {
         path: format!("{}-{letter}", letter.repeat(32)).parse().unwrap(),
         nar_hash: NarHash([letter.as_bytes()[0]; 32]),
         nar_size: 1,
-        references: BTreeSet::new(),
+        references: SharedSet::new(),
         deriver: None,
-        signatures: BTreeSet::new(),
+        signatures: SharedSet::new(),
         ca: None,
         registration_time: 0,
         ultimate: true,
-        outputs: BTreeMap::new(),
+        outputs: SharedMap::new(),
     }
 }
 

@@ -7,7 +7,6 @@ mod hostile;
 mod image;
 mod trees;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
@@ -16,7 +15,7 @@ use nix_archive::nar::{CaseHack, hash_path};
 use nix_cache::layer::pack::{Item, Options, Outcome, Packed, pack};
 use nix_cache::layer::squashfs::{Image, ImageError};
 use nix_cache::layer::unpack::{Target, Unpacked, unpack};
-use nix_cache::store::{NarHash, PathInfo, StorePath};
+use nix_cache::store::{NarHash, PathInfo, SharedMap, SharedSet, StorePath};
 
 use crate::support::folder::Folder;
 use crate::support::tree::Tree;
@@ -37,13 +36,13 @@ fn info(path: StorePath, nar_hash: NarHash, nar_size: u64) -> PathInfo {
         path,
         nar_hash,
         nar_size,
-        references: BTreeSet::new(),
+        references: SharedSet::new(),
         deriver: None,
-        signatures: BTreeSet::new(),
+        signatures: SharedSet::new(),
         ca: None,
         registration_time: 0,
         ultimate: false,
-        outputs: BTreeMap::new(),
+        outputs: SharedMap::new(),
     }
 }
 

@@ -45,6 +45,20 @@ fn filled(name: &str, before: &str, part: &str, times: usize, after: &str) -> Ve
     json
 }
 
+/// A snapshot whose parts are empty but for `name`, which has `times` elements that differ.
+fn numbered(name: &str, before: &str, times: usize, after: &str, element: impl Fn(usize) -> String) -> Vec<Vec<u8>> {
+    let first = format!("{before}{}", element(0));
+    let mut json = filled(name, &first, "", 0, after);
+    let end = json.pop();
+    json.extend((1..times).map(|number| format!(",{}", element(number)).into_bytes()));
+    json.extend(end);
+    let spelt = format!("\"names\":[\"{}-a\"]", "0".repeat(32));
+    for part in json.iter_mut().filter(|part| part.ends_with(b"\"names\":[]")) {
+        *part = format!(",{spelt}").into_bytes();
+    }
+    json
+}
+
 #[test]
 fn small_snapshots_that_would_become_large_are_a_miss() {
     let machine = Machine::new(&nix::all()[0]);
@@ -63,11 +77,17 @@ fn small_snapshots_that_would_become_large_are_a_miss() {
         vec![format!("[0,0,{}]", 4 << 20); 512].join(","),
         4 << 20,
     );
-    let bombs: [(&str, Vec<Vec<u8>>); 7] = [
+    let bombs: [(&str, Vec<Vec<u8>>); 8] = [
         ("one chunk again and again", vec![again.into_bytes()]),
         ("a recipe", filled("layers", &format!("[{layer}"), "[0,0,0],", 6_000_000, "[0,0,0]]}]")),
         ("names", filled("names", &format!("[{name}"), &format!(",{name}"), 4_000_000, "]")),
         ("records", filled("paths", "[", &record, 1_000_000, &format!("{}]", record.trim_end_matches(',')))),
+        (
+            "plans",
+            numbered("planned", "{", 400_000, "}", |number| {
+                format!(r#""{number}":{{"time":1,"targets":{{"t":{{}}}}}}"#)
+            }),
+        ),
         ("something unknown", filled("x", "[", "[],", 20_000_000, "[]]")),
         ("a text", filled("x", "\"", &"a".repeat(100), 3_000_000, "\"")),
         ("depth", filled("x", "", "[", 20_000_000, "")),
@@ -92,5 +112,33 @@ fn small_snapshots_that_would_become_large_are_a_miss() {
         );
         assert!(memory < MOST, "{what}: {memory} KiB");
         assert!(!store.dirs().own_dir().join("layers").exists(), "{what}");
+    }
+}
+
+#[test]
+fn snapshots_that_are_just_small_enough_fit_into_memory() {
+    let machine = Machine::new(&nix::all()[0]);
+    let name = format!("\"{}-a\"", "0".repeat(32));
+    let record = |number| format!(r#"{{"path":0,"hash":"{number:064}","size":1,"time":1,"used":1}}"#);
+    let target = |number| format!(r#""{number}":{{"outputs":{{"o":"{}-a"}}}}"#, "0".repeat(32));
+    let snapshots: [(&str, Vec<Vec<u8>>); 4] = [
+        ("records", numbered("paths", "[", 440_000, "]", record)),
+        ("targets", numbered("planned", r#"{"c":{"time":1,"targets":{"#, 50_000, "}}}", target)),
+        ("names", filled("names", &format!("[{name}"), &format!(",{name}"), 2_200_000, "]")),
+        ("one path again and again", filled("upstream", "[0", ",0", 11_000_000, "]")),
+    ];
+    for (what, json) in snapshots {
+        let store = machine.store(what);
+        let cache = machine.path("cache");
+        let _ = fs::remove_dir_all(&cache);
+        for folder in ["snapshot", "layer", "files", "tmp"] {
+            fs::create_dir_all(cache.join(folder)).unwrap();
+        }
+        let parts: Vec<&[u8]> = json.iter().map(Vec::as_slice).collect();
+        fs::write(cache.join(format!("snapshot/{KEY}#g1")), sealed(&parts, false)).unwrap();
+        let (run, memory) = measured(store.verb("restore", &cache, KEY, &[]));
+        println!("{what}: {memory} KiB of memory");
+        assert!(!notes(&run.json()).contains(&"snapshot-unreadable"), "{what}: {run:?}");
+        assert!(memory < MOST, "{what}: {memory} KiB");
     }
 }

@@ -1,12 +1,12 @@
 //! Snapshots, and the recipes in them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::Read;
 
 use nix_cache::layer::digest::{Digests, Sha};
 use nix_cache::layer::recipe::{Recipe, Segment};
 use nix_cache::snapshot::{Lane, PlannedCommit, PlannedTarget, Snapshot, Stored, decode, encode};
-use nix_cache::store::{NarHash, PathInfo};
+use nix_cache::store::{NarHash, PathInfo, SharedMap, SharedSet};
 use serde_json::Value;
 
 use super::{fuzz, names};
@@ -21,11 +21,11 @@ fn sample() -> Snapshot {
         nar_size: 1000,
         references: (0..number).map(path).collect(),
         deriver: Some(format!("{number:032}-path.drv").parse().unwrap()),
-        signatures: BTreeSet::from(["cache.example.org-1:c2lnbmF0dXJl".to_owned()]),
+        signatures: SharedSet::from(["cache.example.org-1:c2lnbmF0dXJl".to_owned()]),
         ca: (number == 1).then(|| "fixed:r:sha256:0000".to_owned()),
         registration_time: 1_700_000_000,
         ultimate: number == 2,
-        outputs: BTreeMap::from([("out".to_owned(), path(number))]),
+        outputs: SharedMap::from([("out".to_owned(), path(number))]),
     };
     let digests = |number: u8, size| Digests { size, chunks: vec![Sha([number; 32])] };
     let stored = |number: u8, size| Stored { digests: digests(number, size), entry: format!("entry-{number}") };
@@ -43,7 +43,7 @@ fn sample() -> Snapshot {
         "ci / build".into(),
         Lane { used: 6, paths: (0..4).map(|number| (path(number), 6)).collect(), ..Lane::default() },
     );
-    let target = PlannedTarget { drv: Some(path(7)), outputs: BTreeMap::new(), system: "s".into(), pending: true };
+    let target = PlannedTarget { drv: Some(path(7)), outputs: SharedMap::new(), system: "s".into(), pending: true };
     let targets = BTreeMap::from([("packages.x".to_owned(), target)]);
     snapshot.planned.insert("c0ffee:".into(), PlannedCommit { time: 3, targets });
     snapshot

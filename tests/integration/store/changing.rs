@@ -6,7 +6,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix_cache::store::{
-    PathInfo, Registered, StoreDirs, StoreError, StorePath, closure, read_all, referrers_closure, register, unregister,
+    PathInfo, Registered, SharedSet, StoreDirs, StoreError, StorePath, closure, read_all, referrers_closure, register,
+    unregister,
 };
 
 use super::facts::{database, one_of_many, sign_all, told_by_nix};
@@ -59,7 +60,7 @@ fn what_is_valid_already_stays_as_it_is() {
     let Some((store, paths)) = sample(&nix) else { return };
     let mut infos: Vec<PathInfo> = paths.values().cloned().collect();
     for info in &mut infos {
-        info.signatures = BTreeSet::from(["other-1:AAAA".to_owned()]);
+        info.signatures = SharedSet::from(["other-1:AAAA".to_owned()]);
         info.registration_time = 1;
     }
     let mut new = one_of_many(0);

@@ -1,9 +1,9 @@
 //! What Nix itself says of a store, in a form that can be compared.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use nix_cache::store::{NarHash, PathInfo, StorePath};
+use nix_cache::store::{NarHash, PathInfo, SharedMap, SharedSet, StorePath};
 use rusqlite::Connection;
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ pub struct Facts {
 /// What a path is trusted for, and when it came.
 #[derive(Debug, PartialEq)]
 pub struct Trust {
-    pub signatures: BTreeSet<String>,
+    pub signatures: SharedSet<String>,
     pub ca: Option<String>,
     pub ultimate: bool,
     pub registration_time: i64,
@@ -94,10 +94,10 @@ pub fn one_of_many(number: usize) -> PathInfo {
         nar_size: 120,
         references: (number.saturating_sub(4)..=number).map(path).collect(),
         deriver: Some(path(number + 1)),
-        signatures: BTreeSet::from([format!("key-1:{number}AAAA")]),
+        signatures: SharedSet::from([format!("key-1:{number}AAAA")]),
         ca: None,
         registration_time: 1_700_000_000,
         ultimate: false,
-        outputs: BTreeMap::new(),
+        outputs: SharedMap::new(),
     }
 }
