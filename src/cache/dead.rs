@@ -141,20 +141,20 @@ mod tests {
     use crate::layer::digest::Digests;
     use crate::layer::recipe::Recipe;
     use crate::snapshot::Stored;
-    use crate::store::{NarHash, PathInfo};
+    use crate::store::{NarHash, PathInfo, SharedMap, SharedSet};
 
     fn info(number: u8) -> PathInfo {
         PathInfo {
             path: format!("{number:032}-p").parse().unwrap(),
             nar_hash: NarHash([number; 32]),
             nar_size: 1000,
-            references: BTreeSet::new(),
+            references: SharedSet::new(),
             deriver: None,
-            signatures: BTreeSet::new(),
+            signatures: SharedSet::new(),
             ca: None,
             registration_time: 1,
             ultimate: false,
-            outputs: BTreeMap::new(),
+            outputs: SharedMap::new(),
         }
     }
 
