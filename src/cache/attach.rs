@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -169,8 +169,12 @@ fn unpack_and_register(
     progress: &AtomicU64,
 ) -> Result<(), CacheError> {
     let mut already = BTreeSet::new();
+    // Without an answer, what is in the way is left alone.
+    let is_valid = |path: &StorePath| store::is_valid(dirs, path).unwrap_or(true);
+    let (store, threads) = (dirs.real_store(), request.threads);
+    let target = Target { store: &store, owner: new_owner(dirs), is_valid: &is_valid, threads, deadline, progress };
     for layer in rest {
-        let unpacked = unpack_layer(dirs, layer, request.threads, deadline, progress);
+        let unpacked = unpack_layer(layer, &target);
         done.rejected.extend(unpacked.rejected);
         already.extend(unpacked.already);
         let infos: BTreeMap<&StorePath, &Arc<PathInfo>> = layer.infos.iter().map(|info| (&info.path, info)).collect();
@@ -244,42 +248,7 @@ fn clear_leftovers(dirs: &StoreDirs) -> Result<(), CacheError> {
 }
 
 /// Unpacks the wanted paths of one layer.
-fn unpack_layer(
-    dirs: &StoreDirs,
-    layer: &AttachLayer,
-    threads: usize,
-    deadline: Option<Instant>,
-    progress: &AtomicU64,
-) -> Unpacked {
-    // Without an answer, what is in the way is left alone.
-    let is_valid = |path: &StorePath| store::is_valid(dirs, path).unwrap_or(true);
-    unpack_until(deadline, &dirs.real_store(), dirs, layer, &is_valid, threads, progress)
-}
-
-/// Unpacks into another directory, however long it takes.
-pub(super) fn unpack_into(
-    into: &Path,
-    dirs: &StoreDirs,
-    layer: &AttachLayer,
-    is_valid: &(dyn Fn(&StorePath) -> bool + Sync),
-    threads: usize,
-    progress: &AtomicU64,
-) -> Unpacked {
-    unpack_until(None, into, dirs, layer, is_valid, threads, progress)
-}
-
-fn unpack_until(
-    deadline: Option<Instant>,
-    into: &Path,
-    dirs: &StoreDirs,
-    layer: &AttachLayer,
-    is_valid: &(dyn Fn(&StorePath) -> bool + Sync),
-    threads: usize,
-    progress: &AtomicU64,
-) -> Unpacked {
-    let is_root = rustix::process::geteuid().is_root();
-    let owner = dirs.path_owner().ok().filter(|_| is_root);
-    let target = Target { store: into, owner, is_valid, threads, deadline, progress };
+pub(super) fn unpack_layer(layer: &AttachLayer, target: &Target<'_>) -> Unpacked {
     let wanted: Vec<&PathInfo> = layer.infos.iter().map(AsRef::as_ref).collect();
     let reject = |why: String| {
         let rejected = wanted.iter().map(|info| Rejected { path: info.path.clone(), why: why.clone() });
@@ -288,8 +257,13 @@ fn unpack_until(
     File::open(&layer.file)
         .map_err(Into::into)
         .and_then(Image::open)
-        .and_then(|image| unpack(&image, &wanted, &target))
+        .and_then(|image| unpack(&image, &wanted, target))
         .unwrap_or_else(|error| reject(error.to_string()))
+}
+
+/// To whom unpacked paths are to belong: None where this process cannot give them away.
+pub(super) fn new_owner(dirs: &StoreDirs) -> Option<(u32, u32)> {
+    dirs.path_owner().ok().filter(|_| rustix::process::geteuid().is_root())
 }
 
 #[cfg(test)]

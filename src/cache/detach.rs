@@ -2,7 +2,7 @@
 //!
 //! 1. Nothing is changed before it is known that the store is not in use, here or in another mount namespace.
 //! 2. What paths that stay refer to is copied out of the images, beside the store: never below a mounted overlay.
-//! 3. Paths that leave, and those that wait for the copies, are taken out of the database. What waits is written down first:
+//! 3. Paths that leave, and those that wait for the copies, are taken out of the database. What waits, with its realisations, is written down first:
 //!    whoever is killed from here on leaves a store whose valid paths are all there, and the next detach or restore does the
 //!    rest.
 //! 4. The overlay is unmounted. If that is refused after all, everything is registered again.
@@ -22,14 +22,14 @@ use std::sync::atomic::AtomicU64;
 use rustix::fs::{AtFlags, CWD};
 use serde::{Deserialize, Serialize};
 
-use super::attach::{AttachLayer, unpack_into};
+use super::attach::{AttachLayer, new_owner, unpack_layer};
 use super::mounted::{self, Mounted, places};
 use super::{CacheError, as_owner};
 use crate::layer::digest::Sha;
 use crate::layer::hash_of;
 use crate::layer::marks::remove_marks;
 use crate::layer::mount::{self, Places, names_in};
-use crate::layer::unpack::{remove_tree, times};
+use crate::layer::unpack::{Target, remove_tree, times};
 use crate::store::own::{KEPT, OwnFolder};
 use crate::store::{self, PathInfo, StoreDirs, StorePath, closed_subset, closure, path_lock, referrers_closure};
 
@@ -77,19 +77,26 @@ pub(super) fn detach(dirs: &StoreDirs, threads: usize) -> Result<Detached, Cache
             .map_err(failed("Cannot copy paths out of the layers of"))
     })?;
     plan.warn();
-    let taken_out: Vec<StorePath> =
+    let taken_out: BTreeSet<StorePath> =
         plan.leaving.iter().chain(plan.aside.keys()).filter(|path| valid.contains_key(*path)).cloned().collect();
-    let written = Mounted { aside: plan.aside.values().cloned().collect(), ..state.clone().unwrap_or_default() };
+    // Realisations go with the paths that they are about. Those that an earlier detach took out come back with them.
+    let mut realisations = as_owner(dirs, || store::read_realisations(dirs)).unwrap_or_default();
+    realisations.retain(|realisation| taken_out.contains(&realisation.path));
+    realisations.extend(state.iter().flat_map(|state| state.realisations.iter().cloned()));
+    let written = Mounted {
+        aside: plan.aside.values().cloned().collect(),
+        realisations: realisations.clone(),
+        ..state.clone().unwrap_or_default()
+    };
     mounted::store(dirs, &written).map_err(failed("Cannot write down what is unmounted from"))?;
-    // They go with the paths that they are about.
-    let realisations = as_owner(dirs, || store::read_realisations(dirs)).unwrap_or_default();
     let realised = || {
         if let Err(error) = as_owner(dirs, || store::add_realisations(dirs, &realisations)) {
             tracing::warn!("The realisations of content-addressed derivations are lost: {error}");
         }
     };
     // Invalid first and gone after: a path that is valid is always there.
-    as_owner(dirs, || store::unregister(dirs, &taken_out))?;
+    let going: Vec<StorePath> = taken_out.iter().cloned().collect();
+    as_owner(dirs, || store::unregister(dirs, &going))?;
     if was_mounted
         && !is_gone
         && let Err(error) = mount::detach(&places)
@@ -249,6 +256,15 @@ fn copy_out(
         return Ok(copied);
     }
     let into = folder.folder(KEPT)?;
+    let progress = AtomicU64::new(0);
+    let target = Target {
+        store: into.path(),
+        owner: new_owner(dirs),
+        is_valid: &|_| false,
+        threads,
+        deadline: None,
+        progress: &progress,
+    };
     for (file, names) in layers {
         let is_here = |info: &&&PathInfo| names.contains(info.path.as_str().as_bytes());
         let infos: Vec<PathInfo> = wanted.values().filter(is_here).map(|info| (*info).clone()).collect();
@@ -257,7 +273,7 @@ fn copy_out(
         }
         let layer =
             AttachLayer { id: Sha([0; 32]), file: file.clone(), infos: infos.into_iter().map(Arc::new).collect() };
-        let unpacked = unpack_into(into.path(), dirs, &layer, &|_| false, threads, &AtomicU64::new(0));
+        let unpacked = unpack_layer(&layer, &target);
         for rejected in &unpacked.rejected {
             tracing::debug!("{} does not come out of {}: {}", rejected.path, file.display(), rejected.why);
         }

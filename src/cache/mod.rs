@@ -158,6 +158,9 @@ pub enum CacheError {
          root, or allow the user to use sudo."
     )]
     Privilege(String),
+    /// A step that had root's rights could not be done. The text is its own.
+    #[error("{0}")]
+    Step(String),
     /// The rights of the store's owner could not be taken.
     #[error("Cannot work for the owner of {path}: {error}.")]
     Owner {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::layer::mount::{self, Places};
 use crate::store::own::{KEPT, MOUNTED, OwnFolder};
-use crate::store::{PathInfo, StoreDirs, shared_infos};
+use crate::store::{PathInfo, Realisation, StoreDirs, shared_infos};
 
 /// The layers that are mounted and the paths that are valid because of it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ pub(super) struct Mounted {
     /// next.
     #[serde(default)]
     pub aside: Vec<PathInfo>,
+    /// The realisations that went with them.
+    #[serde(default)]
+    pub realisations: Vec<Realisation>,
 }
 
 pub(super) fn store(dirs: &StoreDirs, mounted: &Mounted) -> io::Result<()> {

@@ -193,6 +193,7 @@ fn mount_held(
         layers: layers.iter().map(|layer| layer.id.to_string()).collect(),
         paths: result.placed.values().map(|path| path.info.clone()).collect(),
         aside: Vec::new(),
+        realisations: Vec::new(),
     };
     mounted::store(dirs, &state).map_err(refused("Recording what is mounted"))?;
     let owner = dirs.path_owner().unwrap_or((0, 0));

@@ -60,6 +60,8 @@ pub enum Answer {
     Attached(Attached),
     /// To [`Request::Detach`].
     Detached(Detached),
+    /// To any of them: why it was not done.
+    Refused(String),
 }
 
 /// Carries out a step with the rights of this process.
@@ -139,9 +141,14 @@ pub(super) fn run(dirs: &StoreDirs, request: &Request, progress: &AtomicU64) -> 
         return perform(request, progress);
     }
     match (through_sudo(request), request) {
-        (Err(CacheError::Privilege(why)), Request::Attach(request)) if may_unpack(dirs) => {
+        (Err(error @ (CacheError::Privilege(_) | CacheError::Step(_))), Request::Attach(request))
+            if may_unpack(dirs) =>
+        {
             let mut attached = attach(&AttachRequest { mode: Mode::Unpack, ..request.clone() }, progress)?;
-            attached.not_mounted = Some(format!("It needs root's rights, which `sudo` did not give: {why}"));
+            attached.not_mounted = Some(match error {
+                CacheError::Privilege(why) => format!("It needs root's rights, which `sudo` did not give: {why}"),
+                error => error.to_string().trim_end_matches('.').to_owned(),
+            });
             Ok(Answer::Attached(attached))
         }
         (answer, _) => answer,
@@ -203,5 +210,9 @@ fn through_sudo(request: &Request) -> Result<Answer, CacheError> {
     if !output.status.success() {
         return Err(failed(format!("the step that needs root ended with {}", output.status)));
     }
-    serde_json::from_slice(&output.stdout).map_err(|error| failed(format!("its answer makes no sense: {error}")))
+    match serde_json::from_slice(&output.stdout) {
+        // It had the rights: what kept it from doing its work is something else.
+        Ok(Answer::Refused(why)) => Err(CacheError::Step(why)),
+        answer => answer.map_err(|error| failed(format!("its answer makes no sense: {error}"))),
+    }
 }

@@ -109,7 +109,9 @@ pub(super) async fn detach(command: &DetachCommand) -> Result<(), Failure> {
 pub(super) async fn privileged() -> Result<(), Failure> {
     let task = tokio::task::spawn_blocking(|| {
         let request: cache::Request = serde_json::from_reader(std::io::stdin().lock()).map_err(Failure::usage)?;
-        cache::perform(&request, &AtomicU64::new(0)).map_err(Failure::work)
+        // The caller says why it did not work; here nobody reads it.
+        let refused = |error: cache::CacheError| cache::Answer::Refused(error.to_string());
+        Ok::<_, Failure>(cache::perform(&request, &AtomicU64::new(0)).unwrap_or_else(refused))
     });
     let answer = task.await.map_err(Failure::work)??;
     print_json(&answer)

@@ -11,6 +11,8 @@ pub(crate) mod names;
 #[cfg(test)]
 mod properties;
 mod signatures;
+#[cfg(test)]
+mod size_test;
 mod targets;
 mod wire;
 

@@ -3,6 +3,7 @@
 mod bombs;
 mod caches;
 mod faults;
+mod git;
 mod hostile;
 mod trees;
 

@@ -117,6 +117,27 @@ fn after_a_restart_of_the_machine_another_users_restore_puts_it_right() {
 }
 
 #[test]
+fn a_store_that_is_in_use_is_named_as_such_through_sudo() {
+    for bench in benches().take(1) {
+        let store = bench.machine.store("mounted");
+        let Some(command) = with_sudo(&store) else { return };
+        let script = "mkdir -p /nix/home/cache; cp -r \"$2\"/. /nix/home/cache; chown -R 65534:65534 /nix/home/cache
+            as_nobody nix-cache restore --restore-mode mount --primary-key \"$1\" --remote dir:/nix/home/cache
+            (cd /nix/store && exec sleep 600) &
+            user=$!
+            sleep 0.2
+            as_nobody nix-cache detach || echo \"refused with $?\"
+            kill $user
+            wait $user || true
+            as_nobody nix-cache detach";
+        let said = run(command(script).arg("sh").arg(KEY).arg(&bench.cache));
+        assert!(said.contains("refused with 1") && said.contains("(sleep)"), "{said}");
+        assert!(said.contains("The layers stay mounted") && !said.contains("Root's rights"), "{said}");
+        assert!(said.contains("Unmounted."), "{said}");
+    }
+}
+
+#[test]
 fn sudo_sees_no_secrets() {
     for bench in benches().take(1) {
         let Some((store, _)) = restore_and_detach(&bench, "nix-cache restore --restore-mode mount") else { return };

@@ -1,6 +1,7 @@
 //! Content-addressed derivations (the experimental feature `ca-derivations` of Nix): what they made is known after a restore.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use super::saved;
 use crate::support::machine::{Machine, TestStore};
@@ -20,7 +21,11 @@ fn with_feature(mut command: Command) -> Command {
 
 /// What a build prints, and how many derivations it had to build.
 fn build(store: &TestStore) -> (String, usize) {
-    let mut command = with_feature(store.build_command(&["usesAddressed"]));
+    build_one(store, "usesAddressed")
+}
+
+fn build_one(store: &TestStore, name: &str) -> (String, usize) {
+    let mut command = with_feature(store.build_command(&[name]));
     let output = command.arg("--no-out-link").output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
@@ -56,5 +61,49 @@ fn a_content_addressed_derivation_is_not_built_again_after_a_restore() {
         let plain = machine.store("plain");
         let outcome = plain.restore(&cache, KEY, &[]);
         assert_eq!((outcome["paths-lost"].as_u64(), notes(&outcome)), (Some(0), vec![]), "{outcome}");
+    }
+}
+
+/// How many realisations the database of a store has.
+fn realisations(store: &TestStore) -> usize {
+    nix_cache::store::read_realisations(&store.dirs()).unwrap().len()
+}
+
+#[test]
+fn a_detach_that_is_killed_leaves_the_realisations_for_the_next() {
+    for nix in nix::all() {
+        let machine = Machine::new(nix);
+        let (cache, first) = (machine.path("cache"), machine.store("first"));
+        build_one(&first, "onAddressed");
+        first.save(&cache, KEY, &[]);
+        let mut interrupted = 0;
+        for round in 0..10 {
+            let store = machine.store(&format!("round-{round}"));
+            assert!(with_feature(store.command("nix-store")).arg("--init").status().unwrap().success());
+            store.restore(&cache, KEY, &["--restore-mode", "mount"]);
+            // It stays, and what it refers to with it.
+            assert_eq!(build(&store).1, 1);
+            let before = realisations(&store);
+            assert!(before > 0);
+            let mut detach = machine.nix_cache(&["detach"]);
+            detach.arg("--store-root").arg(&store.root).stdout(Stdio::null()).stderr(Stdio::null());
+            let mut child = detach.spawn().unwrap();
+            // Killed as soon as they are taken out, it seldom has put them back.
+            while child.try_wait().unwrap().is_none() && realisations(&store) == before {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+            interrupted += usize::from(realisations(&store) < before);
+            let mut detach = machine.nix_cache(&["detach"]);
+            detach.arg("--store-root").arg(&store.root);
+            assert_eq!(Run::of(detach).code, Some(0));
+            assert_eq!((realisations(&store), build(&store).1), (before, 0), "with Nix {}", nix.version);
+            store.assert_sound();
+            if interrupted > 1 {
+                break;
+            }
+        }
+        println!("{interrupted} detaches of Nix {} were killed in the middle", nix.version);
     }
 }
