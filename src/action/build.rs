@@ -8,11 +8,11 @@ use crate::action::build_inputs::BuildInputs;
 use crate::action::build_outputs;
 use crate::app::Failure;
 use crate::app::build::{absolute, annotate, carry_out, explain, verdict};
+use crate::base::printing::Raw;
 use crate::building::artifacts::ArtifactRequest;
 use crate::building::{BuildReport, Live, Request, Style};
 use crate::github::env::Facts;
 use crate::github::lane::default_lane;
-use crate::printing::Raw;
 use crate::report::{Action, Report, machine, summary};
 use crate::store::StoreDirs;
 

@@ -69,7 +69,7 @@ impl BuildInputs {
     /// # Errors
     /// As [`BuildInputs::from_json`].
     pub fn from_environment() -> Result<Self, InputError> {
-        Self::from_json(&crate::secrets::inputs())
+        Self::from_json(&crate::base::secrets::inputs())
     }
 
     /// The inputs in `json`, an object of strings. An empty string is the default, but for `targets`, where a plan that

@@ -46,8 +46,8 @@ fn message(evicted: usize, all: usize, bytes: u64) -> String {
     let were = if evicted == 1 { "was" } else { "were" };
     format!(
         "{evicted} of {} that this job wanted {were} evicted from GitHub's cache ({}).",
-        crate::human::count(all as u64, "layer"),
-        crate::human::bytes(bytes)
+        crate::base::human::count(all as u64, "layer"),
+        crate::base::human::bytes(bytes)
     )
 }
 

@@ -122,7 +122,7 @@ impl Inputs {
     /// # Errors
     /// As [`Inputs::from_json`].
     pub fn from_environment() -> Result<Self, InputError> {
-        Self::from_json(&crate::secrets::inputs())
+        Self::from_json(&crate::base::secrets::inputs())
     }
 
     /// The inputs in `json`, an object of strings (booleans and numbers stand for their text). An empty string, as GitHub

@@ -12,6 +12,8 @@ use crate::action::inputs::Inputs;
 use crate::action::values::{Include, RestoreMode, SaveWhen};
 use crate::app::Failure;
 use crate::app::place::{limited, remote};
+use crate::base::printing::Raw;
+use crate::base::secrets;
 use crate::cache::{self, Context, ModeRequest};
 use crate::flake::{Key, KeyRequest, current_system, escape, key as make_key};
 use crate::github::annotate::{self, Annotator, Style};
@@ -19,13 +21,12 @@ use crate::github::env::{Environment, Facts};
 use crate::github::lane::default_lane;
 use crate::github::state;
 use crate::layer::pack::Options;
-use crate::printing::Raw;
 use crate::remote::github::{GithubConfig, GithubRemote, TokenScope};
 use crate::remote::{Remote, RemoteError};
 use crate::report::{Action, KeyPart, Report, Severity};
-use crate::sign::Keyring;
+use crate::series::sign::Keyring;
 use crate::store::{PathInfo, StoreDirs, StorePath};
-use crate::{secrets, upstream};
+use crate::{nix, upstream};
 
 /// Under this name main leaves the key for post: the lock file can change while the job runs.
 const STATE_KEY: &str = "nix_cache_key";
@@ -281,7 +282,7 @@ struct Substituters;
 #[async_trait]
 impl cache::Upstream for Substituters {
     async fn present(&self, paths: &[&PathInfo]) -> BTreeSet<StorePath> {
-        let configured = tokio::task::spawn_blocking(upstream::configured_substituters).await.unwrap_or_default();
+        let configured = tokio::task::spawn_blocking(nix::configured_substituters).await.unwrap_or_default();
         let ca_file = ["SSL_CERT_FILE", "NIX_SSL_CERT_FILE"].iter().find_map(std::env::var_os).map(PathBuf::from);
         upstream::present(&configured, paths, upstream::Options { ca_file, ..upstream::Options::default() }).await
     }

@@ -74,7 +74,7 @@ impl PlanInputs {
     /// # Errors
     /// As [`PlanInputs::from_json`].
     pub fn from_environment() -> Result<Self, InputError> {
-        Self::from_json(&crate::secrets::inputs())
+        Self::from_json(&crate::base::secrets::inputs())
     }
 
     /// The inputs in `json`, an object of strings, as [`Inputs::from_json`] takes it.

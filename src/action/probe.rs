@@ -3,8 +3,8 @@
 use super::job::Job;
 use crate::app::Failure;
 use crate::app::print::print;
+use crate::base::secrets;
 use crate::remote::github::{GithubConfig, probe};
-use crate::secrets;
 
 /// Plays the contract and prints the table, in the log and in the job summary.
 pub(super) async fn probe(job: &Job) -> Result<(), Failure> {
@@ -25,7 +25,7 @@ pub(super) async fn probe(job: &Job) -> Result<(), Failure> {
         0 => Ok(()),
         count => Err(Failure::work(format!(
             "The cache service differs from what this program relies on in {}.",
-            crate::human::count(count as u64, "row")
+            crate::base::human::count(count as u64, "row")
         ))),
     }
 }

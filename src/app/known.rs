@@ -9,10 +9,10 @@ use async_trait::async_trait;
 use crate::flake::{KeyRequest, escape, key as make_key};
 use crate::plan::Known;
 use crate::remote::Remote;
-use crate::sign::Keyring;
+use crate::series::sign::Keyring;
 use crate::snapshot::Planned;
 use crate::store::StorePath;
-use crate::{cache, upstream};
+use crate::{cache, nix, upstream};
 
 /// The caches of a plan.
 pub(crate) struct Caches {
@@ -81,7 +81,7 @@ impl Caches {
 }
 
 async fn at_substituters(paths: &[&StorePath]) -> BTreeSet<StorePath> {
-    let configured = tokio::task::spawn_blocking(upstream::configured_substituters).await.unwrap_or_default();
+    let configured = tokio::task::spawn_blocking(nix::configured_substituters).await.unwrap_or_default();
     let ca_file = ["SSL_CERT_FILE", "NIX_SSL_CERT_FILE"].iter().find_map(std::env::var_os).map(PathBuf::from);
     let options = upstream::Options { ca_file, ..upstream::Options::default() };
     upstream::Upstream::new(&configured, options).present_in_any_form(paths).await

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::action::values::size;
 use crate::app::Failure;
+use crate::base::secrets;
+use crate::action::values::size;
 use crate::remote::github::{GithubConfig, GithubRemote, Tuning};
 use crate::remote::{DirectoryRemote, Limited, Limits, Remote};
-use crate::secrets;
 
 /// What a remote's name means.
 pub(crate) fn remote(name: &str) -> Result<Arc<dyn Remote>, Failure> {

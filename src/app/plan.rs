@@ -37,13 +37,13 @@ pub(crate) fn headline(plan: &Plan) -> String {
     let (all, jobs) = (plan.decisions.len(), plan.matrix.include.len());
     let compared = match (&plan.base.commit, &plan.base.changed) {
         (Some(_), Ok(files)) => {
-            let files = crate::human::count(files.len() as u64, "changed file");
+            let files = crate::base::human::count(files.len() as u64, "changed file");
             format!("compared with {} ({}): {files}", plan.base.short(), plan.base.why)
         }
         (Some(_), Err(why)) => format!("compared with {} ({}): {why}", plan.base.short(), plan.base.why),
         (None, _) => format!("compared with nothing: {}", plan.base.why),
     };
-    let (all, jobs) = (crate::human::count(all as u64, "target"), crate::human::count(jobs as u64, "job"));
+    let (all, jobs) = (crate::base::human::count(all as u64, "target"), crate::base::human::count(jobs as u64, "job"));
     format!("{built} of {all} to build in {jobs}; {compared}.")
 }
 

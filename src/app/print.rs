@@ -1,6 +1,6 @@
 //! Standard output.
 
-use crate::printing;
+use crate::base::printing;
 
 /// Prints `text` to standard output.
 pub(crate) fn print(text: &str) {

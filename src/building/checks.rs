@@ -14,8 +14,8 @@ use super::live::Live;
 use super::log::Log;
 use super::nix::asked;
 use super::text;
-use crate::bounds::{MAX_TEXT, read_file};
-use crate::child::without_secrets;
+use crate::base::bounds::{MAX_TEXT, read_file};
+use crate::base::child::without_secrets;
 
 mod format;
 

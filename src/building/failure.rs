@@ -13,7 +13,7 @@ use super::position::{Position, Project};
 use super::substituters::Substituters;
 use super::text::{folded, name_of};
 use super::watch::{Build, Ending, Watch, names};
-use crate::bounds::{MAX_TEXT, read_file};
+use crate::base::bounds::{MAX_TEXT, read_file};
 
 /// Last lines of a log that are looked at.
 const LOOKED_AT: usize = 200;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::event::Message;
 use super::watch::{Build, Ending, Shown, Watch};
-use crate::printing::{self, safe};
+use crate::base::printing::{self, safe};
 
 /// How long nothing may be printed while something runs.
 const SILENCE: Duration = Duration::from_secs(10);

@@ -18,8 +18,8 @@ use super::limits::Limits;
 use super::live::Live;
 use super::watch::{Build, Ending, Known, Shown, Watch};
 use super::{BuildError, Request};
-use crate::bounds::{MAX_OUTPUT, MAX_TEXT, read_text};
-use crate::child::without_secrets;
+use crate::base::bounds::{MAX_OUTPUT, MAX_TEXT, read_text};
+use crate::base::child::without_secrets;
 
 /// How long Nix has to end after it was asked to. A cancelled job has 7.5 seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -218,7 +218,7 @@ async fn read_lines(stderr: Option<impl AsyncRead + Unpin>, sender: Sender<(Dura
 }
 
 async fn read_all(stdout: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
-    crate::child::read_up_to(stdout, MAX_OUTPUT).await.unwrap_or_default()
+    crate::base::child::read_up_to(stdout, MAX_OUTPUT).await.unwrap_or_default()
 }
 
 fn take_in(told: &str, at: Duration, watch: &mut Watch, live: &mut Live, stray: &mut VecDeque<String>) -> Shown {
@@ -273,7 +273,7 @@ fn paths(json: &[u8]) -> Vec<String> {
         #[serde(default)]
         outputs: BTreeMap<String, Option<String>>,
     }
-    let built: Vec<Built> = crate::bounds::from_json(json).unwrap_or_default();
+    let built: Vec<Built> = crate::base::bounds::from_json(json).unwrap_or_default();
     let mut seen = BTreeSet::new();
     let all = built.into_iter().flat_map(|built| built.outputs.into_values().flatten());
     all.filter(|path| seen.insert(path.clone())).collect()

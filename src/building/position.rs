@@ -3,7 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::event::Message;
-use crate::bounds::read_text;
+use crate::base::bounds::read_text;
 
 /// Files that are searched for a hash.
 const MOST_FILES: usize = 5_000;

@@ -13,7 +13,7 @@ use super::nix::{Attempt, Settings, Stop, asked, run};
 use super::position::Project;
 use super::substituters::Substituters;
 use super::{BuildError, BuildReport, Category, Failure, Request, limits};
-use crate::upstream::all_configured_substituters;
+use crate::nix::all_configured_substituters;
 
 /// Runs Nix until it succeeds, fails for good, or the budget is used up, and puts what it did into `report`.
 pub(super) async fn attempts(

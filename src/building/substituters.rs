@@ -23,7 +23,7 @@ impl Substituters {
     /// These, with what an earlier step wrote into `state`.
     #[must_use]
     pub fn new(configured: Vec<String>, state: Option<&Path>) -> Self {
-        let read = |path: &Path| crate::bounds::read_json(path, crate::bounds::MAX_TEXT).ok();
+        let read = |path: &Path| crate::base::bounds::read_json(path, crate::base::bounds::MAX_TEXT).ok();
         Self { configured, strikes: state.and_then(read).unwrap_or_default() }
     }
 

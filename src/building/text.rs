@@ -1,4 +1,4 @@
-//! Texts from Nix and from builders: without colours, and short. [`crate::printing`] sees to it that a runner finds no command in them.
+//! Texts from Nix and from builders: without colours, and short. [`crate::base::printing`] sees to it that a runner finds no command in them.
 
 /// Longest line that is kept, in characters.
 const LONGEST: usize = 4096;

@@ -16,7 +16,7 @@ use super::mounted::places;
 use super::mounting::{mount_seen, take_back};
 use super::register::{InPlace, discard, register_into};
 use super::{CacheError, Mode, as_owner, facts, readonly};
-use crate::layer::digest::Sha;
+use crate::base::digest::Sha;
 use crate::layer::pack::Rejected;
 use crate::layer::squashfs::Image;
 use crate::layer::unpack::{Target, Unpacked, remove_leftovers, unpack};
@@ -241,7 +241,7 @@ fn clear_leftovers(dirs: &StoreDirs) -> Result<(), CacheError> {
     if removed > 0 {
         tracing::info!(
             "Removed {}, left unfinished by an interrupted restore.",
-            crate::human::count(removed as u64, "path")
+            crate::base::human::count(removed as u64, "path")
         );
     }
     Ok(())

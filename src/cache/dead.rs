@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::repack::{own_bytes, scaled};
-use crate::layer::digest::Sha;
+use crate::base::digest::Sha;
 use crate::layer::recipe::Segment;
 use crate::layer::squashfs::usage::{Span, Usage, length, union};
 use crate::snapshot::{Layer, Snapshot};

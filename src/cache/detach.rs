@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use super::attach::{AttachLayer, new_owner, unpack_layer};
 use super::mounted::{self, Mounted, places};
 use super::{CacheError, as_owner};
-use crate::layer::digest::Sha;
+use crate::base::digest::Sha;
 use crate::layer::hash_of;
 use crate::layer::marks::remove_marks;
 use crate::layer::mount::{self, Places, names_in};

@@ -13,8 +13,9 @@ use super::mode::{Mode, choose};
 use super::outcome::{LayerFetch, LayerState, Note};
 use super::progress::Progress;
 use super::settle::Settling;
-use crate::disk;
-use crate::layer::digest::{CHUNK_SIZE, Digests, Sha};
+use crate::base::digest::Sha;
+use crate::base::disk;
+use crate::layer::digest::{CHUNK_SIZE, Digests};
 use crate::remote::transfer::{FetchPlan, fetch_file};
 use crate::remote::{Entry, Kind, RemoteError};
 use crate::snapshot::Stored;
@@ -76,7 +77,7 @@ async fn look_up<'a>(context: &Context, wanted: &Wanted<'a>) -> Result<(Entry, &
         Ok(_) => {
             let message = format!(
                 "Layer {name} with {} is no longer in the cache: what it held is built or fetched again.",
-                crate::human::count(*paths as u64, "path")
+                crate::base::human::count(*paths as u64, "path")
             );
             (LayerState::Missing, Note::warn("layer-missing", message))
         }

@@ -10,11 +10,11 @@ use std::sync::atomic::AtomicUsize;
 use serde::{Deserialize, Serialize};
 
 use super::attach::AttachLayer;
-use crate::layer::digest::Sha;
+use crate::base::digest::Sha;
+use crate::base::threads::side_by_side;
 use crate::layer::pack::Rejected;
 use crate::layer::squashfs::{ImageError, Member, check};
 use crate::store::StorePath;
-use crate::threads::side_by_side;
 
 /// Store paths in all layers of one restore, at most.
 const MAX_PATHS: usize = 1 << 18;

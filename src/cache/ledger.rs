@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::{CacheError, now};
-use crate::sign::Keyring;
+use crate::series::sign::Keyring;
 use crate::store::own::{self, LEDGER, OwnFolder};
 use crate::store::{PathInfo, StoreDirs, StorePath};
 

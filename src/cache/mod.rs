@@ -50,7 +50,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::remote::Remote;
-use crate::sign::Keyring;
+use crate::series::sign::Keyring;
 use crate::store::StoreDirs;
 
 pub use attach::{AttachLayer, AttachRequest, Attached};

@@ -1,10 +1,10 @@
 //! What a restore or save came to: facts for the log, the outputs, the report and the summary.
 
-use crate::human;
 use std::time::Instant;
 
 use serde::Serialize;
 
+use crate::base::human;
 use crate::store::StorePath;
 
 /// How well a snapshot fitted.

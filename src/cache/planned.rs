@@ -3,13 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Context;
 use super::commit::{Pushed, push_snapshot};
-use super::now;
 use super::outcome::{Note, Saved};
 use super::search::{Search, find_snapshot};
+use super::{Context, now};
 use crate::remote::{Remote, RemoteError};
-use crate::sign::Keyring;
+use crate::series::sign::Keyring;
 use crate::snapshot::{Facts, Planned, PlannedCommit, Snapshot, generation_prefix, keep_newest};
 use crate::store::StorePath;
 

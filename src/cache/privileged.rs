@@ -12,9 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::attach::{AttachRequest, Attached, attach};
 use super::detach::{Detached, detach};
-use super::{CacheError, Mode, as_owner};
-use super::{mounted, readonly};
-use crate::printing;
+use super::{CacheError, Mode, as_owner, mounted, readonly};
+use crate::base::printing;
 use crate::store::own::{LOCK, OwnFolder, work_dir};
 use crate::store::{StoreDirs, ensure, own_lock};
 

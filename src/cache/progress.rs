@@ -1,9 +1,10 @@
 //! A line every few seconds while something takes long.
 
-use crate::human;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use crate::base::human;
 
 const INTERVAL: Duration = Duration::from_secs(5);
 

@@ -17,7 +17,8 @@ use sha2::{Digest, Sha256};
 use super::Context;
 use super::outcome::Note;
 use super::record::RestoreRecord;
-use crate::layer::digest::{CHUNK_SIZE, Sha};
+use crate::base::digest::Sha;
+use crate::layer::digest::CHUNK_SIZE;
 use crate::remote::{Entry, Kind, Remote, RemoteError};
 use crate::snapshot::{Snapshot, Stored};
 

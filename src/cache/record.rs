@@ -6,7 +6,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::CacheError;
-use crate::layer::digest::Sha;
+use crate::base::digest::Sha;
 use crate::store::own::{self, OwnFolder, RECORD};
 use crate::store::{StoreDirs, StorePath};
 

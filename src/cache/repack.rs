@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::dead::Accounts;
-use crate::layer::digest::Sha;
+use crate::base::digest::Sha;
 use crate::layer::squashfs::usage::Usage;
 use crate::snapshot::{Lane, Layer, Snapshot};
 use crate::store::{PathInfo, StorePath};

@@ -17,14 +17,14 @@ use super::outcome::{Hit, LayerFetch, LayerState, Note, Phase, RestoreOutcome};
 use super::privileged::{self, Answer, Request};
 use super::progress::Progress;
 use super::record::{self, RestoreRecord};
-use super::room;
 use super::said::{count_signed, vouched};
 use super::search::{Search, SnapshotFound, snapshot_names};
-use super::substitute::{self, missing_upstream};
+use super::substitute::missing_upstream;
 use super::system::{find_fitting, is_exact};
-use super::{CacheError, Context, Mode, facts, vouch};
-use crate::layer::digest::Sha;
+use super::{CacheError, Context, Mode, facts, room, vouch};
+use crate::base::digest::Sha;
 use crate::layer::pack::Rejected;
+use crate::nix;
 use crate::remote::RemoteError;
 use crate::snapshot::{Layer, Snapshot, generation_name};
 use crate::store::daemon::sockets;
@@ -229,7 +229,7 @@ fn for_lane<'a>(
     if left > 0 {
         tracing::info!(
             "{} of other lanes left in the cache: {} did not use them.",
-            crate::human::count(left as u64, "store path"),
+            crate::base::human::count(left as u64, "store path"),
             context.lane
         );
     }
@@ -252,7 +252,7 @@ async fn fetch_upstream<'a>(
     let (start, count) = (Instant::now(), paths.len() as u64);
     let dirs = context.dirs.clone();
     let now_valid = tokio::task::spawn_blocking(move || {
-        substitute::fetch(&dirs, &paths, end);
+        nix::realise::fetch(&dirs, &paths, end);
         store::read_all(&dirs)
     })
     .await??;
@@ -374,7 +374,7 @@ async fn attach(
 
 fn note_rejected(rejected: &[Rejected], outcome: &mut RestoreOutcome) {
     if let Some(first) = rejected.first() {
-        let count = crate::human::count(rejected.len() as u64, "path");
+        let count = crate::base::human::count(rejected.len() as u64, "path");
         let message = format!("{count} not restored, such as {}: {}", first.path, first.why);
         outcome.notes.push(Note::warn("paths-rejected", message));
     }

@@ -1,4 +1,4 @@
-//! What of a restore fits on the disk, with the reserve of [`crate::disk`] left to the job.
+//! What of a restore fits on the disk, with the reserve of [`crate::base::disk`] left to the job.
 //!
 //! 1. A layer takes the bytes that are fetched for it, those of its file where that is put together by a recipe, and those of its
 //!    paths where they are unpacked.
@@ -13,9 +13,8 @@ use super::Context;
 use super::mode::{Mode, choose};
 use super::outcome::Note;
 use super::restore::Infos;
-use crate::disk;
-use crate::human;
-use crate::layer::digest::Sha;
+use crate::base::digest::Sha;
+use crate::base::{disk, human};
 use crate::snapshot::Snapshot;
 use crate::store::{PathInfo, StorePath, closed_subset};
 

@@ -3,7 +3,7 @@
 use super::restore::Infos;
 use super::search::SnapshotFound;
 use super::{Context, vouch};
-use crate::sign::Keyring;
+use crate::series::sign::Keyring;
 use crate::store::{self, PathInfo};
 
 /// Counts, beside the fetch, of how many paths a key that nix.conf trusts signed the record. What the snapshot's own signature covers

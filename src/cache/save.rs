@@ -16,7 +16,7 @@ use super::trust::{Objection, objection};
 use super::used::{fetched, finish_snapshot, leave_to_upstream, mark_lane, mark_used, note_new};
 use super::vouch::{self, Withheld};
 use super::{CacheError, Context, facts, now};
-use crate::layer::digest::Sha;
+use crate::base::digest::Sha;
 use crate::remote::RemoteError;
 use crate::snapshot::{Snapshot, generation_prefix};
 use crate::store::{self, PathInfo, Realisation, StorePath, closure};
@@ -257,8 +257,8 @@ async fn push(
         "Saved generation {} of {}: {} in {}.",
         saved.generation,
         context.key,
-        crate::human::count(saved.paths, "path"),
-        crate::human::count(saved.layers, "layer")
+        crate::base::human::count(saved.paths, "path"),
+        crate::base::human::count(saved.layers, "layer")
     );
     let generation = saved.generation;
     outcome.saved = Some(saved);
@@ -316,7 +316,7 @@ fn plan(
     if before > snapshot.paths.len() {
         tracing::info!(
             "Dropped {}, used longest ago, to stay below max-size.",
-            crate::human::count((before - snapshot.paths.len()) as u64, "path")
+            crate::base::human::count((before - snapshot.paths.len()) as u64, "path")
         );
     }
     let mut to_pack = new.clone();

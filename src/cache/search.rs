@@ -15,7 +15,7 @@ use super::system::own_prefixes;
 use super::{Context, now};
 use crate::remote::{Entry, Kind, Remote, RemoteError};
 use crate::series;
-use crate::sign::Keyring;
+use crate::series::sign::Keyring;
 use crate::snapshot::names::is_name;
 use crate::snapshot::{self, Snapshot, SnapshotError, generation_name};
 use crate::store::PathInfo;

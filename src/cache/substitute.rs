@@ -2,15 +2,11 @@
 //! by Nix before a restore registers what refers to them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::{Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
-use crate::child::without_secrets;
-use crate::printing;
 use crate::snapshot::Snapshot;
-use crate::store::{PathInfo, StoreDirs, StorePath};
+use crate::store::{PathInfo, StorePath};
 
 /// Who knows which paths a substituter has.
 #[async_trait]
@@ -18,9 +14,6 @@ pub trait Upstream: Send + Sync {
     /// Of `paths`, those that a substituter has with the same bytes. What cannot be found out counts as absent.
     async fn present(&self, paths: &[&PathInfo]) -> BTreeSet<StorePath>;
 }
-
-/// A command line holds so many paths: each has some 60 bytes, and Linux takes 128 KiB in one argument and 2 MiB in all.
-const PATHS_AT_ONCE: usize = 2000;
 
 /// The paths that the snapshot's own ones refer to and that are neither valid nor among them, but left to a substituter.
 pub(super) fn missing_upstream(
@@ -31,68 +24,4 @@ pub(super) fn missing_upstream(
     let absent = |path: &&StorePath| !chosen.contains_key(*path) && !valid.contains_key(*path);
     let references = chosen.values().flat_map(|info| &info.references);
     references.filter(absent).filter(|path| snapshot.upstream.contains(*path)).cloned().collect()
-}
-
-/// Lets Nix fetch `paths` from its substituters. What cannot be fetched is not valid afterwards, and what refers to it is not
-/// restored; there is no other failure. At `end` it is stopped.
-pub(super) fn fetch(dirs: &StoreDirs, paths: &BTreeSet<StorePath>, end: Option<Instant>) {
-    let all: Vec<String> = paths.iter().map(|path| path.full(dirs.store_dir())).collect();
-    for some in all.chunks(PATHS_AT_ONCE) {
-        let mut command = Command::new("nix-store");
-        if let Some(store) = dirs.argument() {
-            command.arg("--store").arg(store);
-        }
-        command.args(["--realise", "--keep-going", "--ignore-unknown"]).args(some);
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        match run_until(without_secrets(&mut command), end) {
-            Ok(status) if status.success() => {}
-            Ok(status) => {
-                tracing::warn!(
-                    "Nix could not fetch all of {} from its substituters ({status}).",
-                    crate::human::count(some.len() as u64, "path")
-                );
-            }
-            Err(error) => tracing::warn!("`nix-store`, which fetches what a substituter has, cannot be run: {error}."),
-        }
-    }
-}
-
-/// How soon the end of a process is noticed.
-const LOOK: Duration = Duration::from_millis(20);
-
-/// Runs `command` to its end, or stops it at `end`.
-fn run_until(command: &mut Command, end: Option<Instant>) -> std::io::Result<ExitStatus> {
-    #[allow(clippy::disallowed_methods, reason = "what it says goes through a pipe")]
-    let mut child = command.stderr(Stdio::piped()).spawn()?;
-    // It ends with the last process that holds the other end, which may outlive Nix: nobody waits for that.
-    let _ = child.stderr.take().map(printing::relay);
-    let Some(end) = end else { return child.wait() };
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
-        }
-        if Instant::now() >= end {
-            tracing::warn!(
-                "Nix is still asking its substituters, and the time of `restore-timeout` is over: it is stopped."
-            );
-            child.kill()?;
-            return child.wait();
-        }
-        std::thread::sleep(LOOK);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_does_not_end_is_stopped() {
-        let soon = || Some(Instant::now() + Duration::from_millis(100));
-        assert!(!run_until(Command::new("sleep").arg("1000"), soon()).unwrap().success());
-        assert!(
-            run_until(&mut Command::new("true"), Some(Instant::now() + Duration::from_hours(1))).unwrap().success()
-        );
-        assert!(run_until(&mut Command::new("true"), None).unwrap().success());
-    }
 }

@@ -21,7 +21,7 @@ use super::repack::{MAX_LAYERS, Turn, layers_to_fetch, layers_to_repack, users};
 use super::save::Trouble;
 use super::used::finish_snapshot;
 use super::{Context, now};
-use crate::layer::digest::Sha;
+use crate::base::digest::Sha;
 use crate::layer::squashfs::Image;
 use crate::layer::unpack::{Target, remove_tree, unpack};
 use crate::remote::Kind;

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{CacheError, Note, vouch};
-use crate::sign::Keyring;
+use crate::series::sign::Keyring;
 use crate::store::StoreDirs;
 
 /// Why nothing may be saved.

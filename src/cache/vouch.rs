@@ -15,7 +15,7 @@ use super::CacheError;
 use super::facts::{compare_address, compare_hash};
 use super::ledger::{Entry, Ledger, inode_of, write};
 pub(super) use super::ledger::{load, place};
-use crate::sign::Keyring;
+use crate::series::sign::Keyring;
 use crate::store::{self, PathInfo, STORE_DIR, StoreDirs, StorePath, referrers_closure};
 
 /// Adds to the ledger by `change`. One that cannot be understood stays as it is: nothing is signed then.

@@ -4,10 +4,10 @@ use super::args::{ArtifactFormat, BuildCommand, Format};
 use crate::app::Failure;
 use crate::app::build::{absolute, carry_out, explain, verdict};
 use crate::app::print::{print, print_json};
+use crate::base::printing::Raw;
 use crate::building::artifacts::{self, ArtifactRequest};
 use crate::building::checks::{Verdict, defaults};
 use crate::building::{BuildReport, Live, Request, Retry, Style};
-use crate::printing::Raw;
 use crate::report::summary::build_headline;
 
 /// Builds and prints what came of it.

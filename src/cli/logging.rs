@@ -5,7 +5,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::args::LoggingArgs;
-use crate::printing::{Lines, Raw};
+use crate::base::printing::{Lines, Raw};
 
 /// Starts the log.
 pub(super) fn start(args: &LoggingArgs) {

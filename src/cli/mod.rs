@@ -13,8 +13,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::action;
 use crate::app::Failure;
-use crate::{action, printing, secrets};
+use crate::base::{printing, secrets};
 use args::{Cli, Command};
 
 /// Runs the program with the arguments of this process. Exit codes: 0 done, a miss included; 1 the work failed, or a

@@ -20,7 +20,7 @@ use crate::plan::{
     RunnerMap, Trust, Verdict, Wish,
 };
 use crate::remote::Remote;
-use crate::sign::Keyring;
+use crate::series::sign::Keyring;
 use crate::store::StoreDirs;
 
 /// Plans and prints the plan.

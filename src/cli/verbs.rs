@@ -12,10 +12,10 @@ use super::show;
 use crate::app::Failure;
 use crate::app::place::{bytes, limited, remote, time_to_fetch};
 use crate::app::print::{print, print_json};
+use crate::base::human;
 use crate::cache::{self, Context, Hit, ModeRequest, RestoreOutcome, SaveOutcome, SaveReason};
-use crate::human;
 use crate::layer::pack::{DEFAULT_LEVEL, Options};
-use crate::sign::Keyring;
+use crate::series::sign::Keyring;
 use crate::store::StoreDirs;
 
 /// Restores and prints what came of it.
@@ -145,7 +145,7 @@ fn context(key: &KeyArgs, place: &RemoteArgs, store: &StoreArgs, level: i32) -> 
 pub(super) fn keys(signing: Option<&Path>, trust: &TrustArgs) -> Result<Keyring, Failure> {
     let signing = match signing {
         None => String::new(),
-        Some(file) => match crate::bounds::read_text(file, crate::bounds::MAX_TEXT) {
+        Some(file) => match crate::base::bounds::read_text(file, crate::base::bounds::MAX_TEXT) {
             Ok(text) if text.trim().is_empty() => {
                 return Err(Failure::usage(format!(
                     "There is no key in {}, which --signing-key-file names.",

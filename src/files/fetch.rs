@@ -9,11 +9,11 @@ use sha2::{Digest, Sha256};
 
 use super::header::{Header, HeaderError, SIZE};
 use super::{KIND, parse_name};
-use crate::disk;
-use crate::layer::digest::Sha;
+use crate::base::digest::Sha;
+use crate::base::disk;
 use crate::remote::{Entry, Remote, RemoteError};
 use crate::series;
-use crate::sign::{Keyring, Untrusted};
+use crate::series::sign::{Keyring, Untrusted};
 
 /// Bytes of a range.
 const RANGE: u64 = 4 << 20;

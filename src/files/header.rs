@@ -5,9 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::layer::digest::Sha;
+use crate::base::digest::Sha;
 use crate::remote::Kind;
-use crate::sign::{Keyring, Signature, fingerprint};
+use crate::series::sign::{Keyring, Signature, fingerprint};
 
 /// Bytes of a header.
 pub(super) const SIZE: usize = 1024;
@@ -139,10 +139,10 @@ mod tests {
             let bytes = [&[seed; 32], public.as_ref()].concat();
             format!("{}:{}", "n".repeat(64), base64::engine::general_purpose::STANDARD.encode(bytes))
         };
-        let all = (0..crate::sign::MAX_SIGNING_KEYS as u8).map(key).collect::<Vec<_>>().join(" ");
+        let all = (0..crate::series::sign::MAX_SIGNING_KEYS as u8).map(key).collect::<Vec<_>>().join(" ");
         let keys = Keyring::new(&all, "").unwrap();
         let (read, signatures) = Header::decode(&header().encode("name", &keys)).unwrap();
-        assert_eq!((&read, signatures.len()), (&header(), crate::sign::MAX_SIGNING_KEYS));
+        assert_eq!((&read, signatures.len()), (&header(), crate::series::sign::MAX_SIGNING_KEYS));
         assert!(keys.verify(&read.fingerprint("name"), &signatures).is_ok());
         assert!(keys.verify(&read.fingerprint("other"), &signatures).is_err());
         let changed = Header { body_digest: Sha([8; 32]), ..read };

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use crate::base::digest::Sha;
 use crate::flake::{KeyError, escape, hash_files};
-use crate::layer::digest::Sha;
 
 /// What is in the key and how it is written. To be raised whenever one of the two changes.
 const FORMAT: &str = "v1";

@@ -28,7 +28,7 @@ use serde::Serialize;
 
 use crate::remote::{Kind, RemoteError};
 use crate::series::generation_of;
-use crate::sign::Keyring;
+use crate::series::sign::Keyring;
 
 pub use key::eval_cache_key;
 pub use nix::{DEFAULT_MAX_AGE, DEFAULT_MAX_BYTES, nix_cache_dir};

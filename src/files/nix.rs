@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use super::gitstore::{self, Part};
 use super::walk::Gaps;
 use super::{FilesNote, sqlite};
-use crate::human;
+use crate::base::human;
 
 /// Evaluation caches that were last used longer ago are left out, unless said otherwise.
 pub const DEFAULT_MAX_AGE: Duration = Duration::from_hours(14 * 24);

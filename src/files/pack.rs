@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 use super::archive::{Attributes, Writer};
 use super::header::{Header, SIZE};
 use super::walk::{Findings, Gaps, Item, Sources};
-use crate::disk::Guarded;
-use crate::layer::digest::Sha;
+use crate::base::digest::Sha;
+use crate::base::disk::Guarded;
 
 /// Files up to this size are read before their header is written, so that one that changes meanwhile does no harm.
 const SMALL: u64 = 1 << 20;

@@ -1,10 +1,9 @@
 //! Save of a level: what is there becomes the next generation, unless the cache has that very content.
 
-use std::fs;
-use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
+use std::{fs, io};
 
 use tempfile::NamedTempFile;
 
@@ -14,7 +13,7 @@ use super::pack::{self, Packed};
 use super::place::TEMPORARY;
 use super::walk::{Findings, Sources};
 use super::{FilesLevel, FilesNote, FilesOutcome, FilesSaved, KIND, Roots, UNREAD, generation_name, generation_prefix};
-use crate::layer::digest::Sha;
+use crate::base::digest::Sha;
 use crate::remote::{Put, Remote, RemoteError, confirmed, taken_unseen};
 use crate::series::{Clock, SystemClock, next_number};
 

@@ -8,16 +8,15 @@ use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::FilesNote;
 use super::admission::Admission;
 use super::archive::{self, Attributes, Content, refused};
-use super::gitstore;
 use super::header::Header;
 use super::member::Member;
 use super::place::Placer;
 use super::roots::Roots;
 use super::walk::Gaps;
-use crate::disk;
+use super::{FilesNote, gitstore};
+use crate::base::disk;
 use crate::layer::index::{ContentHash, content_hash};
 
 /// More members than this are not taken: a folder of a million files is no longer a cache.

@@ -1,9 +1,8 @@
 //! The two parts of a key that come from lock files.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::{fs, io};
 
 use super::canon::{Canon, hex};
 use super::files::find_files;
@@ -36,7 +35,7 @@ pub(super) fn parts(base: &Path, named: &[PathBuf]) -> Result<(Part, Part), KeyE
         canon.bytes(name.as_os_str().as_encoded_bytes());
         canon.bytes(&digest);
         let name = name.display();
-        let inputs = crate::human::count(lock.graph.nodes.len() as u64 - 1, "input");
+        let inputs = crate::base::human::count(lock.graph.nodes.len() as u64 - 1, "input");
         notes.push(format!("{name} (version {}, {inputs}, fingerprint {})", lock.version, hex(&digest, 16)));
         first_nixpkgs = first_nixpkgs.or_else(|| {
             let node = nixpkgs::find(&lock.graph)?;

@@ -6,7 +6,7 @@ use std::io::Write;
 
 use actions_rs::{Annotation, AnnotationKind, WorkflowCommand};
 
-use crate::printing::{self, Raw, safe};
+use crate::base::printing::{self, Raw, safe};
 
 /// Annotations of a kind that we may make. GitHub counts ten for an action with all its steps; the hook needs one.
 pub const MOST: usize = 9;

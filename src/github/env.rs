@@ -60,7 +60,7 @@ pub struct Facts {
     pub debug: bool,
 }
 
-pub use crate::child::{SECRETS, without_secrets};
+pub use crate::base::child::{SECRETS, without_secrets};
 
 impl Facts {
     /// The facts in this process's environment.

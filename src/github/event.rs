@@ -72,7 +72,7 @@ impl Event {
     /// A sentence, when the payload cannot be read or lacks what it should have.
     pub fn read(name: &str, file: Option<&Path>) -> Result<Self, String> {
         let file = file.ok_or("GITHUB_EVENT_PATH is not set")?;
-        let text = crate::bounds::read_text(file, crate::bounds::MAX_TEXT)
+        let text = crate::base::bounds::read_text(file, crate::base::bounds::MAX_TEXT)
             .map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
         Self::parse(name, &text)
     }
@@ -82,7 +82,7 @@ impl Event {
     /// # Errors
     /// As [`Event::read`].
     pub fn parse(name: &str, payload: &str) -> Result<Self, String> {
-        let payload: Payload = crate::bounds::from_json(payload.as_bytes())
+        let payload: Payload = crate::base::bounds::from_json(payload.as_bytes())
             .map_err(|error| format!("the payload of the event cannot be read: {error}"))?;
         let lacking = |what: &str| format!("the payload of the event {name} has no {what}");
         match name {

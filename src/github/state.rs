@@ -43,7 +43,7 @@ pub enum StateError {
 /// # Errors
 /// [`StateError`] when the value is too long or a token, or the runner's file cannot be written.
 pub fn save(name: &'static str, value: &str) -> Result<(), StateError> {
-    check(name, value, crate::secrets::var)?;
+    check(name, value, crate::base::secrets::var)?;
     if std::env::var_os("GITHUB_STATE").is_none() {
         return Ok(());
     }

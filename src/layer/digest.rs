@@ -1,63 +1,16 @@
 //! Digests of a layer: one SHA-256 for every chunk of fixed size, so that a download is checked as it arrives, and the
 //! layer's name, made of them.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::base::digest::Sha;
+
 /// Bytes of a chunk. A gigabyte has 256 of them, 8 KiB of digests.
 pub const CHUNK_SIZE: u64 = 4 * 1024 * 1024;
-
-/// A SHA-256.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Sha(pub [u8; 32]);
-
-impl Sha {
-    /// The digest of `bytes`.
-    #[must_use]
-    pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
-    }
-}
-
-impl fmt::Display for Sha {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for Sha {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
-    }
-}
-
-impl FromStr for Sha {
-    type Err = crate::store::NarHashError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(text.parse::<crate::store::NarHash>()?.0))
-    }
-}
-
-impl TryFrom<String> for Sha {
-    type Error = crate::store::NarHashError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<Sha> for String {
-    fn from(sha: Sha) -> Self {
-        sha.to_string()
-    }
-}
 
 /// Size and chunk digests of some bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -20,8 +20,8 @@ use super::mountinfo::mounts;
 use super::overlay::mount_overlay;
 use super::squashfs::{Image, ImageError, set_owner};
 use super::unpack::remove_tree;
-use crate::child::without_secrets;
-use crate::threads::side_by_side;
+use crate::base::child::without_secrets;
+use crate::base::threads::side_by_side;
 
 /// The kernel takes mount options of one page, and a lookup asks every layer.
 pub const MAX_LAYERS: usize = 32;

@@ -10,10 +10,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 
-use super::digest::{DigestWriter, Digests, Sha};
+use super::digest::{DigestWriter, Digests};
 use super::index::{ContentHash, StoredBlock};
 use super::squashfs::SUPERBLOCK_SIZE;
-use crate::disk::Guarded;
+use crate::base::digest::Sha;
+use crate::base::disk::Guarded;
 
 /// One range of bytes of a layer's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

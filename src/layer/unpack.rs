@@ -20,7 +20,7 @@ use rustix::io::Errno;
 use super::nar::{self, NarHasher};
 use super::pack::Rejected;
 use super::squashfs::{BLOCK_SIZE, BlockReader, FileInode, Image, ImageError, Inode, Listed, MODIFICATION_TIME, Piece};
-use crate::disk;
+use crate::base::disk;
 use crate::store::remove::remove_at;
 use crate::store::{PathInfo, StorePath, path_lock};
 
@@ -178,7 +178,7 @@ fn unpack_path(
     temporary: &Path,
     target: &Target<'_>,
 ) -> Result<Placed, Trouble> {
-    crate::disk::ensure(target.store, info.nar_size)?;
+    crate::base::disk::ensure(target.store, info.nar_size)?;
     let mut unpacker =
         Unpacker { image, blocks: BlockReader::new(image)?, nar: nar::hasher_up_to(info.nar_size)?, target };
     unpacker.node(inode, temporary, None)?;

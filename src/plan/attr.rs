@@ -5,7 +5,7 @@ use std::fmt;
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use crate::layer::digest::Sha;
+use crate::base::digest::Sha;
 
 /// An attribute path, such as `nixosConfigurations.desk` or `packages.x86_64-linux."with.dot"`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

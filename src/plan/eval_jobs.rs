@@ -45,13 +45,13 @@ pub(super) async fn evaluate(
         command.arg("--option").arg("store").arg(crate::store::store_argument(root));
     }
     command.args(["--expr", &expression(flake, targets)]);
-    match crate::child::output_of(&mut command).await {
+    match crate::base::child::output_of(&mut command).await {
         Ok(output) => {
             let found = read(&String::from_utf8_lossy(&output.stdout), targets);
             tracing::info!(
                 "{PROGRAM} evaluated {} of {}.",
                 found.len(),
-                crate::human::count(targets.len() as u64, "target")
+                crate::base::human::count(targets.len() as u64, "target")
             );
             found
         }
@@ -83,7 +83,7 @@ fn read(printed: &str, targets: &[&Target]) -> BTreeMap<AttrPath, Evaluated> {
         let [name] = job.attr_path.as_slice() else { return None };
         targets.get(name.strip_prefix('t')?.parse::<usize>().ok()?).copied()
     };
-    let jobs = printed.lines().filter_map(|line| crate::bounds::from_json::<Job>(line.as_bytes()).ok());
+    let jobs = printed.lines().filter_map(|line| crate::base::bounds::from_json::<Job>(line.as_bytes()).ok());
     jobs.filter(|job| job.error.is_none())
         .filter_map(|job| {
             let attr = target(&job)?.attr.clone();

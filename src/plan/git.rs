@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::child::without_secrets;
+use crate::base::child::without_secrets;
 
 /// How far back a shallow clone is deepened in search of a commit that was planned before.
 const DEEPEN: &str = "--depth=64";
@@ -218,7 +218,7 @@ fn command(folder: &Path) -> Command {
 fn run(mut command: Command, what: &str) -> Result<String, GitError> {
     let failed = |said: String| GitError { what: what.to_owned(), said };
     let Output { status, stdout, stderr } =
-        crate::child::output(&mut command).map_err(|error| failed(error.to_string()))?;
+        crate::base::child::output(&mut command).map_err(|error| failed(error.to_string()))?;
     if status.success() {
         return Ok(String::from_utf8_lossy(&stdout).into_owned());
     }

@@ -13,7 +13,7 @@ use super::evaluate::{Evaluated, Workers, evaluate};
 use super::matrix::{Matrix, RunnerMap, leave_out, matrix};
 use super::nix::FlakeRef;
 use super::{AttrPath, Filter, Nix, NixError, Output, Reads, Repository, Rules, Target, Touched, defaults};
-use crate::bounds::{MAX_TEXT, read_text};
+use crate::base::bounds::{MAX_TEXT, read_text};
 use crate::snapshot::{Planned, PlannedCommit, PlannedTarget};
 use crate::store::StorePath;
 
@@ -139,7 +139,7 @@ pub async fn plan(request: &Request, known: &dyn Known) -> Result<Plan, PlanErro
         tracing::info!(
             "Evaluating {} of {}, {} at a time.",
             chosen.len(),
-            crate::human::count(targets.len() as u64, "target"),
+            crate::base::human::count(targets.len() as u64, "target"),
             workers.count
         );
     }
@@ -268,7 +268,7 @@ async fn at_base(request: &Request, base: &Base, chosen: &[&Target], workers: Wo
     let repository = request.repository.as_ref().ok().filter(|_| is_wanted)?;
     tracing::info!(
         "Evaluating {} at the base, {}, too.",
-        crate::human::count(chosen.len() as u64, "target"),
+        crate::base::human::count(chosen.len() as u64, "target"),
         base.short()
     );
     let evaluated = evaluate(&request.nix, &at(repository, Some(commit)), chosen, workers).await;

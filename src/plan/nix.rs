@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use super::AttrPath;
-use crate::child::without_secrets;
+use crate::base::child::without_secrets;
 
 /// The part of an error that is shown.
 const LONGEST: usize = 300;
@@ -126,11 +126,12 @@ impl Nix {
             // Read by the garbage collector that Nix is linked with.
             command.env("GC_MAXIMUM_HEAP_SIZE", bytes.to_string());
         }
-        let output = crate::child::output_of(&mut command).await.map_err(|error| NixError::Start(error.to_string()))?;
+        let output =
+            crate::base::child::output_of(&mut command).await.map_err(|error| NixError::Start(error.to_string()))?;
         if !output.status.success() {
             return Err(read_error(&String::from_utf8_lossy(&output.stderr)));
         }
-        crate::bounds::from_json(&output.stdout)
+        crate::base::bounds::from_json(&output.stdout)
             .map_err(|error| NixError::Evaluation(format!("Nix printed no JSON: {error}")))
     }
 }

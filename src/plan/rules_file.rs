@@ -9,7 +9,7 @@ use toml::Spanned;
 
 use super::rules::Effect;
 use super::{AttrPattern, Rules};
-use crate::bounds::{MAX_TEXT, read_text};
+use crate::base::bounds::{MAX_TEXT, read_text};
 
 /// The file's name, at the top of the repository.
 pub const RULES_FILE: &str = "nix-cache.toml";

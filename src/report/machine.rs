@@ -56,7 +56,7 @@ async fn nix_version(program: &str) -> String {
     let mut command = Command::new(program);
     without_secrets(command.arg("--version").stdin(Stdio::null()).stderr(Stdio::null()));
     let mut command = tokio::process::Command::from(command);
-    match tokio::time::timeout(PATIENCE, crate::child::output_of(command.kill_on_drop(true))).await {
+    match tokio::time::timeout(PATIENCE, crate::base::child::output_of(command.kill_on_drop(true))).await {
         Ok(Ok(output)) if output.status.success() => version(&String::from_utf8_lossy(&output.stdout)),
         _ => String::new(),
     }

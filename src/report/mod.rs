@@ -171,7 +171,7 @@ impl Report {
     /// [`ReportError`] when the file cannot be read or is no report.
     pub fn read(path: &Path) -> Result<Self, ReportError> {
         let wrong = |cause| ReportError { path: path.display().to_string(), verb: "read", cause };
-        crate::bounds::read_json(path, crate::bounds::MAX_RECORD).map_err(wrong)
+        crate::base::bounds::read_json(path, crate::base::bounds::MAX_RECORD).map_err(wrong)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Times and shares as people read them, and texts cut to a length.
 
-pub(crate) use crate::human::{bytes, count, number};
+pub(crate) use crate::base::human::{bytes, count, number};
 
 /// `text` in at most `most` characters, the last of them an ellipsis where something was cut off.
 pub(crate) fn cut(text: &str, most: usize) -> String {

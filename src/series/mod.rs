@@ -9,9 +9,11 @@
 mod append;
 mod clock;
 mod find;
+mod key;
 mod number;
 mod offers;
 mod place;
+pub mod sign;
 #[cfg(test)]
 mod simulation;
 

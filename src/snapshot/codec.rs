@@ -9,10 +9,10 @@ use std::io::{BufReader, Read, Write};
 
 use super::wire::{self, FORMAT, Header, Wire};
 use super::{Snapshot, signatures};
-use crate::bounds::{Costs, Weighing, Weight};
-use crate::layer::digest::Sha;
+use crate::base::bounds::{Costs, Weighing, Weight};
+use crate::base::digest::Sha;
 use crate::layer::recipe::Recipe;
-use crate::sign::{Keyring, Untrusted};
+use crate::series::sign::{Keyring, Untrusted};
 
 const FIRST_LINE: &[u8] = b"nix-cache snapshot\n";
 const HEADER: usize = FIRST_LINE.len() + 64 + 1;

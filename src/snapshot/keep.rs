@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{Layer, PathKey, Snapshot};
-use crate::layer::digest::Sha;
+use crate::base::digest::Sha;
 use crate::store::StorePath;
 
 /// What no newer path replaces is kept for so many times as many saves.

@@ -20,7 +20,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::layer::digest::{Digests, Sha};
+use crate::base::digest::Sha;
+use crate::layer::digest::Digests;
 use crate::layer::recipe::Recipe;
 use crate::store::{DrvOutput, NarHash, PathInfo, Realisation, StorePath};
 

@@ -10,7 +10,8 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::*;
-use crate::layer::digest::{CHUNK_SIZE, Sha};
+use crate::base::digest::Sha;
+use crate::layer::digest::CHUNK_SIZE;
 use crate::layer::recipe::Segment;
 
 /// A store path out of a few, so that two snapshots have some in common.

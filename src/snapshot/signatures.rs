@@ -1,14 +1,14 @@
 //! The signatures of a snapshot: a skippable frame of zstd behind its own frame, which a reader that knows nothing of it passes
 //! over. Layout: the frame's number, its length (both 4 bytes, lowest first), the line [`FIRST_LINE`], a signature a line.
 //!
-//! What is signed is the digest of all bytes before the frame, and the name of the entry: see [`crate::sign::fingerprint`].
+//! What is signed is the digest of all bytes before the frame, and the name of the entry: see [`crate::series::sign::fingerprint`].
 
 use zstd::zstd_safe;
 
 use super::SnapshotError;
-use crate::layer::digest::Sha;
+use crate::base::digest::Sha;
 use crate::remote::Kind;
-use crate::sign::{Keyring, Signature, fingerprint};
+use crate::series::sign::{Keyring, Signature, fingerprint};
 
 /// One of the sixteen numbers that zstd keeps for frames of others.
 const FRAME: u32 = 0x184d_2a5e;
@@ -75,7 +75,7 @@ mod tests {
 
     use super::super::{Snapshot, decode, decode_signed, encode, encode_signed};
     use super::*;
-    use crate::sign::Untrusted;
+    use crate::series::sign::Untrusted;
 
     fn keys(seed: u8) -> Keyring {
         use base64::Engine;

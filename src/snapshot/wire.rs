@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Facts, Lane, Layer, PathKey, Planned, Record, Snapshot, SnapshotError, Stored};
 use super::{names, targets};
-use crate::layer::digest::{Digests, Sha};
+use crate::base::digest::Sha;
+use crate::layer::digest::Digests;
 use crate::layer::recipe::{Recipe, Segment};
 use crate::store::{NarHash, PathInfo, Realisation, SharedMap, SharedSet, StorePath};
 

@@ -131,7 +131,7 @@ fn immutable_uri(path: &Path) -> String {
 /// Nix keeps the version of the layout in a file beside the database.
 fn check_version(dirs: &StoreDirs) -> Result<(), StoreError> {
     let file = dirs.state_dir().join("db/schema");
-    let text = match crate::bounds::read_text(&file, crate::bounds::MAX_TEXT) {
+    let text = match crate::base::bounds::read_text(&file, crate::base::bounds::MAX_TEXT) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(StoreError::no_store(dirs)),
         Err(error) => return Err(StoreError::io("read", &file, error)),

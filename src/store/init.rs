@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use super::dirs::store_argument;
 use super::error::show;
 use super::{StoreDirs, StoreError};
-use crate::child::without_secrets;
+use crate::base::child::without_secrets;
 
 /// Variables that would make `nix-store --store DIR` look elsewhere for a part of the store.
 const REDIRECTING: [&str; 5] = ["NIX_REMOTE", "NIX_STORE_DIR", "NIX_STATE_DIR", "NIX_LOG_DIR", "NIX_DB_DIR"];
@@ -48,7 +48,7 @@ fn initialise(dirs: &StoreDirs, root: &Path, nix_store: &OsStr) -> Result<(), St
     for name in REDIRECTING {
         command.env_remove(name);
     }
-    let output = crate::child::output(without_secrets(&mut command)).map_err(|error| match error.kind() {
+    let output = crate::base::child::output(without_secrets(&mut command)).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => StoreError::NoStore {
             place: show(&dirs.db_path()),
             remedy: "one can be made there as soon as `nix-store` is on PATH; install Nix in a step before this one"

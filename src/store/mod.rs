@@ -33,7 +33,7 @@ pub use error::StoreError;
 pub use init::{ensure, ensure_with};
 pub use locks::{PathLock, StoreLock, gc_lock, gc_lock_within, own_lock, own_lock_within, path_lock};
 pub(crate) use path::shared_infos;
-pub use path::{NarHash, NarHashError, PathInfo, StorePath, StorePathError};
+pub use path::{NarHash, PathInfo, StorePath, StorePathError};
 pub use read::{is_valid, read_all};
 pub use realisation::{DrvOutput, Realisation, add_realisations, read_realisations};
 pub(crate) use register::circle;

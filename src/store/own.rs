@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 
 use super::StoreDirs;
 use super::remove::remove_at;
-use crate::bounds::{MAX_RECORD, read_json_file};
+use crate::base::bounds::{MAX_RECORD, read_json_file};
 
 /// Its own name, beside Nix's state.
 pub(super) const NAME: &str = "nix-cache";

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{SharedMap, SharedSet};
+use crate::base::digest::{DigestError, Sha};
 
 /// The base name of a store path, `<32 characters of hash>-<name>`, without the store directory. A clone shares the text: a path is
 /// named by all that refer to it, and there may be a hundred thousand of them.
@@ -132,30 +133,16 @@ impl fmt::Debug for NarHash {
     }
 }
 
-/// A text that is not 64 digits of hex.
-#[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not a SHA-256 in 64 digits of hex")]
-pub struct NarHashError(String);
-
 impl FromStr for NarHash {
-    type Err = NarHashError;
+    type Err = DigestError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = || NarHashError(text.to_owned());
-        if text.len() != 64 || !text.is_ascii() {
-            return Err(wrong());
-        }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| wrong())?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
-        }
-        Ok(Self(bytes))
+        Ok(Self(text.parse::<Sha>()?.0))
     }
 }
 
 impl TryFrom<String> for NarHash {
-    type Error = NarHashError;
+    type Error = DigestError;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         text.parse()

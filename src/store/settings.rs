@@ -4,8 +4,8 @@ use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
-use crate::bounds::from_json;
-use crate::child::{self, without_secrets};
+use crate::base::bounds::from_json;
+use crate::base::child::{self, without_secrets};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -21,7 +21,7 @@ pub struct Upstream {
 }
 
 impl Upstream {
-    /// The substituters with these addresses, as [`super::configured_substituters`] gives them. Nothing is asked yet.
+    /// The substituters with these addresses, as [`crate::nix::configured_substituters`] gives them. Nothing is asked yet.
     #[must_use]
     pub fn new(substituters: &[String], options: Options) -> Self {
         let substituters: Vec<Substituter> = substituters
@@ -34,7 +34,7 @@ impl Upstream {
                 parsed
             })
             .collect();
-        let client = crate::http::client(options.ca_file.as_deref());
+        let client = crate::base::http::client(options.ca_file.as_deref());
         let client = client.inspect_err(|error| tracing::warn!("Substituters cannot be asked: {error}")).ok();
         Self { substituters, client, options, known: Mutex::default() }
     }
@@ -51,7 +51,7 @@ impl Upstream {
             let open = paths.iter().filter(|info| self.answer(info).is_none()).count();
             tracing::warn!(
                 "The substituters did not answer for {open} of {} within {} s: these count as absent, and are kept.",
-                crate::human::count(paths.len() as u64, "path"),
+                crate::base::human::count(paths.len() as u64, "path"),
                 self.options.deadline.as_secs_f32()
             );
         }

@@ -2,7 +2,6 @@
 //! by path, because a signature only tells where a path once came from.
 
 mod ask;
-mod configured;
 mod narinfo;
 mod substituter;
 #[cfg(test)]
@@ -15,7 +14,6 @@ use std::time::Duration;
 use crate::store::{PathInfo, StorePath};
 
 pub use ask::Upstream;
-pub use configured::{all_configured_substituters, configured_substituters};
 
 /// How to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use reqwest::{Client, StatusCode};
 use url::Url;
 
 use super::narinfo;
-use crate::bounds::{MAX_ANSWER, read_text};
-use crate::http::{BodyError, body};
+use crate::base::bounds::{MAX_ANSWER, read_text};
+use crate::base::http::{BodyError, body};
 use crate::store::{PathInfo, StorePath};
 
 /// So many failures in a row end it.

@@ -7,17 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use nix_cache::cache::{self, Answer, AttachLayer, AttachRequest, Attached, Mode, Request};
-use nix_cache::layer::digest::Sha;
-use nix_cache::layer::unpack::remove_tree;
-use nix_cache::store::{PathInfo, StorePath};
-
 use crate::kill::assert_part_of;
 use crate::support::cache::entries;
 use crate::support::machine::{Machine, TestStore};
 use crate::support::nix;
 use crate::support::program::KEY;
 use crate::support::rows::rows;
+use nix_cache::base::digest::Sha;
+use nix_cache::cache::{self, Answer, AttachLayer, AttachRequest, Attached, Mode, Request};
+use nix_cache::layer::unpack::remove_tree;
+use nix_cache::store::{PathInfo, StorePath};
 
 fn unpack(store: &TestStore, cache: &Path, infos: &BTreeMap<StorePath, PathInfo>, time: Option<Duration>) -> Attached {
     let [stored] = <[_; 1]>::try_from(entries(cache, "layer")).expect("the cache has one layer");

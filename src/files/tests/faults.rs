@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::super::header::SIZE;
 use super::*;
-use crate::layer::digest::Sha;
+use crate::base::digest::Sha;
 
 async fn stored(place: &Place, content: &str) -> Vec<u8> {
     let machine = Machine::new();

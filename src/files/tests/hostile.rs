@@ -7,7 +7,7 @@ use tar::EntryType;
 
 use super::super::header::Header;
 use super::*;
-use crate::layer::digest::Sha;
+use crate::base::digest::Sha;
 use crate::remote::{Kind, Put, Remote};
 
 /// A member: kind, name, target and content.

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::{FilesHit, FilesLevel, FilesOutcome, FilesRestored, FilesSaved, PATHS, Roots, restore, save};
 use crate::remote::DirectoryRemote;
-use crate::sign::Keyring;
+use crate::series::sign::Keyring;
 
 /// A machine: a home folder, a workspace in it, and somewhere else.
 struct Machine {

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::digest::{DigestWriter, Digests, refresh_first_chunk};
 use super::index::{StoredBlock, encode_index};
 use super::squashfs::{SUPERBLOCK_SIZE, round_up_to_page, write_tables};
-use crate::disk::Guarded;
+use crate::base::disk::Guarded;
 use crate::store::{NarHash, StorePath};
 
 /// A path to pack, and what the Nix database says its NAR is.

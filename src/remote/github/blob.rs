@@ -59,7 +59,7 @@ pub(super) async fn refused(response: Response) -> BlobError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::client;
+    use crate::base::http::client;
     use crate::remote::github::testing::{answer, serve};
     use axum::Router;
     use axum::extract::Path;

@@ -77,10 +77,10 @@ impl GithubRemote {
     /// # Errors
     /// As [`GithubRemote::new`].
     pub fn with_tuning(config: GithubConfig, tuning: Tuning) -> Result<Self, RemoteError> {
-        let http = crate::http::client(config.ca_file.as_deref())
+        let http = crate::base::http::client(config.ca_file.as_deref())
             .map_err(|error| RemoteError::Unavailable(error.to_string()))?;
         let tuning = Arc::new(tuning);
-        let caller = crate::http::caller(config.ca_file.as_deref())
+        let caller = crate::base::http::caller(config.ca_file.as_deref())
             .map_err(|error| RemoteError::Unavailable(error.to_string()))?;
         let hub = Hub {
             twirp: Twirp::new(caller, config.results_url, &config.token, Arc::clone(&tuning))?,

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::config::RestConfig;
 use super::redact::{chain, excerpt};
 use super::tuning::Tuning;
-use crate::bounds::{MAX_ANSWER, from_json};
+use crate::base::bounds::{MAX_ANSWER, from_json};
 use crate::remote::RemoteError;
 
 const PER_PAGE: u8 = 100;
@@ -165,7 +165,7 @@ fn info(item: ActionsCacheItem) -> CacheEntryInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::client;
+    use crate::base::http::client;
     use crate::remote::github::testing::{answer, serve};
     use crate::remote::github::token::Secret;
     use axum::extract::Query;

@@ -16,8 +16,8 @@ use super::gate::Gate;
 use super::redact::chain;
 use super::token::Secret;
 use super::tuning::Tuning;
-use crate::bounds::MAX_ANSWER;
-use crate::http::BodyError;
+use crate::base::bounds::MAX_ANSWER;
+use crate::base::http::BodyError;
 use crate::remote::RemoteError;
 
 const SERVICE: &str = "/twirp/github.actions.results.api.v1.CacheService/";
@@ -189,7 +189,7 @@ impl Twirp {
         let limit = limit.min(end.saturating_duration_since(Instant::now()));
         let response = request.timeout(limit).send().await.map_err(lost)?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = match crate::http::body(response, MAX_ANSWER).await {
+        let body = match crate::base::http::body(response, MAX_ANSWER).await {
             Ok(body) => body,
             Err(BodyError::Broken(error)) => return Err(lost(error)),
             Err(error) => return Err(self.too_much(method, &error)),

@@ -3,12 +3,11 @@
 use std::fs;
 use std::io::Write;
 
-use nix_cache::layer::digest::Sha;
-
 use super::{MOST, measured};
 use crate::support::machine::Machine;
 use crate::support::nix;
 use crate::support::program::{KEY, notes};
+use nix_cache::base::digest::Sha;
 
 /// The bytes of a snapshot with this JSON, compressed by zstd or gzip, whose digest is right.
 pub fn sealed(json: &[&[u8]], by_gzip: bool) -> Vec<u8> {

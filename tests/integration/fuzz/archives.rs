@@ -3,14 +3,14 @@
 use std::fs;
 use std::path::Path;
 
-use nix_cache::files::{FilesLevel, FilesRestored, PATHS, Roots, restore, save};
-use nix_cache::layer::digest::Sha;
-use nix_cache::remote::DirectoryRemote;
-use nix_cache::sign::Keyring;
 use serde_json::Value;
 
 use super::{fuzz, names};
 use crate::support::cache::entries;
+use nix_cache::base::digest::Sha;
+use nix_cache::files::{FilesLevel, FilesRestored, PATHS, Roots, restore, save};
+use nix_cache::remote::DirectoryRemote;
+use nix_cache::series::sign::Keyring;
 
 /// Bytes of a header and of the digest at its end; see `files/header.rs`.
 const HEADER: usize = 1024;

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use nix_cache::layer::digest::{Digests, Sha};
+use nix_cache::base::digest::Sha;
+use nix_cache::layer::digest::Digests;
 use nix_cache::layer::recipe::{Recipe, Segment};
 use nix_cache::snapshot::{Lane, PlannedCommit, PlannedTarget, Snapshot, Stored, decode, encode};
 use nix_cache::store::{NarHash, PathInfo, SharedMap, SharedSet};

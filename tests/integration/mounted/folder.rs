@@ -149,7 +149,7 @@ fn root_mounts_no_file_that_somebody_else_can_write_to() {
                 _ => fs::hard_link(&file, bench.machine.path("second-name")).unwrap(),
             }
             let layer = AttachLayer {
-                id: nix_cache::layer::digest::Sha([1; 32]),
+                id: nix_cache::base::digest::Sha([1; 32]),
                 file,
                 infos: infos.values().cloned().map(std::sync::Arc::new).collect(),
             };

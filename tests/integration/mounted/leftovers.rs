@@ -9,9 +9,6 @@ use std::sync::atomic::AtomicU64;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use nix_cache::cache::{self, Answer, AttachLayer, AttachRequest, Mode, Request};
-use nix_cache::layer::digest::Sha;
-use nix_cache::store::{PathInfo, StorePath};
 use rusqlite::Connection;
 
 use super::{
@@ -20,6 +17,9 @@ use super::{
 use crate::support::cache::entries;
 use crate::support::machine::{TestStore, system};
 use crate::support::rows::rows;
+use nix_cache::base::digest::Sha;
+use nix_cache::cache::{self, Answer, AttachLayer, AttachRequest, Mode, Request};
+use nix_cache::store::{PathInfo, StorePath};
 
 /// A folder and a file whose bytes differ with every build.
 const CHANGING: &str = "{ system, salt }: derivation {

@@ -12,8 +12,8 @@ use url::Url;
 use super::super::config::GithubConfig;
 use super::super::redact::{chain, excerpt};
 use super::super::token::Secret;
-use crate::bounds::MAX_ANSWER;
-use crate::http::BodyError;
+use crate::base::bounds::MAX_ANSWER;
+use crate::base::http::BodyError;
 use crate::remote::RemoteError;
 
 const SERVICE: &str = "/twirp/github.actions.results.api.v1.CacheService/";
@@ -81,7 +81,7 @@ pub(super) struct Client {
 
 impl Client {
     pub fn new(config: &GithubConfig, nonce: &str) -> Result<Self, RemoteError> {
-        let http = crate::http::client(config.ca_file.as_deref());
+        let http = crate::base::http::client(config.ca_file.as_deref());
         let http = http.map_err(|error| RemoteError::Unavailable(error.to_string()))?;
         Ok(Self {
             http,
@@ -102,7 +102,7 @@ impl Client {
         let sent = async {
             let response = request.send().await?;
             let (status, headers) = (response.status().as_u16(), response.headers().clone());
-            Ok((status, headers, Bytes::from(crate::http::body(response, MAX_ANSWER).await?)))
+            Ok((status, headers, Bytes::from(crate::base::http::body(response, MAX_ANSWER).await?)))
         };
         let said = |error: BodyError| match error {
             BodyError::Broken(error) => chain(&error.without_url()),

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use crate::bounds::{MAX_OUTPUT, read_to_end, too_large};
+use crate::base::bounds::{MAX_OUTPUT, read_to_end, too_large};
 
 /// Variables with a token in them. Nothing that we start needs one.
 pub const SECRETS: [&str; 6] = [

@@ -4,19 +4,10 @@
 //! SHA-256 of its bytes. So it is of no use under another name, nor as a signature of a store path, even if the same key makes
 //! both. It does not say that an entry is the newest: who may delete entries can bring an older one back.
 
-mod key;
-
-use std::fmt;
-use std::str::FromStr;
-
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
-
-use crate::layer::digest::Sha;
+use crate::base::digest::Sha;
 use crate::remote::Kind;
 
-pub use key::{KeyError, PublicKey, SigningKey};
+pub use super::key::{KeyError, PublicKey, Signature, SignatureError, SigningKey};
 
 /// No more signing keys than this: the old one and the new one while keys are changed, and one to spare.
 pub const MAX_SIGNING_KEYS: usize = 3;
@@ -25,49 +16,6 @@ pub const MAX_SIGNING_KEYS: usize = 3;
 #[must_use]
 pub fn fingerprint(kind: Kind, name: &str, digest: Sha) -> String {
     format!("nix-cache;1;{};{name};sha256:{digest}", kind.word())
-}
-
-/// A signature, written as Nix writes those of store paths: the key's name, a colon, 64 bytes in base64.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Signature {
-    /// The name of the key that is said to have made it.
-    pub key: String,
-    bytes: [u8; 64],
-}
-
-/// A text that is no signature.
-#[derive(Debug, thiserror::Error)]
-#[error("There is a signature that is not written as NAME:BASE64.")]
-pub struct SignatureError;
-
-impl fmt::Display for Signature {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.key, STANDARD.encode(self.bytes))
-    }
-}
-
-impl FromStr for Signature {
-    type Err = SignatureError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (key, bytes) = key::split(text).ok_or(SignatureError)?;
-        Ok(Self { key: key.to_owned(), bytes: bytes.try_into().map_err(|_| SignatureError)? })
-    }
-}
-
-impl TryFrom<String> for Signature {
-    type Error = SignatureError;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<Signature> for String {
-    fn from(signature: Signature) -> Self {
-        signature.to_string()
-    }
 }
 
 /// Why an entry is not trusted.
@@ -180,6 +128,9 @@ impl Keyring {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
 
     use super::*;
 

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
-use crate::child::without_secrets;
+use crate::base::child::without_secrets;
 
 /// The settings that matter, out of hundreds.
 #[derive(Deserialize)]
@@ -53,7 +53,7 @@ pub fn all_configured_substituters(arguments: &[String]) -> Vec<String> {
 fn ask(program: &str, command: &[String]) -> Option<Vec<String>> {
     let mut nix = Command::new(program);
     nix.args(command).args(["--json", "--extra-experimental-features", "nix-command"]);
-    let output = crate::child::output(without_secrets(&mut nix).stdin(Stdio::null()));
+    let output = crate::base::child::output(without_secrets(&mut nix).stdin(Stdio::null()));
     let output = output.inspect_err(|error| tracing::debug!("{program} cannot be started: {error}")).ok()?;
     if !output.status.success() {
         tracing::debug!("{program} {}: {}", command.join(" "), String::from_utf8_lossy(&output.stderr).trim());
@@ -64,7 +64,7 @@ fn ask(program: &str, command: &[String]) -> Option<Vec<String>> {
 
 /// Reads the answer. None when it is another one than expected.
 fn read(json: &[u8]) -> Option<Vec<String>> {
-    let settings: Settings = crate::bounds::from_json(json).ok()?;
+    let settings: Settings = crate::base::bounds::from_json(json).ok()?;
     if settings.substitute.is_some_and(|setting| !setting.value) {
         return Some(Vec::new());
     }
@@ -78,7 +78,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::child::is_secret;
+    use crate::base::child::is_secret;
 
     fn words(words: &[&str]) -> Vec<String> {
         words.iter().map(|word| (*word).to_owned()).collect()

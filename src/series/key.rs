@@ -8,8 +8,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
-
-use super::Signature;
+use serde::{Deserialize, Serialize};
 
 /// Longest name of a key, in bytes.
 const MAX_NAME: usize = 64;
@@ -24,7 +23,7 @@ pub enum KeyError {
     )]
     Signing,
     /// More of them than fit.
-    #[error("There are {0} signing keys, and no more than {max} can be used at once.", max = super::MAX_SIGNING_KEYS)]
+    #[error("There are {0} signing keys, and no more than {max} can be used at once.", max = crate::series::sign::MAX_SIGNING_KEYS)]
     TooMany(usize),
     /// No public key.
     #[error(
@@ -36,7 +35,7 @@ pub enum KeyError {
 
 /// The name and the bytes in `NAME:BASE64`, if it is one. Names are shown in messages, and come from a cache too: so they are of
 /// few characters, and an entry whose signature has another name is not signed.
-pub(super) fn split(text: &str) -> Option<(&str, Vec<u8>)> {
+pub(crate) fn split(text: &str) -> Option<(&str, Vec<u8>)> {
     let (name, encoded) = text.split_once(':')?;
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._+@=/~-".contains(&byte);
     let is_name = !name.is_empty() && name.len() <= MAX_NAME && name.bytes().all(known);
@@ -59,7 +58,7 @@ impl SigningKey {
         PublicKey { name: self.name.clone(), bytes }
     }
 
-    pub(super) fn sign(&self, text: &str) -> Signature {
+    pub(crate) fn sign(&self, text: &str) -> Signature {
         let mut bytes = [0; 64];
         bytes.copy_from_slice(self.pair.sign(text.as_bytes()).as_ref());
         Signature { key: self.name.clone(), bytes }
@@ -98,7 +97,7 @@ impl PublicKey {
         &self.name
     }
 
-    pub(super) fn verifies(&self, text: &str, signature: &[u8; 64]) -> bool {
+    pub(crate) fn verifies(&self, text: &str, signature: &[u8; 64]) -> bool {
         UnparsedPublicKey::new(&ED25519, &self.bytes).verify(text.as_bytes(), signature).is_ok()
     }
 }
@@ -115,5 +114,48 @@ impl FromStr for PublicKey {
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.name, STANDARD.encode(self.bytes))
+    }
+}
+
+/// A signature, written as Nix writes those of store paths: the key's name, a colon, 64 bytes in base64.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Signature {
+    /// The name of the key that is said to have made it.
+    pub key: String,
+    pub(crate) bytes: [u8; 64],
+}
+
+/// A text that is no signature.
+#[derive(Debug, thiserror::Error)]
+#[error("There is a signature that is not written as NAME:BASE64.")]
+pub struct SignatureError;
+
+impl fmt::Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.key, STANDARD.encode(self.bytes))
+    }
+}
+
+impl FromStr for Signature {
+    type Err = SignatureError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (key, bytes) = split(text).ok_or(SignatureError)?;
+        Ok(Self { key: key.to_owned(), bytes: bytes.try_into().map_err(|_| SignatureError)? })
+    }
+}
+
+impl TryFrom<String> for Signature {
+    type Error = SignatureError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Signature> for String {
+    fn from(signature: Signature) -> Self {
+        signature.to_string()
     }
 }

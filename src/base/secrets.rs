@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::child::{is_secret, without_secrets};
+use crate::base::child::{is_secret, without_secrets};
 
 /// Says that tokens come on standard input.
 pub(crate) const HANDED: &str = "NIX_CACHE_SECRETS";

@@ -97,7 +97,7 @@ fn may_follow(attempt: &Attempt<'_>) -> bool {
 }
 
 fn certificates_of(file: &Path) -> Option<Vec<Certificate>> {
-    let pem = crate::bounds::read_file(file, crate::bounds::MAX_TEXT)
+    let pem = crate::base::bounds::read_file(file, crate::base::bounds::MAX_TEXT)
         .inspect_err(|error| tracing::warn!("Cannot read the CA certificates in {}: {error}", file.display()))
         .ok()?;
     let certificates = Certificate::from_pem_bundle(&pem).unwrap_or_default();

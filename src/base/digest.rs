@@ -1,0 +1,86 @@
+//! A SHA-256.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// A SHA-256.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Sha(pub [u8; 32]);
+
+/// A text that is not 64 digits of hex.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:?} is not a SHA-256 in 64 digits of hex")]
+pub struct DigestError(String);
+
+impl Sha {
+    /// The digest of `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+}
+
+impl fmt::Display for Sha {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Sha {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl FromStr for Sha {
+    type Err = DigestError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let wrong = || DigestError(text.to_owned());
+        let digit = |byte: &u8| char::from(*byte).to_digit(16);
+        let mut bytes = [0; 32];
+        if text.len() != 2 * bytes.len() {
+            return Err(wrong());
+        }
+        for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+            let (high, low) = digit(&pair[0]).zip(digit(&pair[1])).ok_or_else(wrong)?;
+            *byte = (high << 4 | low) as u8;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl TryFrom<String> for Sha {
+    type Error = DigestError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<Sha> for String {
+    fn from(sha: Sha) -> Self {
+        sha.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_64_digits_of_hex_are_read() {
+        let sha = Sha::of(b"text");
+        assert_eq!(sha.to_string().parse::<Sha>().unwrap(), sha);
+        let text = "0123456789abcdefABCDEF0123456789".repeat(2);
+        assert_eq!(text.parse::<Sha>().unwrap().to_string(), text.to_lowercase());
+        // Rust's own parser takes a sign.
+        for wrong in ["", "0", &text[1..], &format!("{text}0"), &text.replacen("01", "+1", 1), &"é".repeat(32)] {
+            assert!(wrong.parse::<Sha>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! What knows nothing of Nix: bounds, child processes, digests, disks, HTTP, texts for people, printing, secrets and threads.
+
+pub(crate) mod bounds;
+pub mod child;
+pub mod digest;
+pub(crate) mod disk;
+pub mod http;
+pub(crate) mod human;
+pub(crate) mod printing;
+pub(crate) mod secrets;
+pub mod threads;

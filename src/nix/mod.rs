@@ -1,0 +1,6 @@
+//! Asking Nix: its configuration, and to realise paths.
+
+mod config;
+pub(crate) mod realise;
+
+pub use config::{all_configured_substituters, configured_substituters};
