@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::inputs::{Given, InputError, wrong};
 use super::values;
+use crate::base::typed;
 use crate::building::artifacts::Format;
 use crate::building::checks::{self, CheckRequest};
 use crate::building::limits::Limit;
@@ -97,12 +98,12 @@ impl BuildInputs {
             keep_going: given.choice("keep-going", values::BOOLEAN)?.unwrap_or(true),
             retry: Retry {
                 times: given.read("retries", retries, RETRIES)?.unwrap_or(retry.times),
-                delay: given.read("retry-delay", values::duration, values::DURATION)?.unwrap_or(retry.delay),
-                budget: given.read("retry-budget", values::duration, values::DURATION)?.unwrap_or(retry.budget),
+                delay: given.read("retry-delay", typed::duration, values::DURATION)?.unwrap_or(retry.delay),
+                budget: given.read("retry-budget", typed::duration, values::DURATION)?.unwrap_or(retry.budget),
             },
-            timeout: given.read("timeout", values::duration, values::DURATION)?,
-            derivation_timeout: given.read("derivation-timeout", values::duration, values::DURATION)?,
-            max_silent_time: given.read("max-silent-time", values::duration, values::DURATION)?,
+            timeout: given.read("timeout", typed::duration, values::DURATION)?,
+            derivation_timeout: given.read("derivation-timeout", typed::duration, values::DURATION)?,
+            max_silent_time: given.read("max-silent-time", typed::duration, values::DURATION)?,
             out_link: match given.take("out-link") {
                 Some(link) => Some(link),
                 None if is_empty("out-link") => None,

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use secrecy::SecretString;
 use serde_json::Value;
 
-use super::values::{self, FailOn, Include, RestoreMode, SaveWhen, Secret};
+use super::values::{self, FailOn, Include, RestoreMode, SaveWhen};
+use crate::base::typed;
 use crate::github::status::JobStatus;
 use crate::layer::pack::DEFAULT_LEVEL;
 use crate::report::{Action, Hit};
@@ -16,7 +18,7 @@ pub const INPUTS_VARIABLE: &str = "NIX_CACHE_INPUTS";
 
 /// Every input, with synonyms resolved and defaults filled in.
 #[allow(clippy::struct_excessive_bools, reason = "each is an input that the user gives or not")]
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Inputs {
     /// Which part of the work this action does (`action`, from the hook).
     pub action: Action,
@@ -61,9 +63,9 @@ pub struct Inputs {
     /// Whether Nix's own caches are kept too (`eval-cache`).
     pub eval_cache: bool,
     /// Token for GitHub's REST interface (`token`, `github-token`, else the job's own).
-    pub token: Option<Secret>,
+    pub token: Option<SecretString>,
     /// Secret keys that sign what is saved (`signing-key`).
-    pub signing_key: Option<Secret>,
+    pub signing_key: Option<SecretString>,
     /// Public keys, of which one must have signed what is restored (`trusted-public-keys`).
     pub trusted_public_keys: String,
     /// Whether nothing without such a signature is restored, even if there is no key (`require-signatures`).
@@ -147,21 +149,21 @@ impl Inputs {
             restore_mode: given.choice("restore-mode", values::RESTORE_MODE)?.unwrap_or_default(),
             save: given.choice("save", values::SAVE)?.unwrap_or_default(),
             include: given.choice("include", values::INCLUDE)?.unwrap_or_default(),
-            max_size: given.read("max-size", values::size, values::SIZE)?,
+            max_size: given.read("max-size", typed::size, values::SIZE)?,
             keep_saves: given
                 .read("keep-saves", values::count, values::COUNT)?
                 .unwrap_or(crate::cache::DEFAULT_KEEP_SAVES),
             compression_level: given.read("compression-level", values::level, values::LEVEL)?.unwrap_or(DEFAULT_LEVEL),
             restore_timeout: given
-                .read("restore-timeout", values::duration, values::DURATION)?
+                .read("restore-timeout", typed::duration, values::DURATION)?
                 .unwrap_or(Duration::from_mins(10)),
             save_timeout: given
-                .read("save-timeout", values::duration, values::DURATION)?
+                .read("save-timeout", typed::duration, values::DURATION)?
                 .unwrap_or(Duration::from_mins(10)),
             paths: given.same_list("paths", "path")?,
             eval_cache: given.choice("eval-cache", values::BOOLEAN)?.unwrap_or(true),
-            token: given.same("token", "github-token")?.map(|token| Secret::new(&token)),
-            signing_key: given.take("signing-key").map(|key| Secret::new(&key)),
+            token: given.same("token", "github-token")?.map(SecretString::from),
+            signing_key: given.take("signing-key").map(SecretString::from),
             trusted_public_keys: given.take("trusted-public-keys").unwrap_or_default(),
             require_signatures: given.choice("require-signatures", values::BOOLEAN)?.unwrap_or(false),
             signing_key_digest: given.take("signing-key-digest"),

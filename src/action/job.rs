@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
 use crate::action::inputs::Inputs;
@@ -89,7 +90,7 @@ impl Job {
     /// When they hold a key that is none.
     pub fn with(inputs: Inputs) -> Result<Self, Failure> {
         if let Some(token) = &inputs.token {
-            annotate::mask(token.reveal());
+            annotate::mask(token.expose_secret());
         }
         let keys = keyring(&inputs)?;
         let facts = Facts::from_environment();
@@ -164,7 +165,7 @@ impl Job {
             let remote = remote(&name).map_err(|failure| RemoteError::Failed(failure.message))?;
             return Ok(Place { remote: limited(remote, total), github: None });
         }
-        let token = self.inputs.token.as_ref().map(|token| token.reveal().to_owned());
+        let token = self.inputs.token.as_ref().map(|token| token.expose_secret().to_owned());
         // The token for REST is an input and no variable; everything else the runner gives us is one.
         let lookup = |name: &str| match name {
             "GITHUB_TOKEN" => token.clone().or_else(|| secrets::var(name)),
@@ -266,7 +267,7 @@ impl Job {
 
 /// The keys in the inputs. The secret ones are hidden in the log before anything is made of them.
 fn keyring(inputs: &Inputs) -> Result<Keyring, Failure> {
-    let signing = inputs.signing_key.as_ref().map_or("", |key| key.reveal());
+    let signing = inputs.signing_key.as_ref().map_or("", |key| key.expose_secret());
     signing.split_whitespace().for_each(annotate::mask);
     let keys = Keyring::new(signing, &inputs.trusted_public_keys).map_err(Failure::usage)?;
     Ok(if inputs.require_signatures { keys.requiring_signatures() } else { keys })

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::job::{Job, Lookup, annotator};
@@ -65,7 +66,7 @@ fn request(inputs: &PlanInputs, job: &Job, event: &Result<Event, String>) -> Res
         Failure::usage(format!("The input \"flake\" names {}, which cannot be found: {error}.", project.display()))
     })?;
     let token = job.inputs.token.as_ref().zip(job.facts.server_url.clone());
-    let token = token.map(|(token, server)| FetchToken { server, token: token.reveal().to_owned() });
+    let token = token.map(|(token, server)| FetchToken { server, token: token.expose_secret().to_owned() });
     let repository = Repository::open(&project, token).map_err(|error| not_a_repository(&error.to_string()));
     let top = repository.as_ref().map_or(project.as_path(), Repository::top);
     let file = match &inputs.rules {

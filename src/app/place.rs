@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::app::Failure;
 use crate::base::secrets;
-use crate::action::values::size;
+use crate::base::typed::size;
 use crate::remote::github::{GithubConfig, GithubRemote, Tuning};
 use crate::remote::{DirectoryRemote, Limited, Limits, Remote};
 

@@ -9,3 +9,4 @@ pub(crate) mod human;
 pub(crate) mod printing;
 pub(crate) mod secrets;
 pub mod threads;
+pub(crate) mod typed;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::action::values::duration;
+use crate::base::typed::duration;
 use crate::building::checks::{CheckRequest, parse as parse_check};
 use crate::building::limits::Limit;
 use crate::layer::pack::DEFAULT_LEVEL;

@@ -226,7 +226,7 @@ mod tests {
     }
 
     fn service(base: &str) -> Twirp {
-        let token = crate::remote::github::Secret::new("t".to_owned());
+        let token = secrecy::SecretString::from("t");
         let http = crate::base::http::client(None).unwrap();
         Twirp::new(http, base.parse().unwrap(), &token, std::sync::Arc::default()).unwrap()
     }

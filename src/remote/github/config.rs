@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use secrecy::SecretString;
 use url::Url;
 
-use super::token::Secret;
 use super::tuning::Tuning;
 use crate::remote::RemoteError;
 
@@ -65,7 +65,7 @@ pub struct RestConfig {
     /// Owner and name of the repository, with a slash between them.
     pub repository: String,
     /// A token with the permission `actions: read`.
-    pub token: Secret,
+    pub token: SecretString,
 }
 
 /// How to reach the cache service.
@@ -74,7 +74,7 @@ pub struct GithubConfig {
     /// The base address of the service. Its path does not matter.
     pub results_url: Url,
     /// The runtime token of the job.
-    pub token: Secret,
+    pub token: SecretString,
     /// What the job may do.
     pub mode: CacheMode,
     /// The REST interface, when there is a token for it.
@@ -128,9 +128,9 @@ fn results_url(set: &impl Fn(&str) -> Option<String>) -> Result<Url, RemoteError
     })
 }
 
-fn runtime_token(set: &impl Fn(&str) -> Option<String>) -> Result<Secret, RemoteError> {
+fn runtime_token(set: &impl Fn(&str) -> Option<String>) -> Result<SecretString, RemoteError> {
     let why = match set("ACTIONS_RUNTIME_TOKEN") {
-        Some(token) if token.bytes().all(|byte| byte.is_ascii_graphic()) => return Ok(Secret::new(token)),
+        Some(token) if token.bytes().all(|byte| byte.is_ascii_graphic()) => return Ok(SecretString::from(token)),
         Some(_) => "holds characters that no token has",
         None => "is not set",
     };
@@ -145,7 +145,7 @@ fn rest_config(set: &impl Fn(&str) -> Option<String>) -> Option<RestConfig> {
     Some(RestConfig {
         api_url: set("GITHUB_API_URL").unwrap_or_else(|| "https://api.github.com".to_owned()),
         repository: set("GITHUB_REPOSITORY")?,
-        token: Secret::new(token),
+        token: SecretString::from(token),
     })
 }
 

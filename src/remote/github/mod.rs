@@ -33,7 +33,7 @@ pub use self::calls::version;
 pub use self::config::{CacheMode, GithubConfig, RestConfig};
 pub use self::redact::redact;
 pub use self::rest::{CacheEntryInfo, Rest, Usage};
-pub use self::token::{Secret, TokenScope, scopes};
+pub use self::token::{TokenScope, scopes};
 pub use self::tuning::Tuning;
 
 use self::address::Addresses;

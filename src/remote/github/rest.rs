@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use http_body_util::{BodyExt, Limited};
 use octocrab::Octocrab;
 use octocrab::models::actions::{ActionsCacheItem, ActionsCacheList, RepoActionsCacheUsage};
+use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 
 use super::config::RestConfig;
@@ -66,14 +67,14 @@ impl Rest {
             .filter(|(owner, name)| plain(owner) && plain(name))
             .ok_or_else(|| wrong(&format!("GITHUB_REPOSITORY is {:?} and not owner/name", config.repository)))?;
         // The builder would panic on a token that no header can hold.
-        if !config.token.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
+        if !config.token.expose_secret().bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(wrong("The token holds characters that no token has"));
         }
         // It calls itself `octocrab`; a name of ours would only be added to that one.
         let octocrab = Octocrab::builder()
             .base_uri(&*config.api_url)
             .map_err(|_| wrong("GITHUB_API_URL is no address"))?
-            .personal_token(config.token.expose())
+            .personal_token(config.token.expose_secret())
             .build_with_reqwest(http)
             .map_err(|error| wrong(&short(&error)))?;
         let (owner, repository) = (owner.to_owned(), repository.to_owned());
@@ -167,17 +168,17 @@ mod tests {
     use super::*;
     use crate::base::http::client;
     use crate::remote::github::testing::{answer, serve};
-    use crate::remote::github::token::Secret;
     use axum::extract::Query;
     use axum::http::HeaderMap;
     use axum::routing::get;
     use axum::{Json, Router};
+    use secrecy::SecretString;
     use serde_json::{Value, json};
     use std::collections::HashMap;
 
     async fn rest(router: Router, path: &str) -> Rest {
         let api_url = format!("{}{path}", serve(router).await);
-        let config = RestConfig { api_url, repository: "own/repo".into(), token: Secret::new("ghs_secret".into()) };
+        let config = RestConfig { api_url, repository: "own/repo".into(), token: SecretString::from("ghs_secret") };
         Rest::new(client(None).unwrap(), &config, &Arc::new(Tuning { rest_pages: 3, ..Tuning::default() })).unwrap()
     }
 
@@ -249,7 +250,7 @@ mod tests {
     async fn what_cannot_be_right_is_refused_before_any_request() {
         let build = |api_url: &str, repository: &str, token: &str| {
             let config =
-                RestConfig { api_url: api_url.into(), repository: repository.into(), token: Secret::new(token.into()) };
+                RestConfig { api_url: api_url.into(), repository: repository.into(), token: SecretString::from(token) };
             Rest::new(client(None).unwrap(), &config, &Arc::default()).err().map(|error| error.to_string())
         };
         assert_eq!(build("https://api.test", "a/b", "t"), None);

@@ -10,10 +10,11 @@ use axum::routing::post;
 use axum::{Json, Router};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
+use secrecy::SecretString;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use super::{CacheMode, GithubConfig, GithubRemote, Secret, Tuning};
+use super::{CacheMode, GithubConfig, GithubRemote, Tuning};
 
 /// Starts a server that lives as long as the test's runtime, and returns its base address.
 pub(super) async fn serve(router: Router) -> String {
@@ -58,7 +59,7 @@ pub(super) const TOKEN: &str = "eyJhbGciOiJ9.eyJhYyI6IiJ9.tokensecret";
 pub(super) fn remote(base: &str, mode: CacheMode, tuning: Tuning) -> GithubRemote {
     let config = GithubConfig {
         results_url: base.parse().unwrap(),
-        token: Secret::new(TOKEN.to_owned()),
+        token: SecretString::from(TOKEN),
         mode,
         rest: None,
         ca_file: None,

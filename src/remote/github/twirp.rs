@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Client, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
@@ -14,7 +15,6 @@ use url::Url;
 use super::answers::{Reach, Refusal, Trouble, trouble};
 use super::gate::Gate;
 use super::redact::chain;
-use super::token::Secret;
 use super::tuning::Tuning;
 use crate::base::bounds::MAX_ANSWER;
 use crate::base::http::BodyError;
@@ -73,8 +73,8 @@ pub(super) struct Twirp {
 
 impl Twirp {
     /// A service at the host of `base`. Its path is dropped, as the official client does.
-    pub(super) fn new(http: Client, base: Url, token: &Secret, tuning: Arc<Tuning>) -> Result<Self, RemoteError> {
-        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", token.expose())).map_err(|_| {
+    pub(super) fn new(http: Client, base: Url, token: &SecretString, tuning: Arc<Tuning>) -> Result<Self, RemoteError> {
+        let mut authorization = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).map_err(|_| {
             RemoteError::Unavailable("ACTIONS_RUNTIME_TOKEN holds characters that no token has.".to_owned())
         })?;
         authorization.set_sensitive(true);

@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use reqwest::RequestBuilder;
 use reqwest::header::HeaderMap;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use url::Url;
 
 use super::super::config::GithubConfig;
 use super::super::redact::{chain, excerpt};
-use super::super::token::Secret;
 use crate::base::bounds::MAX_ANSWER;
 use crate::base::http::BodyError;
 use crate::remote::RemoteError;
@@ -74,7 +74,7 @@ impl Reply {
 pub(super) struct Client {
     http: reqwest::Client,
     base: Url,
-    token: Secret,
+    token: SecretString,
     nonce: String,
     patience: AtomicU32,
 }
@@ -119,7 +119,7 @@ impl Client {
     }
 
     pub async fn call(&self, method: &str, body: &Value) -> Reply {
-        Self::send(self.method(method).bearer_auth(self.token.expose()).json(body)).await
+        Self::send(self.method(method).bearer_auth(self.token.expose_secret()).json(body)).await
     }
 
     pub async fn call_without_token(&self, method: &str, body: &Value) -> Reply {
