@@ -14,6 +14,7 @@
 
 pub mod action;
 mod app;
+pub mod attach;
 pub mod base;
 pub mod building;
 pub mod cache;

@@ -1,7 +1,8 @@
 //! Puts what restore and save came to into the report.
 
 use super::job::{Job, Place};
-use crate::cache::{Hit, LayerState, Note, Phase, RestoreOutcome, SaveOutcome, SaveReason, Survey};
+use crate::base::note::Note;
+use crate::cache::{Hit, LayerState, Phase, RestoreOutcome, SaveOutcome, SaveReason, Survey};
 use crate::report::{self, Layer, Level, NewPath, Outcome, Quota, Restore, Save, Severity, Timing};
 
 /// The name of the first level.

@@ -11,7 +11,7 @@ pub(super) async fn probe(job: &Job) -> Result<(), Failure> {
     let config = GithubConfig::from_env(secrets::var).map_err(Failure::work)?;
     let run = (job.facts.run_id.unwrap_or(0), job.facts.run_attempt.unwrap_or(0));
     // Outside of a run, the clock and the process tell one probe from the next.
-    let nonce = format!("{}-{}-{}-{}", run.0, run.1, crate::cache::now(), std::process::id());
+    let nonce = format!("{}-{}-{}-{}", run.0, run.1, crate::base::clock::now(), std::process::id());
     let table = probe::probe(&config, &nonce).await.map_err(Failure::work)?;
     let text = table.markdown();
     print(&text);

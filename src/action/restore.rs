@@ -5,7 +5,8 @@ use super::{evicted, fill, levels};
 use crate::action::outputs;
 use crate::app::Failure;
 use crate::app::place::time_to_fetch;
-use crate::cache::{self, CacheError, Context, Hit, RestoreOutcome};
+use crate::attach::CacheError;
+use crate::cache::{self, Context, Hit, RestoreOutcome};
 use crate::report::{Severity, machine, millis, summary};
 
 /// Restores, sets the outputs, and fails only as the user wished.

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Context;
-use super::outcome::Note;
 use super::proof::{Proof, prove};
 use super::record::RestoreRecord;
 use super::save::keep_held;
 use super::search::{Search, find_snapshot};
 use super::system::{find_fitting, is_exact, note_foreign, own_key, own_prefixes};
+use crate::base::note::Note;
 use crate::remote::RemoteError;
 use crate::snapshot::{PathKey, Snapshot, generation_prefix};
 use crate::store::{PathInfo, Realisation, StorePath};

@@ -7,12 +7,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::facts::drop_faulty;
-use super::outcome::{Note, Saved};
+use super::Context;
+use super::outcome::Saved;
 use super::search::{Unusable, note_unusable, read_whole};
 use super::system::{note_foreign, own_key};
-use super::{Context, now};
+use crate::attach::facts::drop_faulty;
+use crate::base::clock::now;
 use crate::base::digest::Sha;
+use crate::base::note::Note;
 use crate::layer::digest::Digests;
 use crate::remote::{Entry, Kind, Put, Remote, RemoteError, confirmed, confirmed_within, taken_unseen};
 use crate::series::{self, Record, Series, SystemClock, TakenIn};

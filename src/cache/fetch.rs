@@ -9,12 +9,14 @@ use futures_util::StreamExt;
 use tokio::sync::Semaphore;
 
 use super::Context;
-use super::mode::{Mode, choose};
-use super::outcome::{LayerFetch, LayerState, Note};
+use super::mode::choose;
+use super::outcome::{LayerFetch, LayerState};
 use super::progress::Progress;
 use super::settle::Settling;
+use crate::attach::Mode;
 use crate::base::digest::Sha;
 use crate::base::disk;
+use crate::base::note::Note;
 use crate::layer::digest::{CHUNK_SIZE, Digests};
 use crate::remote::transfer::{FetchPlan, fetch_file};
 use crate::remote::{Entry, Kind, RemoteError};

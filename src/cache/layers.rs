@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use super::Context;
 use super::fetch::{Fetched, Wanted, create_layer, fetch_stored, folder};
-use super::outcome::{LayerFetch, LayerState, Note};
+use super::outcome::{LayerFetch, LayerState};
 use crate::base::bounds::read_file;
 use crate::base::digest::Sha;
 use crate::base::disk;
+use crate::base::note::Note;
 use crate::layer::index::{MAX_KEPT, decode_kept, keep};
 use crate::layer::recipe::{KnownBlocks, Recipe, assemble};
 use crate::layer::squashfs::usage::{MAX_USAGE, Usage};

@@ -8,7 +8,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CacheError, now};
+use crate::attach::CacheError;
+use crate::base::clock::now;
 use crate::series::sign::Keyring;
 use crate::store::own::{self, LEDGER, OwnFolder};
 use crate::store::{PathInfo, StoreDirs, StorePath};

@@ -4,33 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
-use serde::{Deserialize, Serialize};
-
-use super::outcome::{Note, RestoreOutcome};
-use super::privileged::{self, Request};
-use super::{CacheError, Context, readonly};
+use super::Context;
+use super::outcome::RestoreOutcome;
+use crate::attach::privileged::{self, Request};
+use crate::attach::{CacheError, Mode, readonly};
+use crate::base::note::Note;
 use crate::store::StoreDirs;
-
-/// How layers get into the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Mode {
-    /// Mounted below the store directory.
-    Mount,
-    /// Written into the store directory.
-    Unpack,
-}
-
-impl Mode {
-    /// The word for it in logs and reports.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Mount => "mount",
-            Self::Unpack => "unpack",
-        }
-    }
-}
 
 /// What the user wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Context;
 use super::commit::{Pushed, push_snapshot};
-use super::outcome::{Note, Saved};
+use super::outcome::Saved;
 use super::search::{Search, find_snapshot};
-use super::{Context, now};
+use crate::base::clock::now;
+use crate::base::note::Note;
 use crate::remote::{Remote, RemoteError};
 use crate::series::sign::Keyring;
 use crate::snapshot::{Facts, Planned, PlannedCommit, Snapshot, generation_prefix, keep_newest};

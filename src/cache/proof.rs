@@ -15,9 +15,9 @@ use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 
 use super::Context;
-use super::outcome::Note;
 use super::record::RestoreRecord;
 use crate::base::digest::Sha;
+use crate::base::note::Note;
 use crate::layer::digest::CHUNK_SIZE;
 use crate::remote::{Entry, Kind, Remote, RemoteError};
 use crate::snapshot::{Snapshot, Stored};

@@ -5,7 +5,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::CacheError;
+use crate::attach::CacheError;
 use crate::base::digest::Sha;
 use crate::store::own::{self, OwnFolder, RECORD};
 use crate::store::{StoreDirs, StorePath};

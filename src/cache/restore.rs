@@ -7,31 +7,27 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-use super::attach::{AttachLayer, AttachRequest, Attached};
-use super::detach::Detached;
 use super::fetch::remove_leftovers;
-use super::inspect::RefusedLayer;
 use super::layers::{fetch_layers, forget_indexes};
 use super::mode::mode_with_rights;
-use super::outcome::{Hit, LayerFetch, LayerState, Note, Phase, RestoreOutcome};
-use super::privileged::{self, Answer, Request};
+use super::outcome::{Hit, LayerFetch, LayerState, Phase, RestoreOutcome};
 use super::progress::Progress;
 use super::record::{self, RestoreRecord};
 use super::said::{count_signed, vouched};
 use super::search::{Search, SnapshotFound, snapshot_names};
 use super::substitute::missing_upstream;
 use super::system::{find_fitting, is_exact};
-use super::{CacheError, Context, Mode, facts, room, vouch};
+use super::{Context, room, vouch};
+use crate::attach::privileged::{self, Answer, Request};
+use crate::attach::{AttachLayer, AttachRequest, Attached, CacheError, Detached, Mode, RefusedLayer, facts};
 use crate::base::digest::Sha;
+use crate::base::note::Note;
 use crate::layer::pack::Rejected;
 use crate::nix;
 use crate::remote::RemoteError;
 use crate::snapshot::{Layer, Snapshot, generation_name};
 use crate::store::daemon::sockets;
-use crate::store::{self, PathInfo, Realisation, StoreDirs, StoreError, StorePath, closed_subset, closure};
-
-/// What the snapshot says of some of its paths.
-pub(super) type Infos<'a> = BTreeMap<StorePath, &'a PathInfo>;
+use crate::store::{self, Infos, PathInfo, Realisation, StoreDirs, StoreError, StorePath, closed_subset, closure};
 
 /// Attaches what the newest fitting snapshot has to the store here, and records what the store had before.
 ///
@@ -115,7 +111,7 @@ fn prepare(dirs: &StoreDirs) -> Result<(store::StoreLock, BTreeMap<StorePath, Pa
     Ok((lock, store::read_all(dirs)?))
 }
 
-/// Unmounts what restores have mounted over the store; see [`super::Detached`].
+/// Unmounts what restores have mounted over the store; see [`crate::attach::Detached`].
 ///
 /// # Errors
 /// When the store is in use, or cannot be read or written.

@@ -10,13 +10,13 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
 use super::Context;
-use super::mode::{Mode, choose};
-use super::outcome::Note;
-use super::restore::Infos;
+use super::mode::choose;
+use crate::attach::Mode;
 use crate::base::digest::Sha;
+use crate::base::note::Note;
 use crate::base::{disk, human};
 use crate::snapshot::Snapshot;
-use crate::store::{PathInfo, StorePath, closed_subset};
+use crate::store::{Infos, PathInfo, StorePath, closed_subset};
 
 /// The paths that are wanted of each layer.
 type Assigned = BTreeMap<Sha, BTreeSet<StorePath>>;

@@ -1,10 +1,9 @@
 //! Says at each restore what vouches for the paths: a signature of the snapshot, signatures of paths, or neither.
 
-use super::restore::Infos;
 use super::search::SnapshotFound;
 use super::{Context, vouch};
 use crate::series::sign::Keyring;
-use crate::store::{self, PathInfo};
+use crate::store::{self, Infos, PathInfo};
 
 /// Counts, beside the fetch, of how many paths a key that nix.conf trusts signed the record. What the snapshot's own signature covers
 /// needs none.

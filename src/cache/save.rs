@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
+use super::Context;
 use super::base::{Base, load_base};
 use super::commit::{Pushed, push_snapshot};
 use super::layers::known_usage;
-use super::outcome::{Note, Phase, SaveOutcome, SaveReason};
+use super::outcome::{Phase, SaveOutcome, SaveReason};
 use super::parts::{make_layers, parts};
 use super::record::{self, RestoreRecord};
 use super::repack::{MAX_LAYERS, Turn, layers_to_repack, shrink, users};
@@ -15,8 +16,10 @@ use super::tidy::{Work, tidy, tidy_last};
 use super::trust::{Objection, objection};
 use super::used::{fetched, finish_snapshot, leave_to_upstream, mark_lane, mark_used, note_new};
 use super::vouch::{self, Withheld};
-use super::{CacheError, Context, facts, now};
+use crate::attach::{CacheError, facts};
+use crate::base::clock::now;
 use crate::base::digest::Sha;
+use crate::base::note::Note;
 use crate::remote::RemoteError;
 use crate::snapshot::{Snapshot, generation_prefix};
 use crate::store::{self, PathInfo, Realisation, StorePath, closure};

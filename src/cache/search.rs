@@ -9,10 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use super::facts::drop_faulty;
-use super::outcome::Note;
+use super::Context;
 use super::system::own_prefixes;
-use super::{Context, now};
+use crate::attach::facts::drop_faulty;
+use crate::base::clock::now;
+use crate::base::note::Note;
 use crate::remote::{Entry, Kind, Remote, RemoteError};
 use crate::series;
 use crate::series::sign::Keyring;

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use super::record;
 use super::select::{Situation, select};
-use super::{CacheError, record};
+use crate::attach::CacheError;
 use crate::store::{self, PathInfo, StoreDirs, StorePath};
 
 /// The counts. Derivations and sources that an evaluation writes are in none of them.

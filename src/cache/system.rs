@@ -5,8 +5,8 @@
 //! anyway.
 
 use super::Context;
-use super::outcome::Note;
 use super::search::{Search, find_snapshot};
+use crate::base::note::Note;
 use crate::remote::RemoteError;
 use crate::snapshot::{generation_name, generation_prefix};
 

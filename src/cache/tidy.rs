@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
+use super::Context;
 use super::commit::{Pushed, push_snapshot};
 use super::fetch::folder;
 use super::layers::{fetch_layers, known_usage};
@@ -20,13 +21,14 @@ use super::parts::{make_layers, parts};
 use super::repack::{MAX_LAYERS, Turn, layers_to_fetch, layers_to_repack, users};
 use super::save::Trouble;
 use super::used::finish_snapshot;
-use super::{Context, now};
+use crate::attach::unpack::{Target, unpack};
+use crate::base::clock::now;
 use crate::base::digest::Sha;
 use crate::layer::squashfs::Image;
-use crate::layer::unpack::{Target, remove_tree, unpack};
 use crate::remote::Kind;
 use crate::series::{self, Clock, SystemClock};
 use crate::snapshot::{Snapshot, generation_prefix};
+use crate::store::tree::remove_tree;
 use crate::store::{PathInfo, StoreDirs, StorePath};
 
 /// What a save knows, and what it has done so far.

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::{CacheError, Note, vouch};
+use super::vouch;
+use crate::attach::CacheError;
+use crate::base::note::Note;
 use crate::series::sign::Keyring;
 use crate::store::StoreDirs;
 

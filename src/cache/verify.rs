@@ -8,7 +8,8 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::outcome::Phase;
-use super::{CacheError, record};
+use super::record;
+use crate::attach::CacheError;
 use crate::layer::hash_of;
 use crate::store::{self, PathInfo, StoreDirs, StorePath};
 

@@ -11,10 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::CacheError;
-use super::facts::{compare_address, compare_hash};
 use super::ledger::{Entry, Ledger, inode_of, write};
 pub(super) use super::ledger::{load, place};
+use crate::attach::CacheError;
+use crate::attach::facts::{compare_address, compare_hash};
 use crate::series::sign::Keyring;
 use crate::store::{self, PathInfo, STORE_DIR, StoreDirs, StorePath, referrers_closure};
 

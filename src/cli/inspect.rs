@@ -10,8 +10,9 @@ use super::{show, verbs};
 use crate::app::Failure;
 use crate::app::place::remote;
 use crate::app::print::{print, print_json};
+use crate::base::clock::now;
 use crate::base::human;
-use crate::cache::{SnapshotFound, find_snapshot, now};
+use crate::cache::{SnapshotFound, find_snapshot};
 use crate::snapshot::{Facts, generation_prefix};
 use crate::store::StorePath;
 

@@ -12,6 +12,7 @@ use super::show;
 use crate::app::Failure;
 use crate::app::place::{bytes, limited, remote, time_to_fetch};
 use crate::app::print::{print, print_json};
+use crate::attach;
 use crate::base::human;
 use crate::cache::{self, Context, Hit, ModeRequest, RestoreOutcome, SaveOutcome, SaveReason};
 use crate::layer::pack::{DEFAULT_LEVEL, Options};
@@ -108,10 +109,10 @@ pub(super) async fn detach(command: &DetachCommand) -> Result<(), Failure> {
 /// Carries out the step on standard input and answers on standard output.
 pub(super) async fn privileged() -> Result<(), Failure> {
     let task = tokio::task::spawn_blocking(|| {
-        let request: cache::Request = serde_json::from_reader(std::io::stdin().lock()).map_err(Failure::usage)?;
+        let request: attach::Request = serde_json::from_reader(std::io::stdin().lock()).map_err(Failure::usage)?;
         // The caller says why it did not work; here nobody reads it.
-        let refused = |error: cache::CacheError| cache::Answer::Refused(error.to_string());
-        Ok::<_, Failure>(cache::perform(&request, &AtomicU64::new(0)).unwrap_or_else(refused))
+        let refused = |error: attach::CacheError| attach::Answer::Refused(error.to_string());
+        Ok::<_, Failure>(attach::perform(&request, &AtomicU64::new(0)).unwrap_or_else(refused))
     });
     let answer = task.await.map_err(Failure::work)??;
     print_json(&answer)

@@ -12,20 +12,20 @@ use crate::store::NarHash;
 pub use nix_archive::nar::Error as NarError;
 
 /// An encoder of NARs that hashes what it writes.
-pub(super) type NarHasher = Encoder<HashWriter>;
+pub(crate) type NarHasher = Encoder<HashWriter>;
 
 /// A hasher for one store path.
-pub(super) fn hasher() -> Result<NarHasher, Error> {
+pub(crate) fn hasher() -> Result<NarHasher, Error> {
     hasher_up_to(u64::MAX)
 }
 
 /// A hasher that refuses a NAR of more than `size` bytes: an image of a few bytes can hold a file of many.
-pub(super) fn hasher_up_to(size: u64) -> Result<NarHasher, Error> {
+pub(crate) fn hasher_up_to(size: u64) -> Result<NarHasher, Error> {
     Encoder::new(HashWriter { hash: Sha256::new(), written: 0, left: size })
 }
 
 /// The hash of a NAR that is complete, and its size.
-pub(super) fn finish(nar: NarHasher) -> Result<(NarHash, u64), Error> {
+pub(crate) fn finish(nar: NarHasher) -> Result<(NarHash, u64), Error> {
     let HashWriter { hash, written, .. } = nar.finish()?;
     Ok((NarHash(hash.finalize().into()), written))
 }
@@ -53,7 +53,7 @@ pub fn write_nar(path: &Path, writer: &mut impl Write) -> Result<(), Error> {
 }
 
 /// Hashes and forgets.
-pub(super) struct HashWriter {
+pub(crate) struct HashWriter {
     hash: Sha256,
     written: u64,
     /// Bytes that may still come.
@@ -75,7 +75,7 @@ impl Write for HashWriter {
 }
 
 /// Bytes that the parts of a NAR take: it is made of strings, each with its length in front and filled up to a multiple of 8.
-pub(super) mod sizes {
+pub(crate) mod sizes {
     const fn string(length: u64) -> u64 {
         8 + length.saturating_add(7) / 8 * 8
     }

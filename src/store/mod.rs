@@ -17,10 +17,10 @@ mod path;
 mod read;
 mod realisation;
 mod register;
-pub(crate) mod remove;
 pub(crate) mod rights;
 mod roots;
 mod settings;
+pub mod tree;
 mod unregister;
 
 pub(crate) use address::{content_address, fault, is_signature};
@@ -41,3 +41,6 @@ pub use register::{Registered, Registration, register};
 pub use roots::roots;
 pub(crate) use settings::trusted_public_keys;
 pub use unregister::unregister;
+
+/// What a snapshot or a database says of some paths.
+pub(crate) type Infos<'a> = std::collections::BTreeMap<StorePath, &'a PathInfo>;

@@ -21,7 +21,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::StoreDirs;
-use super::remove::remove_at;
+use super::tree::remove_at;
 use crate::base::bounds::{MAX_RECORD, read_json_file};
 
 /// Its own name, beside Nix's state.
@@ -38,7 +38,7 @@ pub(crate) const MOUNTED: &str = "mounted.json";
 pub(crate) const LAYERS: &str = "layers";
 /// The indexes of restored layers, for the save.
 pub(crate) const INDEXES: &str = "indexes";
-/// Everything of a mount: see [`crate::layer::mount::Places`].
+/// Everything of a mount: see [`crate::attach::mount::Places`].
 pub(crate) const MOUNTS: &str = "mounts";
 /// What a detach copied out of layers and has not put into the store yet.
 pub(crate) const KEPT: &str = "kept";

@@ -7,14 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix_cache::layer::unpack::remove_tree;
-
 use crate::support::cache::{assert_whole, entries};
 use crate::support::machine::{Machine, TestStore};
 use crate::support::nix;
 use crate::support::program::{KEY, notes};
 use crate::support::random::Random;
 use crate::support::rows::{Rows, rows};
+use nix_cache::store::tree::remove_tree;
 
 pub(crate) fn kills() -> u64 {
     std::env::var("NIX_CACHE_TEST_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(40)

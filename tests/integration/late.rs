@@ -13,9 +13,10 @@ use crate::support::machine::{Machine, TestStore};
 use crate::support::nix;
 use crate::support::program::KEY;
 use crate::support::rows::rows;
+use nix_cache::attach;
+use nix_cache::attach::{Answer, AttachLayer, AttachRequest, Attached, Mode, Request};
 use nix_cache::base::digest::Sha;
-use nix_cache::cache::{self, Answer, AttachLayer, AttachRequest, Attached, Mode, Request};
-use nix_cache::layer::unpack::remove_tree;
+use nix_cache::store::tree::remove_tree;
 use nix_cache::store::{PathInfo, StorePath};
 
 fn unpack(store: &TestStore, cache: &Path, infos: &BTreeMap<StorePath, PathInfo>, time: Option<Duration>) -> Attached {
@@ -36,7 +37,7 @@ fn unpack(store: &TestStore, cache: &Path, infos: &BTreeMap<StorePath, PathInfo>
     };
     // As it goes to the process that works as root, and back.
     let request: Request = serde_json::from_str(&serde_json::to_string(&Request::Attach(request)).unwrap()).unwrap();
-    let Answer::Attached(attached) = cache::perform(&request, &AtomicU64::new(0)).unwrap() else { panic!() };
+    let Answer::Attached(attached) = attach::perform(&request, &AtomicU64::new(0)).unwrap() else { panic!() };
     attached
 }
 

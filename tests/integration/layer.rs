@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 
 use nix_archive::nar::{CaseHack, hash_path};
-use nix_cache::layer::pack::{Item, Options, Outcome, Packed, pack};
-use nix_cache::layer::squashfs::{Image, ImageError};
-use nix_cache::layer::unpack::{Target, Unpacked, unpack};
-use nix_cache::store::{NarHash, PathInfo, SharedMap, SharedSet, StorePath};
 
 use crate::support::folder::Folder;
 use crate::support::tree::Tree;
+use nix_cache::attach::unpack::{Target, Unpacked, unpack};
+use nix_cache::layer::pack::{Item, Options, Outcome, Packed, pack};
+use nix_cache::layer::squashfs::{Image, ImageError};
+use nix_cache::store::{NarHash, PathInfo, SharedMap, SharedSet, StorePath};
 
 /// Trees in a store directory, as paths with names that end in a number.
 struct Stored {

@@ -5,7 +5,6 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use nix_cache::store::StorePath;
 use serde_json::Value;
 
 use crate::support::cache::{assert_whole, entries};
@@ -13,6 +12,7 @@ use crate::support::fake::{Fake, FakeConfig, Fault, FaultName, Operation};
 use crate::support::machine::{Machine, TestStore};
 use crate::support::nix;
 use crate::support::program::{KEY, Run, notes};
+use nix_cache::store::StorePath;
 
 /// A number that the environment can make greater.
 fn number(variable: &str, default: usize) -> usize {
@@ -214,7 +214,7 @@ fn under_one_key_what_newer_paths_replaced_goes_after_a_few_saves() {
         assert!(paths <= base + changed * (keep + 1), "{paths} paths, {base} at first, {changed} with each save");
         assert!(downloaded * 10 <= needed * 12, "{downloaded} bytes fetched, {needed} needed");
         for folder in [store.root, fresh.root, alone] {
-            nix_cache::layer::unpack::remove_tree(&folder).unwrap();
+            nix_cache::store::tree::remove_tree(&folder).unwrap();
         }
     }
     assert!(changed > 5, "{changed} paths change with each save");

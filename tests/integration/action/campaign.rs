@@ -112,7 +112,7 @@ fn play(place: &Place, round: &Round) -> bool {
     let is_saved = saved.report["save"]["outcome"] == "saved";
     assert!(!is_saved || made.is_subset(&found), "what was saved is missing: {logs}");
     for job in [&first, &job, &later] {
-        nix_cache::layer::unpack::remove_tree(&job.store.root).unwrap();
+        nix_cache::store::tree::remove_tree(&job.store.root).unwrap();
     }
     is_saved
 }

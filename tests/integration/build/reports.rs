@@ -91,9 +91,9 @@ fn artifacts_are_what_nix_makes_of_the_outputs() {
                 let real = project.store.root.join(&artifact["path"].as_str().unwrap()[1..]);
                 let hash = |path| nix_cache::layer::hash_of(path).unwrap();
                 assert_eq!(hash(&unpacked), hash(&real));
-                nix_cache::layer::unpack::remove_tree(&unpacked).unwrap();
+                nix_cache::store::tree::remove_tree(&unpacked).unwrap();
             }
-            nix_cache::layer::unpack::remove_tree(&project.folder.join("out")).unwrap();
+            nix_cache::store::tree::remove_tree(&project.folder.join("out")).unwrap();
         }
     }
 }

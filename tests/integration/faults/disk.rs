@@ -6,9 +6,8 @@ use std::process::Command;
 
 use crate::support::cache::{assert_whole, entries};
 use crate::support::machine::{Machine, TestStore};
-use crate::support::nix;
 use crate::support::program::{KEY, Run, notes};
-use crate::support::{rows::rows, skip_refused};
+use crate::support::{nix, rows::rows, skip_refused};
 
 /// A file system of its own, unmounted at the end.
 struct Mount(PathBuf);
@@ -72,7 +71,7 @@ fn a_full_disk_ends_a_restore_without_a_broken_path() {
             store.assert_verifies();
             store.nix_store(&["--gc"]);
             let own = store.dirs().own_dir();
-            nix_cache::layer::unpack::remove_tree(&own).unwrap();
+            nix_cache::store::tree::remove_tree(&own).unwrap();
         }
         assert_eq!(store.restore(&cache, KEY, &[])["hit"], "exact");
         assert_eq!(rows(&store), rows(&first).restored());

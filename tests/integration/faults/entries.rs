@@ -106,8 +106,8 @@ fn a_damaged_entry_makes_the_hit_smaller_and_harms_nothing() {
             if turn % 4 == 0 {
                 store.assert_verifies();
             }
-            nix_cache::layer::unpack::remove_tree(&store.root).unwrap();
-            nix_cache::layer::unpack::remove_tree(&cache).unwrap();
+            nix_cache::store::tree::remove_tree(&store.root).unwrap();
+            nix_cache::store::tree::remove_tree(&cache).unwrap();
         }
     }
 }

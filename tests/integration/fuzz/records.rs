@@ -2,12 +2,13 @@
 
 use std::fs;
 
-use nix_cache::cache::{Request, load_record};
-use nix_cache::layer::index::{decode_index, decode_kept};
-use nix_cache::store::StoreDirs;
 use serde_json::{Value, json};
 
 use super::{fuzz, names};
+use nix_cache::attach::Request;
+use nix_cache::cache::load_record;
+use nix_cache::layer::index::{decode_index, decode_kept};
+use nix_cache::store::StoreDirs;
 
 fn path(number: u8) -> String {
     format!("{number:032}-path-{number}")

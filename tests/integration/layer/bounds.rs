@@ -5,14 +5,13 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Instant;
 
-use nix_cache::layer::squashfs::{Content, Image, Kind, Tree as ImageTree, check};
-use nix_cache::layer::unpack::{Target, unpack};
-use nix_cache::store::{NarHash, PathInfo};
-
 use super::changed::{Parts, memory_for, peak, stored};
 use super::hostile::{image_of, small_trees, write_image};
 use super::{Stored, info, store_path};
 use crate::support::folder::Folder;
+use nix_cache::attach::unpack::{Target, unpack};
+use nix_cache::layer::squashfs::{Content, Image, Kind, Tree as ImageTree, check};
+use nix_cache::store::{NarHash, PathInfo};
 
 /// Memory in MiB that no image may exceed, with what the test itself takes.
 const MOST: u64 = 256;

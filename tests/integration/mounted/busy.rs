@@ -7,8 +7,6 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nix_cache::store::{NarHash, StorePath, closure};
-
 use super::detach::Ended;
 use super::leftovers::attach_mounted;
 use super::{Bench, at_nix, benches, detach_cleanly, full, mounts_of, path_named, run, run_detach};
@@ -17,6 +15,7 @@ use crate::support::machine::{TestStore, system};
 use crate::support::program::KEY;
 use crate::support::random::Random;
 use crate::support::rows::rows;
+use nix_cache::store::{NarHash, StorePath, closure};
 
 #[test]
 fn a_refused_detach_changes_no_path() {
@@ -234,7 +233,7 @@ fn a_root_of_any_name_is_that_root() {
             run(bench.machine.command("nix-store").arg("--store").arg(argument).args(["--verify", "--check-contents"]));
             run_detach(&store).json();
             assert_eq!(fs::read_dir(&parent).unwrap().count(), 1, "something was made beside {}", root.display());
-            nix_cache::layer::unpack::remove_tree(&root).unwrap();
+            nix_cache::store::tree::remove_tree(&root).unwrap();
         }
     }
 }

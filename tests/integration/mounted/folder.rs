@@ -112,7 +112,7 @@ fn root_follows_no_link_that_a_user_left_in_our_folder() {
                     if place.symlink_metadata().is_ok_and(|found| found.is_symlink()) {
                         fs::remove_file(&place).unwrap();
                     } else {
-                        nix_cache::layer::unpack::remove_tree(&place).unwrap();
+                        nix_cache::store::tree::remove_tree(&place).unwrap();
                     }
                     symlink(&target, &place).unwrap();
                     lchown(&place, Some(USER), Some(USER)).unwrap();
@@ -133,7 +133,8 @@ fn root_follows_no_link_that_a_user_left_in_our_folder() {
 
 #[test]
 fn root_mounts_no_file_that_somebody_else_can_write_to() {
-    use nix_cache::cache::{self, Answer, AttachLayer, AttachRequest, Mode, Request};
+    use nix_cache::attach;
+    use nix_cache::attach::{Answer, AttachLayer, AttachRequest, Mode, Request};
     for bench in benches().take(1) {
         let infos = nix_cache::store::read_all(&bench.saved.dirs()).unwrap();
         let layers = crate::support::cache::entries(&bench.cache, "layer");
@@ -164,7 +165,7 @@ fn root_mounts_no_file_that_somebody_else_can_write_to() {
                 realisations,
                 daemon_sockets: Vec::new(),
             };
-            let answer = cache::perform(&Request::Attach(request), &std::sync::atomic::AtomicU64::new(0)).unwrap();
+            let answer = attach::perform(&Request::Attach(request), &std::sync::atomic::AtomicU64::new(0)).unwrap();
             let Answer::Attached(attached) = answer else { panic!("{answer:?}") };
             assert_eq!(attached.mode, Mode::Unpack, "{trick}");
             assert!(attached.not_mounted.unwrap().contains("only this user can write to"), "{trick}");

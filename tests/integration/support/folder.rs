@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use nix_cache::layer::unpack::remove_tree;
+use nix_cache::store::tree::remove_tree;
 
 /// A new folder, removed at the end with the read-only directories in it.
 #[derive(Debug)]

@@ -22,15 +22,16 @@ use std::sync::atomic::AtomicU64;
 use rustix::fs::{AtFlags, CWD};
 use serde::{Deserialize, Serialize};
 
-use super::attach::{AttachLayer, new_owner, unpack_layer};
 use super::mounted::{self, Mounted, places};
 use super::{CacheError, as_owner};
+use crate::attach::layers::{AttachLayer, new_owner, unpack_layer};
+use crate::attach::marks::remove_marks;
+use crate::attach::mount::{self, Places, names_in};
+use crate::attach::unpack::{Target, times};
 use crate::base::digest::Sha;
 use crate::layer::hash_of;
-use crate::layer::marks::remove_marks;
-use crate::layer::mount::{self, Places, names_in};
-use crate::layer::unpack::{Target, remove_tree, times};
 use crate::store::own::{KEPT, OwnFolder};
+use crate::store::tree::remove_tree;
 use crate::store::{self, PathInfo, StoreDirs, StorePath, closed_subset, closure, path_lock, referrers_closure};
 
 /// What a detach came to.
@@ -55,7 +56,7 @@ type Infos = BTreeMap<StorePath, PathInfo>;
 ///
 /// # Errors
 /// When the store is in use, or cannot be read or written. It is as it was then.
-pub(super) fn detach(dirs: &StoreDirs, threads: usize) -> Result<Detached, CacheError> {
+pub(crate) fn detach(dirs: &StoreDirs, threads: usize) -> Result<Detached, CacheError> {
     let failed = |what| move |error| CacheError::File { what, path: dirs.real_store(), error };
     let places = places(dirs);
     let was_mounted = places.is_mounted().map_err(failed("Cannot look at the mounts over"))?;

@@ -2,16 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
-use std::fs;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::{fs, io};
 
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, lremovexattr, lsetxattr, mknodat};
 use rustix::io::Errno;
 
 /// Marks each directory of the store whose name a layer has too: the overlay then shows the store's alone.
-pub(super) fn hide_lower(point: &Path, store: &Path) -> io::Result<()> {
+pub(crate) fn hide_lower(point: &Path, store: &Path) -> io::Result<()> {
     for entry in fs::read_dir(point)? {
         let here = store.join(entry?.file_name());
         if fs::symlink_metadata(&here).is_ok_and(|metadata| metadata.is_dir()) {
@@ -23,7 +22,7 @@ pub(super) fn hide_lower(point: &Path, store: &Path) -> io::Result<()> {
 
 /// Hides `names` in whatever is below a folder in an overlay: there a character device with number 0 means that a name was
 /// deleted.
-pub(super) fn hide(folder: &Path, names: &BTreeSet<Vec<u8>>) -> io::Result<()> {
+pub(crate) fn hide(folder: &Path, names: &BTreeSet<Vec<u8>>) -> io::Result<()> {
     for name in names {
         let place = folder.join(OsStr::from_bytes(name));
         mknodat(CWD, &place, FileType::CharacterDevice, Mode::empty(), 0)?;

@@ -1,9 +1,8 @@
 //! Processes in other mount namespaces, which need not see what is mounted here.
 
-use std::fmt;
-use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
 /// A process in another mount namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,14 +6,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::layer::mount::{self, Places};
+use crate::attach::mount::{self, Places};
 use crate::store::own::{KEPT, MOUNTED, OwnFolder};
 use crate::store::{PathInfo, Realisation, StoreDirs, shared_infos};
 
 /// The layers that are mounted and the paths that are valid because of it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) struct Mounted {
+pub(crate) struct Mounted {
     /// Their files, by name, in the folder of [`Places`] for them.
     pub layers: Vec<String>,
     /// The paths, as they were registered.
@@ -28,12 +28,12 @@ pub(super) struct Mounted {
     pub realisations: Vec<Realisation>,
 }
 
-pub(super) fn store(dirs: &StoreDirs, mounted: &Mounted) -> io::Result<()> {
+pub(crate) fn store(dirs: &StoreDirs, mounted: &Mounted) -> io::Result<()> {
     OwnFolder::make(dirs)?.write_json(MOUNTED, mounted)
 }
 
 /// What was written down. What cannot be read is as good as nothing: a detach then finds out what is mounted.
-pub(super) fn load(dirs: &StoreDirs) -> Option<Mounted> {
+pub(crate) fn load(dirs: &StoreDirs) -> Option<Mounted> {
     let read = OwnFolder::open(dirs).and_then(|folder| folder.map_or(Ok(None), |folder| folder.read_json(MOUNTED)));
     match read {
         Ok(found) => found,
@@ -49,13 +49,13 @@ pub(super) fn load(dirs: &StoreDirs) -> Option<Mounted> {
 }
 
 /// Whether anything was written down, or is left of a mount.
-pub(super) fn has_traces(dirs: &StoreDirs, places: &Places) -> bool {
+pub(crate) fn has_traces(dirs: &StoreDirs, places: &Places) -> bool {
     let has_layers = || places.layers.read_dir().is_ok_and(|mut entries| entries.next().is_some());
     dirs.own_dir().join(MOUNTED).symlink_metadata().is_ok() || (rustix::process::geteuid().is_root() && has_layers())
 }
 
 /// Forgets what was mounted, with the files of the layers.
-pub(super) fn forget(dirs: &StoreDirs, places: &Places) {
+pub(crate) fn forget(dirs: &StoreDirs, places: &Places) {
     let removed = OwnFolder::open(dirs).and_then(|folder| match folder {
         Some(folder) => {
             folder.remove(KEPT)?;
@@ -72,25 +72,25 @@ pub(super) fn forget(dirs: &StoreDirs, places: &Places) {
 }
 
 /// Where things are mounted for this store.
-pub(super) fn places(dirs: &StoreDirs) -> Places {
+pub(crate) fn places(dirs: &StoreDirs) -> Places {
     Places::new(&dirs.real_store(), &dirs.own_dir())
 }
 
 /// Whether layers were mounted and are not any more, as after a restart of the machine: the database then takes paths for
 /// valid that are gone.
-pub(super) fn is_stale(dirs: &StoreDirs) -> bool {
+pub(crate) fn is_stale(dirs: &StoreDirs) -> bool {
     has_traces(dirs, &places(dirs)) && places(dirs).is_mounted().is_ok_and(|is_mounted| !is_mounted)
 }
 
 /// Whether there is nothing that [`detach`] would change.
-pub(super) fn is_plain(dirs: &StoreDirs) -> bool {
+pub(crate) fn is_plain(dirs: &StoreDirs) -> bool {
     !has_traces(dirs, &places(dirs)) && places(dirs).is_mounted().is_ok_and(|is_mounted| !is_mounted)
 }
 
 /// Waits until a path that is deleted and made anew cannot get the registration time that it has in `infos`: the database
 /// counts in seconds, and a detach tells by the time which one is there. Only what was registered this very second, in
 /// another job, is waited for.
-pub(super) fn outwait<'a>(infos: impl Iterator<Item = &'a PathInfo>) {
+pub(crate) fn outwait<'a>(infos: impl Iterator<Item = &'a PathInfo>) {
     let Ok(now) = SystemTime::now().duration_since(UNIX_EPOCH) else { return };
     let this_second = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     if infos.map(|info| info.registration_time).any(|time| time == this_second) {

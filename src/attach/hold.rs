@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
 
-use super::attach::AttachLayer;
 use super::privileged::sudo_user;
-use crate::layer::anchor::Anchor;
-use crate::layer::mount::Places;
+use crate::attach::anchor::Anchor;
+use crate::attach::layers::AttachLayer;
+use crate::attach::mount::Places;
 
 /// Moves the files of layers to where nothing else touches them. A later fetch of the same layer would write over them, and
 /// with them over what is mounted.
-pub(super) fn hold(places: &Places, layers: &[AttachLayer]) -> std::io::Result<Vec<AttachLayer>> {
+pub(crate) fn hold(places: &Places, layers: &[AttachLayer]) -> std::io::Result<Vec<AttachLayer>> {
     let anchor = Anchor::make(places)?;
     anchor.make_folder("layers")?;
     let mut held = Vec::new();
@@ -29,7 +29,7 @@ pub(super) fn hold(places: &Places, layers: &[AttachLayer]) -> std::io::Result<V
     Ok(held)
 }
 
-pub(super) fn held_file(places: &Places, layer: &AttachLayer) -> PathBuf {
+pub(crate) fn held_file(places: &Places, layer: &AttachLayer) -> PathBuf {
     places.layers.join(layer.id.to_string())
 }
 
@@ -56,7 +56,7 @@ fn take(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-pub(super) fn give_back(held: &[AttachLayer], layers: &[AttachLayer]) {
+pub(crate) fn give_back(held: &[AttachLayer], layers: &[AttachLayer]) {
     for (held, layer) in held.iter().zip(layers) {
         if let Err(error) = fs::rename(&held.file, &layer.file) {
             tracing::warn!(

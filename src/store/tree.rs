@@ -1,11 +1,12 @@
 //! Removing trees without following links, also while somebody else changes them.
 
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 /// Removes what is at a name in an open folder, with all that is in it; no link is followed.
@@ -45,6 +46,23 @@ pub(crate) fn remove_at(parent: &impl AsFd, name: &OsStr) -> io::Result<()> {
     }
     match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Removes a file or directory with all that is in it, also where directories are read-only, as in a store. No link in it is
+/// followed. What is not there is fine.
+///
+/// # Errors
+/// When something cannot be removed.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::from(ErrorKind::InvalidInput));
+    };
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    match rustix::fs::openat(CWD, parent, flags, Mode::empty()) {
+        Ok(parent) => remove_at(&parent, name),
+        Err(Errno::NOENT) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }

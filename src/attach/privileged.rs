@@ -10,9 +10,9 @@ use std::sync::atomic::AtomicU64;
 
 use serde::{Deserialize, Serialize};
 
-use super::attach::{AttachRequest, Attached, attach};
 use super::detach::{Detached, detach};
 use super::{CacheError, Mode, as_owner, mounted, readonly};
+use crate::attach::layers::{AttachRequest, Attached, attach};
 use crate::base::printing;
 use crate::store::own::{LOCK, OwnFolder, work_dir};
 use crate::store::{StoreDirs, ensure, own_lock};
@@ -126,7 +126,7 @@ fn sudo_caller() -> Option<(u32, u32)> {
 }
 
 /// The user who called `sudo`: one who may do what root may.
-pub(super) fn sudo_user() -> Option<u32> {
+pub(crate) fn sudo_user() -> Option<u32> {
     sudo_caller().map(|(user, _)| user)
 }
 
@@ -135,7 +135,7 @@ pub(super) fn sudo_user() -> Option<u32> {
 ///
 /// # Errors
 /// Those of the step, and that of `sudo` where it is needed and does not work without a password.
-pub(super) fn run(dirs: &StoreDirs, request: &Request, progress: &AtomicU64) -> Result<Answer, CacheError> {
+pub(crate) fn run(dirs: &StoreDirs, request: &Request, progress: &AtomicU64) -> Result<Answer, CacheError> {
     if may_run(dirs, request) {
         return perform(request, progress);
     }
@@ -173,7 +173,7 @@ fn may_run(dirs: &StoreDirs, request: &Request) -> bool {
 }
 
 /// Whether there is nothing to detach, nor a folder of ours that could say so.
-pub(super) fn is_plain(dirs: &StoreDirs) -> bool {
+pub(crate) fn is_plain(dirs: &StoreDirs) -> bool {
     dirs.own_dir().symlink_metadata().is_err() && mounted::is_plain(dirs)
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicUsize;
 
 use serde::{Deserialize, Serialize};
 
-use super::attach::AttachLayer;
+use crate::attach::layers::AttachLayer;
 use crate::base::digest::Sha;
 use crate::base::threads::side_by_side;
 use crate::layer::pack::Rejected;
@@ -33,7 +33,7 @@ pub struct RefusedLayer {
 
 /// What the images of some layers are.
 #[derive(Debug, Default)]
-pub(super) struct Inspection {
+pub(crate) struct Inspection {
     /// Layers whose images the packer did not make.
     pub refused: Vec<RefusedLayer>,
     /// Paths that a sound layer does not hold as it should.
@@ -55,7 +55,7 @@ impl Inspection {
 }
 
 /// Looks at the images of `layers`, all at the same time.
-pub(super) fn inspect(layers: &[AttachLayer]) -> Inspection {
+pub(crate) fn inspect(layers: &[AttachLayer]) -> Inspection {
     let room = AtomicUsize::new(MAX_PATHS);
     let look = |layer: &AttachLayer| {
         let members = File::open(&layer.file).map_err(ImageError::from).and_then(|file| check(&file, &room));

@@ -10,7 +10,7 @@ use super::CacheError;
 use crate::store::StoreDirs;
 
 /// Whether the store directory is mounted read-only.
-pub(super) fn is_read_only(dirs: &StoreDirs) -> bool {
+pub(crate) fn is_read_only(dirs: &StoreDirs) -> bool {
     statvfs(dirs.real_store()).is_ok_and(|facts| facts.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
@@ -19,7 +19,7 @@ pub(super) fn is_read_only(dirs: &StoreDirs) -> bool {
 ///
 /// # Errors
 /// When the directory cannot be made writable, and those of `work`.
-pub(super) fn with_writable_store<T: Send>(
+pub(crate) fn with_writable_store<T: Send>(
     dirs: &StoreDirs,
     work: impl FnOnce() -> Result<T, CacheError> + Send,
 ) -> Result<T, CacheError> {

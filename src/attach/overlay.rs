@@ -13,7 +13,7 @@ use super::mount::{MountError, Places, refused};
 
 /// Mounts the overlay with the images at `lower` below and the store as it was on top, which stays reachable at
 /// [`Places::upper`].
-pub(super) fn mount_overlay(places: &Places, anchor: &Anchor, lower: &[PathBuf]) -> Result<(), MountError> {
+pub(crate) fn mount_overlay(places: &Places, anchor: &Anchor, lower: &[PathBuf]) -> Result<(), MountError> {
     let what = "An overlay on the store directory";
     // Private before the overlay is there: where mounts spread, as they do under systemd, it would cover this as well.
     let upper = anchor.at("upper");

@@ -6,13 +6,12 @@
 //! the next.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
+use std::{fs, io};
 
 use super::CacheError;
-use crate::layer::unpack::remove_tree;
+use crate::store::tree::remove_tree;
 use crate::store::{self, PathInfo, PathLock, StoreDirs, StorePath, closed_subset, path_lock, useless_without};
 
 /// Locks held at a time; a process may have 1,024 files open by default, and each needs a file of its own.
@@ -20,7 +19,7 @@ const BATCH: usize = 64;
 
 /// A path that is in its place and not valid yet.
 #[derive(Clone, Debug)]
-pub(super) struct InPlace {
+pub(crate) struct InPlace {
     /// What is to be registered.
     pub info: Arc<PathInfo>,
     /// The number of its inode, if it was unpacked.
@@ -55,7 +54,7 @@ impl InPlace {
 ///
 /// # Errors
 /// When the store cannot be written. What is valid by then is closed.
-pub(super) fn register_closed(
+pub(crate) fn register_closed(
     dirs: &StoreDirs,
     placed: &BTreeMap<StorePath, InPlace>,
     lost: Vec<Arc<PathInfo>>,
@@ -70,7 +69,7 @@ pub(super) fn register_closed(
 ///
 /// # Errors
 /// As [`register_closed`].
-pub(super) fn register_into(
+pub(crate) fn register_into(
     registered: &mut BTreeSet<StorePath>,
     dirs: &StoreDirs,
     placed: &BTreeMap<StorePath, InPlace>,
@@ -222,7 +221,7 @@ fn lock_in_place(dirs: &StoreDirs, place: &InPlace, spare: Option<PathLock>) -> 
 }
 
 /// Removes a path that will not be valid, unless somebody else made it meanwhile.
-pub(super) fn discard(dirs: &StoreDirs, place: &InPlace) -> io::Result<()> {
+pub(crate) fn discard(dirs: &StoreDirs, place: &InPlace) -> io::Result<()> {
     let path = dirs.real(&place.info.path);
     if place.inode.is_none() {
         return Ok(());

@@ -14,14 +14,15 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 
-use super::nar::{self, NarHasher};
-use super::pack::Rejected;
-use super::squashfs::{BLOCK_SIZE, BlockReader, FileInode, Image, ImageError, Inode, Listed, MODIFICATION_TIME, Piece};
 use crate::base::disk;
-use crate::store::remove::remove_at;
+use crate::layer::nar::{self, NarHasher};
+use crate::layer::pack::Rejected;
+use crate::layer::squashfs::{
+    BLOCK_SIZE, BlockReader, FileInode, Image, ImageError, Inode, Listed, MODIFICATION_TIME, Piece,
+};
+use crate::store::tree::remove_tree;
 use crate::store::{PathInfo, StorePath, path_lock};
 
 /// Temporary names in the store directory begin with this. Only one process attaches at a time (the caller holds a lock),
@@ -305,21 +306,4 @@ impl Unpacker<'_> {
 pub(crate) fn times() -> Timestamps {
     let time = Timespec { tv_sec: MODIFICATION_TIME.into(), tv_nsec: 0 };
     Timestamps { last_access: time, last_modification: time }
-}
-
-/// Removes a file or directory with all that is in it, also where directories are read-only, as in a store. No link in it is
-/// followed. What is not there is fine.
-///
-/// # Errors
-/// When something cannot be removed.
-pub fn remove_tree(path: &Path) -> io::Result<()> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::Error::from(ErrorKind::InvalidInput));
-    };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match rustix::fs::openat(CWD, parent, flags, Mode::empty()) {
-        Ok(parent) => remove_at(&parent, name),
-        Err(Errno::NOENT) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }

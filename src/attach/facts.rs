@@ -9,20 +9,18 @@
 //! 3. A deriver that does not make the path is forgotten, and nothing counts as built here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use nix_derivation::{CAHash, NixHash};
 
-use super::outcome::Note;
 use super::register::InPlace;
-use super::restore::Infos;
+use crate::base::note::Note;
 use crate::layer::content::{hashes_for, read_plain};
 use crate::layer::hash_and_size_of;
 use crate::layer::pack::Rejected;
 use crate::snapshot::Snapshot;
-use crate::store::{self, Outputs, PathInfo, StoreDirs, StorePath, closed_subset, useless_without};
+use crate::store::{self, Infos, Outputs, PathInfo, StoreDirs, StorePath, closed_subset, useless_without};
 
 /// So many bytes of mounted paths are read at a restore to check their content addresses, the smallest first.
 const READ_WHEN_MOUNTED: u64 = 128 << 20;
@@ -33,7 +31,7 @@ const SMALL: u64 = 64 << 10;
 
 /// Records that cannot be true.
 #[derive(Debug, Default)]
-pub(super) struct Faulty {
+pub(crate) struct Faulty {
     /// Those that could be read.
     pub infos: Vec<PathInfo>,
     count: u64,
@@ -41,7 +39,7 @@ pub(super) struct Faulty {
 }
 
 /// Takes the records out of `snapshot` that cannot be true, and tells of those that could not even be read.
-pub(super) fn drop_faulty(snapshot: &mut Snapshot) -> Faulty {
+pub(crate) fn drop_faulty(snapshot: &mut Snapshot) -> Faulty {
     let mut faulty = Faulty {
         count: snapshot.malformed,
         example: "one that is not in the form of a record".into(),
@@ -84,7 +82,7 @@ impl Faulty {
 
 /// The part of `missing` that can become valid: every reference is available or in that part, none leads in a circle, and no other
 /// output of the same derivation is among the `faulty`.
-pub(super) fn sound<'a>(
+pub(crate) fn sound<'a>(
     missing: &Infos<'a>,
     faulty: &'a [PathInfo],
     is_available: &dyn Fn(&StorePath) -> bool,
@@ -105,7 +103,7 @@ pub(super) fn sound<'a>(
 
 /// What is `valid`, as a snapshot may say it: without signatures that are none. Paths whose records no restore would believe are left
 /// out, with what needs them.
-pub(super) fn as_saved(mut valid: BTreeMap<StorePath, PathInfo>) -> BTreeMap<StorePath, PathInfo> {
+pub(crate) fn as_saved(mut valid: BTreeMap<StorePath, PathInfo>) -> BTreeMap<StorePath, PathInfo> {
     for info in valid.values_mut() {
         info.signatures.retain(|signature| store::is_signature(signature));
     }
@@ -125,7 +123,7 @@ pub(super) fn as_saved(mut valid: BTreeMap<StorePath, PathInfo>) -> BTreeMap<Sto
 
 /// Corrects the records of paths that are in `placed`, and takes those out that are not what their records say. `valid` is what was
 /// valid before.
-pub(super) fn prove(
+pub(crate) fn prove(
     dirs: &StoreDirs,
     placed: &mut BTreeMap<StorePath, InPlace>,
     valid: &BTreeMap<StorePath, PathInfo>,
@@ -274,7 +272,7 @@ fn is_to_be_hashed(info: &PathInfo) -> bool {
 }
 
 /// Compares the content address of a path with its bytes.
-pub(super) fn compare_address(dirs: &StoreDirs, info: &PathInfo) -> Result<(), String> {
+pub(crate) fn compare_address(dirs: &StoreDirs, info: &PathInfo) -> Result<(), String> {
     let Some(address) = info.ca.as_deref().and_then(store::content_address) else { return Ok(()) };
     let own = info.references.contains(&info.path).then(|| info.path.hash_part());
     match hashes_for(&dirs.real(&info.path), &address, own) {
@@ -285,7 +283,7 @@ pub(super) fn compare_address(dirs: &StoreDirs, info: &PathInfo) -> Result<(), S
 }
 
 /// Compares the NAR hash and size of a path with its bytes.
-pub(super) fn compare_hash(dirs: &StoreDirs, info: &PathInfo) -> Result<(), String> {
+pub(crate) fn compare_hash(dirs: &StoreDirs, info: &PathInfo) -> Result<(), String> {
     match hash_and_size_of(&dirs.real(&info.path)) {
         Ok(found) if found == (info.nar_hash, info.nar_size) => Ok(()),
         Ok((hash, size)) => {

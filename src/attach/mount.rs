@@ -18,10 +18,10 @@ use super::holders::{elsewhere, overlay_name, user_of};
 use super::marks::{hide, hide_lower};
 use super::mountinfo::mounts;
 use super::overlay::mount_overlay;
-use super::squashfs::{Image, ImageError, set_owner};
-use super::unpack::remove_tree;
 use crate::base::child::without_secrets;
 use crate::base::threads::side_by_side;
+use crate::layer::squashfs::{Image, ImageError, set_owner};
+use crate::store::tree::remove_tree;
 
 /// The kernel takes mount options of one page, and a lookup asks every layer.
 pub const MAX_LAYERS: usize = 32;
@@ -54,7 +54,7 @@ pub enum MountError {
     TooMany(usize),
 }
 
-pub(super) fn refused(what: impl Into<String>) -> impl FnOnce(io::Error) -> MountError {
+pub(crate) fn refused(what: impl Into<String>) -> impl FnOnce(io::Error) -> MountError {
     let what = what.into();
     move |error| MountError::Refused { what, error }
 }
@@ -68,7 +68,7 @@ pub struct Places {
     pub upper: PathBuf,
     /// Where the files of mounted images are kept, out of the way of whatever fetches layers.
     pub layers: PathBuf,
-    pub(super) folder: PathBuf,
+    pub(crate) folder: PathBuf,
     images: PathBuf,
 }
 

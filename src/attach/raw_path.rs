@@ -42,11 +42,14 @@ pub(super) mod optional {
     use super::{Deserialize, Deserializer, PathBuf, Raw, Serialize, Serializer};
 
     #[allow(clippy::ref_option, reason = "serde asks for it")]
-    pub(in crate::cache) fn serialize<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(in crate::attach) fn serialize<S: Serializer>(
+        path: &Option<PathBuf>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         path.as_deref().map(Raw::new).serialize(serializer)
     }
 
-    pub(in crate::cache) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(in crate::attach) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<PathBuf>, D::Error> {
         Ok(Option::<Raw>::deserialize(deserializer)?.map(Raw::path))

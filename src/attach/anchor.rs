@@ -1,18 +1,17 @@
 //! The folder of a mount, held open: in a user's store, that user can rename it or put a link in its place at any moment, but
 //! can change nothing in it.
 
-use std::fs;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount};
 
 use super::mount::Places;
-use crate::store::remove::remove_at;
+use crate::store::tree::remove_at;
 
 /// The folder [`Places`] are in, open. Nobody else may write to it.
 #[derive(Debug)]
@@ -82,7 +81,7 @@ impl Anchor {
     }
 }
 
-pub(super) fn open_folder(parent: impl AsFd, name: &Path) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn open_folder(parent: impl AsFd, name: &Path) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(
         parent,
         name,
@@ -92,7 +91,7 @@ pub(super) fn open_folder(parent: impl AsFd, name: &Path) -> rustix::io::Result<
 }
 
 /// A folder that only root can change, for [`Stage`].
-pub(super) const STAGES: &str = "/run";
+pub(crate) const STAGES: &str = "/run";
 
 /// The anchored folder at a second place, below which nobody but root can rename anything: programs that are given paths, and not
 /// descriptors, are given these. It is unmounted when it is dropped.

@@ -5,12 +5,10 @@
 //! 2. A process here may have a file or folder of the store open.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::fs;
-use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::{fmt, fs, io};
 
 /// A process, with its name.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,16 +13,16 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::CacheError;
-use super::attach::AttachLayer;
 use super::consumer::{Sight, look};
 use super::hold::{give_back, held_file, hold};
 use super::inspect::{Inspection, inspect};
 use super::mounted::{self, Mounted};
 use super::register::InPlace;
-use crate::layer::marks::remove_marks;
-use crate::layer::mount::{self, MountError, MountImage, Places, ambiguous};
-use crate::layer::unpack::remove_tree;
+use crate::attach::layers::AttachLayer;
+use crate::attach::marks::remove_marks;
+use crate::attach::mount::{self, MountError, MountImage, Places, ambiguous};
 use crate::store::busy::held_lock;
+use crate::store::tree::remove_tree;
 use crate::store::{PathInfo, StoreDirs, StorePath, path_lock, rights};
 
 /// How long a lock of another process, or a use of the mount that is to be taken back, is waited for.
@@ -34,7 +34,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// # Errors
 /// [`CacheError::Mount`] when nothing is mounted, and the layers can be unpacked. Any other means that the store cannot be
 /// written, or that the mount could not be taken back.
-pub(super) fn mount_seen(
+pub(crate) fn mount_seen(
     dirs: &StoreDirs,
     layers: &[AttachLayer],
     (sockets, threads): (&[PathBuf], usize),
@@ -73,7 +73,7 @@ pub(super) fn mount_seen(
 ///
 /// # Errors
 /// When somebody uses the mount. It stays then, for a later [`mounted::detach`].
-pub(super) fn take_back(dirs: &StoreDirs, layers: &[AttachLayer]) -> Result<(), CacheError> {
+pub(crate) fn take_back(dirs: &StoreDirs, layers: &[AttachLayer]) -> Result<(), CacheError> {
     let places = mounted::places(dirs);
     let start = Instant::now();
     while let Err(error) = mount::detach(&places) {
@@ -117,7 +117,7 @@ fn refused(what: &str) -> impl FnOnce(std::io::Error) -> MountError {
 }
 
 /// What mounting came to.
-pub(super) struct MountedLayers {
+pub(crate) struct MountedLayers {
     /// Whether anything is mounted: some layer was sound.
     pub is_mounted: bool,
     /// Paths that are in place.

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::register::{InPlace, register_closed};
 use super::{CacheError, as_owner, facts};
-use crate::layer::elsewhere::{Elsewhere, elsewhere, is_one};
+use crate::attach::elsewhere::{Elsewhere, elsewhere, is_one};
 use crate::store::daemon::{View, look_through};
 use crate::store::{self, PathInfo, STORE_DIR, StoreDirs, StorePath};
 
@@ -29,7 +29,7 @@ const DAEMONS: [&str; 2] = ["nix-daemon", "lix-daemon"];
 
 /// Whether a mount is seen.
 #[derive(Debug)]
-pub(super) enum Sight {
+pub(crate) enum Sight {
     /// By everybody who could be found. The path that a daemon was asked for is valid.
     Seen(Option<StorePath>),
     /// Not by somebody, in words. Nothing of it is valid.
@@ -40,7 +40,7 @@ pub(super) enum Sight {
 ///
 /// # Errors
 /// When the store cannot be written. [`CacheError::Stuck`] means that a path is valid all the same.
-pub(super) fn look(
+pub(crate) fn look(
     dirs: &StoreDirs,
     placed: &BTreeMap<StorePath, InPlace>,
     (sockets, threads): (&[PathBuf], usize),

@@ -16,10 +16,10 @@ use super::mounted::places;
 use super::mounting::{mount_seen, take_back};
 use super::register::{InPlace, discard, register_into};
 use super::{CacheError, Mode, as_owner, facts, readonly};
+use crate::attach::unpack::{Target, Unpacked, remove_leftovers, unpack};
 use crate::base::digest::Sha;
 use crate::layer::pack::Rejected;
 use crate::layer::squashfs::Image;
-use crate::layer::unpack::{Target, Unpacked, remove_leftovers, unpack};
 use crate::store::{self, PathInfo, Realisation, StoreDirs, StorePath, shared_infos};
 
 /// What to attach.
@@ -248,7 +248,7 @@ fn clear_leftovers(dirs: &StoreDirs) -> Result<(), CacheError> {
 }
 
 /// Unpacks the wanted paths of one layer.
-pub(super) fn unpack_layer(layer: &AttachLayer, target: &Target<'_>) -> Unpacked {
+pub(crate) fn unpack_layer(layer: &AttachLayer, target: &Target<'_>) -> Unpacked {
     let wanted: Vec<&PathInfo> = layer.infos.iter().map(AsRef::as_ref).collect();
     let reject = |why: String| {
         let rejected = wanted.iter().map(|info| Rejected { path: info.path.clone(), why: why.clone() });
@@ -262,7 +262,7 @@ pub(super) fn unpack_layer(layer: &AttachLayer, target: &Target<'_>) -> Unpacked
 }
 
 /// To whom unpacked paths are to belong: None where this process cannot give them away.
-pub(super) fn new_owner(dirs: &StoreDirs) -> Option<(u32, u32)> {
+pub(crate) fn new_owner(dirs: &StoreDirs) -> Option<(u32, u32)> {
     dirs.path_owner().ok().filter(|_| rustix::process::geteuid().is_root())
 }
 

@@ -1,0 +1,33 @@
+//! Attaching layers to the store and detaching them again: mounting, unpacking, registering. Everything that runs as root is in this
+//! room, behind [`perform`].
+
+mod anchor;
+mod consumer;
+mod detach;
+mod elsewhere;
+mod error;
+pub(crate) mod facts;
+mod hold;
+mod holders;
+mod inspect;
+mod layers;
+mod marks;
+mod mode;
+pub mod mount;
+pub(crate) mod mounted;
+mod mountinfo;
+mod mounting;
+mod overlay;
+pub(crate) mod privileged;
+mod raw_path;
+pub(crate) mod readonly;
+mod register;
+pub mod unpack;
+
+pub use detach::Detached;
+pub use error::CacheError;
+pub(crate) use error::as_owner;
+pub use inspect::RefusedLayer;
+pub use layers::{AttachLayer, AttachRequest, Attached};
+pub use mode::Mode;
+pub use privileged::{Answer, Request, perform};

@@ -1,0 +1,24 @@
+//! The two ways of attaching.
+
+use serde::{Deserialize, Serialize};
+
+/// How layers get into the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Mounted below the store directory.
+    Mount,
+    /// Written into the store directory.
+    Unpack,
+}
+
+impl Mode {
+    /// The word for it in logs and reports.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Mount => "mount",
+            Self::Unpack => "unpack",
+        }
+    }
+}
