@@ -20,6 +20,8 @@ pub(crate) const MAX_RECORD: u64 = 64 << 20;
 pub(crate) const MAX_OUTPUT: u64 = 32 << 20;
 /// The most that one piece of JSON may weigh, in bytes of memory: see [`Weighing`].
 pub(crate) const MAX_WEIGHT: u64 = 128 << 20;
+/// The most that a record of ours may weigh.
+const MAX_RECORD_WEIGHT: u64 = 168 << 20;
 
 /// The error for what is larger than `most` bytes.
 pub(crate) fn too_large(most: u64) -> io::Error {
@@ -73,6 +75,19 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, most: u64) -> io::Resu
 /// # Errors
 /// As [`read_json`].
 pub(crate) fn read_json_file<T: DeserializeOwned>(file: File, most: u64) -> io::Result<T> {
+    read_weighed(file, most, (Costs::TREES, MAX_WEIGHT))
+}
+
+/// As [`read_json_file`], for a record of ours: what it is read into has lists, not trees, and there may be a hundred thousand
+/// paths in it.
+///
+/// # Errors
+/// As [`read_json`].
+pub(crate) fn read_record<T: DeserializeOwned>(file: File) -> io::Result<T> {
+    read_weighed(file, MAX_RECORD, (Costs::LISTS, MAX_RECORD_WEIGHT))
+}
+
+fn read_weighed<T: DeserializeOwned>(file: File, most: u64, (costs, weight): (Costs, u64)) -> io::Result<T> {
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::other("it is not a regular file"));
@@ -80,7 +95,7 @@ pub(crate) fn read_json_file<T: DeserializeOwned>(file: File, most: u64) -> io::
     if metadata.len() > most {
         return Err(too_large(most));
     }
-    let reader = Weighing::new(BufReader::new(file.take(most)), Costs::TREES, MAX_WEIGHT);
+    let reader = Weighing::new(BufReader::new(file.take(most)), costs, weight);
     Ok(serde_json::from_reader(BufReader::new(reader))?)
 }
 

@@ -18,8 +18,8 @@ const FIRST_LINE: &[u8] = b"nix-cache snapshot\n";
 const HEADER: usize = FIRST_LINE.len() + 64 + 1;
 const LEVEL: i32 = 9;
 /// What a snapshot may weigh, in bytes of memory: see [`Weighing`]. A path with four references and a signature weighs 1.3 KB, so
-/// there is room for 150,000 of them.
-const MAX_WEIGHT: u64 = 192 << 20;
+/// there is room for 130,000 of them.
+const MAX_WEIGHT: u64 = 168 << 20;
 /// More layers, or entries that they are made of, are never needed: a save keeps eight, a merge of a hundred jobs a hundred.
 const MAX_LAYERS: usize = 4096;
 /// The window of what we compress is 4 MiB. A larger one than twice that would only be asked for to make us allocate it.

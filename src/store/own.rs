@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 
 use super::StoreDirs;
 use super::tree::remove_at;
-use crate::base::bounds::{MAX_RECORD, read_json_file};
+use crate::base::bounds::read_record;
 
 /// Its own name, beside Nix's state.
 pub(super) const NAME: &str = "nix-cache";
@@ -163,7 +163,7 @@ impl OwnFolder {
     pub(crate) fn read_json<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
-            Ok(fd) => read_json_file(fd.into(), MAX_RECORD).map(Some),
+            Ok(fd) => read_record(fd.into()).map(Some),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
         }

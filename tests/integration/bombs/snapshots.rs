@@ -121,10 +121,10 @@ fn snapshots_that_are_just_small_enough_fit_into_memory() {
     let record = |number| format!(r#"{{"path":0,"hash":"{number:064}","size":1,"time":1,"used":1}}"#);
     let target = |number| format!(r#""{number}":{{"outputs":{{"o":"{}-a"}}}}"#, "0".repeat(32));
     let snapshots: [(&str, Vec<Vec<u8>>); 4] = [
-        ("records", numbered("paths", "[", 440_000, "]", record)),
+        ("records", numbered("paths", "[", 380_000, "]", record)),
         ("targets", numbered("planned", r#"{"c":{"time":1,"targets":{"#, 50_000, "}}}", target)),
-        ("names", filled("names", &format!("[{name}"), &format!(",{name}"), 2_200_000, "]")),
-        ("one path again and again", filled("upstream", "[0", ",0", 11_000_000, "]")),
+        ("names", filled("names", &format!("[{name}"), &format!(",{name}"), 1_900_000, "]")),
+        ("one path again and again", filled("upstream", "[0", ",0", 9_500_000, "]")),
     ];
     for (what, json) in snapshots {
         let store = machine.store(what);

@@ -63,6 +63,12 @@ fn a_detach_that_is_killed_is_finished_by_the_next() {
         killed += u64::from(kill_somewhere(command, usual, &mut random));
         unfinished += u64::from(!mounts_of(&store).is_empty());
         store.assert_sound();
+        if turn % 2 == 1 {
+            // The next job restores first.
+            let outcome = store.restore(&bench.cache, KEY, &MOUNT);
+            assert_eq!((&outcome["hit"], &outcome["paths-lost"]), (&"exact".into(), &0.into()), "{outcome}");
+            assert!(kept.is_subset(&store.valid()), "{outcome}");
+        }
         run_detach(&store).json();
         assert_plain(&store);
         assert_part_of(&store, &before);
