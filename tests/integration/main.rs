@@ -11,6 +11,7 @@ mod concurrency;
 mod cross_client;
 mod fake_contract;
 mod faults;
+mod floors;
 mod forged;
 mod fuzz;
 mod kill;
