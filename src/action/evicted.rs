@@ -1,6 +1,7 @@
 //! Why layers are missing: GitHub's list of entries tells what was evicted from what is only not found yet.
 
 use super::job::{Job, Place};
+use crate::base::note::{Code, Note};
 use crate::cache::{LayerFetch, LayerState};
 use crate::remote::Kind;
 use crate::remote::github::{CacheEntryInfo, Rest, version};
@@ -33,7 +34,7 @@ pub(super) async fn note(job: &mut Job, place: &Place, layers: &[LayerFetch]) {
     let remedy = "GitHub deletes what was not used for longest when the repository's cache is full, and everything after \
                   seven days without use. The next save stores what is needed again; `max-size` keeps this cache small, and \
                   the limit can be raised in the repository's settings.";
-    job.report.note(Severity::Notice, "evicted", &message, remedy);
+    job.report.note(Note::silent(Severity::Notice, Code::Evicted, message).with_remedy(remedy));
 }
 
 async fn is_evicted(rest: &Rest, id: &str) -> Option<bool> {

@@ -1,9 +1,9 @@
 //! Puts what restore and save came to into the report.
 
 use super::job::{Job, Place};
-use crate::base::note::Note;
+use crate::base::note::{Code, Note, Severity};
 use crate::cache::{Hit, LayerState, Phase, RestoreOutcome, SaveOutcome, SaveReason, Survey};
-use crate::report::{self, Layer, Level, NewPath, Outcome, Quota, Restore, Save, Severity, Timing};
+use crate::report::{self, Layer, Level, NewPath, Outcome, Quota, Restore, Save, Timing};
 
 /// The name of the first level.
 pub(super) const STORE_LEVEL: &str = "nix-store";
@@ -133,8 +133,7 @@ fn phases(job: &mut Job, verb: &str, phases: &[Phase]) {
 /// Puts notes into the report.
 pub(super) fn notes(job: &mut Job, notes: &[Note]) {
     for note in notes {
-        let severity = if note.warning { Severity::Warning } else { Severity::Notice };
-        job.report.note(severity, note.code, &note.message, "");
+        job.report.note(note.clone());
     }
 }
 
@@ -147,11 +146,6 @@ pub(super) async fn quota(job: &mut Job, place: &Place) {
     let Some(usage) = rest.usage().await else { return };
     job.report.quota = Some(Quota { used_bytes: usage.bytes, limit_bytes: None, entries: usage.count });
     if usage.bytes > DEFAULT_QUOTA / 10 * 9 {
-        job.report.note(
-            Severity::Notice,
-            "quota",
-            "The repository's cache is close to or above the 10 GiB that are free: GitHub deletes what was not used for longest.",
-            "Give `max-size` to keep this cache small, or raise the limit in the repository's settings.",
-        );
+        job.report.note(Note::silent(Severity::Notice, Code::Quota, "The repository's cache is close to or above the 10 GiB that are free: GitHub deletes what was not used for longest."));
     }
 }

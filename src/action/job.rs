@@ -13,6 +13,7 @@ use crate::action::inputs::Inputs;
 use crate::action::values::{Include, RestoreMode, SaveWhen};
 use crate::app::Failure;
 use crate::app::place::{limited, remote};
+use crate::base::note::{Code, Note};
 use crate::base::printing::Raw;
 use crate::base::secrets;
 use crate::cache::{self, Context, ModeRequest};
@@ -222,7 +223,9 @@ impl Job {
     pub fn note_no_cache(&mut self, error: &RemoteError) {
         tracing::warn!("{error}");
         let severity = if matches!(error, RemoteError::Unavailable(_)) { Severity::Notice } else { Severity::Warning };
-        self.report.note(severity, "no-cache", &error.to_string(), "The job goes on without a cache.");
+        self.report.note(
+            Note::silent(severity, Code::NoCache, error.to_string()).with_remedy("The job goes on without a cache."),
+        );
     }
 
     /// Notes that nothing can be saved, where the job wants to and what is known before any request rules it out. What
@@ -243,7 +246,7 @@ impl Job {
             return;
         };
         tracing::info!("{message} {remedy}");
-        self.report.note(Severity::Notice, "read-only-token", &message, remedy);
+        self.report.note(Note::silent(Severity::Notice, Code::ReadOnlyToken, message).with_remedy(remedy));
     }
 
     fn wants_to_save(&self) -> bool {

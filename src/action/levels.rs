@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use super::job::{Job, Lookup, Place};
 use crate::app::Failure;
+use crate::base::note::{Code, Note};
 use crate::cache;
 use crate::files::{
-    EVAL_CACHE, FilesHit, FilesLevel, FilesNote, FilesOutcome, FilesRestored, PATHS, Roots, eval_cache_key,
+    EVAL_CACHE, FilesHit, FilesLevel, FilesOutcome, FilesRestored, PATHS, Roots, eval_cache_key, is_of_remote,
     nix_cache_dir, restore as restore_level, save as save_level,
 };
 use crate::flake::current_system;
@@ -41,7 +42,10 @@ pub(super) fn wanted(job: &mut Job, lookup: &Lookup) -> Result<Vec<FilesLevel>, 
                 levels.push(FilesLevel { name: EVAL_CACHE, key, prefixes, roots, level, keys });
             }
             (Err(error), _) => {
-                job.report.note(Severity::Notice, "eval-cache", &error.to_string(), "Nix's own caches are left out.");
+                job.report.note(
+                    Note::silent(Severity::Notice, Code::EvalCache, error.to_string())
+                        .with_remedy("Nix's own caches are left out."),
+                );
             }
             (_, None) => tracing::debug!("there is no home folder, and so none for Nix's caches"),
         }
@@ -125,17 +129,17 @@ fn of_report<'a>(job: &'a mut Job, name: &str) -> &'a mut Level {
     &mut levels[place]
 }
 
-fn notes(job: &mut Job, notes: &[FilesNote]) {
+fn notes(job: &mut Job, notes: &[Note]) {
     for note in notes {
-        let is_told = note.of_remote && is_told(job, note.code);
-        let severity = if note.warning && !is_told { Severity::Warning } else { Severity::Notice };
-        job.report.note(severity, note.code, &note.message, "");
+        let is_told = is_of_remote(note.code) && is_told(job, note.code);
+        let severity = if is_told { Severity::Notice } else { note.severity };
+        job.report.note(Note { severity, ..note.clone() });
     }
 }
 
 /// Whether another level has warned of the same trouble with the cache as a whole: `lookup-…` or `save-…`, for the store or for files.
-fn is_told(job: &Job, code: &str) -> bool {
-    let kind = |code: &str| code.trim_start_matches("files-").split('-').next().map(str::to_owned);
+fn is_told(job: &Job, code: Code) -> bool {
+    let kind = |code: Code| code.word().trim_start_matches("files-").split('-').next();
     let mut warnings = job.report.notes.iter().filter(|note| note.severity == Severity::Warning);
-    warnings.any(|note| kind(&note.code) == kind(code))
+    warnings.any(|note| kind(note.code) == kind(code))
 }

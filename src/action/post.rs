@@ -7,9 +7,10 @@ use super::{Step, fill, levels};
 use crate::action::outputs;
 use crate::action::values::SaveWhen;
 use crate::app::Failure;
+use crate::base::note::{Code, Note, Severity};
 use crate::cache::{self, Objection};
 use crate::github::status::JobStatus;
-use crate::report::{Action, Outcome, Report, Severity, machine, millis, summary};
+use crate::report::{Action, Outcome, Report, machine, millis, summary};
 
 /// What asking how full the cache is may take where nothing is left of the step's time.
 const LEAST_FOR_QUOTA: Duration = Duration::from_secs(10);
@@ -106,7 +107,9 @@ async fn save_if_wanted(job: &mut Job, place: &Place, lookup: &Lookup, end: Inst
     match tokio::time::timeout_at(end.into(), cache::save(&context)).await {
         Ok(Ok(outcome)) => fill::save(job, &outcome),
         Ok(Err(error)) => {
-            job.report.note(Severity::Warning, "save-failed", &error.to_string(), "Nothing was saved.");
+            job.report.note(
+                Note::silent(Severity::Warning, Code::SaveFailed, error.to_string()).with_remedy("Nothing was saved."),
+            );
             fill::not_saved(job, Outcome::Failed, "failed", "as the warnings tell");
         }
         Err(_) => {
@@ -117,7 +120,7 @@ async fn save_if_wanted(job: &mut Job, place: &Place, lookup: &Lookup, end: Inst
             );
             let remedy =
                 "What was uploaded whole is used by the next save. Raise `save-timeout` if that happens often.";
-            job.report.note(Severity::Warning, "deadline", &message, remedy);
+            job.report.note(Note::silent(Severity::Warning, Code::Deadline, message).with_remedy(remedy));
             fill::not_saved(job, Outcome::Failed, "deadline", "since it took longer than `save-timeout` allows");
             if let (Some(save), Some(github)) = (&mut job.report.save, &place.github) {
                 (save.ms, save.entries_created) = (millis(start.elapsed()), github.creations());
@@ -133,7 +136,7 @@ fn is_objected(job: &mut Job) -> bool {
         let message = "Nothing was saved: the runner did not hand `signing-key` to the post step once more, as happens where \
                        the action stands inside another composite action, and the key is kept nowhere.";
         let remedy = "Use the action in the workflow itself, or its halves `restore` and `save` in the other action.";
-        job.report.note(Severity::Warning, "no-signing-key", message, remedy);
+        job.report.note(Note::silent(Severity::Warning, Code::NoSigningKey, message).with_remedy(remedy));
         fill::not_saved(job, Outcome::Failed, "no-signing-key", "since the signing key was not there any more");
         return true;
     }
@@ -151,7 +154,9 @@ fn is_objected(job: &mut Job) -> bool {
             true
         }
         Err(error) => {
-            job.report.note(Severity::Warning, "save-failed", &error.to_string(), "Nothing was saved.");
+            job.report.note(
+                Note::silent(Severity::Warning, Code::SaveFailed, error.to_string()).with_remedy("Nothing was saved."),
+            );
             fill::not_saved(job, Outcome::Failed, "failed", "as the warnings tell");
             true
         }
@@ -169,7 +174,10 @@ async fn save_levels(job: &mut Job, place: &Place, lookup: &Lookup, left: Durati
     if tokio::time::timeout(left, levels::save(job, place, &levels, &mut unsaved)).await.is_err() {
         let names = unsaved.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" and ");
         let message = format!("There was no time left to save the further files of {names}.");
-        job.report.note(Severity::Warning, "deadline", &message, "Raise `save-timeout` if that happens often.");
+        job.report.note(
+            Note::silent(Severity::Warning, Code::Deadline, message)
+                .with_remedy("Raise `save-timeout` if that happens often."),
+        );
     }
 }
 

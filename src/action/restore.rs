@@ -6,8 +6,9 @@ use crate::action::outputs;
 use crate::app::Failure;
 use crate::app::place::time_to_fetch;
 use crate::attach::CacheError;
+use crate::base::note::{Code, Note, Severity};
 use crate::cache::{self, Context, Hit, RestoreOutcome};
-use crate::report::{Severity, machine, millis, summary};
+use crate::report::{machine, millis, summary};
 
 /// Restores, sets the outputs, and fails only as the user wished.
 pub(super) async fn restore(job: &mut Job) -> Result<(), Failure> {
@@ -79,10 +80,8 @@ fn report_store(job: &mut Job, restored: Result<RestoreOutcome, CacheError>) -> 
         Err(error) => {
             tracing::warn!("{error}");
             job.report.note(
-                Severity::Warning,
-                "restore-failed",
-                &error.to_string(),
-                "The job goes on without the cache.",
+                Note::silent(Severity::Warning, Code::RestoreFailed, error.to_string())
+                    .with_remedy("The job goes on without the cache."),
             );
             false
         }

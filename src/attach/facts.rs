@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use nix_derivation::{CAHash, NixHash};
 
 use super::register::InPlace;
-use crate::base::note::Note;
+use crate::base::note::{Code, Note};
 use crate::layer::content::{hashes_for, read_plain};
 use crate::layer::hash_and_size_of;
 use crate::layer::pack::Rejected;
@@ -71,7 +71,7 @@ impl Faulty {
             _ => format!("{count} records"),
         };
         Some(Note::warn(
-            "records-faulty",
+            Code::RecordsFaulty,
             format!(
                 "{name} has {records} of store paths that cannot be true, such as {example}. What they are for is left out, with every \
                  path that refers to it. Someone changed the snapshot, or the Nix database that it was saved from is damaged."

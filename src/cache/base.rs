@@ -8,7 +8,7 @@ use super::record::RestoreRecord;
 use super::save::keep_held;
 use super::search::{Search, find_snapshot};
 use super::system::{find_fitting, is_exact, note_foreign, own_key, own_prefixes};
-use crate::base::note::Note;
+use crate::base::note::{Code, Note};
 use crate::remote::RemoteError;
 use crate::snapshot::{PathKey, Snapshot, generation_prefix};
 use crate::store::{PathInfo, Realisation, StorePath};
@@ -63,7 +63,7 @@ pub(super) async fn load_base(
         find_snapshot(remote, &own_prefixes(context), keys, notes).await?;
     if let Some(why) = unread_why {
         let message = format!("{why} What is saved now points to it, and the next job that can read it takes it in.");
-        notes.push(Note::info("base-unread", message));
+        notes.push(Note::info(Code::BaseUnread, message));
     }
     let foreign = found.as_ref().filter(|found| !found.snapshot.is_for(&context.system));
     let key = match (foreign, &newest) {

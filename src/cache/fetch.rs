@@ -16,7 +16,7 @@ use super::settle::Settling;
 use crate::attach::Mode;
 use crate::base::digest::Sha;
 use crate::base::disk;
-use crate::base::note::Note;
+use crate::base::note::{Code, Note};
 use crate::layer::digest::{CHUNK_SIZE, Digests};
 use crate::remote::transfer::{FetchPlan, fetch_file};
 use crate::remote::{Entry, Kind, RemoteError};
@@ -81,13 +81,13 @@ async fn look_up<'a>(context: &Context, wanted: &Wanted<'a>) -> Result<(Entry, &
                 "Layer {name} with {} is no longer in the cache: what it held is built or fetched again.",
                 crate::base::human::count(*paths as u64, "path")
             );
-            (LayerState::Missing, Note::warn("layer-missing", message))
+            (LayerState::Missing, Note::warn(Code::LayerMissing, message))
         }
         Err(RemoteError::OutOfTime(why) | RemoteError::StillOutOfTime(why)) => {
             return Err(Box::new(late(stored, 0.0, why)));
         }
         Err(error) => {
-            (LayerState::Failed, Note::warn("layer-failed", format!("Layer {name} could not be looked up: {error}")))
+            (LayerState::Failed, Note::warn(Code::LayerFailed, format!("Layer {name} could not be looked up: {error}")))
         }
     };
     Err(Box::new(fetched(stored, 0.0, state, None, Some(note))))
@@ -110,7 +110,7 @@ async fn fetch_entry(context: &Context, entry: &Entry, stored: &Stored, slots: &
                 stored.digests.chunks.len()
             );
             bad_chunks = bad;
-            (LayerState::Damaged, Some(Note::warn("layer-damaged", message)))
+            (LayerState::Damaged, Some(Note::warn(Code::LayerDamaged, message)))
         }
         Err(RemoteError::OutOfTime(why) | RemoteError::StillOutOfTime(why)) => return late(stored, seconds, why),
         Err(error) => {
@@ -122,7 +122,7 @@ async fn fetch_entry(context: &Context, entry: &Entry, stored: &Stored, slots: &
                 }
                 _ => LayerState::Failed,
             };
-            (state, Some(Note::warn("layer-failed", format!("Layer {id} could not be fetched: {error}"))))
+            (state, Some(Note::warn(Code::LayerFailed, format!("Layer {id} could not be fetched: {error}"))))
         }
     };
     let file = (state == LayerState::Fetched).then_some(path);

@@ -12,7 +12,7 @@ use super::outcome::{LayerFetch, LayerState};
 use crate::base::bounds::read_file;
 use crate::base::digest::Sha;
 use crate::base::disk;
-use crate::base::note::Note;
+use crate::base::note::{Code, Note};
 use crate::layer::index::{MAX_KEPT, decode_kept, keep};
 use crate::layer::recipe::{KnownBlocks, Recipe, assemble};
 use crate::layer::squashfs::usage::{MAX_USAGE, Usage};
@@ -62,7 +62,7 @@ pub(super) async fn fetch_layers(context: &Context, snapshot: &Snapshot, ids: &B
             late.len(),
             ready.fetches.len()
         );
-        ready.notes.push(Note::warn("restore-timeout", message));
+        ready.notes.push(Note::warn(Code::RestoreTimeout, message));
     }
     let dirs = context.dirs.clone();
     tokio::task::spawn_blocking(move || {
@@ -118,7 +118,7 @@ fn make(
         }
         Err(error) => error.to_string(),
     };
-    ready.notes.push(Note::warn("layer-failed", format!("Layer {id} could not be put together: {why}.")));
+    ready.notes.push(Note::warn(Code::LayerFailed, format!("Layer {id} could not be put together: {why}.")));
     let _ = fs::remove_file(&path);
     None
 }

@@ -8,7 +8,7 @@ use super::Context;
 use super::outcome::RestoreOutcome;
 use crate::attach::privileged::{self, Request};
 use crate::attach::{CacheError, Mode, readonly};
-use crate::base::note::Note;
+use crate::base::note::{Code, Note};
 use crate::store::StoreDirs;
 
 /// What the user wants.
@@ -52,14 +52,14 @@ pub(super) async fn mode_with_rights(
 ) -> Result<Option<Mode>, CacheError> {
     let (mode, why) = choose(context.mode, &context.dirs);
     if mode == Mode::Unpack && context.mode == ModeRequest::Mount {
-        outcome.notes.push(Note::info("not-mounted", format!("Layers are unpacked and not mounted: {why}.")));
+        outcome.notes.push(Note::info(Code::NotMounted, format!("Layers are unpacked and not mounted: {why}.")));
     }
     tracing::info!("Layers are to be attached by {}: {why}.", mode.word());
     let dirs = context.dirs.clone();
     let request = Request::Check { store_root: dirs.root().map(Into::into) };
     let checked = tokio::task::spawn_blocking(move || privileged::run(&dirs, &request, &AtomicU64::new(0))).await?;
     if let Err(error) = checked {
-        outcome.notes.push(Note::warn("cannot-attach", format!("Nothing is restored. {error}")));
+        outcome.notes.push(Note::warn(Code::CannotAttach, format!("Nothing is restored. {error}")));
         return Ok(None);
     }
     Ok(Some(mode))

@@ -12,7 +12,7 @@ use super::progress::Progress;
 use super::save::Trouble;
 use crate::base::digest::Sha;
 use crate::base::disk;
-use crate::base::note::Note;
+use crate::base::note::{Code, Note};
 use crate::layer::digest::Digests;
 use crate::layer::pack::{self, Item, Options, Outcome, Packed, Rejected};
 use crate::layer::recipe::{self, Recipe};
@@ -193,7 +193,7 @@ async fn pack_part(
 
 fn note_rejected(rejected: &[Rejected], notes: &mut Vec<Note>) {
     for Rejected { path, why } in rejected {
-        notes.push(Note::warn("path-corrupt", format!("{path} is not cached, nor what refers to it. {why}")));
+        notes.push(Note::warn(Code::PathCorrupt, format!("{path} is not cached, nor what refers to it. {why}")));
     }
 }
 

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::Context;
 use super::record::RestoreRecord;
 use crate::base::digest::Sha;
-use crate::base::note::Note;
+use crate::base::note::{Code, Note};
 use crate::layer::digest::CHUNK_SIZE;
 use crate::remote::{Entry, Kind, Remote, RemoteError};
 use crate::snapshot::{Snapshot, Stored};
@@ -82,7 +82,7 @@ pub(super) async fn prove(
                 "{count} entries that the snapshot names are lost. {why} What the store here has of them is stored again."
             ),
         };
-        notes.push(Note::info("entries-lost", message));
+        notes.push(Note::info(Code::EntriesLost, message));
     }
     proof
 }

@@ -21,7 +21,7 @@ use super::{Context, room, vouch};
 use crate::attach::privileged::{self, Answer, Request};
 use crate::attach::{AttachLayer, AttachRequest, Attached, CacheError, Detached, Mode, RefusedLayer, facts};
 use crate::base::digest::Sha;
-use crate::base::note::Note;
+use crate::base::note::{Code, Note};
 use crate::layer::pack::Rejected;
 use crate::nix;
 use crate::remote::RemoteError;
@@ -40,7 +40,7 @@ pub async fn restore(context: &Context) -> Result<RestoreOutcome, CacheError> {
         // Nothing is wrong with the store, and somebody else needs it as it is now: a miss.
         Err(error @ (CacheError::Store(StoreError::Locked { .. }) | CacheError::Mount(_))) => {
             let mut outcome = empty_outcome(context, 0);
-            outcome.notes.push(Note::warn("store-in-use", format!("Nothing was restored: {error}")));
+            outcome.notes.push(Note::warn(Code::StoreInUse, format!("Nothing was restored: {error}")));
             outcome.seconds = start.elapsed().as_secs_f64();
             return Ok(outcome);
         }
@@ -93,10 +93,10 @@ fn lookup_failed(error: &RemoteError) -> Note {
     let message = format!("No snapshot could be looked up: {error}");
     match error {
         // The user or the machine wants it so.
-        RemoteError::Denied(_) | RemoteError::Unavailable(_) => Note::info("lookup-refused", message),
-        RemoteError::Refused(_) => Note::warn("lookup-refused", message),
-        RemoteError::StillOutOfTime(_) => Note::info("lookup-failed", message),
-        _ => Note::warn("lookup-failed", message),
+        RemoteError::Denied(_) | RemoteError::Unavailable(_) => Note::info(Code::LookupRefused, message),
+        RemoteError::Refused(_) => Note::warn(Code::LookupRefused, message),
+        RemoteError::StillOutOfTime(_) => Note::info(Code::LookupFailed, message),
+        _ => Note::warn(Code::LookupFailed, message),
     }
 }
 
@@ -328,7 +328,7 @@ fn note_refused(refused: &[RefusedLayer], snapshot: &Snapshot, outcome: &mut Res
         }
         let count = if *paths == 1 { "1 path of it is".to_owned() } else { format!("{paths} paths of it are") };
         outcome.notes.push(Note::warn(
-            "layer-refused",
+            Code::LayerRefused,
             format!(
                 "Layer {id} is not used, since it was not packed by this program: {why}. {count} built or fetched again, and \
                  the next save replaces the layer. Find out who can write to this cache."
@@ -358,7 +358,7 @@ async fn attach(
         return Err(CacheError::Privilege(format!("the answer was {answer:?}")));
     };
     if let Some(why) = &attached.not_mounted {
-        outcome.notes.push(Note::info("not-mounted", format!("Layers were unpacked and not mounted: {why}.")));
+        outcome.notes.push(Note::info(Code::NotMounted, format!("Layers were unpacked and not mounted: {why}.")));
     }
     note_rejected(&attached.rejected, outcome);
     outcome.mode = attached.mode.word();
@@ -372,7 +372,7 @@ fn note_rejected(rejected: &[Rejected], outcome: &mut RestoreOutcome) {
     if let Some(first) = rejected.first() {
         let count = crate::base::human::count(rejected.len() as u64, "path");
         let message = format!("{count} not restored, such as {}: {}", first.path, first.why);
-        outcome.notes.push(Note::warn("paths-rejected", message));
+        outcome.notes.push(Note::warn(Code::PathsRejected, message));
     }
 }
 

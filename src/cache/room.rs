@@ -13,7 +13,7 @@ use super::Context;
 use super::mode::choose;
 use crate::attach::Mode;
 use crate::base::digest::Sha;
-use crate::base::note::Note;
+use crate::base::note::{Code, Note};
 use crate::base::{disk, human};
 use crate::snapshot::Snapshot;
 use crate::store::{Infos, PathInfo, StorePath, closed_subset};
@@ -60,7 +60,7 @@ pub(super) fn fit(
 fn note(store: &Path, (left_out, all): (usize, usize), needed: u64) -> Note {
     let (free, reserve) = disk::room(store).map_or((0, 0), |room| (room.free, room.reserve));
     Note::warn(
-        "no-room",
+        Code::NoRoom,
         format!(
             "{left_out} of {all} paths are not restored, since the disk has no room for them: all of them take {}, and {} are \
              free, of which {} are left to the job. Free some space in a step before this one.",

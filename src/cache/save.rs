@@ -19,7 +19,7 @@ use super::vouch::{self, Withheld};
 use crate::attach::{CacheError, facts};
 use crate::base::clock::now;
 use crate::base::digest::Sha;
-use crate::base::note::Note;
+use crate::base::note::{Code, Note};
 use crate::remote::RemoteError;
 use crate::snapshot::{Snapshot, generation_prefix};
 use crate::store::{self, PathInfo, Realisation, StorePath, closure};
@@ -62,11 +62,13 @@ pub async fn save(context: &Context) -> Result<SaveOutcome, CacheError> {
         let (reason, note) = match error {
             // The user or the machine wants it so.
             Trouble::Remote(RemoteError::Denied(_) | RemoteError::Unavailable(_)) => {
-                (SaveReason::Refused, Note::info("save-refused", message))
+                (SaveReason::Refused, Note::info(Code::SaveRefused, message))
             }
-            Trouble::Remote(RemoteError::StillOutOfTime(_)) => (SaveReason::Failed, Note::info("save-failed", message)),
-            Trouble::Remote(RemoteError::Refused(_)) => (SaveReason::Refused, Note::warn("save-refused", message)),
-            _ => (SaveReason::Failed, Note::warn("save-failed", message)),
+            Trouble::Remote(RemoteError::StillOutOfTime(_)) => {
+                (SaveReason::Failed, Note::info(Code::SaveFailed, message))
+            }
+            Trouble::Remote(RemoteError::Refused(_)) => (SaveReason::Refused, Note::warn(Code::SaveRefused, message)),
+            _ => (SaveReason::Failed, Note::warn(Code::SaveFailed, message)),
         };
         outcome.reason = reason;
         outcome.notes.push(note);
@@ -82,7 +84,7 @@ fn note_withheld(context: &Context, withheld: &Withheld) -> Note {
     let example = unverified.first().map_or_else(String::new, |path| format!(", such as {path}"));
     let place = vouch::place(&context.dirs);
     Note::warn(
-        "not-verified",
+        Code::NotVerified,
         format!(
             "{count} store paths are not saved, because this save would sign them: an earlier restore took over {from} of them \
              without a signature of a key that this job trusts{example}, and the others refer to those or were built with them. Give every restore the same \

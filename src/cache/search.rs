@@ -13,7 +13,7 @@ use super::Context;
 use super::system::own_prefixes;
 use crate::attach::facts::drop_faulty;
 use crate::base::clock::now;
-use crate::base::note::Note;
+use crate::base::note::{Code, Note};
 use crate::remote::{Entry, Kind, Remote, RemoteError};
 use crate::series;
 use crate::series::sign::Keyring;
@@ -209,15 +209,15 @@ impl Unusable {
 /// Before keys are introduced nothing is signed: one note says so for all generations.
 pub(super) fn note_unusable(message: &str, why: &Unusable, notes: &mut Vec<Note>) {
     match why {
-        Unusable::Snapshot(SnapshotError::Untrusted(_)) if notes.iter().any(|note| note.code == UNTRUSTED) => {
+        Unusable::Snapshot(SnapshotError::Untrusted(_))
+            if notes.iter().any(|note| note.code == Code::SnapshotUntrusted) =>
+        {
             tracing::info!("{message}");
         }
-        Unusable::Snapshot(SnapshotError::Untrusted(_)) => notes.push(Note::warn(UNTRUSTED, message)),
-        _ => notes.push(Note::warn("snapshot-unreadable", message)),
+        Unusable::Snapshot(SnapshotError::Untrusted(_)) => notes.push(Note::warn(Code::SnapshotUntrusted, message)),
+        _ => notes.push(Note::warn(Code::SnapshotUnreadable, message)),
     }
 }
-
-const UNTRUSTED: &str = "snapshot-untrusted";
 
 async fn read_snapshot(
     remote: &dyn Remote,

@@ -6,7 +6,7 @@
 
 use super::Context;
 use super::search::{Search, find_snapshot};
-use crate::base::note::Note;
+use crate::base::note::{Code, Note};
 use crate::remote::RemoteError;
 use crate::snapshot::{generation_name, generation_prefix};
 
@@ -53,13 +53,12 @@ pub(super) async fn find_fitting(
 
 /// Says, once, that a snapshot is of another system.
 pub(super) fn note_foreign(context: &Context, key: &str, system: &str, notes: &mut Vec<Note>) {
-    const CODE: &str = "snapshot-other-system";
-    if notes.iter().all(|note| note.code != CODE) {
+    if notes.iter().all(|note| note.code != Code::SnapshotOtherSystem) {
         let message = format!(
             "The snapshot of the key {key} is for {system}; this machine is {}. Each system has a snapshot of its own; to see \
              which is which, put the system into the key.",
             context.system
         );
-        notes.push(Note::info(CODE, message));
+        notes.push(Note::info(Code::SnapshotOtherSystem, message));
     }
 }

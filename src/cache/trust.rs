@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::vouch;
 use crate::attach::CacheError;
-use crate::base::note::Note;
+use crate::base::note::{Code, Note};
 use crate::series::sign::Keyring;
 use crate::store::StoreDirs;
 
@@ -31,8 +31,8 @@ impl Objection {
     pub fn note(&self) -> Note {
         match self {
             // The secrets of a repository are not given to jobs of a fork: nothing is wrong then.
-            Self::NoKey => Note::info("no-signing-key", self.to_string()),
-            Self::Unverified(_) => Note::warn("not-verified", self.to_string()),
+            Self::NoKey => Note::info(Code::NoSigningKey, self.to_string()),
+            Self::Unverified(_) => Note::warn(Code::NotVerified, self.to_string()),
         }
     }
 }

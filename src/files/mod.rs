@@ -26,6 +26,7 @@ mod walk;
 
 use serde::Serialize;
 
+use crate::base::note::{Code, Note, Severity};
 use crate::remote::{Kind, RemoteError};
 use crate::series::generation_of;
 use crate::series::sign::Keyring;
@@ -88,40 +89,28 @@ impl FilesHit {
     }
 }
 
-/// Something that the user should know.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct FilesNote {
-    /// A fixed word for the kind of note.
-    pub code: &'static str,
-    /// A whole sentence, with the remedy where there is one.
-    pub message: String,
-    /// Whether it deserves a warning; otherwise it is for information.
-    pub warning: bool,
-    /// Whether it is about the remote as a whole, so that one warning for all levels is enough.
-    #[serde(skip)]
-    pub of_remote: bool,
+fn warn(code: Code, message: impl Into<String>) -> Note {
+    Note::silent(Severity::Warning, code, message)
 }
 
-impl FilesNote {
-    fn warn(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), warning: true, of_remote: false }
-    }
+fn info(code: Code, message: impl Into<String>) -> Note {
+    Note::silent(Severity::Notice, code, message)
+}
 
-    fn info(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), warning: false, of_remote: false }
+/// A note of trouble with the remote: where the user or the machine wants it so, it is for information only.
+fn of_remote(refused: Code, failed: Code, error: &RemoteError, message: String) -> Note {
+    match error {
+        RemoteError::Denied(_) | RemoteError::Unavailable(_) => info(refused, message),
+        RemoteError::Refused(_) => warn(refused, message),
+        RemoteError::StillOutOfTime(_) => info(failed, message),
+        _ => warn(failed, message),
     }
+}
 
-    /// Of trouble with the remote: where the user or the machine wants it so, it is for information only.
-    fn of_remote(refused: &'static str, failed: &'static str, error: &RemoteError, message: String) -> Self {
-        let note = match error {
-            RemoteError::Denied(_) | RemoteError::Unavailable(_) => Self::info(refused, message),
-            RemoteError::Refused(_) => Self::warn(refused, message),
-            RemoteError::StillOutOfTime(_) => Self::info(failed, message),
-            _ => Self::warn(failed, message),
-        };
-        Self { of_remote: true, ..note }
-    }
+/// Whether a note is about the remote as a whole, so that one warning for all levels is enough.
+pub(crate) fn is_of_remote(code: Code) -> bool {
+    let codes = [Code::FilesLookupFailed, Code::FilesLookupRefused, Code::FilesSaveFailed, Code::FilesSaveRefused];
+    codes.contains(&code)
 }
 
 /// What a restore of a level came to.
@@ -141,7 +130,7 @@ pub struct FilesRestored {
     /// The digest of the entry's content, when all of it is in its place; [`UNREAD`] when it could not be read. For [`save()`].
     pub digest: Option<String>,
     /// What the user should know.
-    pub notes: Vec<FilesNote>,
+    pub notes: Vec<Note>,
 }
 
 /// What became of a level at a save.
@@ -186,7 +175,7 @@ pub struct FilesSaved {
     /// Entries created in the remote.
     pub entries: u64,
     /// What the user should know.
-    pub notes: Vec<FilesNote>,
+    pub notes: Vec<Note>,
 }
 
 /// What all entries of the level `level` whose key starts with `prefix` are called first.

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::gitstore::{self, Part};
+use super::sqlite;
 use super::walk::Gaps;
-use super::{FilesNote, sqlite};
 use crate::base::human;
+use crate::base::note::{Code, Note};
 
 /// Evaluation caches that were last used longer ago are left out, unless said otherwise.
 pub const DEFAULT_MAX_AGE: Duration = Duration::from_hours(14 * 24);
@@ -143,7 +144,7 @@ impl Gathering {
     }
 
     /// Decides which parts are kept, and copies the databases among them into the folder `scratch`.
-    pub(super) fn stage(self, scratch: &Path, notes: &mut Vec<FilesNote>) -> io::Result<Staged> {
+    pub(super) fn stage(self, scratch: &Path, notes: &mut Vec<Note>) -> io::Result<Staged> {
         let copies = scratch.join("databases");
         fs::create_dir_all(&copies)?;
         let mut ordered: Vec<_> = self.units.into_iter().collect();
@@ -187,7 +188,7 @@ impl Gathering {
     }
 }
 
-fn note(large: (u64, u64), limit: u64, unreadable: &Gaps, notes: &mut Vec<FilesNote>) {
+fn note(large: (u64, u64), limit: u64, unreadable: &Gaps, notes: &mut Vec<Note>) {
     if large.0 > 0 {
         let (count, bytes) = large;
         let message = format!(
@@ -197,11 +198,11 @@ fn note(large: (u64, u64), limit: u64, unreadable: &Gaps, notes: &mut Vec<FilesN
             if count == 1 { "is" } else { "are" },
             human::bytes(limit)
         );
-        notes.push(FilesNote::info("eval-cache-too-large", message));
+        notes.push(super::info(Code::EvalCacheTooLarge, message));
     }
     if let Some(what) = unreadable.sentence() {
         let message = format!("Databases of Nix's caches that could not be read are not kept: {what}.");
-        notes.push(FilesNote::warn("eval-cache-unreadable", message));
+        notes.push(super::warn(Code::EvalCacheUnreadable, message));
     }
 }
 

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use super::fetch::{self, FetchError, Generation};
 use super::header::HeaderError;
 use super::unpack::{self, Placed};
-use super::{FilesHit, FilesLevel, FilesNote, FilesRestored, UNREAD, entry_prefix, generation_name, generation_prefix};
+use super::{FilesHit, FilesLevel, FilesRestored, UNREAD, entry_prefix, generation_name, generation_prefix};
+use crate::base::note::Code;
 use crate::remote::{Remote, RemoteError};
 
 /// So many generations are tried when the newest ones are damaged.
@@ -37,7 +38,7 @@ pub async fn restore(remote: &dyn Remote, level: &FilesLevel, scratch: &Path) ->
         Ok(None) => {}
         Err(error) => {
             let message = format!("The cache could not be asked for the level {}: {error}", level.name);
-            let note = FilesNote::of_remote("files-lookup-refused", "files-lookup-failed", &error, message);
+            let note = super::of_remote(Code::FilesLookupRefused, Code::FilesLookupFailed, &error, message);
             restored.notes.push(note);
             restored.digest = Some(UNREAD.to_owned());
         }
@@ -75,7 +76,7 @@ async fn restore_newest(
                 restored.digest = trouble.is_unread().then(|| UNREAD.to_owned());
                 let message =
                     format!("Generation {number} of {key} in the level {} is not used: {trouble}", level.name);
-                restored.notes.push(FilesNote::warn(trouble.code(), message));
+                restored.notes.push(super::warn(trouble.code(), message));
                 if !trouble.is_of_the_entry() {
                     return;
                 }
@@ -100,19 +101,19 @@ enum Trouble {
 }
 
 impl Trouble {
-    fn code(&self) -> &'static str {
+    fn code(&self) -> Code {
         match self {
-            Self::Fetch(FetchError::Header(HeaderError::Format(_))) => "files-format",
+            Self::Fetch(FetchError::Header(HeaderError::Format(_))) => Code::FilesFormat,
             Self::Fetch(
                 FetchError::Header(HeaderError::Damaged)
                 | FetchError::Damaged
                 | FetchError::Remote(RemoteError::Gone(_) | RemoteError::Short(_)),
-            ) => "files-damaged",
-            Self::Fetch(FetchError::Untrusted(_)) => "files-untrusted",
-            Self::Refused(_) => "files-refused",
-            Self::Room(_) => "files-no-room",
-            Self::Fetch(_) => "files-failed",
-            Self::Place(_) | Self::Task(_) => "files-not-placed",
+            ) => Code::FilesDamaged,
+            Self::Fetch(FetchError::Untrusted(_)) => Code::FilesUntrusted,
+            Self::Refused(_) => Code::FilesRefused,
+            Self::Room(_) => Code::FilesNoRoom,
+            Self::Fetch(_) => Code::FilesFailed,
+            Self::Place(_) | Self::Task(_) => Code::FilesNotPlaced,
         }
     }
 
@@ -123,7 +124,7 @@ impl Trouble {
 
     /// Whether an older generation may do better.
     fn is_of_the_entry(&self) -> bool {
-        matches!(self.code(), "files-damaged" | "files-untrusted" | "files-refused" | "files-format")
+        matches!(self.code(), Code::FilesDamaged | Code::FilesUntrusted | Code::FilesRefused | Code::FilesFormat)
     }
 }
 

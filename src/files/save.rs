@@ -12,8 +12,9 @@ use super::header::Header;
 use super::pack::{self, Packed};
 use super::place::TEMPORARY;
 use super::walk::{Findings, Sources};
-use super::{FilesLevel, FilesNote, FilesOutcome, FilesSaved, KIND, Roots, UNREAD, generation_name, generation_prefix};
+use super::{FilesLevel, FilesOutcome, FilesSaved, KIND, Roots, UNREAD, generation_name, generation_prefix};
 use crate::base::digest::Sha;
+use crate::base::note::{Code, Note};
 use crate::remote::{Put, Remote, RemoteError, confirmed, taken_unseen};
 use crate::series::{Clock, SystemClock, next_number};
 
@@ -45,9 +46,9 @@ pub async fn save(
             let message = format!("The level {} was not saved: {trouble}", level.name);
             saved.notes.push(match &trouble {
                 Trouble::Remote(error) => {
-                    FilesNote::of_remote("files-save-refused", "files-save-failed", error, message)
+                    super::of_remote(Code::FilesSaveRefused, Code::FilesSaveFailed, error, message)
                 }
-                _ => FilesNote::warn("files-save-failed", message),
+                _ => super::warn(Code::FilesNotSaved, message),
             });
         }
     }
@@ -143,7 +144,7 @@ struct Made {
     packed: Packed,
     /// The entry without its header, and the header; none when the content is known, or there is none.
     file: Option<(NamedTempFile, Header)>,
-    notes: Vec<FilesNote>,
+    notes: Vec<Note>,
 }
 
 /// Packs what is there, unless its digest is one of `known`.

@@ -10,13 +10,14 @@ use std::time::SystemTime;
 
 use super::admission::Admission;
 use super::archive::{self, Attributes, Content, refused};
+use super::gitstore;
 use super::header::Header;
 use super::member::Member;
 use super::place::Placer;
 use super::roots::Roots;
 use super::walk::Gaps;
-use super::{FilesNote, gitstore};
 use crate::base::disk;
+use crate::base::note::{Code, Note};
 use crate::layer::index::{ContentHash, content_hash};
 
 /// More members than this are not taken: a folder of a million files is no longer a cache.
@@ -47,14 +48,14 @@ impl Placed {
     }
 
     /// Says what the user should know.
-    pub(super) fn note(&self, notes: &mut Vec<FilesNote>) {
+    pub(super) fn note(&self, notes: &mut Vec<Note>) {
         if let Some(what) = self.outside.sentence() {
             let message = format!("The cache has files that this job does not name, and they are left out: {what}.");
-            notes.push(FilesNote::info("files-outside", message));
+            notes.push(super::info(Code::FilesOutside, message));
         }
         if let Some(what) = self.failed.sentence() {
             let message = format!("Files of the cache could not be put in their places: {what}.");
-            notes.push(FilesNote::warn("files-not-placed", message));
+            notes.push(super::warn(Code::FilesNotPlaced, message));
         }
     }
 }

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
 
-use super::FilesNote;
 use super::member::Member;
 use super::nix::{Gathering, Staged};
 use super::place::TEMPORARY;
 use super::roots::{Location, Place, Roots};
+use crate::base::note::{Code, Note};
 
 /// A file, folder or symbolic link of a level.
 pub(super) struct Item {
@@ -76,17 +76,15 @@ pub(super) struct Findings {
 
 impl Findings {
     /// Says what the user should know.
-    pub(super) fn note(&self, roots: &Roots, notes: &mut Vec<FilesNote>) {
+    pub(super) fn note(&self, roots: &Roots, notes: &mut Vec<Note>) {
         if let Some(what) = self.unreadable.sentence() {
             let message =
                 format!("Files that could not be read are not saved: {what}. Make them readable or exclude them.");
-            notes.push(FilesNote::warn("files-unreadable", message));
+            notes.push(super::warn(Code::FilesUnreadable, message));
         }
         if let Some(what) = self.special.sentence() {
-            notes.push(FilesNote::info(
-                "files-special",
-                format!("Only files, folders and links are saved, not {what}."),
-            ));
+            notes
+                .push(super::info(Code::FilesSpecial, format!("Only files, folders and links are saved, not {what}.")));
         }
         let unmatched = roots.given().iter().enumerate().filter(|(number, _)| !self.matched.contains(number));
         let unmatched: Vec<_> = unmatched.map(|(_, given)| given.as_str()).collect();
@@ -95,7 +93,7 @@ impl Findings {
                 "There is nothing to save that these patterns of the input paths name: {}.",
                 unmatched.join(", ")
             );
-            notes.push(FilesNote::info("files-unmatched", message));
+            notes.push(super::info(Code::FilesUnmatched, message));
         }
     }
 }
@@ -111,7 +109,7 @@ impl<'a> Sources<'a> {
     ///
     /// # Errors
     /// When `scratch` cannot be written.
-    pub(super) fn prepare(roots: &'a Roots, scratch: &Path, notes: &mut Vec<FilesNote>) -> io::Result<Self> {
+    pub(super) fn prepare(roots: &'a Roots, scratch: &Path, notes: &mut Vec<Note>) -> io::Result<Self> {
         let mut sources = Self { roots, staged: None };
         if let Some(limits) = roots.nix() {
             let mut gathering = Gathering::new(limits);

@@ -20,6 +20,7 @@ mod picture;
 pub mod summary;
 pub(crate) mod text;
 
+pub use crate::base::note::{Code, Note, Severity};
 pub use parts::*;
 
 /// The version of the schema that this program writes.
@@ -135,9 +136,7 @@ impl Report {
     }
 
     /// Adds a note. Later ones of the same code and message are dropped.
-    pub fn note(&mut self, severity: Severity, code: &str, message: &str, remedy: &str) {
-        let [code, message, remedy] = [code, message, remedy].map(str::to_owned);
-        let note = Note { severity, code, message, remedy };
+    pub fn note(&mut self, note: Note) {
         if !self.notes.iter().any(|known| known.code == note.code && known.message == note.message) {
             self.notes.push(note);
         }

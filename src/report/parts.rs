@@ -242,33 +242,6 @@ pub struct NewPath {
     pub nar_bytes: u64,
 }
 
-/// How much a note matters.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Severity {
-    /// Good to know.
-    #[default]
-    Notice,
-    /// Something did not work.
-    Warning,
-    /// The job failed for it, as the user wished.
-    Error,
-}
-
-/// Something that the user should know, with what to do about it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
-pub struct Note {
-    /// How much it matters.
-    pub severity: Severity,
-    /// A short word that stays the same, for programs and for searching the documentation.
-    pub code: String,
-    /// What happened, as a sentence.
-    pub message: String,
-    /// What to do about it, as a sentence; empty when there is nothing.
-    pub remedy: String,
-}
-
 /// How full GitHub's cache is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]

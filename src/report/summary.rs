@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::overview::overview;
 use super::{build_summary, markdown, picture, text};
+use crate::base::note::Code;
 use crate::building::BuildReport;
 use crate::report::{Hit, Outcome, Report, Severity};
 
@@ -137,19 +138,19 @@ fn restored(report: &Report) -> Option<String> {
 
 /// A plain miss is nobody's fault; any other has a note that says more.
 fn why_missed(report: &Report) -> &'static str {
-    let noted = |codes: &[&str]| report.notes.iter().any(|note| codes.contains(&note.code.as_str()));
-    if noted(&["lookup-failed", "lookup-refused", "restore-failed"]) {
+    let noted = |codes: &[Code]| report.notes.iter().any(|note| codes.contains(&note.code));
+    if noted(&[Code::LookupFailed, Code::LookupRefused, Code::RestoreFailed]) {
         "the cache could not be read"
     } else if noted(&[
-        "snapshot-unreadable",
-        "layer-missing",
-        "layer-failed",
-        "layer-damaged",
-        "layer-refused",
-        "paths-rejected",
+        Code::SnapshotUnreadable,
+        Code::LayerMissing,
+        Code::LayerFailed,
+        Code::LayerDamaged,
+        Code::LayerRefused,
+        Code::PathsRejected,
     ]) {
         "what the cache has could not be used"
-    } else if noted(&["no-room"]) {
+    } else if noted(&[Code::NoRoom]) {
         "the disk has no room for it"
     } else {
         "no snapshot fits yet"
@@ -183,7 +184,7 @@ fn notes(report: &Report) -> String {
             Severity::Warning => "⚠️",
             Severity::Error => "❌",
         };
-        let [message, remedy, code] = [&note.message, &note.remedy, &note.code].map(|value| markdown::plain(value));
+        let [message, remedy, code] = [&note.message, &note.remedy, note.code.word()].map(markdown::plain);
         format!("- {sign} {message} {remedy} <sub>{code}</sub>\n")
     };
     let shown: String = notes.iter().take(ROWS).map(line).collect();

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::note::Severity;
 use crate::report::{Key, Layer, Level, NewPath, Note, Paths, Quota, Restore, Save, Timing};
 
 /// A report with every list filled, all of whose texts are `text`.
@@ -17,7 +18,7 @@ fn full(text: &str, rows: usize) -> Report {
         save: Some(Save { reason: "nothing-new".to_owned(), because: name(), ..Save::default() }),
         timings: vec![Timing { phase: name(), ms: 300 }; rows],
         largest_new: vec![NewPath { path: name(), nar_bytes: 5 << 20 }; rows],
-        notes: vec![Note { code: name(), message: name(), remedy: name(), ..Note::default() }; rows],
+        notes: vec![Note::silent(Severity::Notice, Code::Evicted, name()).with_remedy(name()); rows],
         quota: Some(Quota { used_bytes: 4 << 30, limit_bytes: Some(10 << 30), entries: 7 }),
         ..Report::default()
     };
@@ -94,7 +95,7 @@ fn the_figures_are_there() {
         "| nix-store | 300 ms | ████████████████████ |",
         "| <code>nix-store</code> | 5.0 MiB |",
         "| Cache of the repository | 4.0 GiB of 10.0 GiB in 7 entries of all tools |",
-        "- ⚠️ nix-store nix-store <sub>nix-store</sub>",
+        "- ⚠️ nix-store nix-store <sub>evicted</sub>",
         "```mermaid\n%%{init: ",
         "<details><summary>Largest new store paths</summary>",
     ] {

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
+use crate::base::note::{Note, Severity};
 
 /// A report without an empty list or a null, so that every field shows.
 fn full() -> Report {
@@ -18,7 +19,10 @@ fn full() -> Report {
     report.quota = Some(Quota::default());
     report.builds = vec![build()];
     report.timing("restore.download", std::time::Duration::from_millis(1200));
-    report.note(Severity::Warning, "read-only-token", "The token may not write.", "Run on the default branch.");
+    report.note(
+        Note::silent(Severity::Warning, Code::ReadOnlyToken, "The token may not write.")
+            .with_remedy("Run on the default branch."),
+    );
     report
 }
 
@@ -122,8 +126,10 @@ fn the_hit_rate_is_the_share_of_what_was_needed() {
 #[test]
 fn a_note_is_kept_once() {
     let mut report = full();
-    report.note(Severity::Warning, "read-only-token", "The token may not write.", "Anything.");
-    report.note(Severity::Warning, "read-only-token", "Another thing.", "");
+    report.note(
+        Note::silent(Severity::Warning, Code::ReadOnlyToken, "The token may not write.").with_remedy("Anything."),
+    );
+    report.note(Note::silent(Severity::Warning, Code::ReadOnlyToken, "Another thing.").with_remedy(""));
     assert_eq!(report.notes.len(), 2);
 }
 

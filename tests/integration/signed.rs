@@ -162,7 +162,7 @@ fn who_trusts_signed_snapshots_only_and_cannot_sign_saves_nothing() {
     store.build(&["one"]);
     let saved = store.save(&cache, KEY, &["--trusted-public-keys", &ours.public]);
     assert_eq!((&saved["reason"], notes(&saved)), (&"refused".into(), vec!["no-signing-key"]));
-    assert_eq!(saved["notes"][0]["warning"], false, "so it is in every job of a fork");
+    assert_eq!(saved["notes"][0]["severity"], "notice", "so it is in every job of a fork");
     assert!(entries(&cache, "snapshot").is_empty() && entries(&cache, "layer").is_empty());
 }
 

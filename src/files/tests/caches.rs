@@ -9,6 +9,7 @@ use rusqlite::Connection;
 
 use super::super::{DEFAULT_MAX_AGE, DEFAULT_MAX_BYTES, EVAL_CACHE, nix_cache_dir};
 use super::*;
+use crate::base::note::Code;
 
 fn folder(machine: &Machine) -> PathBuf {
     machine.home().join(".cache/nix")
@@ -160,7 +161,7 @@ async fn a_database_in_the_way_is_merged_or_replaced_but_for_one_that_is_locked(
             })
             .into();
         let restored = place.restore(&two, &level(&two)).await;
-        assert_eq!((restored.files, codes(&restored.notes)), (0, vec!["files-not-placed"]), "{journal}");
+        assert_eq!((restored.files, codes(&restored.notes)), (0, vec![Code::FilesNotPlaced]), "{journal}");
         assert!(restored.notes[0].message.contains("is writing to it"), "{:?}", restored.notes);
         for open in &open {
             open.execute_batch("commit").unwrap();
@@ -201,7 +202,7 @@ async fn a_database_with_more_than_tables_is_not_placed() {
     database(&folder(&one).join(name), "theirs").execute_batch(evil).unwrap();
     place.save(&one, &level(&one), None).await;
     let restored = place.restore(&two, &level(&two)).await;
-    assert_eq!((restored.files, codes(&restored.notes)), (0, vec!["files-not-placed"]));
+    assert_eq!((restored.files, codes(&restored.notes)), (0, vec![Code::FilesNotPlaced]));
     assert!(!folder(&two).join(name).exists());
 }
 
@@ -237,7 +238,7 @@ async fn what_is_too_large_is_left_out_and_told() {
     limited.roots = limited.roots.with_limits(DEFAULT_MAX_AGE, 90_000);
     let saved = place.save(&machine, &limited, None).await;
     assert_eq!((saved.outcome, saved.files), (FilesOutcome::Saved, 7));
-    assert_eq!(codes(&saved.notes), ["eval-cache-too-large"]);
+    assert_eq!(codes(&saved.notes), [Code::EvalCacheTooLarge]);
     assert!(
         saved.notes[0].message.starts_with("1 part of Nix's caches with 97.7 KiB is not kept"),
         "{:?}",
@@ -255,7 +256,7 @@ async fn a_broken_database_is_left_out_and_told() {
     fill(&machine);
     fs::write(folder(&machine).join("eval-cache-v5/aa.sqlite"), "x".repeat(9000)).unwrap();
     let saved = place.save(&machine, &level(&machine), None).await;
-    assert_eq!((saved.files, codes(&saved.notes)), (6, vec!["eval-cache-unreadable"]));
+    assert_eq!((saved.files, codes(&saved.notes)), (6, vec![Code::EvalCacheUnreadable]));
     assert!(saved.notes[0].message.contains("aa.sqlite"), "{}", saved.notes[0].message);
 }
 

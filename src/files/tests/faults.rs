@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::super::header::SIZE;
 use super::*;
 use crate::base::digest::Sha;
+use crate::base::note::{Code, Severity};
 
 async fn stored(place: &Place, content: &str) -> Vec<u8> {
     let machine = Machine::new();
@@ -17,7 +18,7 @@ async fn stored(place: &Place, content: &str) -> Vec<u8> {
 async fn is_refused(place: &Place, machine: &Machine, bytes: &[u8]) -> bool {
     fs::write(&place.entries()[0], bytes).unwrap();
     let restored = place.restore(machine, &machine.level("k", &["~/c"])).await;
-    let told = codes(&restored.notes) == ["files-damaged"] && restored.notes[0].warning;
+    let told = codes(&restored.notes) == [Code::FilesDamaged] && restored.notes[0].severity == Severity::Warning;
     restored.hit == FilesHit::Miss && restored.digest.is_none() && told && !machine.home().join("c").exists()
 }
 
@@ -75,7 +76,7 @@ async fn a_damaged_generation_gives_way_to_the_one_before_and_is_replaced() {
     fs::write(place.entries().last().unwrap(), &bytes).unwrap();
     let level = machine.level("k", &["~/c"]);
     let restored = place.restore(&machine, &level).await;
-    assert_eq!((restored.hit, codes(&restored.notes)), (FilesHit::Exact, vec!["files-damaged"]));
+    assert_eq!((restored.hit, codes(&restored.notes)), (FilesHit::Exact, vec![Code::FilesDamaged]));
     assert_eq!(machine.read("c/a").as_deref(), Some("old"));
     // The header of the damaged one tells the digest of this content: that is not relied on.
     machine.write(&[("c/a", "new")]);
@@ -93,10 +94,10 @@ async fn an_entry_that_vanished_or_an_unreadable_cache_is_a_miss() {
     let level = machine.level("k", &["~/c"]);
     fs::remove_dir_all(place.folder.path().join("files")).unwrap();
     let restored = place.restore(&machine, &level).await;
-    assert_eq!((restored.hit, codes(&restored.notes)), (FilesHit::Miss, vec!["files-lookup-failed"]));
+    assert_eq!((restored.hit, codes(&restored.notes)), (FilesHit::Miss, vec![Code::FilesLookupFailed]));
     machine.write(&[("c/a", "1")]);
     let saved = place.save(&machine, &level, None).await;
-    assert_eq!((saved.outcome, codes(&saved.notes)), (FilesOutcome::Failed, vec!["files-save-failed"]));
+    assert_eq!((saved.outcome, codes(&saved.notes)), (FilesOutcome::Failed, vec![Code::FilesSaveFailed]));
 }
 
 #[tokio::test]
@@ -106,7 +107,7 @@ async fn a_scratch_folder_that_cannot_be_made_is_told() {
     fs::write(machine.scratch(), "a file").unwrap();
     let level = machine.level("k", &["~/c"]);
     let restored = place.restore(&machine, &level).await;
-    assert_eq!((restored.hit, codes(&restored.notes)), (FilesHit::Miss, vec!["files-failed"]));
+    assert_eq!((restored.hit, codes(&restored.notes)), (FilesHit::Miss, vec![Code::FilesFailed]));
     machine.write(&[("c/a", "1")]);
     assert_eq!(place.save(&machine, &level, None).await.outcome, FilesOutcome::Failed);
 }
@@ -122,7 +123,7 @@ async fn an_entry_of_a_newer_program_is_a_miss_and_told() {
     fs::write(&place.entries()[0], &bytes).unwrap();
     let level = machine.level("k", &["~/c"]);
     let restored = place.restore(&machine, &level).await;
-    assert_eq!((restored.hit, codes(&restored.notes)), (FilesHit::Miss, vec!["files-format"]));
+    assert_eq!((restored.hit, codes(&restored.notes)), (FilesHit::Miss, vec![Code::FilesFormat]));
     assert!(restored.notes[0].message.contains("format 7"), "{}", restored.notes[0].message);
     // It is left as it is.
     machine.write(&[("c/a", "1")]);

@@ -8,6 +8,7 @@ use tar::EntryType;
 use super::super::header::Header;
 use super::*;
 use crate::base::digest::Sha;
+use crate::base::note::Code;
 use crate::remote::{Kind, Put, Remote};
 
 /// A member: kind, name, target and content.
@@ -91,7 +92,7 @@ async fn an_archive_that_asks_for_more_is_refused_whole() {
         let before = names(machine.folder.path());
         store(&place, &[&[right], *members].concat()).await;
         let restored = place.restore(&machine, &machine.level("k", &["~/c"])).await;
-        assert_eq!(codes(&restored.notes), ["files-refused"], "{members:?}");
+        assert_eq!(codes(&restored.notes), [Code::FilesRefused], "{members:?}");
         assert_eq!((restored.hit, restored.digest), (FilesHit::Miss, None), "{members:?}");
         fs::remove_dir_all(machine.scratch()).unwrap();
         assert_eq!(names(machine.folder.path()), before, "{members:?}");
@@ -110,14 +111,14 @@ async fn a_header_that_lies_about_the_content_is_refused() {
         let tar = tar.into_inner().unwrap();
         store_body(&place, &tar, files, bytes).await;
         let restored = place.restore(&machine, &machine.level("k", &["~/c"])).await;
-        assert_eq!(codes(&restored.notes), ["files-refused"]);
+        assert_eq!(codes(&restored.notes), [Code::FilesRefused]);
         store_body(&place, &tar, 1, 1).await;
         assert_eq!(place.restore(&machine, &machine.level("k", &["~/c"])).await.hit, FilesHit::Exact);
     }
     // An archive that ends in the middle of a file.
     let (place, machine) = (Place::new(), Machine::new());
     store_body(&place, b"home/c", 1, 1).await;
-    assert_eq!(codes(&place.restore(&machine, &machine.level("k", &["~/c"])).await.notes), ["files-refused"]);
+    assert_eq!(codes(&place.restore(&machine, &machine.level("k", &["~/c"])).await.notes), [Code::FilesRefused]);
 }
 
 #[tokio::test]
@@ -139,7 +140,7 @@ async fn members_outside_of_the_roots_are_left_out() {
     .await;
     let restored = place.restore(&machine, &machine.level("k", &["~/c", "!~/c/private"])).await;
     assert_eq!((restored.hit, restored.files, restored.bytes), (FilesHit::Exact, 1, 1));
-    assert_eq!((codes(&restored.notes), restored.digest), (vec!["files-outside"], None));
+    assert_eq!((codes(&restored.notes), restored.digest), (vec![Code::FilesOutside], None));
     assert!(restored.notes[0].message.contains("home/.bashrc") && restored.notes[0].message.contains("4 more"));
     assert_eq!(names(&machine.home()), ["c", "c/a", "work", "work/project"]);
     assert_eq!(names(&machine.elsewhere()), [""; 0]);
@@ -159,7 +160,7 @@ async fn links_in_the_way_are_not_followed() {
         }
         symlink(machine.elsewhere(), machine.home().join(link)).unwrap();
         let restored = place.restore(&machine, &machine.level("k", &[pattern])).await;
-        assert_eq!((restored.files, codes(&restored.notes)), (0, vec!["files-not-placed"]), "{link}");
+        assert_eq!((restored.files, codes(&restored.notes)), (0, vec![Code::FilesNotPlaced]), "{link}");
         assert_eq!(names(&machine.elsewhere()), [""; 0], "{link}");
         // Nor are they on the way to what is saved.
         fs::create_dir_all(machine.elsewhere().join("d")).unwrap();
@@ -228,7 +229,7 @@ async fn nothing_that_git_runs_comes_with_nix_s_caches() {
         let level =
             FilesLevel { name: super::super::EVAL_CACHE, roots: Roots::nix_caches(&folder), ..machine.level("k", &[]) };
         let restored = place.restore(&machine, &level).await;
-        assert_eq!((restored.hit, codes(&restored.notes)), (FilesHit::Miss, vec!["files-refused"]), "{members:?}");
+        assert_eq!((restored.hit, codes(&restored.notes)), (FilesHit::Miss, vec![Code::FilesRefused]), "{members:?}");
         assert!(!folder.exists(), "{members:?}");
     }
 }

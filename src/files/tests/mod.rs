@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::{FilesHit, FilesLevel, FilesOutcome, FilesRestored, FilesSaved, PATHS, Roots, restore, save};
+use crate::base::note::Code;
 use crate::remote::DirectoryRemote;
 use crate::series::sign::Keyring;
 
@@ -95,7 +96,7 @@ impl Place {
     }
 }
 
-fn codes(notes: &[super::FilesNote]) -> Vec<&'static str> {
+fn codes(notes: &[super::Note]) -> Vec<Code> {
     notes.iter().map(|note| note.code).collect()
 }
 
@@ -140,7 +141,7 @@ async fn a_new_generation_is_written_only_for_new_content() {
     let (place, machine) = (Place::new(), Machine::new());
     let level = machine.level("k", &["~/c"]);
     let empty = place.save(&machine, &level, None).await;
-    assert_eq!((empty.outcome, codes(&empty.notes)), (FilesOutcome::Nothing, vec!["files-unmatched"]));
+    assert_eq!((empty.outcome, codes(&empty.notes)), (FilesOutcome::Nothing, vec![Code::FilesUnmatched]));
     machine.write(&[("c/a", "1")]);
     assert_eq!(place.save(&machine, &level, None).await.outcome, FilesOutcome::Saved);
     // The digest is not known, but the cache has the content.
@@ -208,7 +209,7 @@ async fn files_of_the_job_stay_unless_replaced_whole() {
     two.write(&[("c/a", "old and longer"), ("c/b", "kept"), ("c/blocked/y", "kept"), ("c/dir/z", "kept")]);
     let restored = place.restore(&two, &two.level("k", &["~/c"])).await;
     assert_eq!((restored.hit, restored.files), (FilesHit::Exact, 2));
-    assert_eq!((codes(&restored.notes), restored.digest), (vec!["files-not-placed"], None));
+    assert_eq!((codes(&restored.notes), restored.digest), (vec![Code::FilesNotPlaced], None));
     assert!(restored.notes[0].message.contains("c/blocked"), "{}", restored.notes[0].message);
     let kept = ["c", "c/a", "c/b", "c/blocked", "c/blocked/y", "c/dir", "c/dir/x", "c/dir/z"];
     assert_eq!(names(&two.home()).into_iter().filter(|name| !name.starts_with("work")).collect::<Vec<_>>(), kept);
