@@ -269,23 +269,12 @@ pub(crate) fn new_owner(dirs: &StoreDirs) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{NarHash, SharedMap, SharedSet};
+    use crate::store::NarHash;
 
     #[test]
     fn of_two_names_that_differ_in_lock_neither_is_attached() {
         let path = |name: &str| format!("{}-{name}", "0".repeat(32)).parse::<StorePath>().unwrap();
-        let info = |name: &str| PathInfo {
-            path: path(name),
-            nar_hash: NarHash([0; 32]),
-            nar_size: 1,
-            references: SharedSet::new(),
-            deriver: None,
-            signatures: SharedSet::new(),
-            ca: None,
-            registration_time: 1,
-            ultimate: false,
-            outputs: SharedMap::new(),
-        };
+        let info = |name: &str| PathInfo { nar_hash: NarHash([0; 32]), nar_size: 1, ..PathInfo::sample(path(name)) };
         let layer = |names: &[&str]| AttachLayer {
             id: Sha([0; 32]),
             file: PathBuf::new(),

@@ -116,6 +116,10 @@ fn refused(what: &str) -> impl FnOnce(std::io::Error) -> MountError {
     move |error| MountError::Refused { what, error }
 }
 
+/// More paths than this are not mounted from one layer. The kernel searches the index of an image's root from its beginning, twice for
+/// each path that is registered: 4,000 paths take a second, 50,000 minutes.
+const MOST_PATHS: usize = 10_000;
+
 /// What mounting came to.
 pub(crate) struct MountedLayers {
     /// Whether anything is mounted: some layer was sound.
@@ -139,6 +143,13 @@ fn mount_layers(
     if places.is_mounted().map_err(refused("Looking at the mounts"))? {
         let error = std::io::Error::other("an earlier restore has mounted layers already");
         return Err(refused("A second overlay on the store directory")(error));
+    }
+    if let Some(layer) = layers.iter().find(|layer| layer.infos.len() > MOST_PATHS) {
+        let why = format!(
+            "a layer has {}, and in an image of so many the kernel takes long to look up each of them",
+            crate::base::human::count(layer.infos.len() as u64, "path")
+        );
+        return Err(MountError::Unsuitable(why));
     }
     // An earlier restore may have been killed half-way.
     mount::clear(&places);
@@ -219,4 +230,24 @@ fn clear(place: &Path) -> std::io::Result<bool> {
     let Some(_lock) = path_lock(place)? else { return Ok(false) };
     remove_tree(place)?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::digest::Sha;
+
+    #[test]
+    fn a_layer_of_very_many_paths_is_not_mounted() {
+        let root = tempfile::tempdir().unwrap();
+        let dirs = StoreDirs::new(Some(root.path()));
+        std::fs::create_dir_all(dirs.real_store()).unwrap();
+        let path: StorePath = format!("{}-p", "0".repeat(32)).parse().unwrap();
+        let info = Arc::new(PathInfo::sample(path));
+        let layer =
+            |count| AttachLayer { id: Sha([0; 32]), file: root.path().join("none"), infos: vec![info.clone(); count] };
+        let refused = |count| mount_layers(&dirs, &[layer(count)], &mut None).err().map(|error| error.to_string());
+        assert!(refused(MOST_PATHS + 1).is_some_and(|why| why.contains("10,001 paths")));
+        assert!(!refused(MOST_PATHS).is_some_and(|why| why.contains("paths")));
+    }
 }

@@ -141,20 +141,13 @@ mod tests {
     use crate::layer::digest::Digests;
     use crate::layer::recipe::Recipe;
     use crate::snapshot::Stored;
-    use crate::store::{NarHash, PathInfo, SharedMap, SharedSet};
+    use crate::store::{NarHash, PathInfo};
 
     fn info(number: u8) -> PathInfo {
         PathInfo {
-            path: format!("{number:032}-p").parse().unwrap(),
             nar_hash: NarHash([number; 32]),
             nar_size: 1000,
-            references: SharedSet::new(),
-            deriver: None,
-            signatures: SharedSet::new(),
-            ca: None,
-            registration_time: 1,
-            ultimate: false,
-            outputs: SharedMap::new(),
+            ..PathInfo::sample(format!("{number:032}-p").parse().unwrap())
         }
     }
 

@@ -73,7 +73,7 @@ pub(super) fn select(situation: &Situation<'_>) -> Selection {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{NarHash, SharedMap, SharedSet};
+    use crate::store::NarHash;
 
     fn path(name: &str) -> StorePath {
         format!("{}-{name}", "0".repeat(32)).parse().unwrap()
@@ -81,16 +81,10 @@ mod tests {
 
     fn store(paths: &[(&str, &[&str])]) -> BTreeMap<StorePath, PathInfo> {
         let info = |name: &str, references: &[&str]| PathInfo {
-            path: path(name),
             nar_hash: NarHash([0; 32]),
             nar_size: 1,
             references: references.iter().map(|name| path(name)).collect(),
-            deriver: None,
-            signatures: SharedSet::new(),
-            ca: None,
-            registration_time: 1,
-            ultimate: false,
-            outputs: SharedMap::new(),
+            ..PathInfo::sample(path(name))
         };
         paths.iter().map(|(name, references)| (path(name), info(name, references))).collect()
     }

@@ -90,7 +90,7 @@ pub(super) fn to_address(path: &StorePath) -> Option<Address> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{NarHash, SharedMap, SharedSet};
+    use crate::store::{NarHash, SharedSet};
 
     fn path(address: &Address) -> StorePath {
         address.to_basename().parse().unwrap()
@@ -103,16 +103,12 @@ mod tests {
         let made = nix_derivation::store_path::build_ca_path("source", &address, &[to_address(&other).unwrap()], false)
             .unwrap();
         PathInfo {
-            path: path(&made),
             nar_hash: NarHash([7; 32]),
             nar_size: 4096,
             references: SharedSet::from([other]),
-            deriver: None,
             signatures: SharedSet::from([format!("key-1:{}", STANDARD.encode([1; 64]))]),
             ca: Some(address.to_nix_string()),
-            registration_time: 1,
-            ultimate: false,
-            outputs: SharedMap::new(),
+            ..PathInfo::sample(path(&made))
         }
     }
 

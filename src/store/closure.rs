@@ -131,7 +131,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::store::{NarHash, SharedSet};
+    use crate::store::NarHash;
 
     fn path(number: usize) -> StorePath {
         format!("{number:032}-p{number}").parse().unwrap()
@@ -139,16 +139,11 @@ mod tests {
 
     fn info(number: usize, references: &BTreeSet<usize>, outputs: &BTreeSet<usize>) -> PathInfo {
         PathInfo {
-            path: path(number),
             nar_hash: NarHash([0; 32]),
             nar_size: 1,
             references: references.iter().copied().map(path).collect(),
-            deriver: None,
-            signatures: SharedSet::new(),
-            ca: None,
-            registration_time: 0,
-            ultimate: false,
             outputs: outputs.iter().map(|&output| (format!("o{output}"), path(output))).collect(),
+            ..PathInfo::sample(path(number))
         }
     }
 

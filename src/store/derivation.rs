@@ -57,7 +57,7 @@ pub(crate) fn outputs(info: &PathInfo, content: &[u8]) -> Result<Outputs, String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{NarHash, SharedMap, SharedSet};
+    use crate::store::{NarHash, SharedMap};
 
     const OUT: &str = "/nix/store/1h0p2zsqmlmqrs2gmjzbhsdbdvrgpdl3-x";
 
@@ -71,16 +71,10 @@ mod tests {
     fn info(content: &str) -> PathInfo {
         let path = nix_derivation::store_path::build_text_path("x.drv", content.as_bytes(), &[]).unwrap();
         PathInfo {
-            path: path.to_basename().parse().unwrap(),
             nar_hash: NarHash([7; 32]),
             nar_size: 4096,
-            references: SharedSet::new(),
-            deriver: None,
-            signatures: SharedSet::new(),
-            ca: None,
-            registration_time: 1,
-            ultimate: false,
             outputs: SharedMap::from([("out".into(), format!("{}-evil", "0".repeat(32)).parse().unwrap())]),
+            ..PathInfo::sample(path.to_basename().parse().unwrap())
         }
     }
 

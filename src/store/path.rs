@@ -180,6 +180,25 @@ pub struct PathInfo {
     pub outputs: SharedMap<String, StorePath>,
 }
 
+#[cfg(test)]
+impl PathInfo {
+    /// A path of 100 bytes that refers to nothing.
+    pub(crate) fn sample(path: StorePath) -> Self {
+        Self {
+            path,
+            nar_hash: NarHash([1; 32]),
+            nar_size: 100,
+            references: SharedSet::default(),
+            deriver: None,
+            signatures: SharedSet::default(),
+            ca: None,
+            registration_time: 1,
+            ultimate: false,
+            outputs: SharedMap::default(),
+        }
+    }
+}
+
 /// [`PathInfo`]s that several parts of a process hold, in a file or message: `#[serde(with = "shared_infos")]`.
 pub(crate) mod shared_infos {
     use std::sync::Arc;

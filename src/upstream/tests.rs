@@ -11,21 +11,15 @@ use axum::routing::get;
 use nix_derivation::nixbase32;
 
 use super::*;
-use crate::store::{NarHash, SharedMap, SharedSet};
+use crate::store::NarHash;
 
 /// A path with a hash part of this letter, as the database would tell of it.
 pub(super) fn info(letter: &str) -> PathInfo {
     PathInfo {
-        path: format!("{}-{letter}", letter.repeat(32)).parse().unwrap(),
         nar_hash: NarHash([letter.as_bytes()[0]; 32]),
         nar_size: 1,
-        references: SharedSet::new(),
-        deriver: None,
-        signatures: SharedSet::new(),
-        ca: None,
-        registration_time: 0,
         ultimate: true,
-        outputs: SharedMap::new(),
+        ..PathInfo::sample(format!("{}-{letter}", letter.repeat(32)).parse().unwrap())
     }
 }
 
