@@ -15,7 +15,6 @@ pub mod outputs;
 mod plan;
 pub mod plan_inputs;
 mod post;
-mod probe;
 mod restore;
 pub mod values;
 
@@ -38,8 +37,6 @@ pub(crate) enum Step {
     Post,
     /// Save at once, and write the job summary
     Save,
-    /// Ask the cache service all that this program takes for granted, and show what it answered
-    Probe,
     /// Decide what the jobs behind this one build
     Plan,
     /// Build, and explain what failed
@@ -53,7 +50,7 @@ pub(crate) async fn run(step: Step) -> Result<(), Failure> {
         Step::Plan => {
             return plan::run().await.inspect_err(|failure| job::annotator().error("nix-cache", &failure.message));
         }
-        Step::Restore | Step::Post | Step::Save | Step::Probe => {}
+        Step::Restore | Step::Post | Step::Save => {}
     }
     let mut job = match Job::from_environment() {
         Ok(job) => job,
@@ -65,7 +62,6 @@ pub(crate) async fn run(step: Step) -> Result<(), Failure> {
     let done = match step {
         Step::Restore => restore::restore(&mut job).await,
         Step::Post | Step::Save | Step::Plan | Step::Build => post::save(&mut job, step).await,
-        Step::Probe => probe::probe(&job).await,
     };
     if let Err(failure) = &done {
         job::annotator().error("nix-cache", &failure.message);

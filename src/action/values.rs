@@ -80,13 +80,8 @@ pub(crate) const FAIL_ON: &[(&str, FailOn)] = &[
     ("first-match.miss", FailOn::FirstMatchMiss),
     ("first-match.not-restored", FailOn::FirstMatchNotRestored),
 ];
-pub(crate) const ACTION: &[(&str, Action)] = &[
-    ("both", Action::Both),
-    ("restore", Action::Restore),
-    ("save", Action::Save),
-    ("probe", Action::Probe),
-    ("build", Action::Build),
-];
+pub(crate) const ACTION: &[(&str, Action)] =
+    &[("both", Action::Both), ("restore", Action::Restore), ("save", Action::Save), ("build", Action::Build)];
 pub(crate) const JOB_STATUS: &[(&str, JobStatus)] = &[
     ("success", JobStatus::Success),
     ("failure", JobStatus::Failure),

@@ -37,8 +37,6 @@ pub enum Action {
     Restore,
     /// Save at once.
     Save,
-    /// Neither: ask the cache service what it does.
-    Probe,
     /// Build, and leave the cache to other steps.
     Build,
 }

@@ -277,14 +277,6 @@ test('a platform without a binary is a clear warning in both steps, and the job 
   }
 });
 
-test('probe runs in main and not in post', async () => {
-  const root = action();
-  await both(root, { ...inputs({}), INPUT_ACTION: 'probe' });
-  assert.equal(called(root), null, 'post started nothing');
-  await run(root, 'hook.cjs', { ...inputs({}), INPUT_ACTION: 'probe' });
-  assert.deepEqual(called(root).argv, ['action', 'probe']);
-});
-
 test('a binary that cannot be started is a warning', async () => {
   const root = action('');
   fs.chmodSync(path.join(root, `dist/nix-cache-${CPU}-${process.platform}`), 0o644);

@@ -5,7 +5,6 @@ mod budgets;
 mod campaign;
 mod job;
 mod place;
-mod probe;
 mod row;
 mod signed;
 mod table;

@@ -20,6 +20,7 @@ mod layer;
 mod mounted;
 mod plan;
 mod printing;
+mod prober;
 mod real_client;
 mod roundtrip;
 mod series;

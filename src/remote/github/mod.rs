@@ -7,7 +7,6 @@ mod calls;
 mod config;
 mod download;
 mod gate;
-pub mod probe;
 mod redact;
 mod rest;
 mod store;

@@ -117,13 +117,6 @@ impl Job {
         step
     }
 
-    /// The step that plays the contract with the cache service.
-    pub fn probe(&self) -> Step {
-        let step = self.step("probe");
-        self.assert_no_token_is_written();
-        step
-    }
-
     /// The job's summary so far.
     pub fn summary(&self) -> String {
         self.file("summary")

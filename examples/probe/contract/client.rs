@@ -1,30 +1,32 @@
-//! Requests that are made once, and their answers.
+//! Sends each request once, and reads its answer.
 
+use std::error::Error;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use reqwest::RequestBuilder;
+use nix_cache::base::http;
+use nix_cache::remote::github::{GithubConfig, redact};
 use reqwest::header::HeaderMap;
+use reqwest::{RequestBuilder, Response};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use url::Url;
-
-use super::super::config::GithubConfig;
-use super::super::redact::{chain, excerpt};
-use crate::base::bounds::MAX_ANSWER;
-use crate::base::http::BodyError;
-use crate::remote::RemoteError;
 
 const SERVICE: &str = "/twirp/github.actions.results.api.v1.CacheService/";
 /// Versions are opaque, and always 64 characters.
 pub(super) const VERSION: &str = "6e69782d63616368652070726f6265203120202020202020202020202020202d";
 
-/// So often, and so far apart, a stored entry is looked for. Lookups lag behind.
+/// An answer is read up to here. All that the prober stores is smaller.
+const MAX_ANSWER: usize = 1 << 20;
+/// How many characters of an answer that is not JSON a row shows.
+const EXCERPT: usize = 300;
+
+/// How often a stored entry is looked up, and how far apart: lookups lag behind.
 const LOOKS: u32 = 20;
 const BETWEEN: Duration = Duration::from_millis(500);
 
-/// An answer that was read to its end. Status 0: none came, and the body says why.
+/// An answer. With status 0 none came, and the body says why.
 #[derive(Debug)]
 pub(super) struct Reply {
     pub status: u16,
@@ -34,7 +36,7 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// The body as JSON; null if it is something else.
+    /// The body as JSON; null if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
@@ -80,9 +82,8 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub fn new(config: &GithubConfig, nonce: &str) -> Result<Self, RemoteError> {
-        let http = crate::base::http::client(config.ca_file.as_deref());
-        let http = http.map_err(|error| RemoteError::Unavailable(error.to_string()))?;
+    pub fn new(config: &GithubConfig, nonce: &str) -> Result<Self, String> {
+        let http = http::client(config.ca_file.as_deref()).map_err(|error| error.to_string())?;
         Ok(Self {
             http,
             base: config.results_url.clone(),
@@ -102,13 +103,11 @@ impl Client {
         let sent = async {
             let response = request.send().await?;
             let (status, headers) = (response.status().as_u16(), response.headers().clone());
-            Ok((status, headers, Bytes::from(crate::base::http::body(response, MAX_ANSWER).await?)))
+            Ok((status, headers, body(response).await?))
         };
-        let said = |error: BodyError| match error {
-            BodyError::Broken(error) => chain(&error.without_url()),
-            error @ BodyError::TooLarge(_) => error.to_string(),
-        };
-        let (status, headers, body) = sent.await.unwrap_or_else(|error| (0, HeaderMap::new(), said(error).into()));
+        let (status, headers, body) = sent
+            .await
+            .unwrap_or_else(|error: reqwest::Error| (0, HeaderMap::new(), chain(&error.without_url()).into()));
         Reply { status, headers, body, milliseconds: start.elapsed().as_millis() }
     }
 
@@ -140,7 +139,8 @@ impl Client {
         self.call("GetCacheEntryDownloadURL", &body).await
     }
 
-    /// Looks until the entry is found; false when it is not. Once that was in vain, the next ones are looked for only once.
+    /// Looks the entry up until it is found; false when it is not. After the first one that is not found, the next ones are
+    /// looked up only once.
     pub async fn wait_for(&self, key: &str) -> bool {
         for _ in 0..self.patience.load(Ordering::Relaxed) {
             if self.lookup(key, &[key]).await.text("matched_key") == key {
@@ -152,7 +152,7 @@ impl Client {
         false
     }
 
-    /// Stores an entry whatever the answers are.
+    /// Stores an entry, whatever the answers are.
     pub async fn save(&self, key: &str, bytes: &'static [u8]) {
         let url = self.create(key).await.text("signed_upload_url");
         self.put_blob(&url, bytes).await;
@@ -189,4 +189,32 @@ impl Client {
     pub async fn head(&self, url: &str) -> Reply {
         Self::send(self.http.head(url)).await
     }
+}
+
+/// The beginning of the body, up to [`MAX_ANSWER`].
+async fn body(mut response: Response) -> reqwest::Result<Bytes> {
+    let mut body = Vec::new();
+    while let Some(piece) = response.chunk().await? {
+        body.extend_from_slice(&piece[..piece.len().min(MAX_ANSWER - body.len())]);
+        if body.len() == MAX_ANSWER {
+            break;
+        }
+    }
+    Ok(body.into())
+}
+
+/// The beginning of an answer as text, without secrets.
+fn excerpt(answer: &[u8]) -> String {
+    redact(&String::from_utf8_lossy(answer)).chars().take(EXCERPT).collect()
+}
+
+/// An error and its causes in one line, without secrets.
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    redact(&text)
 }

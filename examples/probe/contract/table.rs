@@ -1,55 +1,50 @@
-//! What was asked, what we expect, and what came.
+//! The questions, the expected answers, and the answers that came.
 
 use std::fmt::Write;
 
-use serde::Serialize;
 use serde_json::Value;
 
 use super::client::Reply;
 
-/// What a row says of our expectations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verdict {
-    /// The service does what we rely on.
+/// Whether an answer is the expected one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
     Holds,
-    /// It does something else.
     Differs,
-    /// We rely on nothing here: it is for information.
+    /// Nothing relies on it: it is for information.
     Fact,
 }
 
-/// One row.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Row {
-    /// What was done.
-    pub what: String,
-    /// What we expect; empty for a fact.
-    pub expected: String,
-    /// What came, without secrets.
-    pub got: String,
-    /// Whether they fit.
-    pub verdict: Verdict,
+struct Row {
+    what: String,
+    /// Empty for a fact.
+    expected: String,
+    /// Without secrets.
+    got: String,
+    verdict: Verdict,
 }
 
-/// All rows, in the order in which they were played.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Table {
-    /// The rows.
-    pub rows: Vec<Row>,
+/// All rows, in the order in which they were asked.
+#[derive(Default)]
+pub(crate) struct Table {
+    rows: Vec<Row>,
 }
 
 impl Table {
-    /// How many rows are not as we expect.
-    #[must_use]
-    pub fn differences(&self) -> usize {
-        self.rows.iter().filter(|row| row.verdict == Verdict::Differs).count()
+    /// Whether the service is as expected.
+    ///
+    /// # Errors
+    /// A message that counts the rows that differ.
+    pub(crate) fn conclude(&self) -> Result<(), String> {
+        match self.rows.iter().filter(|row| row.verdict == Verdict::Differs).count() {
+            0 => Ok(()),
+            1 => Err("The cache service differs from what nix-cache relies on in 1 row.".to_owned()),
+            rows => Err(format!("The cache service differs from what nix-cache relies on in {rows} rows.")),
+        }
     }
 
     /// The table in Markdown, as a log and a job summary can show it.
-    #[must_use]
-    pub fn markdown(&self) -> String {
+    pub(crate) fn markdown(&self) -> String {
         let cell = |text: &str| text.replace('|', "\\|").replace(['\n', '\r'], " ");
         let mut out = "| | what | expected | got |\n| --- | --- | --- | --- |\n".to_owned();
         for Row { what, expected, got, verdict } in &self.rows {
@@ -93,7 +88,6 @@ impl Table {
     }
 
     fn push(&mut self, what: &str, expected: String, got: String, verdict: Verdict) {
-        tracing::info!("{what}: {got}");
         self.rows.push(Row { what: what.to_owned(), expected, got, verdict });
     }
 }

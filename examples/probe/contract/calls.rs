@@ -1,10 +1,10 @@
-//! The remote calls: reservations, their end, and lookups.
+//! The calls: reservations, how they are finished, and lookups.
 
 use std::time::Instant;
 
 use serde_json::json;
 
-use super::client::{Client, VERSION};
+use super::client::{Client, Reply, VERSION};
 use super::table::Table;
 
 /// Requests that are refused whatever is stored.
@@ -15,7 +15,7 @@ pub(super) async fn errors(client: &Client, table: &mut Table) {
     let reply = client.call_without_token("GetCacheEntryDownloadURL", &free).await;
     table.status("a call without a token", &reply, 401, "");
     let reply = client.call("DeleteCacheEntry", &free).await;
-    table.status("a call that there is none of", &reply, 404, "bad_route");
+    table.status("a call that does not exist", &reply, 404, "bad_route");
     let reply = client.create("").await;
     table.status("an empty key", &reply, 400, "invalid_argument");
     let long = client.key(&"k".repeat(600))[..513].to_owned();
@@ -59,7 +59,7 @@ pub(super) async fn lookups(client: &Client, table: &mut Table) {
         client.wait_for(key).await;
     }
     let (key, none, prefix) = (client.key("life"), client.key("none"), client.key("of-"));
-    let mut row = |what: &str, reply: &super::client::Reply, matched: &str| {
+    let mut row = |what: &str, reply: &Reply, matched: &str| {
         table.answer(what, reply, &json!({ "ok": true, "matched_key": matched }));
     };
     row("a key that is there, and no restore keys", &client.lookup(&key, &[]).await, &key);
