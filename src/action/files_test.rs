@@ -7,7 +7,8 @@ use std::process::Command;
 
 use super::outputs;
 use crate::github::state;
-use crate::report::{Hit, Key, Report, Restore, summary};
+use crate::report::{Key, Report, Restore, summary};
+use crate::series::Hit;
 
 const CHILD: &str = "NIX_CACHE_TEST_CHILD";
 const FILES: [&str; 3] = ["GITHUB_OUTPUT", "GITHUB_STATE", "GITHUB_STEP_SUMMARY"];

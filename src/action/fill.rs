@@ -2,19 +2,11 @@
 
 use super::job::{Job, Place};
 use crate::base::note::{Code, Note, Severity};
-use crate::cache::{Hit, LayerState, Phase, RestoreOutcome, SaveOutcome, SaveReason, Survey};
-use crate::report::{self, Layer, Level, NewPath, Outcome, Quota, Restore, Save, Timing};
+use crate::cache::{LayerState, Phase, RestoreOutcome, SaveOutcome, SaveReason, Survey};
+use crate::report::{Layer, Level, NewPath, Outcome, Quota, Restore, Save, Timing};
 
 /// The name of the first level.
 pub(super) const STORE_LEVEL: &str = "nix-store";
-
-fn hit(hit: Hit) -> report::Hit {
-    match hit {
-        Hit::Exact => report::Hit::Exact,
-        Hit::Partial => report::Hit::Partial,
-        Hit::Miss => report::Hit::Miss,
-    }
-}
 
 fn ms(seconds: f64) -> u64 {
     (seconds * 1000.0).round() as u64
@@ -24,7 +16,7 @@ fn ms(seconds: f64) -> u64 {
 pub(super) fn restore(job: &mut Job, outcome: &RestoreOutcome) {
     let lookup_only = job.inputs.lookup_only;
     let report = &mut job.report;
-    report.key.hit = hit(outcome.hit);
+    report.key.hit = outcome.hit;
     report.key.matched.clone_from(&outcome.matched_key);
     report.key.generation = outcome.generation;
     report.key.vouched = outcome.vouched.clone().unwrap_or_default();

@@ -10,7 +10,8 @@ use super::values::{self, FailOn, Include, RestoreMode, SaveWhen};
 use crate::base::typed;
 use crate::github::status::JobStatus;
 use crate::layer::pack::DEFAULT_LEVEL;
-use crate::report::{Action, Hit};
+use crate::report::Action;
+use crate::series::Hit;
 use crate::snapshot::names;
 
 /// The variable that the hook puts the inputs in. It holds a token: keep it from child processes.

@@ -8,12 +8,13 @@ use crate::app::Failure;
 use crate::base::note::{Code, Note};
 use crate::cache;
 use crate::files::{
-    EVAL_CACHE, FilesHit, FilesLevel, FilesOutcome, FilesRestored, PATHS, Roots, eval_cache_key, is_of_remote,
-    nix_cache_dir, restore as restore_level, save as save_level,
+    EVAL_CACHE, FilesLevel, FilesOutcome, FilesRestored, PATHS, Roots, eval_cache_key, is_of_remote, nix_cache_dir,
+    restore as restore_level, save as save_level,
 };
 use crate::flake::current_system;
 use crate::github::state;
-use crate::report::{self, Level, Severity};
+use crate::report::{Level, Severity};
+use crate::series::Hit;
 
 /// Under this name main leaves for post what it restored of which level.
 const STATE_LEVELS: &str = "nix_cache_levels";
@@ -65,7 +66,7 @@ pub(super) async fn restore(place: &Place, levels: &[FilesLevel], scratch: PathB
 /// Puts the restore of the levels into the report, and leaves for post what it needs to know.
 pub(super) fn report_restored(job: &mut Job, levels: &[FilesLevel], restored: Vec<FilesRestored>) {
     let mut digests = BTreeMap::new();
-    let took_over = restored.iter().any(|restored| restored.hit != FilesHit::Miss);
+    let took_over = restored.iter().any(|restored| restored.hit != Hit::Miss);
     if took_over
         && !job.keys.asks_for_signatures()
         && let Err(error) = cache::note_unverified(&job.dirs)
@@ -76,11 +77,7 @@ pub(super) fn report_restored(job: &mut Job, levels: &[FilesLevel], restored: Ve
         notes(job, &restored.notes);
         job.report.levels.push(Level {
             name: level.name.to_owned(),
-            hit: match restored.hit {
-                FilesHit::Exact => report::Hit::Exact,
-                FilesHit::Partial => report::Hit::Partial,
-                FilesHit::Miss => report::Hit::Miss,
-            },
+            hit: restored.hit,
             restored: restored.files,
             restored_bytes: restored.bytes,
             downloaded_bytes: restored.downloaded,

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::report::{Action, Hit, Report};
+use crate::report::{Action, Report};
+use crate::series::Hit;
 
 /// Why outputs could not be set.
 #[derive(Debug, thiserror::Error)]

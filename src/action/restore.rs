@@ -7,8 +7,9 @@ use crate::app::Failure;
 use crate::app::place::time_to_fetch;
 use crate::attach::CacheError;
 use crate::base::note::{Code, Note, Severity};
-use crate::cache::{self, Context, Hit, RestoreOutcome};
+use crate::cache::{self, Context, RestoreOutcome};
 use crate::report::{machine, millis, summary};
+use crate::series::Hit;
 
 /// Restores, sets the outputs, and fails only as the user wished.
 pub(super) async fn restore(job: &mut Job) -> Result<(), Failure> {

@@ -42,7 +42,7 @@ use crate::series::sign::Keyring;
 use crate::store::StoreDirs;
 
 pub use mode::ModeRequest;
-pub use outcome::{Hit, LayerFetch, LayerState, Phase, RestoreOutcome, SaveOutcome, SaveReason, Saved};
+pub use outcome::{LayerFetch, LayerState, Phase, RestoreOutcome, SaveOutcome, SaveReason, Saved};
 pub use planned::{held, load_planned, save_planned};
 
 pub use record::{RestoreRecord, load as load_record};

@@ -6,31 +6,8 @@ use serde::Serialize;
 
 use crate::base::human;
 use crate::base::note::Note;
+use crate::series::Hit;
 use crate::store::StorePath;
-
-/// How well a snapshot fitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Hit {
-    /// A snapshot of the primary key.
-    Exact,
-    /// A snapshot that a restore prefix found.
-    Partial,
-    /// None that could be used.
-    Miss,
-}
-
-impl Hit {
-    /// The word for it in outputs.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Exact => "exact",
-            Self::Partial => "partial",
-            Self::Miss => "miss",
-        }
-    }
-}
 
 /// One phase of the work.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -14,8 +14,9 @@ use crate::app::place::{bytes, limited, remote, time_to_fetch};
 use crate::app::print::{print, print_json};
 use crate::attach;
 use crate::base::human;
-use crate::cache::{self, Context, Hit, ModeRequest, RestoreOutcome, SaveOutcome, SaveReason};
+use crate::cache::{self, Context, ModeRequest, RestoreOutcome, SaveOutcome, SaveReason};
 use crate::layer::pack::{DEFAULT_LEVEL, Options};
+use crate::series::Hit;
 use crate::series::sign::Keyring;
 use crate::store::StoreDirs;
 

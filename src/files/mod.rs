@@ -28,6 +28,7 @@ use serde::Serialize;
 
 use crate::base::note::{Code, Note, Severity};
 use crate::remote::{Kind, RemoteError};
+use crate::series::Hit;
 use crate::series::generation_of;
 use crate::series::sign::Keyring;
 
@@ -65,30 +66,6 @@ pub struct FilesLevel {
     pub keys: Keyring,
 }
 
-/// How well an entry fitted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FilesHit {
-    /// An entry of the primary key.
-    Exact,
-    /// An entry that a restore prefix found.
-    Partial,
-    /// None that could be used.
-    Miss,
-}
-
-impl FilesHit {
-    /// The word for it in outputs.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Exact => "exact",
-            Self::Partial => "partial",
-            Self::Miss => "miss",
-        }
-    }
-}
-
 fn warn(code: Code, message: impl Into<String>) -> Note {
     Note::silent(Severity::Warning, code, message)
 }
@@ -118,7 +95,7 @@ pub(crate) fn is_of_remote(code: Code) -> bool {
 #[serde(rename_all = "kebab-case")]
 pub struct FilesRestored {
     /// How well the entry fitted.
-    pub hit: FilesHit,
+    pub hit: Hit,
     /// The key of the entry that was used, escaped.
     pub matched: Option<String>,
     /// Files and symbolic links that were put in their places.

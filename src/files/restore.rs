@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use super::fetch::{self, FetchError, Generation};
 use super::header::HeaderError;
 use super::unpack::{self, Placed};
-use super::{FilesHit, FilesLevel, FilesRestored, UNREAD, entry_prefix, generation_name, generation_prefix};
+use super::{FilesLevel, FilesRestored, UNREAD, entry_prefix, generation_name, generation_prefix};
 use crate::base::note::Code;
 use crate::remote::{Remote, RemoteError};
+use crate::series::Hit;
 
 /// So many generations are tried when the newest ones are damaged.
 const GENERATIONS_TRIED: u64 = 3;
@@ -20,7 +21,7 @@ const GENERATIONS_TRIED: u64 = 3;
 /// Trouble is never an error: it is a miss, or a file less, and a note.
 pub async fn restore(remote: &dyn Remote, level: &FilesLevel, scratch: &Path) -> FilesRestored {
     let mut restored = FilesRestored {
-        hit: FilesHit::Miss,
+        hit: Hit::Miss,
         matched: None,
         files: 0,
         bytes: 0,
@@ -65,7 +66,7 @@ async fn restore_newest(
         let Some(generation) = generation.filter(|generation| generation.entry.name == name) else { continue };
         match restore_one(remote, level, scratch, &generation, restored).await {
             Ok(placed) => {
-                restored.hit = if key == level.key { FilesHit::Exact } else { FilesHit::Partial };
+                restored.hit = if key == level.key { Hit::Exact } else { Hit::Partial };
                 restored.matched = Some(key);
                 (restored.files, restored.bytes) = (placed.files, placed.bytes);
                 placed.note(&mut restored.notes);

@@ -2,7 +2,8 @@
 //! how full the cache is.
 
 use super::{markdown, text};
-use crate::report::{Hit, Outcome, Paths, Quota, Report};
+use crate::report::{Outcome, Paths, Quota, Report};
+use crate::series::Hit;
 
 /// The table. None where nothing was restored or saved.
 pub(crate) fn overview(report: &Report) -> Option<String> {

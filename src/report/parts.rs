@@ -4,31 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::github::env::Environment;
 use crate::github::status::JobStatus;
-
-/// What a restore found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Hit {
-    /// The key itself.
-    Exact,
-    /// One of its prefixes.
-    Partial,
-    /// Nothing.
-    #[default]
-    Miss,
-}
-
-impl Hit {
-    /// The word in the report and in outputs.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Exact => "exact",
-            Self::Partial => "partial",
-            Self::Miss => "miss",
-        }
-    }
-}
+use crate::series::Hit;
 
 /// The job, as the runner describes it. Texts are empty where nothing is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

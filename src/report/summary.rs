@@ -7,7 +7,8 @@ use super::overview::overview;
 use super::{build_summary, markdown, picture, text};
 use crate::base::note::Code;
 use crate::building::BuildReport;
-use crate::report::{Hit, Outcome, Report, Severity};
+use crate::report::{Outcome, Report, Severity};
+use crate::series::Hit;
 
 /// Most bytes that GitHub shows.
 pub const MOST: usize = 1024 * 1024;

@@ -106,7 +106,7 @@ fn other_users_may_read_a_report() {
 #[test]
 fn what_is_missing_or_unknown_in_a_report_does_not_matter() {
     let report: Report = serde_json::from_str(r#"{"schema": 1, "paths": {"restored": 3}, "later": true}"#).unwrap();
-    assert_eq!((report.paths.restored, report.key.hit), (3, Hit::Miss));
+    assert_eq!((report.paths.restored, report.key.hit), (3, crate::series::Hit::Miss));
     let folder = tempfile::tempdir().unwrap();
     let message = Report::read(&folder.path().join("none.json")).unwrap_err().to_string();
     assert!(message.contains("none.json could not be read"), "{message}");

@@ -26,7 +26,7 @@ async fn what_is_more_than_the_header_says_is_refused_before_it_is_unpacked() {
     // No file, and a hundred thousand folders.
     store_body(&place, &folders(120_000), 0, 0).await;
     let restored = place.restore(&machine, &machine.level("k", &["~/c"])).await;
-    assert_eq!((restored.hit, restored.notes[0].code), (FilesHit::Miss, Code::FilesRefused), "{:?}", restored.notes);
+    assert_eq!((restored.hit, restored.notes[0].code), (Hit::Miss, Code::FilesRefused), "{:?}", restored.notes);
     assert!(restored.notes[0].message.contains("does not hold what its header says"), "{:?}", restored.notes);
 }
 
@@ -35,13 +35,13 @@ async fn what_the_disk_has_no_room_for_is_not_even_fetched() {
     let (place, machine) = (Place::new(), Machine::new());
     store_body(&place, &folders(1), 1, 1 << 60).await;
     let restored = place.restore(&machine, &machine.level("k", &["~/c"])).await;
-    assert_eq!((restored.hit, restored.downloaded), (FilesHit::Miss, 0));
+    assert_eq!((restored.hit, restored.downloaded), (Hit::Miss, 0));
     let note = &restored.notes[0];
     assert!(note.code == Code::FilesNoRoom && note.message.contains("MiB free"), "{note:?}");
     let place = Place::new();
     store_body(&place, &folders(1), 3_000_000, 1).await;
     let restored = place.restore(&machine, &machine.level("k", &["~/c"])).await;
-    assert_eq!((restored.hit, restored.downloaded), (FilesHit::Miss, 0));
+    assert_eq!((restored.hit, restored.downloaded), (Hit::Miss, 0));
     let note = &restored.notes[0];
     assert!(note.code == Code::FilesRefused && note.message.contains("3000000 files"), "{note:?}");
 }

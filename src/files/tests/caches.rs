@@ -65,7 +65,7 @@ async fn caches_come_back_without_what_is_no_use() {
     let saved = place.save(&one, &level(&one), None).await;
     assert_eq!((saved.outcome, saved.files), (FilesOutcome::Saved, 7), "{:?}", saved.notes);
     let restored = place.restore(&two, &level(&two)).await;
-    assert_eq!((restored.hit, restored.files, restored.notes.len()), (FilesHit::Exact, 7, 0));
+    assert_eq!((restored.hit, restored.files, restored.notes.len()), (Hit::Exact, 7, 0));
     let files = names(&folder(&two)).into_iter().filter(|name| folder(&two).join(name).is_file());
     let expected = [
         "eval-cache-v5/aa.sqlite",
@@ -121,7 +121,7 @@ async fn a_database_that_is_being_written_comes_back_consistent() {
         let saved = place.save(&one, &level(&one), None).await;
         assert_eq!((saved.outcome, saved.files), (FilesOutcome::Saved, 1), "{round}: {:?}", saved.notes);
         let restored = place.restore(&two, &level(&two)).await;
-        assert_eq!((restored.hit, restored.files), (FilesHit::Exact, 1), "{round}: {:?}", restored.notes);
+        assert_eq!((restored.hit, restored.files), (Hit::Exact, 1), "{round}: {:?}", restored.notes);
         let copy = Connection::open(folder(&two).join(name)).unwrap();
         let check: String = copy.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         let count = |table: &str| -> i64 {

@@ -19,7 +19,7 @@ async fn is_refused(place: &Place, machine: &Machine, bytes: &[u8]) -> bool {
     fs::write(&place.entries()[0], bytes).unwrap();
     let restored = place.restore(machine, &machine.level("k", &["~/c"])).await;
     let told = codes(&restored.notes) == [Code::FilesDamaged] && restored.notes[0].severity == Severity::Warning;
-    restored.hit == FilesHit::Miss && restored.digest.is_none() && told && !machine.home().join("c").exists()
+    restored.hit == Hit::Miss && restored.digest.is_none() && told && !machine.home().join("c").exists()
 }
 
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn a_flipped_byte_anywhere_is_a_miss() {
     }
     fs::write(&place.entries()[0], &bytes).unwrap();
     let restored = place.restore(&machine, &machine.level("k", &["~/c"])).await;
-    assert_eq!((restored.hit, restored.files), (FilesHit::Exact, 2));
+    assert_eq!((restored.hit, restored.files), (Hit::Exact, 2));
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn a_damaged_generation_gives_way_to_the_one_before_and_is_replaced() {
     fs::write(place.entries().last().unwrap(), &bytes).unwrap();
     let level = machine.level("k", &["~/c"]);
     let restored = place.restore(&machine, &level).await;
-    assert_eq!((restored.hit, codes(&restored.notes)), (FilesHit::Exact, vec![Code::FilesDamaged]));
+    assert_eq!((restored.hit, codes(&restored.notes)), (Hit::Exact, vec![Code::FilesDamaged]));
     assert_eq!(machine.read("c/a").as_deref(), Some("old"));
     // The header of the damaged one tells the digest of this content: that is not relied on.
     machine.write(&[("c/a", "new")]);
@@ -84,7 +84,7 @@ async fn a_damaged_generation_gives_way_to_the_one_before_and_is_replaced() {
     assert_eq!((saved.outcome, place.entries().len()), (FilesOutcome::Saved, 3));
     let other = Machine::new();
     let restored = place.restore(&other, &other.level("k", &["~/c"])).await;
-    assert_eq!((restored.hit, restored.notes.len(), other.read("c/a").as_deref()), (FilesHit::Exact, 0, Some("new")));
+    assert_eq!((restored.hit, restored.notes.len(), other.read("c/a").as_deref()), (Hit::Exact, 0, Some("new")));
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn an_entry_that_vanished_or_an_unreadable_cache_is_a_miss() {
     let level = machine.level("k", &["~/c"]);
     fs::remove_dir_all(place.folder.path().join("files")).unwrap();
     let restored = place.restore(&machine, &level).await;
-    assert_eq!((restored.hit, codes(&restored.notes)), (FilesHit::Miss, vec![Code::FilesLookupFailed]));
+    assert_eq!((restored.hit, codes(&restored.notes)), (Hit::Miss, vec![Code::FilesLookupFailed]));
     machine.write(&[("c/a", "1")]);
     let saved = place.save(&machine, &level, None).await;
     assert_eq!((saved.outcome, codes(&saved.notes)), (FilesOutcome::Failed, vec![Code::FilesSaveFailed]));
@@ -107,7 +107,7 @@ async fn a_scratch_folder_that_cannot_be_made_is_told() {
     fs::write(machine.scratch(), "a file").unwrap();
     let level = machine.level("k", &["~/c"]);
     let restored = place.restore(&machine, &level).await;
-    assert_eq!((restored.hit, codes(&restored.notes)), (FilesHit::Miss, vec![Code::FilesFailed]));
+    assert_eq!((restored.hit, codes(&restored.notes)), (Hit::Miss, vec![Code::FilesFailed]));
     machine.write(&[("c/a", "1")]);
     assert_eq!(place.save(&machine, &level, None).await.outcome, FilesOutcome::Failed);
 }
@@ -123,7 +123,7 @@ async fn an_entry_of_a_newer_program_is_a_miss_and_told() {
     fs::write(&place.entries()[0], &bytes).unwrap();
     let level = machine.level("k", &["~/c"]);
     let restored = place.restore(&machine, &level).await;
-    assert_eq!((restored.hit, codes(&restored.notes)), (FilesHit::Miss, vec![Code::FilesFormat]));
+    assert_eq!((restored.hit, codes(&restored.notes)), (Hit::Miss, vec![Code::FilesFormat]));
     assert!(restored.notes[0].message.contains("format 7"), "{}", restored.notes[0].message);
     // It is left as it is.
     machine.write(&[("c/a", "1")]);

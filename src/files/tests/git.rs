@@ -107,7 +107,7 @@ async fn nix_runs_no_command_of_a_git_store_that_was_restored() {
         let saved = place.save(&one, &level(&one), None).await;
         assert_eq!(saved.outcome, FilesOutcome::Saved, "{:?}", saved.notes);
         let restored = place.restore(&two, &level(&two)).await;
-        assert_eq!(restored.hit, FilesHit::Exact, "{:?}", restored.notes);
+        assert_eq!(restored.hit, Hit::Exact, "{:?}", restored.notes);
         let copy = two.home().join(".cache/nix/gitv3").join(store.file_name().unwrap());
         assert!(copy.join("HEAD").is_file(), "it was restored");
         repository.commit("third");

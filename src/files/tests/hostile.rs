@@ -93,7 +93,7 @@ async fn an_archive_that_asks_for_more_is_refused_whole() {
         store(&place, &[&[right], *members].concat()).await;
         let restored = place.restore(&machine, &machine.level("k", &["~/c"])).await;
         assert_eq!(codes(&restored.notes), [Code::FilesRefused], "{members:?}");
-        assert_eq!((restored.hit, restored.digest), (FilesHit::Miss, None), "{members:?}");
+        assert_eq!((restored.hit, restored.digest), (Hit::Miss, None), "{members:?}");
         fs::remove_dir_all(machine.scratch()).unwrap();
         assert_eq!(names(machine.folder.path()), before, "{members:?}");
     }
@@ -113,7 +113,7 @@ async fn a_header_that_lies_about_the_content_is_refused() {
         let restored = place.restore(&machine, &machine.level("k", &["~/c"])).await;
         assert_eq!(codes(&restored.notes), [Code::FilesRefused]);
         store_body(&place, &tar, 1, 1).await;
-        assert_eq!(place.restore(&machine, &machine.level("k", &["~/c"])).await.hit, FilesHit::Exact);
+        assert_eq!(place.restore(&machine, &machine.level("k", &["~/c"])).await.hit, Hit::Exact);
     }
     // An archive that ends in the middle of a file.
     let (place, machine) = (Place::new(), Machine::new());
@@ -139,7 +139,7 @@ async fn members_outside_of_the_roots_are_left_out() {
     )
     .await;
     let restored = place.restore(&machine, &machine.level("k", &["~/c", "!~/c/private"])).await;
-    assert_eq!((restored.hit, restored.files, restored.bytes), (FilesHit::Exact, 1, 1));
+    assert_eq!((restored.hit, restored.files, restored.bytes), (Hit::Exact, 1, 1));
     assert_eq!((codes(&restored.notes), restored.digest), (vec![Code::FilesOutside], None));
     assert!(restored.notes[0].message.contains("home/.bashrc") && restored.notes[0].message.contains("4 more"));
     assert_eq!(names(&machine.home()), ["c", "c/a", "work", "work/project"]);
@@ -180,7 +180,7 @@ async fn a_link_is_replaced_and_not_written_through() {
     symlink(&outside, machine.home().join("c/a")).unwrap();
     symlink(&outside, machine.home().join("c/b")).unwrap();
     let restored = place.restore(&machine, &machine.level("k", &["~/c"])).await;
-    assert_eq!((restored.hit, restored.files, restored.notes.len()), (FilesHit::Exact, 2, 0));
+    assert_eq!((restored.hit, restored.files, restored.notes.len()), (Hit::Exact, 2, 0));
     assert_eq!(fs::read_to_string(&outside).unwrap(), "old");
     assert_eq!(fs::read_to_string(machine.home().join("c/a")).unwrap(), "new");
     assert_eq!(fs::read_link(machine.home().join("c/b")).unwrap(), Path::new("/somewhere"));
@@ -229,7 +229,7 @@ async fn nothing_that_git_runs_comes_with_nix_s_caches() {
         let level =
             FilesLevel { name: super::super::EVAL_CACHE, roots: Roots::nix_caches(&folder), ..machine.level("k", &[]) };
         let restored = place.restore(&machine, &level).await;
-        assert_eq!((restored.hit, codes(&restored.notes)), (FilesHit::Miss, vec![Code::FilesRefused]), "{members:?}");
+        assert_eq!((restored.hit, codes(&restored.notes)), (Hit::Miss, vec![Code::FilesRefused]), "{members:?}");
         assert!(!folder.exists(), "{members:?}");
     }
 }

@@ -12,9 +12,10 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::{FilesHit, FilesLevel, FilesOutcome, FilesRestored, FilesSaved, PATHS, Roots, restore, save};
+use super::{FilesLevel, FilesOutcome, FilesRestored, FilesSaved, PATHS, Roots, restore, save};
 use crate::base::note::Code;
 use crate::remote::DirectoryRemote;
+use crate::series::Hit;
 use crate::series::sign::Keyring;
 
 /// A machine: a home folder, a workspace in it, and somewhere else.
@@ -122,7 +123,7 @@ async fn files_come_back_on_a_machine_with_another_home() {
     assert_eq!((saved.outcome, saved.files, saved.bytes, saved.entries), (FilesOutcome::Saved, 3, 3, 1));
     assert_eq!(saved.uploaded, fs::metadata(&place.entries()[0]).unwrap().len());
     let restored = place.restore(&two, &two.level("k", &patterns)).await;
-    assert_eq!((restored.hit, restored.files, restored.bytes), (FilesHit::Exact, 3, 3));
+    assert_eq!((restored.hit, restored.files, restored.bytes), (Hit::Exact, 3, 3));
     assert_eq!((restored.matched.as_deref(), restored.downloaded), (Some("k"), saved.uploaded));
     assert_eq!(restored.notes, []);
     assert_eq!(two.read(".npm/a/b").as_deref(), Some("b"));
@@ -172,13 +173,13 @@ async fn prefixes_are_tried_from_near_to_far() {
         let restored = place.restore(&machine, &level).await;
         (restored.hit, restored.matched)
     };
-    assert_eq!(find("a-b-1", &["a-"]).await, (FilesHit::Exact, Some("a-b-1".to_owned())));
-    assert_eq!(find("a-b-2", &["a-b-", "a-"]).await, (FilesHit::Partial, Some("a-b-1".to_owned())));
-    assert_eq!(find("a-d-1", &["a-d-", "a-"]).await, (FilesHit::Partial, Some("a-c-1".to_owned())));
-    assert_eq!(find("a-b-", &["b"]).await, (FilesHit::Miss, None));
+    assert_eq!(find("a-b-1", &["a-"]).await, (Hit::Exact, Some("a-b-1".to_owned())));
+    assert_eq!(find("a-b-2", &["a-b-", "a-"]).await, (Hit::Partial, Some("a-b-1".to_owned())));
+    assert_eq!(find("a-d-1", &["a-d-", "a-"]).await, (Hit::Partial, Some("a-c-1".to_owned())));
+    assert_eq!(find("a-b-", &["b"]).await, (Hit::Miss, None));
     let mut other = machine.level("a-b-1", &["~/c"]);
     other.name = super::EVAL_CACHE;
-    assert_eq!(place.restore(&machine, &other).await.hit, FilesHit::Miss, "levels do not meet");
+    assert_eq!(place.restore(&machine, &other).await.hit, Hit::Miss, "levels do not meet");
 }
 
 #[tokio::test]
@@ -208,7 +209,7 @@ async fn files_of_the_job_stay_unless_replaced_whole() {
     assert_eq!(place.save(&one, &one.level("k", &["~/c"]), None).await.outcome, FilesOutcome::Saved);
     two.write(&[("c/a", "old and longer"), ("c/b", "kept"), ("c/blocked/y", "kept"), ("c/dir/z", "kept")]);
     let restored = place.restore(&two, &two.level("k", &["~/c"])).await;
-    assert_eq!((restored.hit, restored.files), (FilesHit::Exact, 2));
+    assert_eq!((restored.hit, restored.files), (Hit::Exact, 2));
     assert_eq!((codes(&restored.notes), restored.digest), (vec![Code::FilesNotPlaced], None));
     assert!(restored.notes[0].message.contains("c/blocked"), "{}", restored.notes[0].message);
     let kept = ["c", "c/a", "c/b", "c/blocked", "c/blocked/y", "c/dir", "c/dir/x", "c/dir/z"];
@@ -222,6 +223,6 @@ async fn nothing_is_asked_of_a_level_without_patterns() {
     let (place, machine) = (Place::new(), Machine::new());
     let level = machine.level("k", &["", " "]);
     assert_eq!(place.save(&machine, &level, None).await.outcome, FilesOutcome::Nothing);
-    assert_eq!(place.restore(&machine, &level).await.hit, FilesHit::Miss);
+    assert_eq!(place.restore(&machine, &level).await.hit, Hit::Miss);
     assert!(!machine.scratch().exists());
 }

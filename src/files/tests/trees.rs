@@ -121,7 +121,7 @@ proptest! {
         prop_assert_eq!(saved.outcome, FilesOutcome::Saved, "{:?}", saved.notes);
         let level = two.level("k", patterns);
         let restored = runtime.block_on(place.restore(&two, &level));
-        prop_assert_eq!((restored.hit, restored.files, restored.bytes), (FilesHit::Exact, files, saved.bytes));
+        prop_assert_eq!((restored.hit, restored.files, restored.bytes), (Hit::Exact, files, saved.bytes));
         prop_assert_eq!(&restored.notes, &[]);
         let now = (picture(&two.home().join("kept")), picture(&two.workspace().join("out")));
         prop_assert_eq!(&now, &expected);
