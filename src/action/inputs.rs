@@ -195,7 +195,7 @@ impl Inputs {
         let wanted = match self.save {
             SaveWhen::Never => false,
             SaveWhen::OnSuccess => matches!(self.job_status, JobStatus::Success | JobStatus::Unknown),
-            SaveWhen::Auto | SaveWhen::Always => true,
+            SaveWhen::Always => true,
         };
         wanted && self.action != Action::Restore
     }

@@ -49,7 +49,7 @@ fn the_main_action_declares_all_that_can_be_read() {
 #[test]
 fn defaults() {
     let inputs = Inputs::from_json("{}").unwrap();
-    assert_eq!((inputs.action, inputs.save, inputs.include), (Action::Both, SaveWhen::Auto, Include::All));
+    assert_eq!((inputs.action, inputs.save, inputs.include), (Action::Both, SaveWhen::Always, Include::All));
     assert_eq!((inputs.eval_cache, inputs.summarize, inputs.lookup_only), (true, true, false));
     assert_eq!((inputs.save_timeout, inputs.compression_level), (Duration::from_mins(10), 4));
     assert_eq!((inputs.token.is_none(), inputs.max_size, inputs.matrix), (true, None, Value::Null));

@@ -10,12 +10,11 @@ use crate::report::Action;
 /// When to save.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SaveWhen {
-    /// When something new is worth its upload, however the job went.
+    /// Whenever there is anything new, however the job went: `auto` and `always` are the same. What a path costs to build is known to
+    /// nobody here, so there is no honest way to weigh it against its upload.
     #[default]
-    Auto,
-    /// Whenever there is anything new.
     Always,
-    /// As `Auto`, in jobs that have not failed.
+    /// As `Always`, in jobs that have not failed.
     OnSuccess,
     /// Not at all.
     Never,
@@ -37,7 +36,7 @@ pub enum RestoreMode {
     /// Mount where that is possible, unpack elsewhere.
     #[default]
     Auto,
-    /// Mount, or miss.
+    /// Mount, and unpack only where the kernel does not mount.
     Mount,
     /// Unpack.
     Unpack,
@@ -64,11 +63,11 @@ impl fmt::Display for FailOn {
 }
 
 pub(crate) const SAVE: &[(&str, SaveWhen)] = &[
-    ("auto", SaveWhen::Auto),
+    ("auto", SaveWhen::Always),
     ("always", SaveWhen::Always),
     ("on-success", SaveWhen::OnSuccess),
     ("never", SaveWhen::Never),
-    ("true", SaveWhen::Auto),
+    ("true", SaveWhen::Always),
     ("false", SaveWhen::Never),
 ];
 pub(crate) const INCLUDE: &[(&str, Include)] = &[("all", Include::All), ("not-upstream", Include::NotUpstream)];

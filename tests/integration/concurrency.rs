@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
-
-use nix_cache::store::path_lock;
+use std::time::Duration;
 
 use crate::support::cache::{assert_whole, entries};
 use crate::support::machine::Machine;
 use crate::support::nix;
 use crate::support::program::{KEY, Run};
+use nix_cache::store::path_lock;
 
 fn start(mut command: Command) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -200,7 +200,12 @@ fn nix_and_we_keep_each_other_from_a_path() {
             }
             std::thread::yield_now();
         };
-        assert!(path_lock(&slow.join(&name)).unwrap().is_none(), "the build holds the lock on its output");
+        // Nix makes the file first and locks it then.
+        let is_held = (0..1000).any(|_| {
+            std::thread::sleep(Duration::from_millis(1));
+            path_lock(&slow.join(&name)).unwrap().is_none()
+        });
+        assert!(is_held, "the build holds the lock on its output");
         finish(build);
         assert!(path_lock(&slow.join(&name)).unwrap().is_some());
     }

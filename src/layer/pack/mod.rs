@@ -35,7 +35,7 @@ pub struct Item {
 /// How to pack.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Level of zstd, 1 to 19.
+    /// Level of zstd, 1 to 22.
     pub level: i32,
     /// Threads that compress.
     pub threads: usize,
