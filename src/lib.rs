@@ -1,10 +1,17 @@
 //! The library behind `nix-cache`: it makes the Nix store of one CI job the start of the next.
 //!
-//! Five nouns, a folder each: [`flake`] makes keys, [`layer`] packs and attaches store paths, [`snapshot`] is the
-//! index of one key, [`store`] is the Nix store here, [`remote`] is where layers and snapshots live. [`cache`] holds
-//! the two verbs, restore and save. Beside them, [`files`] keeps further files and Nix's own caches, [`sign`] tells who
-//! vouches for an entry, [`upstream`] asks substituters what they have, and [`plan`] says which targets of a flake a change
-//! affects. No noun knows `cache`; only the command line knows [`runner`].
+//! A folder for each noun, on floors: each uses only what stands beside or below it, and no two use each other.
+//!
+//! | floor | folders |
+//! |---|---|
+//! | what is typed and printed | [`cli`] |
+//! | the steps of the actions | [`action`] |
+//! | what both share | `app` |
+//! | the verbs | [`cache`]: restore and save; [`plan`]: which targets of a flake a change affects |
+//! | what they are made of | [`attach`]: layers into the store, all that runs as root; [`snapshot`]: the index of one key; [`files`]: further files and Nix's own caches; [`report`]: what was measured; [`upstream`]: what substituters have |
+//! | | [`series`]: generations of one name, and who vouches for them; [`layer`]: the format of images; [`nix`]: asking Nix; [`building`]: `nix build`, explained |
+//! | | [`store`]: the Nix store here, and our folder beside it; [`remote`]: where entries live; [`flake`]: keys; [`github`]: what the runner says |
+//! | what knows nothing of Nix | [`base`] |
 
 #![forbid(unsafe_code)]
 #![cfg_attr(

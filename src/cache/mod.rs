@@ -1,7 +1,7 @@
 //! The two verbs: restore attaches what a snapshot has to the store here, save writes what the store here has to a snapshot.
 //!
 //! Trouble with the cache is never an error of these functions: it makes the hit smaller or the save incomplete, and stands in
-//! the outcome as a [`Note`]. An error is what keeps the verb from running at all, such as a store that cannot be read.
+//! the outcome as a [`Note`](crate::base::note::Note). An error is what keeps the verb from running at all, such as a store that cannot be read.
 
 mod base;
 mod commit;
