@@ -8,6 +8,7 @@ use crate::action::build_inputs::BuildInputs;
 use crate::action::build_outputs;
 use crate::app::Failure;
 use crate::app::build::{absolute, annotate, carry_out, explain, verdict};
+use crate::base::env_vars;
 use crate::base::printing::Raw;
 use crate::building::artifacts::ArtifactRequest;
 use crate::building::{BuildReport, Live, Request, Style};
@@ -35,7 +36,7 @@ async fn build_and_report() -> Result<(), (Failure, Told)> {
     let untold = |failure: Failure| (failure, Told::No);
     let inputs = BuildInputs::from_environment().map_err(|error| untold(Failure::usage(error)))?;
     let facts = Facts::from_environment();
-    let root = std::env::var_os("NIX_CACHE_STORE_ROOT").filter(|root| !root.is_empty()).map(PathBuf::from);
+    let root = env_vars::path(env_vars::NIX_CACHE_STORE_ROOT);
     let request = request(&inputs, &facts, root.as_deref());
     if request.targets.is_empty() && request.checks.is_empty() {
         tracing::info!("`targets` is empty: there is nothing to build.");

@@ -65,7 +65,7 @@ const ARGUMENTS: &str = "words as a shell takes them, each quote closed";
 const COMMANDS: &str = "lines such as `lint: ./lint.sh`, a name, a colon and a command";
 
 impl BuildInputs {
-    /// The inputs in [`super::inputs::INPUTS_VARIABLE`].
+    /// The inputs in [`NIX_CACHE_INPUTS`](crate::base::env_vars).
     ///
     /// # Errors
     /// As [`BuildInputs::from_json`].

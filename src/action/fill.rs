@@ -83,18 +83,16 @@ pub(super) fn not_saved(job: &mut Job, outcome: Outcome, reason: &str, because: 
 fn reason(outcome: &SaveOutcome) -> (&'static str, String) {
     match outcome.reason {
         SaveReason::NewKey => ("new-key", "since there was no snapshot of this key".into()),
-        SaveReason::NewPaths => ("new-paths", "since there are paths that the snapshot of this key lacked".into()),
-        SaveReason::LaneGrew => {
-            ("lane-grew", "since this job used paths that the snapshot has and its lane was not known to use".into())
-        }
-        SaveReason::Repaired => ("repaired", "since the snapshot of this key named entries that are lost".into()),
+        SaveReason::NewPaths => ("new-paths", "since the snapshot of this key lacked these paths".into()),
+        SaveReason::LaneGrew => ("lane-grew", "since this job used paths that its lane had not used before".into()),
+        SaveReason::Repaired => ("repaired", "since entries of the snapshot of this key are lost".into()),
         SaveReason::LayersJoined => {
-            ("layers-joined", "since the snapshot of this key had too many layers: small ones were joined".into())
+            ("layers-joined", "since the snapshot of this key had too many layers; small ones were joined".into())
         }
         SaveReason::NothingNew => ("nothing-new", "since the snapshot of this key has everything already".into()),
         SaveReason::NothingToSave => ("nothing-to-save", "since the job added nothing to the store".into()),
         SaveReason::Refused => ("refused", "since the cache takes nothing from this job".into()),
-        SaveReason::Failed => ("failed", "as the warnings tell".into()),
+        SaveReason::Failed => ("failed", "as the warnings say".into()),
     }
 }
 
@@ -138,6 +136,6 @@ pub(super) async fn quota(job: &mut Job, place: &Place) {
     let Some(usage) = rest.usage().await else { return };
     job.report.quota = Some(Quota { used_bytes: usage.bytes, limit_bytes: None, entries: usage.count });
     if usage.bytes > DEFAULT_QUOTA / 10 * 9 {
-        job.report.note(Note::silent(Severity::Notice, Code::Quota, "The repository's cache is close to or above the 10 GiB that are free: GitHub deletes what was not used for longest."));
+        job.report.note(Note::silent(Severity::Notice, Code::Quota, "The repository's cache is close to or above the 10 GiB that are free: GitHub deletes the entries that were used longest ago."));
     }
 }

@@ -1,4 +1,4 @@
-//! The inputs of the actions, typed. They arrive as one JSON object of strings in the variable [`INPUTS_VARIABLE`].
+//! The inputs of the actions, typed. They arrive as one JSON object of strings in the variable [`NIX_CACHE_INPUTS`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,15 +7,13 @@ use secrecy::SecretString;
 use serde_json::Value;
 
 use super::values::{self, FailOn, Include, RestoreMode, SaveWhen};
+use crate::base::env_vars::NIX_CACHE_INPUTS;
 use crate::base::typed;
 use crate::github::status::JobStatus;
 use crate::layer::pack::DEFAULT_LEVEL;
 use crate::report::Action;
 use crate::series::Hit;
 use crate::snapshot::names;
-
-/// The variable that the hook puts the inputs in. It holds a token: keep it from child processes.
-pub const INPUTS_VARIABLE: &str = "NIX_CACHE_INPUTS";
 
 /// Every input, with synonyms resolved and defaults filled in.
 #[allow(clippy::struct_excessive_bools, reason = "each is an input that the user gives or not")]
@@ -86,7 +84,7 @@ pub struct Inputs {
 pub enum InputError {
     /// The variable holds something else than an object of strings.
     #[error(
-        "The inputs in {INPUTS_VARIABLE} are no JSON object of strings ({0}). The action's hook sets this variable; run it by hand with {{}} for the defaults."
+        "The inputs in {NIX_CACHE_INPUTS} are no JSON object of strings ({0}). The action's hook sets this variable; run it by hand with {{}} for the defaults."
     )]
     Form(String),
     /// Nobody knows an input of this name.
@@ -120,7 +118,7 @@ pub enum InputError {
 }
 
 impl Inputs {
-    /// The inputs in [`INPUTS_VARIABLE`]; all defaults where it is not set, as on a laptop.
+    /// The inputs in [`NIX_CACHE_INPUTS`]; all defaults where it is not set, as on a laptop.
     ///
     /// # Errors
     /// As [`Inputs::from_json`].

@@ -13,6 +13,7 @@ use crate::action::inputs::Inputs;
 use crate::action::values::{Include, RestoreMode, SaveWhen};
 use crate::app::Failure;
 use crate::app::place::{limited, remote};
+use crate::base::env_vars;
 use crate::base::note::{Code, Note};
 use crate::base::printing::Raw;
 use crate::base::secrets;
@@ -72,7 +73,7 @@ pub(super) fn annotator() -> Annotator<Raw> {
 
 /// How a runner, or a person, reads what we say.
 fn style() -> Style {
-    let on_runner = std::env::var("GITHUB_ACTIONS").is_ok_and(|value| value == "true");
+    let on_runner = std::env::var(env_vars::GITHUB_ACTIONS).is_ok_and(|value| value == "true");
     if on_runner { Style::Workflow } else { Style::Plain }
 }
 
@@ -99,7 +100,7 @@ impl Job {
         let mut report = Report::new(inputs.action, &facts, &lane);
         report.job.status = inputs.job_status;
         let report_path = facts.report_path(&lane);
-        let root = std::env::var_os("NIX_CACHE_STORE_ROOT").filter(|root| !root.is_empty()).map(PathBuf::from);
+        let root = env_vars::path(env_vars::NIX_CACHE_STORE_ROOT);
         Ok(Self { inputs, facts, lane, report, report_path, keys, dirs: StoreDirs::new(root.as_deref()) })
     }
 
@@ -162,14 +163,16 @@ impl Job {
     /// # Errors
     /// When there is none; the job goes on without.
     pub fn place(&self, total: Option<Duration>) -> Result<Place, RemoteError> {
-        if let Some(name) = std::env::var("NIX_CACHE_REMOTE").ok().filter(|name| !name.is_empty() && name != "github") {
+        if let Some(name) =
+            std::env::var(env_vars::NIX_CACHE_REMOTE).ok().filter(|name| !name.is_empty() && name != "github")
+        {
             let remote = remote(&name).map_err(|failure| RemoteError::Failed(failure.message))?;
             return Ok(Place { remote: limited(remote, total), github: None });
         }
         let token = self.inputs.token.as_ref().map(|token| token.expose_secret().to_owned());
         // The token for REST is an input and no variable; everything else the runner gives us is one.
         let lookup = |name: &str| match name {
-            "GITHUB_TOKEN" => token.clone().or_else(|| secrets::var(name)),
+            env_vars::GITHUB_TOKEN => token.clone().or_else(|| secrets::var(name)),
             _ => secrets::var(name),
         };
         let github = Arc::new(GithubRemote::new(GithubConfig::from_env(lookup)?)?);
@@ -287,7 +290,7 @@ struct Substituters;
 impl cache::Upstream for Substituters {
     async fn present(&self, paths: &[&PathInfo]) -> BTreeSet<StorePath> {
         let configured = tokio::task::spawn_blocking(nix::configured_substituters).await.unwrap_or_default();
-        let ca_file = ["SSL_CERT_FILE", "NIX_SSL_CERT_FILE"].iter().find_map(std::env::var_os).map(PathBuf::from);
+        let ca_file = env_vars::ca_file();
         upstream::present(&configured, paths, upstream::Options { ca_file, ..upstream::Options::default() }).await
     }
 }

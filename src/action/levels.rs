@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::job::{Job, Lookup, Place};
 use crate::app::Failure;
+use crate::base::env_vars;
 use crate::base::note::{Code, Note};
 use crate::cache;
 use crate::files::{
@@ -26,7 +27,7 @@ const STATE_LEVELS: &str = "nix_cache_levels";
 pub(super) fn wanted(job: &mut Job, lookup: &Lookup) -> Result<Vec<FilesLevel>, Failure> {
     let mut levels = Vec::new();
     let (level, keys) = (job.inputs.compression_level, job.keys.clone());
-    let home = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    let home = env_vars::path(env_vars::HOME);
     if !job.inputs.paths.is_empty() {
         let roots = Roots::user(&job.project(), home.as_deref(), &job.inputs.paths)
             .map_err(|error| Failure::usage(format!("The input `paths` cannot be used: {error}")))?;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::base::env_vars;
 use crate::report::{Action, Report};
 use crate::series::Hit;
 
@@ -56,7 +57,7 @@ pub fn set(report: &Report, path: &Path) -> Result<(), OutputError> {
 
 /// Sets these outputs. Without a runner it does nothing.
 pub(crate) fn set_all(outputs: Vec<(&'static str, String)>) -> Result<(), OutputError> {
-    if std::env::var_os("GITHUB_OUTPUT").is_none() {
+    if std::env::var_os(env_vars::GITHUB_OUTPUT).is_none() {
         return Ok(());
     }
     outputs.into_iter().try_for_each(|(name, value)| {

@@ -11,6 +11,7 @@ use crate::action::values::SaveWhen;
 use crate::app::Failure;
 use crate::app::known::{Caches, plan_key};
 use crate::app::plan::{given_rules, headline, keep, not_a_repository, rules_and_filter};
+use crate::base::env_vars;
 use crate::cache::Context;
 use crate::flake::KeyRequest;
 use crate::github::env::Facts;
@@ -141,7 +142,7 @@ fn is_kept(inputs: &PlanInputs, event: &Result<Event, String>) -> bool {
 }
 
 fn set_outputs(plan: &Plan) -> Result<(), Failure> {
-    if std::env::var_os("GITHUB_OUTPUT").is_none() {
+    if std::env::var_os(env_vars::GITHUB_OUTPUT).is_none() {
         return Ok(());
     }
     for (name, value) in outputs(plan) {

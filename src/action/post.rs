@@ -110,7 +110,7 @@ async fn save_if_wanted(job: &mut Job, place: &Place, lookup: &Lookup, end: Inst
             job.report.note(
                 Note::silent(Severity::Warning, Code::SaveFailed, error.to_string()).with_remedy("Nothing was saved."),
             );
-            fill::not_saved(job, Outcome::Failed, "failed", "as the warnings tell");
+            fill::not_saved(job, Outcome::Failed, "failed", "as the warnings say");
         }
         Err(_) => {
             let message = format!(
@@ -157,7 +157,7 @@ fn is_objected(job: &mut Job) -> bool {
             job.report.note(
                 Note::silent(Severity::Warning, Code::SaveFailed, error.to_string()).with_remedy("Nothing was saved."),
             );
-            fill::not_saved(job, Outcome::Failed, "failed", "as the warnings tell");
+            fill::not_saved(job, Outcome::Failed, "failed", "as the warnings say");
             true
         }
     }

@@ -1,11 +1,11 @@
 //! What the caches know for a plan: earlier plans, and which outputs are there already.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::base::env_vars;
 use crate::flake::{KeyRequest, escape, key as make_key};
 use crate::plan::Known;
 use crate::remote::Remote;
@@ -82,7 +82,7 @@ impl Caches {
 
 async fn at_substituters(paths: &[&StorePath]) -> BTreeSet<StorePath> {
     let configured = tokio::task::spawn_blocking(nix::configured_substituters).await.unwrap_or_default();
-    let ca_file = ["SSL_CERT_FILE", "NIX_SSL_CERT_FILE"].iter().find_map(std::env::var_os).map(PathBuf::from);
+    let ca_file = env_vars::ca_file();
     let options = upstream::Options { ca_file, ..upstream::Options::default() };
     upstream::Upstream::new(&configured, options).present_in_any_form(paths).await
 }

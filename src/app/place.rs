@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::app::Failure;
+use crate::base::env_vars;
 use crate::base::secrets;
 use crate::base::typed::size;
 use crate::remote::github::{GithubConfig, GithubRemote, Tuning};
@@ -27,7 +28,8 @@ pub(crate) fn remote(name: &str) -> Result<Arc<dyn Remote>, Failure> {
 
 /// `remote` for one step: with a budget for all its lookups, and the most that it may take in all.
 pub(crate) fn limited(remote: Arc<dyn Remote>, total: Option<Duration>) -> Arc<dyn Remote> {
-    let tuning = std::env::var(Tuning::VARIABLE).map_or_else(|_| Tuning::default(), |text| Tuning::from_text(&text));
+    let tuning =
+        std::env::var(env_vars::NIX_CACHE_TUNING).map_or_else(|_| Tuning::default(), |text| Tuning::from_text(&text));
     Arc::new(Limited::new(remote, Limits { total, lookups: tuning.lookup_budget }))
 }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::detach::{Detached, detach};
 use super::{CacheError, Mode, as_owner, mounted, readonly};
 use crate::attach::layers::{AttachRequest, Attached, attach};
+use crate::base::env_vars;
 use crate::base::printing;
 use crate::store::own::{LOCK, OwnFolder, work_dir};
 use crate::store::{StoreDirs, ensure, own_lock};
@@ -122,7 +123,7 @@ fn own_folder(dirs: &StoreDirs) -> Result<OwnFolder, CacheError> {
 /// User and group who called `sudo`, if that is how this process was started.
 fn sudo_caller() -> Option<(u32, u32)> {
     let read = |name| std::env::var(name).ok()?.parse().ok();
-    Some((read("SUDO_UID")?, read("SUDO_GID")?)).filter(|_| rustix::process::geteuid().is_root())
+    Some((read(env_vars::SUDO_UID)?, read(env_vars::SUDO_GID)?)).filter(|_| rustix::process::geteuid().is_root())
 }
 
 /// The user who called `sudo`: one who may do what root may.
@@ -190,7 +191,7 @@ fn through_sudo(request: &Request) -> Result<Answer, CacheError> {
     let program = std::env::current_exe().map_err(|error| failed(error.to_string()))?;
     let mut command = Command::new("sudo");
     command.args(["-n", "--"]).arg(program).args(["privileged"]).env_clear();
-    for name in ["PATH", "HOME", "TERM", "NIX_CACHE_LOG"] {
+    for name in [env_vars::PATH, env_vars::HOME, env_vars::TERM, env_vars::NIX_CACHE_LOG] {
         command.envs(std::env::var_os(name).map(|value| (name, value)));
     }
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -6,21 +6,22 @@ use std::process::{Child, Command, Output, Stdio};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::base::bounds::{MAX_OUTPUT, read_to_end, too_large};
+use crate::base::env_vars;
 
 /// Variables with a token in them. Nothing that we start needs one.
 pub const SECRETS: [&str; 6] = [
-    "NIX_CACHE_INPUTS",
-    "NIX_CACHE_SECRETS",
-    "ACTIONS_RUNTIME_TOKEN",
-    "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
-    "GITHUB_TOKEN",
-    "GH_TOKEN",
+    env_vars::NIX_CACHE_INPUTS,
+    env_vars::NIX_CACHE_SECRETS,
+    env_vars::ACTIONS_RUNTIME_TOKEN,
+    env_vars::ACTIONS_ID_TOKEN_REQUEST_TOKEN,
+    env_vars::GITHUB_TOKEN,
+    env_vars::GH_TOKEN,
 ];
 
 /// Whether a variable holds a token, or leads to where one is good for something: inputs of actions and what the runner tells
 /// its own.
 pub(crate) fn is_secret(name: &str) -> bool {
-    SECRETS.contains(&name) || name.starts_with("ACTIONS_") || name.starts_with("INPUT_")
+    SECRETS.contains(&name) || name.starts_with(env_vars::ACTIONS_PREFIX) || name.starts_with(env_vars::INPUT_PREFIX)
 }
 
 /// `command` without the variables that [`is_secret`] names. For every process that this program starts.

@@ -15,13 +15,10 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::base::child::{is_secret, without_secrets};
+use crate::base::env_vars::{NIX_CACHE_INPUTS, NIX_CACHE_JOB_STATUS, NIX_CACHE_MATRIX, NIX_CACHE_SECRETS};
 
-/// Says that tokens come on standard input.
-pub(crate) const HANDED: &str = "NIX_CACHE_SECRETS";
-/// The inputs of an action, as JSON.
-pub(crate) const INPUTS: &str = "NIX_CACHE_INPUTS";
 /// Inputs that a composite action cannot put into that JSON.
-const ADDED: [(&str, &str); 2] = [("NIX_CACHE_MATRIX", "matrix"), ("NIX_CACHE_JOB_STATUS", "job-status")];
+const ADDED: [(&str, &str); 2] = [(NIX_CACHE_MATRIX, "matrix"), (NIX_CACHE_JOB_STATUS, "job-status")];
 /// More bytes than any token has.
 const MOST: u64 = 1 << 20;
 
@@ -44,14 +41,14 @@ pub(crate) fn lock() {
 
 /// Takes in what the hook hands over, if it does. To be called once, before anything asks for it.
 pub(crate) fn take_in() -> Result<(), String> {
-    if std::env::var_os(HANDED).is_none_or(|how| how != "stdin") {
+    if std::env::var_os(NIX_CACHE_SECRETS).is_none_or(|how| how != "stdin") {
         return Ok(());
     }
     let mut text = String::new();
     let read = std::io::stdin().lock().take(MOST).read_to_string(&mut text);
     // What was given is never part of the message.
     let Some(secrets) = read.ok().and_then(|_| serde_json::from_str::<Secrets>(&text).ok()) else {
-        return Err(format!("{HANDED} says that tokens come on standard input, and none came."));
+        return Err(format!("{NIX_CACHE_SECRETS} says that tokens come on standard input, and none came."));
     };
     let _ = TAKEN.set(secrets); // only the first call sets it
     Ok(())
@@ -65,7 +62,7 @@ pub(crate) fn var(name: &str) -> Option<String> {
 
 /// The inputs of the action, as JSON.
 pub(crate) fn inputs() -> String {
-    let given = std::env::var(INPUTS).unwrap_or_else(|_| "{}".to_owned());
+    let given = std::env::var(NIX_CACHE_INPUTS).unwrap_or_else(|_| "{}".to_owned());
     let Ok(Value::Object(mut all)) = serde_json::from_str(&given) else { return given };
     for (variable, input) in ADDED {
         if let Ok(value) = std::env::var(variable) {
@@ -81,7 +78,7 @@ pub(crate) fn inputs() -> String {
 /// Starts this program again without the tokens in its environment, if it has any: for work that needs none and runs code of
 /// others. The environment that a process began with stays readable whatever it does, so removing variables is not enough.
 pub(crate) fn shed() {
-    let secret = |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| is_secret(name) && name != INPUTS);
+    let secret = |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| is_secret(name) && name != NIX_CACHE_INPUTS);
     if !std::env::vars_os().any(|(name, _)| secret(&name)) {
         return;
     }
@@ -89,8 +86,8 @@ pub(crate) fn shed() {
     let mut command = Command::new(program);
     command.args(std::env::args_os().skip(1));
     without_secrets(&mut command);
-    if let Some(inputs) = std::env::var_os(INPUTS) {
-        command.env(INPUTS, inputs);
+    if let Some(inputs) = std::env::var_os(NIX_CACHE_INPUTS) {
+        command.env(NIX_CACHE_INPUTS, inputs);
     }
     // It comes back only when that fails.
     let error = command.exec();

@@ -83,13 +83,13 @@ impl Category {
             Self::Build => "Build failure",
             Self::Test => "Tests failed",
             Self::HashMismatch => "Hash mismatch",
-            Self::Network => "Network",
-            Self::Substituter => "Substituter",
+            Self::Network => "Network failure",
+            Self::Substituter => "Substituter failure",
             Self::DiskFull => "Disk full",
             Self::OutOfMemory => "Out of memory",
-            Self::TimeOut => "Time-out",
-            Self::Cache => "Cache",
-            Self::Permission => "Permission",
+            Self::TimeOut => "Timed out",
+            Self::Cache => "Damaged store path",
+            Self::Permission => "Permission denied",
             Self::Cancelled => "Cancelled",
             Self::Unknown => "Failure",
         }
@@ -99,8 +99,8 @@ impl Category {
     #[must_use]
     pub fn remedy(self) -> &'static str {
         match self {
-            Self::Evaluation => "Correct the Nix code. `nix eval --show-trace` shows how Nix came there.",
-            Self::Build => "The last lines of its log say why; `nix log` with the derivation shows all of it.",
+            Self::Evaluation => "Correct the Nix code. `nix eval --show-trace` shows how Nix got there.",
+            Self::Build => "The last lines of the log say why; `nix log` with the derivation shows all of it.",
             Self::Test => "Correct the code or the test; the same check runs anywhere with `nix build` of this target.",
             Self::HashMismatch => {
                 "If the download was meant to change, put the hash that Nix got into the Nix code; if not, find out why \
@@ -110,14 +110,14 @@ impl Category {
                 "Run the job again; if that does not help, check the address and whether its server is up."
             }
             Self::Substituter => {
-                "Run the job again; if that does not help, take the binary cache out of `substituters`, or see to it."
+                "Run the job again; if that does not help, remove the binary cache from `substituters`, or repair it."
             }
             Self::DiskFull => {
                 "Make room before the build (on GitHub's machines by removing toolchains that are not needed), or build \
                  on a larger disk."
             }
             Self::OutOfMemory => "Lower `max-jobs` or `cores`, or build on a machine with more memory.",
-            Self::TimeOut => "Raise the limit if the build needs the time; if not, its log shows where it stood still.",
+            Self::TimeOut => "Raise the limit if the build needs the time; if not, the log shows where it stopped.",
             Self::Cache => {
                 "A store path is registered and its files are gone or damaged. Run the job again; if that does not help, \
                  change the input `prefix-key` of the cache to start afresh."

@@ -202,7 +202,7 @@ fn of_log(said: &str, build: Option<&Build>, named: Option<String>, scene: &Scen
     }
     if category == Category::Build && !failure.derivation.is_empty() {
         failure.remedy =
-            format!("The last lines of its log say why; `nix log {}` shows all of it.", failure.derivation);
+            format!("The last lines of the log say why; `nix log {}` shows all of it.", failure.derivation);
     }
     failure.at(scene.project.of_log(&lines))
 }

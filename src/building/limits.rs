@@ -1,7 +1,8 @@
 //! How much Nix does at once, from the processors and the memory that are free.
 
-use std::fs;
 use std::num::NonZero;
+
+use crate::base::memory::Memory;
 
 /// Most builds at once, however large the machine: beyond that they wait for the disk and for each other.
 const MOST_JOBS: u64 = 16;
@@ -63,7 +64,7 @@ impl Limit {
 #[must_use]
 pub fn of_this_machine() -> Limits {
     let cpus = std::thread::available_parallelism().map_or(1, NonZero::get) as u64;
-    let memory = fs::read_to_string("/proc/meminfo").ok().and_then(|text| available(&text));
+    let memory = Memory::now().map(|memory| memory.available);
     limits(cpus, memory)
 }
 
@@ -75,17 +76,6 @@ fn limits(cpus: u64, memory: Option<u64>) -> Limits {
     let jobs = cpus.min(memory / FOR_A_JOB).clamp(1, MOST_JOBS);
     let cores = cpus.min(memory / FOR_A_PROCESS / jobs).max(1);
     Limits { jobs, cores }
-}
-
-/// `MemAvailable` of a text like that of `/proc/meminfo`, in bytes.
-pub(super) fn available(text: &str) -> Option<u64> {
-    meminfo(text, "MemAvailable:")
-}
-
-/// The bytes that a line of `/proc/meminfo` tells of.
-pub(super) fn meminfo(text: &str, name: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 #[cfg(test)]
@@ -107,7 +97,6 @@ mod tests {
         ] {
             assert_eq!(limits(cpus, memory), Limits { jobs, cores }, "{cpus} {memory:?}");
         }
-        assert_eq!(available("MemTotal: 9 kB\nMemAvailable:   5 kB\n"), Some(5 * 1024));
         assert!(of_this_machine().jobs >= 1);
     }
 

@@ -18,7 +18,7 @@ mod report;
 mod resources;
 mod retry;
 pub mod substituters;
-mod text;
+pub(crate) mod text;
 pub mod watch;
 
 use std::path::PathBuf;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::limits::{available, meminfo};
+use crate::base::memory::Memory;
 
 /// Between two samples.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -76,8 +76,7 @@ impl Sampler {
 
 fn sample(store: &Path) -> Option<Sample> {
     let cpu = ticks(&std::fs::read_to_string("/proc/stat").ok()?)?;
-    let memory = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let memory = meminfo(&memory, "MemTotal:")?.saturating_sub(available(&memory)?);
+    let memory = Memory::now().map(|memory| memory.total.saturating_sub(memory.available))?;
     let there = store.ancestors().find(|path| path.exists())?;
     let free = rustix::fs::statvfs(there).ok().map(|space| space.f_bavail.saturating_mul(space.f_frsize))?;
     Some(Sample { cpu, memory, free })

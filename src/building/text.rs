@@ -6,36 +6,8 @@ const LONGEST: usize = 4096;
 /// `text` without terminal sequences and control characters other than line breaks and tabs.
 #[must_use]
 pub fn plain(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '\u{1b}' => skip_sequence(&mut chars),
-            '\n' | '\t' => out.push(c),
-            c if c.is_control() => {}
-            c => out.push(c),
-        }
-    }
-    out
-}
-
-/// Skips what follows an escape character: a control sequence up to its final letter, an operating system command up to
-/// its end, or one character.
-fn skip_sequence(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
-    match chars.next() {
-        Some('[') => {
-            chars.by_ref().find(|c| ('@'..='~').contains(c));
-        }
-        Some(']') => {
-            let mut last = ' ';
-            chars.by_ref().find(|c| {
-                let ended = *c == '\u{7}' || (last == '\u{1b}' && *c == '\\');
-                last = *c;
-                ended
-            });
-        }
-        _ => {}
-    }
+    let is_shown = |c: &char| matches!(c, '\n' | '\t') || !c.is_control();
+    anstream::adapter::strip_str(text).flat_map(str::chars).filter(is_shown).collect()
 }
 
 /// One line of a log: plain, and not longer than anybody reads.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::base::env_vars;
 use crate::base::typed::duration;
 use crate::building::checks::{CheckRequest, parse as parse_check};
 use crate::building::limits::Limit;
@@ -120,10 +121,10 @@ pub(super) struct KeyArgs {
 #[command(next_help_heading = "Cache")]
 pub(super) struct RemoteArgs {
     /// Where layers and snapshots live: `dir:PATH`, or `github` inside of an action
-    #[arg(long, value_name = "REMOTE", env = "NIX_CACHE_REMOTE")]
+    #[arg(long, value_name = "REMOTE", env = env_vars::NIX_CACHE_REMOTE)]
     pub remote: String,
     /// The job's name among those that share the key: who used what
-    #[arg(long, value_name = "NAME", env = "NIX_CACHE_LANE", default_value = "default", value_parser = lane)]
+    #[arg(long, value_name = "NAME", env = env_vars::NIX_CACHE_LANE, default_value = "default", value_parser = lane)]
     pub lane: String,
 }
 

@@ -5,6 +5,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::args::LoggingArgs;
+use crate::base::env_vars;
 use crate::base::printing::{Lines, Raw};
 
 /// Starts the log.
@@ -29,7 +30,9 @@ fn filter(args: &LoggingArgs) -> (Targets, Option<String>) {
         _ => LevelFilter::INFO,
     };
     let ours = Targets::new().with_target("nix_cache", level);
-    let Some(wanted) = std::env::var("NIX_CACHE_LOG").ok().filter(|text| !text.is_empty()) else { return (ours, None) };
+    let Some(wanted) = std::env::var(env_vars::NIX_CACHE_LOG).ok().filter(|text| !text.is_empty()) else {
+        return (ours, None);
+    };
     match wanted.parse() {
         Ok(filter) => (filter, None),
         Err(error) => {

@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::args::{KeyArgs, TrustArgs};
+use crate::base::env_vars;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum PlanFormat {
@@ -75,7 +76,7 @@ pub(super) struct PlanCommand {
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
     pub nix_arg: Vec<String>,
     /// Where snapshots and earlier plans are: `dir:PATH`, or `github` inside of an action [default: nowhere]
-    #[arg(long, value_name = "REMOTE", env = "NIX_CACHE_REMOTE", help_heading = "Cache")]
+    #[arg(long, value_name = "REMOTE", env = env_vars::NIX_CACHE_REMOTE, help_heading = "Cache")]
     pub remote: Option<String>,
     /// Keep this plan there, for later ones to compare with
     #[arg(long, requires = "remote", help_heading = "Cache")]

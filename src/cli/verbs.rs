@@ -13,6 +13,7 @@ use crate::app::Failure;
 use crate::app::place::{bytes, limited, remote, time_to_fetch};
 use crate::app::print::{print, print_json};
 use crate::attach;
+use crate::base::env_vars;
 use crate::base::human;
 use crate::cache::{self, Context, ModeRequest, RestoreOutcome, SaveOutcome, SaveReason};
 use crate::layer::pack::{DEFAULT_LEVEL, Options};
@@ -28,7 +29,7 @@ pub(super) async fn restore(command: &RestoreCommand) -> Result<(), Failure> {
     context.keys = keys(None, &command.trust)?;
     context.mode = match command.restore_mode {
         RestoreMode::Auto => ModeRequest::Auto {
-            is_hosted: std::env::var("RUNNER_ENVIRONMENT").is_ok_and(|value| value == "github-hosted"),
+            is_hosted: std::env::var(env_vars::RUNNER_ENVIRONMENT).is_ok_and(|value| value == "github-hosted"),
         },
         RestoreMode::Mount => ModeRequest::Mount,
         RestoreMode::Unpack => ModeRequest::Unpack,

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use super::gitstore::{self, Part};
 use super::sqlite;
 use super::walk::Gaps;
+use crate::base::env_vars;
 use crate::base::human;
 use crate::base::note::{Code, Note};
 
@@ -53,9 +54,9 @@ impl Default for NixLimits {
 #[must_use]
 pub fn nix_cache_dir(lookup: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let folder = |name: &str| lookup(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    folder("NIX_CACHE_HOME")
-        .or_else(|| folder("XDG_CACHE_HOME").map(|folder| folder.join("nix")))
-        .or_else(|| folder("HOME").map(|folder| folder.join(".cache/nix")))
+    folder(env_vars::NIX_CACHE_HOME)
+        .or_else(|| folder(env_vars::XDG_CACHE_HOME).map(|folder| folder.join("nix")))
+        .or_else(|| folder(env_vars::HOME).map(|folder| folder.join(".cache/nix")))
 }
 
 /// A part of the caches that is kept whole or not at all.

@@ -3,8 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use actions_rs::env::vars;
 use serde::{Deserialize, Serialize};
+
+use crate::base::env_vars;
 
 /// Whose machine it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,30 +76,30 @@ impl Facts {
         let maybe = |name: &str| lookup(name).filter(|value| !value.is_empty());
         let text = |name: &str| maybe(name).unwrap_or_default();
         let count = |name: &str| maybe(name).and_then(|value| value.parse().ok());
-        let environment = match text("RUNNER_ENVIRONMENT").as_str() {
+        let environment = match text(env_vars::RUNNER_ENVIRONMENT).as_str() {
             "github-hosted" => Environment::GithubHosted,
             "self-hosted" => Environment::SelfHosted,
             _ => Environment::None,
         };
         Self {
-            on_github: text(vars::GITHUB_ACTIONS) == "true",
-            workflow: text(vars::GITHUB_WORKFLOW),
-            job: text(vars::GITHUB_JOB),
-            event: text(vars::GITHUB_EVENT_NAME),
-            event_path: maybe(vars::GITHUB_EVENT_PATH).map(PathBuf::from),
-            server_url: maybe(vars::GITHUB_SERVER_URL),
-            git_ref: text(vars::GITHUB_REF),
-            sha: text(vars::GITHUB_SHA),
-            repository: text(vars::GITHUB_REPOSITORY),
-            run_id: count(vars::GITHUB_RUN_ID),
-            run_attempt: count("GITHUB_RUN_ATTEMPT"),
-            base_ref: text(vars::GITHUB_BASE_REF),
+            on_github: text(env_vars::GITHUB_ACTIONS) == "true",
+            workflow: text(env_vars::GITHUB_WORKFLOW),
+            job: text(env_vars::GITHUB_JOB),
+            event: text(env_vars::GITHUB_EVENT_NAME),
+            event_path: maybe(env_vars::GITHUB_EVENT_PATH).map(PathBuf::from),
+            server_url: maybe(env_vars::GITHUB_SERVER_URL),
+            git_ref: text(env_vars::GITHUB_REF),
+            sha: text(env_vars::GITHUB_SHA),
+            repository: text(env_vars::GITHUB_REPOSITORY),
+            run_id: count(env_vars::GITHUB_RUN_ID),
+            run_attempt: count(env_vars::GITHUB_RUN_ATTEMPT),
+            base_ref: text(env_vars::GITHUB_BASE_REF),
             environment,
-            machine: (text(vars::RUNNER_OS), text(vars::RUNNER_ARCH)),
-            temp: maybe(vars::RUNNER_TEMP).map_or_else(std::env::temp_dir, PathBuf::from),
-            workspace: maybe(vars::GITHUB_WORKSPACE).map(PathBuf::from),
-            api_url: maybe(vars::GITHUB_API_URL),
-            debug: text(vars::RUNNER_DEBUG) == "1",
+            machine: (text(env_vars::RUNNER_OS), text(env_vars::RUNNER_ARCH)),
+            temp: maybe(env_vars::RUNNER_TEMP).map_or_else(std::env::temp_dir, PathBuf::from),
+            workspace: maybe(env_vars::GITHUB_WORKSPACE).map(PathBuf::from),
+            api_url: maybe(env_vars::GITHUB_API_URL),
+            debug: text(env_vars::RUNNER_DEBUG) == "1",
         }
     }
 

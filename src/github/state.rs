@@ -2,6 +2,7 @@
 //! `STATE_<name>`, so it must be short, and it must be no secret.
 
 use super::env::SECRETS;
+use crate::base::env_vars;
 
 /// Longest value in bytes. Linux starts no process with a variable above 128 KiB, so a longer one would cost the whole
 /// post step.
@@ -44,7 +45,7 @@ pub enum StateError {
 /// [`StateError`] when the value is too long or a token, or the runner's file cannot be written.
 pub fn save(name: &'static str, value: &str) -> Result<(), StateError> {
     check(name, value, crate::base::secrets::var)?;
-    if std::env::var_os("GITHUB_STATE").is_none() {
+    if std::env::var_os(env_vars::GITHUB_STATE).is_none() {
         return Ok(());
     }
     actions_rs::output::save_state(name, value).map_err(|cause| StateError::File { name, cause })

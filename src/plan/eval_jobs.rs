@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::evaluate::{Evaluated, Workers, derivation};
 use super::nix::{FlakeRef, command, quoted};
 use super::{AttrPath, Nix, Target};
+use crate::base::env_vars;
 
 const PROGRAM: &str = "nix-eval-jobs";
 
@@ -63,7 +64,7 @@ pub(super) async fn evaluate(
 }
 
 fn is_installed() -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::var_os(env_vars::PATH).unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(PROGRAM).is_file())
 }
 

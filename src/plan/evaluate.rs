@@ -1,7 +1,6 @@
 //! Evaluating targets to their derivations, several at a time, with a bound on memory.
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use futures_util::StreamExt;
 use serde::Deserialize;
@@ -9,6 +8,7 @@ use serde_json::Value;
 
 use super::nix::{FlakeRef, quoted};
 use super::{AttrPath, Nix, NixError, Output, Target, eval_jobs};
+use crate::base::memory::Memory;
 use crate::store::{STORE_DIR, StorePath};
 
 /// So many small targets are evaluated by one process: each has to read the same packages first.
@@ -50,15 +50,9 @@ impl Workers {
     pub fn new(count: Option<usize>, memory: u64) -> Self {
         let memory = memory.max(1);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let room = available_memory().map_or(cores, |bytes| (bytes / memory) as usize);
+        let room = Memory::now().map_or(cores, |now| (now.available / memory) as usize);
         Self { count: count.unwrap_or_else(|| cores.min(room)).max(1), memory }
     }
-}
-
-fn available_memory() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
 /// What Nix is asked of each derivation. `nix build` builds the outputs that are to be installed.

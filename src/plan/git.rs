@@ -4,12 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use crate::base::child::without_secrets;
+use crate::base::env_vars;
 
 /// How far back a shallow clone is deepened in search of a commit that was planned before.
 const DEEPEN: &str = "--depth=64";
-
-/// The variable that the credential helper reads.
-const TOKEN: &str = "NIX_CACHE_GIT_TOKEN";
 
 /// What Git could not do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -165,11 +163,19 @@ impl Repository {
             // In the environment of this one process, as it is: the runner hides it in every log, which it does with no other form
             // of it. Git asks for it when the server does, and for this server only.
             let key = format!("credential.{}.helper", server.trim_end_matches('/'));
-            let helper = "!f() { test \"$1\" = get && printf 'username=x-access-token\\npassword=%s\\n' \"$NIX_CACHE_GIT_TOKEN\"; }; f";
-            let settings = [(&*key, ""), (&*key, helper), ("core.hooksPath", "/dev/null"), ("core.fsmonitor", "false")];
-            command.env(TOKEN, token).env("GIT_CONFIG_COUNT", settings.len().to_string());
+            let helper = format!(
+                "!f() {{ test \"$1\" = get && printf 'username=x-access-token\\npassword=%s\\n' \"${}\"; }}; f",
+                env_vars::NIX_CACHE_GIT_TOKEN
+            );
+            let settings =
+                [(&*key, ""), (&*key, &*helper), ("core.hooksPath", "/dev/null"), ("core.fsmonitor", "false")];
+            command
+                .env(env_vars::NIX_CACHE_GIT_TOKEN, token)
+                .env(env_vars::GIT_CONFIG_COUNT, settings.len().to_string());
             for (number, (key, value)) in settings.into_iter().enumerate() {
-                command.env(format!("GIT_CONFIG_KEY_{number}"), key).env(format!("GIT_CONFIG_VALUE_{number}"), value);
+                let [name, worth] =
+                    [env_vars::GIT_CONFIG_KEY, env_vars::GIT_CONFIG_VALUE].map(|name| format!("{name}{number}"));
+                command.env(name, key).env(worth, value);
             }
         }
         command
@@ -211,7 +217,7 @@ fn command(folder: &Path) -> Command {
     let mut command = Command::new("git");
     without_secrets(command.arg("-C").arg(folder).stdin(Stdio::null()));
     // No question at a terminal that nobody sits at.
-    command.env("GIT_TERMINAL_PROMPT", "0").env("LC_ALL", "C");
+    command.env(env_vars::GIT_TERMINAL_PROMPT, "0").env(env_vars::LC_ALL, "C");
     command
 }
 

@@ -9,6 +9,8 @@ use tokio::process::Command;
 
 use super::AttrPath;
 use crate::base::child::without_secrets;
+use crate::base::env_vars;
+use crate::building::text::plain;
 
 /// The part of an error that is shown.
 const LONGEST: usize = 300;
@@ -124,7 +126,7 @@ impl Nix {
         }
         if let Some(bytes) = memory {
             // Read by the garbage collector that Nix is linked with.
-            command.env("GC_MAXIMUM_HEAP_SIZE", bytes.to_string());
+            command.env(env_vars::GC_MAXIMUM_HEAP_SIZE, bytes.to_string());
         }
         let output =
             crate::base::child::output_of(&mut command).await.map_err(|error| NixError::Start(error.to_string()))?;
@@ -139,14 +141,14 @@ impl Nix {
 /// A program of Nix's, without tokens in its environment.
 pub(super) fn command(program: &str) -> Command {
     let mut command = std::process::Command::new(program);
-    without_secrets(command.stdin(Stdio::null()).env("NO_COLOR", "1"));
+    without_secrets(command.stdin(Stdio::null()).env(env_vars::NO_COLOR, "1"));
     let mut command = Command::from(command);
     command.kill_on_drop(true);
     command
 }
 
 fn read_error(said: &str) -> NixError {
-    let plain = without_colours(said);
+    let plain = plain(said);
     if plain.contains("does not provide attribute") {
         return NixError::Missing;
     }
@@ -162,16 +164,6 @@ fn essence(said: &str) -> String {
     let words: Vec<&str> = said[start..].split_whitespace().collect();
     let line = words.join(" ");
     if line.chars().count() <= LONGEST { line } else { line.chars().take(LONGEST - 1).chain(['…']).collect() }
-}
-
-fn without_colours(text: &str) -> String {
-    let mut out = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("\u{1b}[") {
-        out.push_str(before);
-        rest = after.split_once(|c: char| c.is_ascii_alphabetic()).map_or("", |(_, behind)| behind);
-    }
-    out + rest
 }
 
 #[cfg(test)]

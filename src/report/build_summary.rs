@@ -38,28 +38,34 @@ pub(crate) fn headline(build: &BuildReport) -> String {
     let totals = &build.totals;
     let time = text::time(build.ms);
     let how = match (build.outcome, build.category) {
-        (Outcome::Succeeded, _) if build.targets.is_empty() => "Nothing was to be built".to_owned(),
+        (Outcome::Succeeded, _) if build.targets.is_empty() => "Done".to_owned(),
         (Outcome::Succeeded, _) => "Built".to_owned(),
         (Outcome::Cancelled, _) => "Cancelled".to_owned(),
         (Outcome::Failed, Some(category)) => format!("Failed ({})", category.word()),
         (Outcome::Failed, None) => "Failed".to_owned(),
     };
-    let mut parts = vec![
-        format!("{} built here", text::count(totals.built, "derivation")),
-        format!("{} fetched", text::number(totals.substituted + totals.copied)),
-    ];
+    let mut parts = if build.targets.is_empty() {
+        vec!["nothing to build".to_owned()]
+    } else {
+        vec![format!("{} built here", text::count(totals.built, "derivation"))]
+    };
     if totals.failed > 0 {
         parts.push(format!("{} failed", text::number(totals.failed)));
+    }
+    if !build.targets.is_empty() {
+        let fetched = totals.substituted.saturating_add(totals.copied);
+        parts.push(format!("{} fetched", text::count(fetched, "path")));
     }
     if build.attempts > 1 {
         parts.push(text::count(build.attempts, "attempt"));
     }
     let counted = |verdict: Verdict| build.checks.iter().filter(|check| check.verdict == verdict).count() as u64;
+    let mut checks = String::new();
     if !build.checks.is_empty() {
         let [passed, failed, not_run] = [Verdict::Passed, Verdict::Failed, Verdict::NotRun].map(counted);
-        parts.push(format!("checks: {passed} passed, {failed} failed, {not_run} not run"));
+        checks = format!("; checks: {passed} passed, {failed} failed, {not_run} not run");
     }
-    format!("{how} in {time}: {}.", parts.join(", "))
+    format!("{how} in {time}: {}{checks}.", parts.join(", "))
 }
 
 fn sentence(build: &BuildReport) -> String {
@@ -79,7 +85,8 @@ fn failures(build: &BuildReport) -> String {
     let retried = if again == 0 {
         String::new()
     } else {
-        format!("- ℹ️ {} passed when it was tried again, or was tried in vain.\n", text::count(again as u64, "failure"))
+        let were = if again == 1 { "failure of an earlier attempt was" } else { "failures of earlier attempts were" };
+        format!("- ℹ️ {} {were} retried.\n", text::number(again as u64))
     };
     let notes = format!("{gone}{retried}");
     let notes = if notes.is_empty() { notes } else { format!("{notes}\n") };
@@ -101,7 +108,7 @@ fn failure(failure: &Failure) -> String {
         String::new()
     } else {
         format!(
-            "<details><summary>Last lines of its log</summary>\n\n<pre>{}</pre>\n\n</details>\n\n",
+            "<details><summary>Last lines of the log</summary>\n\n<pre>{}</pre>\n\n</details>\n\n",
             lines.join("\n")
         )
     };
@@ -122,9 +129,10 @@ fn checks(build: &BuildReport) -> Option<String> {
             Verdict::Failed => "❌ failed",
             Verdict::NotRun => "➖ not run",
         };
-        vec![markdown::plain(&check.name), verdict.to_owned(), markdown::plain(&check.reason), text::time(check.ms)]
+        let time = if check.verdict == Verdict::NotRun { "–".to_owned() } else { text::time(check.ms) };
+        vec![markdown::plain(&check.name), verdict.to_owned(), markdown::plain(&check.reason), time]
     };
-    section(None, &["Check", "Result", "", "Time"], 1, build.checks.iter().map(row))
+    section(None, &["Check", "Result", "Reason", "Time"], 1, build.checks.iter().map(row))
 }
 
 fn slowest(build: &BuildReport) -> Option<String> {
@@ -177,27 +185,24 @@ fn artifacts(build: &BuildReport) -> Option<String> {
 
 fn facts(build: &BuildReport) -> Option<String> {
     let totals = &build.totals;
-    let limit = |count: Option<u64>| count.map_or("as nix.conf says".to_owned(), text::number);
+    let limit = |count: Option<u64>| count.map_or("as in nix.conf".to_owned(), text::number);
     let mut rows = vec![
         ("Targets", markdown::code(&build.targets.join(" "))),
-        ("At once", format!("{} builds, {} processes each", limit(build.max_jobs), limit(build.cores))),
+        ("Builds at once", limit(build.max_jobs)),
+        ("Processes of each build", limit(build.cores)),
         ("Evaluation", text::time(totals.evaluation_ms)),
-        ("Builds, summed up", text::time(totals.build_ms)),
-        ("Fetching, summed up", text::time(totals.substitute_ms + totals.copy_ms)),
+        ("Builds, added up", text::time(totals.build_ms)),
+        ("Fetches, added up", text::time(totals.substitute_ms.saturating_add(totals.copy_ms))),
         ("Downloaded", text::bytes(totals.downloaded_bytes)),
     ];
-    rows.extend(build.resources.as_ref().map(|used| ("Machine", used_of(used))));
-    section(
-        Some("Facts of the build"),
-        &["", ""],
-        0,
-        rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]),
-    )
+    rows.extend(build.resources.as_ref().map(|used| ("Use of the machine", used_of(used))));
+    section(Some("Limits and totals"), &["", ""], 0, rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]))
 }
 
 fn used_of(used: &Resources) -> String {
     format!(
-        "processors {:.0} % on average and {:.0} % at most, memory {} at most, disk {} more at most, {} left",
+        "processors {:.0} % busy on average, {:.0} % at most; at most {} of memory; at most {} more of the disk, where {} \
+         stayed free",
         used.cpu_mean_percent,
         used.cpu_peak_percent,
         text::bytes(used.memory_peak_bytes),

@@ -1,9 +1,9 @@
 //! The machine that the job runs on, for the report.
 
-use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::base::memory::Memory;
 use crate::flake::current_system;
 use crate::github::env::{Environment, without_secrets};
 use crate::report::Machine;
@@ -20,7 +20,7 @@ pub(crate) async fn describe(dirs: &StoreDirs, environment: Environment, free: u
         installation: installation(dirs).to_owned(),
         store_dir: dirs.store_dir().to_owned(),
         cpus: std::thread::available_parallelism().map_or(0, |count| count.get() as u64),
-        memory_bytes: fs::read_to_string("/proc/meminfo").map_or(0, |text| memory(&text)),
+        memory_bytes: Memory::now().map_or(0, |memory| memory.total),
         disk_free_bytes: free,
         nix_version: nix_version("nix").await,
     }
@@ -44,13 +44,6 @@ pub(crate) fn free_space(dirs: &StoreDirs) -> u64 {
     rustix::fs::statvfs(there).map_or(0, |space| space.f_bavail.saturating_mul(space.f_frsize))
 }
 
-/// The bytes of memory that a text like that of `/proc/meminfo` tells of; 0 when it does not.
-fn memory(text: &str) -> u64 {
-    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kibibytes = line.and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-    kibibytes.unwrap_or(0).saturating_mul(1024)
-}
-
 /// What `program --version` says; empty when it cannot be run or takes too long.
 async fn nix_version(program: &str) -> String {
     let mut command = Command::new(program);
@@ -71,6 +64,8 @@ fn version(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -83,13 +78,6 @@ mod tests {
         ] {
             assert_eq!(version(line), expected);
         }
-    }
-
-    #[test]
-    fn memory_is_the_line_of_the_total() {
-        assert_eq!(memory("MemTotal:       16374384 kB\nMemFree: 1 kB\n"), 16_374_384 * 1024);
-        assert_eq!(memory("MemFree: 1 kB\n"), 0);
-        assert_eq!(memory("MemTotal: lots\n"), 0);
     }
 
     #[test]

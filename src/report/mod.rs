@@ -179,4 +179,7 @@ pub fn millis(time: std::time::Duration) -> u64 {
 }
 
 #[cfg(test)]
+#[path = "golden_test.rs"]
+mod golden;
+#[cfg(test)]
 mod tests;

@@ -20,21 +20,31 @@ pub(crate) fn overview(report: &Report) -> Option<String> {
 /// How full the cache is.
 fn in_use(quota: Quota) -> String {
     let of = quota.limit_bytes.map_or(String::new(), |limit| format!(" of {}", text::bytes(limit)));
-    let entries = if quota.entries == 1 { "entry" } else { "entries" };
-    format!("{}{of} in {} {entries} of all tools", text::bytes(quota.used_bytes), text::number(quota.entries))
+    let entries = text::count(quota.entries, "entry|entries");
+    format!("{}{of} in {entries}, those of other tools included", text::bytes(quota.used_bytes))
 }
 
 fn hit_rate(paths: &Paths) -> Option<String> {
     let (rate, all) = (paths.hit_rate()?, paths.all_needed()?);
-    let from = |count: u64, how: &str| (count > 0).then(|| format!("{} {how}", text::number(count)));
+    let were = |count: u64, how: &str| format!("{} {how}", if count == 1 { "was" } else { "were" });
     let parts = [
-        from(paths.needed?, "from this cache"),
-        from(paths.built_here, "built here"),
-        from(paths.fetched_upstream, "fetched from a substituter such as cache.nixos.org"),
+        (paths.needed?, "came from this cache".to_owned()),
+        (paths.built_here, were(paths.built_here, "built here")),
+        (paths.fetched_upstream, were(paths.fetched_upstream, "fetched from a substituter such as cache.nixos.org")),
     ];
-    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    let parts = parts.into_iter().filter(|(count, _)| *count > 0);
+    let parts: Vec<String> = parts.map(|(count, how)| format!("{} {how}", text::number(count))).collect();
     let needed = text::count(all, "store path");
-    Some(format!("<b>{}</b> of the {needed} that the job needed: {}", text::percent(rate), parts.join(", ")))
+    Some(format!("<b>{}</b>: of {needed} that the job needed, {}", text::percent(rate), listed(&parts)))
+}
+
+/// `a`, `a and b`, `a, b and c`.
+fn listed(parts: &[String]) -> String {
+    match parts {
+        [] => String::new(),
+        [one] => one.clone(),
+        [most @ .., last] => format!("{} and {last}", most.join(", ")),
+    }
 }
 
 fn restored(report: &Report) -> Option<String> {
@@ -49,8 +59,8 @@ fn restored(report: &Report) -> Option<String> {
         _ => "",
     };
     let paths = text::count(report.paths.restored, "store path");
-    let cost = format!("{} downloaded in {}{how}", text::bytes(restore.downloaded_bytes), text::time(restore.ms));
-    Some(format!("{paths}; {} of files in all, {cost}", text::bytes(unpacked)))
+    let cost = format!("{} downloaded for {} of files", text::bytes(restore.downloaded_bytes), text::bytes(unpacked));
+    Some(format!("{paths} in {}: {cost}{how}", text::time(restore.ms)))
 }
 
 fn saved(report: &Report) -> Option<String> {
@@ -59,16 +69,16 @@ fn saved(report: &Report) -> Option<String> {
     let because = if because.is_empty() { because } else { format!(", {because}") };
     Some(match save.outcome {
         Outcome::Saved => format!(
-            "{}; {} uploaded in {}, {}{because}",
+            "{} in {}: {} uploaded in {}{because}",
             text::count(report.paths.new, "new store path"),
-            text::bytes(save.uploaded_bytes),
             text::time(save.ms),
-            format_args!("{} created", text::count(save.entries_created, "entry|entries"))
+            text::bytes(save.uploaded_bytes),
+            text::count(save.entries_created, "new cache entry|new cache entries")
         ),
         Outcome::Skipped if save.uploaded_bytes > 0 => {
             format!("no store path{because}; {} of other files uploaded", text::bytes(save.uploaded_bytes))
         }
         Outcome::Skipped => format!("nothing{because}"),
-        Outcome::Failed => format!("nothing whole: the save failed{because}"),
+        Outcome::Failed => format!("nothing: the save failed{because}"),
     })
 }

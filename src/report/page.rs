@@ -1,6 +1,7 @@
 //! A part of the job summary that is a sentence, a table, and what else is worth saying.
 
 use super::markdown;
+use crate::base::env_vars;
 
 /// Most rows that are shown.
 const ROWS: usize = 300;
@@ -10,7 +11,7 @@ const ROWS: usize = 300;
 /// # Errors
 /// When the file cannot be written, or earlier steps left no room in it.
 pub fn write(title: &str, sentences: &[String], head: &[&str], rows: &[Vec<String>]) -> Result<(), actions_rs::Error> {
-    if std::env::var_os("GITHUB_STEP_SUMMARY").is_none() {
+    if std::env::var_os(env_vars::GITHUB_STEP_SUMMARY).is_none() {
         return Ok(());
     }
     actions_rs::Summary::new().raw(render(title, sentences, head, rows), false).write().map(drop)

@@ -150,7 +150,7 @@ fn why_missed(report: &Report) -> &'static str {
         Code::LayerRefused,
         Code::PathsRejected,
     ]) {
-        "what the cache has could not be used"
+        "what the cache holds could not be used"
     } else if noted(&[Code::NoRoom]) {
         "the disk has no room for it"
     } else {
@@ -163,7 +163,7 @@ fn saved(report: &Report, show: fn(&str) -> String) -> Option<String> {
     let because = show(&save.because);
     Some(match save.outcome {
         Outcome::Saved => format!(
-            "saved {} in {} and {}",
+            "saved {} ({} uploaded) in {}",
             text::count(report.paths.new, "new path"),
             text::bytes(save.uploaded_bytes),
             text::time(save.ms)
@@ -186,7 +186,8 @@ fn notes(report: &Report) -> String {
             Severity::Error => "❌",
         };
         let [message, remedy, code] = [&note.message, &note.remedy, note.code.word()].map(markdown::plain);
-        format!("- {sign} {message} {remedy} <sub>{code}</sub>\n")
+        let texts = [message, remedy].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ");
+        format!("- {sign} {texts} <sub>{code}</sub>\n")
     };
     let shown: String = notes.iter().take(ROWS).map(line).collect();
     if shown.is_empty() { shown } else { format!("{shown}{}\n", more(notes.len())) }
@@ -198,16 +199,16 @@ fn levels(report: &Report) -> Option<String> {
         vec![
             level_name(&level.name),
             level.hit.word().to_owned(),
-            some(level.restored, format!("{}, {}", text::number(level.restored), text::bytes(level.restored_bytes))),
+            some(level.restored, format!("{} ({})", text::number(level.restored), text::bytes(level.restored_bytes))),
             some(level.downloaded_bytes, text::bytes(level.downloaded_bytes)),
             some(level.saved, text::number(level.saved)),
             some(level.uploaded_bytes, text::bytes(level.uploaded_bytes)),
         ]
     };
-    let head = ["Level of the cache", "Hit", "Restored, unpacked", "Downloaded", "Saved anew", "Uploaded"];
+    let head = ["Part of the cache", "Hit", "Restored (unpacked)", "Downloaded", "New", "Uploaded"];
     let table = section(None, &head, 4, report.levels.iter().map(row))?;
-    let legend = "exact: what was saved under this very key; partial: under the nearest key, such as that of another lock \
-                  file; miss: nothing fits yet.";
+    let legend = "exact: saved under this key; partial: saved under a similar key, such as that of an earlier lock file; \
+                  miss: nothing fits yet.";
     Some(format!("{table}<sub>{legend}</sub>\n\n"))
 }
 
@@ -215,8 +216,8 @@ fn levels(report: &Report) -> Option<String> {
 fn level_name(name: &str) -> String {
     let meaning = match name {
         "nix-store" => "store paths",
-        "paths" => "files of the input paths",
-        "eval-cache" => "files of Nix&#39;s evaluation and download caches",
+        "paths" => "files of the input <code>paths</code>",
+        "eval-cache" => "Nix&#39;s own caches of evaluations and downloads",
         _ => return markdown::plain(name),
     };
     format!("{} ({meaning})", markdown::plain(name))
@@ -241,7 +242,7 @@ fn layers(report: &Report) -> Option<String> {
 fn timings(report: &Report) -> Option<String> {
     let most = report.timings.iter().map(|timing| timing.ms).max()?;
     let row = |timing: &crate::report::Timing| {
-        let phase = timing.phase.replacen('.', ", ", 1);
+        let phase = timing.phase.replacen('.', ": ", 1);
         vec![markdown::plain(&phase), text::time(timing.ms), picture::bar(timing.ms, most, 20)]
     };
     section(Some("Where the time went"), &["Phase", "Time", ""], 0, report.timings.iter().map(row))
@@ -255,9 +256,9 @@ fn largest(report: &Report) -> Option<String> {
 
 fn facts(report: &Report) -> Option<String> {
     let mut rows = vec![("Key", markdown::code(&report.key.primary))];
-    rows.extend(report.key.matched.as_ref().map(|matched| ("Found", markdown::code(matched))));
-    rows.push(("Lane (this job, among those with the same key)", markdown::code(&report.job.lane)));
-    rows.extend(report.restore.as_ref().map(|restore| ("Attached by", markdown::plain(&restore.mode))));
+    rows.extend(report.key.matched.as_ref().map(|matched| ("Key found", markdown::code(matched))));
+    rows.push(("Lane (this job among those that share the key)", markdown::code(&report.job.lane)));
+    rows.extend(report.restore.as_ref().map(|restore| ("Restore mode", markdown::plain(&restore.mode))));
     let entries = |save: &crate::report::Save| ("Cache entries created", text::number(save.entries_created));
     rows.extend(report.save.as_ref().map(entries));
     rows.push(("Machine", markdown::plain(&machine(&report.machine))));

@@ -50,7 +50,7 @@ fn every_end_has_its_sentence() {
                 let (outcome, uploaded_bytes) = (Outcome::Saved, 47 << 20);
                 r.save = Some(Save { outcome, uploaded_bytes, ms: 380, ..Save::default() });
             }) as fn(&mut Report),
-            "Partial hit: 1 of 4 store paths came from the cache in 1.2 s; saved 3 new paths in 47.0 MiB and 380 ms.",
+            "Partial hit: 1 of 4 store paths came from the cache in 1.2 s; saved 3 new paths (47.0 MiB uploaded) in 380 ms.",
         ),
         (
             |r| {
@@ -87,14 +87,14 @@ fn the_figures_are_there() {
     (report.paths.built_here, report.notes[0].severity) = (60, Severity::Warning);
     let shown = render(&report);
     for part in [
-        "| nix-store (store paths) | miss | 1,440, 3.0 GiB | – | – | – |",
-        "| Hit rate | <b>96.0 %</b> of the 1,500 store paths that the job needed: 1,440 from this cache, 60 built here |",
-        "| Restored | 1,500 store paths; 3.0 GiB of files in all, 0 B downloaded in 1.2 s |",
+        "| nix-store (store paths) | miss | 1,440 (3.0 GiB) | – | – | – |",
+        "| Hit rate | <b>96.0 %</b>: of 1,500 store paths that the job needed, 1,440 came from this cache and 60 were built here |",
+        "| Restored | 1,500 store paths in 1.2 s: 0 B downloaded for 3.0 GiB of files |",
         "| Saved | nothing, nix-store |",
         "| <code>nix-store</code> | 979.0 MiB | 900 ms | 1.1 GiB/s |",
         "| nix-store | 300 ms | ████████████████████ |",
         "| <code>nix-store</code> | 5.0 MiB |",
-        "| Cache of the repository | 4.0 GiB of 10.0 GiB in 7 entries of all tools |",
+        "| Cache of the repository | 4.0 GiB of 10.0 GiB in 7 entries, those of other tools included |",
         "- ⚠️ nix-store nix-store <sub>evicted</sub>",
         "```mermaid\n%%{init: ",
         "<details><summary>Largest new store paths</summary>",

@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use super::{PathInfo, STORE_DIR, StoreDirs};
+use crate::base::env_vars;
 
 const CLIENT: u64 = 0x6e69_7863;
 const DAEMON: u64 = 0x6478_696f;
@@ -44,8 +45,8 @@ pub(crate) enum View {
 /// The sockets by which clients of this process's environment would reach a daemon of the store, as far as they are there.
 pub(crate) fn sockets(dirs: &StoreDirs) -> Vec<PathBuf> {
     let mut places = vec![dirs.state_dir().join("daemon-socket/socket")];
-    places.extend(std::env::var_os("NIX_DAEMON_SOCKET_PATH").map(PathBuf::from));
-    let remote = std::env::var("NIX_REMOTE").unwrap_or_default();
+    places.extend(std::env::var_os(env_vars::NIX_DAEMON_SOCKET_PATH).map(PathBuf::from));
+    let remote = std::env::var(env_vars::NIX_REMOTE).unwrap_or_default();
     let of_remote = remote.strip_prefix("unix://").and_then(|rest| rest.split('?').next());
     places.extend(of_remote.filter(|path| !path.is_empty()).map(PathBuf::from));
     places.retain(|path| path.is_absolute() && path.exists());

@@ -9,9 +9,7 @@ use super::dirs::store_argument;
 use super::error::show;
 use super::{StoreDirs, StoreError};
 use crate::base::child::without_secrets;
-
-/// Variables that would make `nix-store --store DIR` look elsewhere for a part of the store.
-const REDIRECTING: [&str; 5] = ["NIX_REMOTE", "NIX_STORE_DIR", "NIX_STATE_DIR", "NIX_LOG_DIR", "NIX_DB_DIR"];
+use crate::base::env_vars;
 
 /// Makes sure that the store has a database. An empty store below a root is made with the `nix-store` of `PATH`; the
 /// machine's own store is for the Nix installer to make.
@@ -45,7 +43,8 @@ fn is_there(dirs: &StoreDirs) -> bool {
 fn initialise(dirs: &StoreDirs, root: &Path, nix_store: &OsStr) -> Result<(), StoreError> {
     let mut command = Command::new(nix_store);
     command.arg("--store").arg(store_argument(root)).arg("--init").stdin(Stdio::null());
-    for name in REDIRECTING {
+    // They would make it look elsewhere for a part of the store.
+    for name in env_vars::NIX_FOLDERS.into_iter().chain([env_vars::NIX_REMOTE]) {
         command.env_remove(name);
     }
     let output = crate::base::child::output(without_secrets(&mut command)).map_err(|error| match error.kind() {

@@ -6,6 +6,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::tuning::Tuning;
+use crate::base::env_vars;
 use crate::remote::RemoteError;
 
 /// What `cache-mode:` allows in this job, as `ACTIONS_CACHE_MODE` hands it down.
@@ -89,7 +90,7 @@ impl GithubConfig {
     /// The configuration that the variables of `lookup` describe: `ACTIONS_RESULTS_URL`, `ACTIONS_RUNTIME_TOKEN`,
     /// `ACTIONS_CACHE_MODE`, `ACTIONS_CACHE_URL` and `ACTIONS_CACHE_SERVICE_V2` (to tell an old service),
     /// `GITHUB_TOKEN` or `INPUT_TOKEN`, `GITHUB_REPOSITORY` and `GITHUB_API_URL` (for listings),
-    /// `SSL_CERT_FILE` and `NIX_SSL_CERT_FILE`, [`Tuning::VARIABLE`] (for tests). A variable that is set to nothing counts as not set.
+    /// `SSL_CERT_FILE` and `NIX_SSL_CERT_FILE`, `NIX_CACHE_TUNING` (for tests). A variable that is set to nothing counts as not set.
     ///
     /// # Errors
     /// [`RemoteError::Unavailable`] when there is no cache service of version 2 to be reached from here.
@@ -98,18 +99,19 @@ impl GithubConfig {
         Ok(Self {
             results_url: results_url(&set)?,
             token: runtime_token(&set)?,
-            mode: set("ACTIONS_CACHE_MODE").map_or(CacheMode::Write, |mode| CacheMode::parse(&mode)),
+            mode: set(env_vars::ACTIONS_CACHE_MODE).map_or(CacheMode::Write, |mode| CacheMode::parse(&mode)),
             rest: rest_config(&set),
-            ca_file: set("SSL_CERT_FILE").or_else(|| set("NIX_SSL_CERT_FILE")).map(PathBuf::from),
-            tuning: set(Tuning::VARIABLE).map_or_else(Tuning::default, |text| Tuning::from_text(&text)),
+            ca_file: set(env_vars::SSL_CERT_FILE).or_else(|| set(env_vars::NIX_SSL_CERT_FILE)).map(PathBuf::from),
+            tuning: set(env_vars::NIX_CACHE_TUNING).map_or_else(Tuning::default, |text| Tuning::from_text(&text)),
         })
     }
 }
 
 fn results_url(set: &impl Fn(&str) -> Option<String>) -> Result<Url, RemoteError> {
-    let refused = set("ACTIONS_CACHE_SERVICE_V2").is_some_and(|v2| ["0", "false"].contains(&&*v2.to_ascii_lowercase()));
-    let Some(text) = set("ACTIONS_RESULTS_URL").filter(|_| !refused) else {
-        let old = refused || set("ACTIONS_CACHE_URL").is_some();
+    let refused =
+        set(env_vars::ACTIONS_CACHE_SERVICE_V2).is_some_and(|v2| ["0", "false"].contains(&&*v2.to_ascii_lowercase()));
+    let Some(text) = set(env_vars::ACTIONS_RESULTS_URL).filter(|_| !refused) else {
+        let old = refused || set(env_vars::ACTIONS_CACHE_URL).is_some();
         return Err(RemoteError::Unavailable(if old {
             "This server speaks only the old cache service (v1): caching is off.".to_owned()
         } else {
@@ -129,7 +131,7 @@ fn results_url(set: &impl Fn(&str) -> Option<String>) -> Result<Url, RemoteError
 }
 
 fn runtime_token(set: &impl Fn(&str) -> Option<String>) -> Result<SecretString, RemoteError> {
-    let why = match set("ACTIONS_RUNTIME_TOKEN") {
+    let why = match set(env_vars::ACTIONS_RUNTIME_TOKEN) {
         Some(token) if token.bytes().all(|byte| byte.is_ascii_graphic()) => return Ok(SecretString::from(token)),
         Some(_) => "holds characters that no token has",
         None => "is not set",
@@ -141,10 +143,10 @@ fn runtime_token(set: &impl Fn(&str) -> Option<String>) -> Result<SecretString, 
 }
 
 fn rest_config(set: &impl Fn(&str) -> Option<String>) -> Option<RestConfig> {
-    let token = set("GITHUB_TOKEN").or_else(|| set("INPUT_TOKEN"))?;
+    let token = set(env_vars::GITHUB_TOKEN).or_else(|| set(env_vars::INPUT_TOKEN))?;
     Some(RestConfig {
-        api_url: set("GITHUB_API_URL").unwrap_or_else(|| "https://api.github.com".to_owned()),
-        repository: set("GITHUB_REPOSITORY")?,
+        api_url: set(env_vars::GITHUB_API_URL).unwrap_or_else(|| "https://api.github.com".to_owned()),
+        repository: set(env_vars::GITHUB_REPOSITORY)?,
         token: SecretString::from(token),
     })
 }

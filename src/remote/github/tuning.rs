@@ -101,9 +101,6 @@ impl Default for Tuning {
 }
 
 impl Tuning {
-    /// The variable with other delays than the default ones, for tests of the whole program.
-    pub const VARIABLE: &str = "NIX_CACHE_TUNING";
-
     /// The defaults, with the delays that `text` names: `name=milliseconds`, with commas between them. Names are those of
     /// the fields here. What is not understood is left out.
     #[must_use]
