@@ -82,6 +82,12 @@ pub(crate) fn is_stale(dirs: &StoreDirs) -> bool {
     has_traces(dirs, &places(dirs)) && places(dirs).is_mounted().is_ok_and(|is_mounted| !is_mounted)
 }
 
+/// Whether layers are mounted and a detach of them broke off: it took paths out of the database that are to come back.
+pub(crate) fn is_unfinished(dirs: &StoreDirs) -> bool {
+    let is_mounted = places(dirs).is_mounted().is_ok_and(|is_mounted| is_mounted);
+    is_mounted && load(dirs).is_some_and(|state| !state.aside.is_empty() || !state.realisations.is_empty())
+}
+
 /// Whether there is nothing that [`detach`] would change.
 pub(crate) fn is_plain(dirs: &StoreDirs) -> bool {
     !has_traces(dirs, &places(dirs)) && places(dirs).is_mounted().is_ok_and(|is_mounted| !is_mounted)

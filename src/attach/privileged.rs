@@ -103,10 +103,21 @@ fn prepare(dirs: &StoreDirs, caller: (u32, u32)) -> Result<(), CacheError> {
         let _lock = own_lock(dirs)?;
         if mounted::is_stale(dirs) {
             tracing::info!("Layers that were mounted are not any more: their paths are no longer valid.");
-            detach(dirs, std::thread::available_parallelism().map_or(1, std::num::NonZero::get))?;
+            detach(dirs, threads())?;
+        }
+    } else if mounted::is_unfinished(dirs) {
+        let _lock = own_lock(dirs)?;
+        tracing::info!("An earlier detach broke off: it is finished first.");
+        // Who uses the store keeps it from that. Nothing is lost, and what is restored is unpacked beside it.
+        if let Err(error) = detach(dirs, threads()) {
+            tracing::warn!("{error} Run `nix-cache detach` when nobody uses the store.");
         }
     }
     Ok(())
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 /// Our folder, made where it is missing, as its owner's.
@@ -166,6 +177,7 @@ fn may_run(dirs: &StoreDirs, request: &Request) -> bool {
             let has_lock = own.join(LOCK).exists() || is_writable(&own);
             ((is_writable(&work) && has_lock) || (!own.exists() && may_make))
                 && (!mounted::is_stale(dirs) || may_unpack(dirs))
+                && !mounted::is_unfinished(dirs)
         }
         Request::Check { .. } => may_unpack(dirs),
         Request::Attach(request) => request.mode == Mode::Unpack && may_unpack(dirs),
