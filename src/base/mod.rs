@@ -1,17 +1,18 @@
-//! What knows nothing of Nix: bounds, child processes, digests, disks, environment variables, HTTP, memory, texts for people,
+//! What knows nothing of Nix: bounds, child processes, digests, disks, environment variables, globs, HTTP, memory, texts for people,
 //! printing, secrets and threads.
 
 pub(crate) mod bounds;
-pub mod child;
+pub(crate) mod child;
 pub(crate) mod clock;
 pub mod digest;
 pub(crate) mod disk;
 pub(crate) mod env_vars;
+pub(crate) mod globs;
 pub mod http;
 pub(crate) mod human;
 pub(crate) mod memory;
-pub mod note;
+pub(crate) mod note;
 pub(crate) mod printing;
 pub(crate) mod secrets;
-pub mod threads;
+pub(crate) mod threads;
 pub(crate) mod typed;

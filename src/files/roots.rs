@@ -5,11 +5,12 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::GlobSet;
 
 use super::member::{Anchor, Member};
 use super::nix::NixLimits;
 use super::pattern::{self, Pattern, PatternError};
+use crate::base::globs;
 
 /// The files that patterns name.
 #[derive(Clone, Debug)]
@@ -108,8 +109,8 @@ impl Roots {
         let mut places: Vec<Place> = places.collect();
         places.sort();
         Ok(Self {
-            include: globs(including())?,
-            exclude: globs(patterns.iter().filter(|pattern| pattern.excludes))?,
+            include: globs_of(including())?,
+            exclude: globs_of(patterns.iter().filter(|pattern| pattern.excludes))?,
             given: including().map(|pattern| pattern.given.clone()).collect(),
             anchors,
             places,
@@ -195,15 +196,10 @@ fn anchor_of(anchors: &BTreeMap<Anchor, PathBuf>, path: &Path) -> Anchor {
     around.map_or(Anchor::Root, |(anchor, _)| *anchor)
 }
 
-fn globs<'a>(patterns: impl Iterator<Item = &'a Pattern>) -> Result<GlobSet, PatternError> {
-    let (mut set, mut given) = (GlobSetBuilder::new(), String::new());
-    let wrong = |pattern: &str, why: String| PatternError { pattern: pattern.to_owned(), why };
-    for pattern in patterns {
-        let glob = GlobBuilder::new(&pattern.glob).literal_separator(true).build();
-        set.add(glob.map_err(|error| wrong(&pattern.given, error.kind().to_string()))?);
-        given.clone_from(&pattern.given);
-    }
-    set.build().map_err(|error| wrong(&given, error.to_string()))
+fn globs_of<'a>(patterns: impl Iterator<Item = &'a Pattern>) -> Result<GlobSet, PatternError> {
+    let globs = patterns.map(|pattern| (&pattern.given, pattern.glob.clone()));
+    globs::set(globs)
+        .map_err(|(given, error)| PatternError { pattern: given.cloned().unwrap_or_default(), why: error.to_string() })
 }
 
 fn absolute(path: &Path) -> PathBuf {

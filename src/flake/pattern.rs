@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::GlobSet;
 
 use super::KeyError;
+use crate::base::globs;
 
 /// Globs that were understood.
 pub(super) struct Patterns {
@@ -39,7 +40,7 @@ impl Patterns {
             pattern: pattern.to_owned(),
             why,
         };
-        let (mut include, mut exclude) = (GlobSetBuilder::new(), GlobSetBuilder::new());
+        let (mut include, mut exclude) = (Vec::new(), Vec::new());
         let (mut owners, mut given, mut roots) = (Vec::new(), Vec::new(), BTreeSet::new());
         let patterns: Vec<&str> = patterns.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).collect();
         for pattern in &patterns {
@@ -48,19 +49,12 @@ impl Patterns {
                 None => (*pattern, false),
             };
             let text = relative(base, text).map_err(|why| wrong(pattern, why.to_owned()))?;
-            for glob in globs(&text) {
-                let glob = GlobBuilder::new(&glob)
-                    .literal_separator(true)
-                    .build()
-                    .map_err(|error| wrong(pattern, error.kind().to_string()))?;
-                if excludes {
-                    exclude.add(glob);
-                } else {
-                    include.add(glob);
-                    owners.push(given.len());
-                }
-            }
-            if !excludes {
+            let globs = stands_for(&text).into_iter().map(|glob| (*pattern, glob));
+            if excludes {
+                exclude.extend(globs);
+            } else {
+                include.extend(globs);
+                owners.resize(include.len(), given.len());
                 given.push((*pattern).to_owned());
                 roots.insert(root(&text));
             }
@@ -68,7 +62,9 @@ impl Patterns {
         if let (Some(pattern), true) = (patterns.first(), given.is_empty()) {
             return Err(wrong(pattern, "it takes files away where no other pattern adds any".to_owned()));
         }
-        let build = |set: GlobSetBuilder| set.build().map_err(|error| wrong(&patterns.join(" "), error.to_string()));
+        let build = |of: Vec<(&str, String)>| {
+            globs::set(of).map_err(|(pattern, error)| wrong(pattern.unwrap_or_default(), error.to_string()))
+        };
         Ok(Self { include: build(include)?, owners, given, exclude: build(exclude)?, roots: outermost(&roots) })
     }
 
@@ -94,7 +90,7 @@ impl Patterns {
 }
 
 /// The globs that a pattern stands for: one without wildcards that names a folder stands for everything in it.
-fn globs(pattern: &str) -> Vec<String> {
+fn stands_for(pattern: &str) -> Vec<String> {
     match pattern {
         "" => vec!["**".to_owned()],
         _ if has_wildcard(pattern) => vec![pattern.to_owned()],

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use globset::{GlobBuilder, GlobMatcher};
+use globset::GlobMatcher;
 
 use crate::base::digest::Sha;
+use crate::base::globs;
 
 /// An attribute path, such as `nixosConfigurations.desk` or `packages.x86_64-linux."with.dot"`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -126,15 +127,8 @@ impl AttrPattern {
             if *quoted { globset::escape(&name) } else { name }
         };
         let glob = names.iter().map(part).collect::<Vec<_>>().join("/");
-        let glob = GlobBuilder::new(&glob).literal_separator(true).build();
-        let glob = glob.map_err(|error| wrong(error.kind().to_string()))?;
-        Ok(Self { given: text.to_owned(), glob: glob.compile_matcher(), is_name })
-    }
-
-    /// The pattern as it was given.
-    #[must_use]
-    pub fn given(&self) -> &str {
-        &self.given
+        let glob = globs::matcher(&glob).map_err(|error| wrong(error.to_string()))?;
+        Ok(Self { given: text.to_owned(), glob, is_name })
     }
 
     /// Whether it means this path.

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use globset::{GlobBuilder, GlobMatcher};
+use globset::GlobMatcher;
 
 use super::{AttrPath, AttrPattern, Target};
+use crate::base::globs;
 
 /// What a rule says of the files that it means.
 #[derive(Clone, Debug)]
@@ -62,8 +63,7 @@ impl Rules {
     /// When the glob or a pattern of the effect is none: what is wrong with it.
     pub(super) fn add(&mut self, given: &str, effect: Effect) -> Result<(), String> {
         let (glob, captures) = captures(given)?;
-        let glob = GlobBuilder::new(&glob).literal_separator(true).build();
-        let glob = glob.map_err(|error| format!("{given:?} is no glob: {}", error.kind()))?.compile_matcher();
+        let glob = globs::matcher(&glob).map_err(|error| format!("{given:?} cannot be used: {error}"))?;
         if let Effect::Targets(patterns) = &effect {
             for pattern in patterns {
                 let filled = captures.iter().fold(pattern.clone(), |text, (name, _)| text.replace(name, "x"));
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn wrong_rules_say_why() {
         for (glob, effect, expected) in [
-            ("a[", Effect::All, "no glob"),
+            ("a[", Effect::All, "not a glob"),
             ("**/<host>/x", to(&["<host>"]), "behind `**`"),
             ("hosts/x-<host>", to(&["<host>"]), "stands alone"),
             ("hosts/*", to(&["<host>"]), "that \"hosts/*\" has not"),

@@ -156,7 +156,7 @@ mod tests {
             ("[plan]\nrules = 3", 2, "invalid type"),
             ("[plan]\n\n[plan.ruels]\n\"a\" = \"all\"", 3, "unknown field `ruels`"),
             ("[build]\n", 1, "unknown field `build`"),
-            ("[plan.rules]\n\"a\" = \"all\"\n\"b[\" = \"none\"", 3, "no glob"),
+            ("[plan.rules]\n\"a\" = \"all\"\n\"b[\" = \"none\"", 3, "not a glob"),
             ("[plan.rules]\n\n\"a\" = 3", 3, "a rule takes \"all\""),
             ("[plan.rules]\n\"a\" = []", 2, "the list is empty"),
             ("[plan.rules]\n\"a\" = [\"all\"]", 2, "stand alone"),
