@@ -6,9 +6,10 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde_json::Value;
 
-use super::values::{self, FailOn, Include, RestoreMode, SaveWhen};
+use super::values::{self, FailOn, RestoreMode, SaveWhen};
 use crate::base::env_vars::NIX_CACHE_INPUTS;
 use crate::base::typed;
+use crate::cache::Include;
 use crate::github::status::JobStatus;
 use crate::layer::pack::DEFAULT_LEVEL;
 use crate::report::Action;

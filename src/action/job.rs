@@ -1,23 +1,21 @@
 //! The job that an action runs in: its inputs, its key, its place in the cache.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
 use crate::action::inputs::Inputs;
-use crate::action::values::{Include, RestoreMode, SaveWhen};
+use crate::action::values::{RestoreMode, SaveWhen};
 use crate::app::Failure;
 use crate::app::place::{limited, remote};
 use crate::base::env_vars;
 use crate::base::note::{Code, Note};
 use crate::base::printing::Raw;
 use crate::base::secrets;
-use crate::cache::{self, Context, ModeRequest};
+use crate::cache::{Context, ModeRequest};
 use crate::flake::{Key, KeyRequest, current_system, escape, key as make_key};
 use crate::github::annotate::{self, Annotator, Style};
 use crate::github::env::{Environment, Facts};
@@ -28,8 +26,7 @@ use crate::remote::github::{GithubConfig, GithubRemote, TokenScope};
 use crate::remote::{Remote, RemoteError};
 use crate::report::{Action, KeyPart, Report, Severity};
 use crate::series::sign::Keyring;
-use crate::store::{PathInfo, StoreDirs, StorePath};
-use crate::{nix, upstream};
+use crate::store::StoreDirs;
 
 /// Under this name main leaves the key for post: the lock file can change while the job runs.
 const STATE_KEY: &str = "nix_cache_key";
@@ -209,10 +206,7 @@ impl Job {
                 RestoreMode::Unpack => ModeRequest::Unpack,
             },
             keys: self.keys.clone(),
-            upstream: match self.inputs.include {
-                Include::All => None,
-                Include::NotUpstream => Some(Arc::new(Substituters)),
-            },
+            include: self.inputs.include,
             max_size: self.inputs.max_size,
             keep_saves: self.inputs.keep_saves,
             level: self.inputs.compression_level,
@@ -281,16 +275,4 @@ fn keyring(inputs: &Inputs) -> Result<Keyring, Failure> {
 
 fn part(key: &Key, name: &str) -> String {
     key.parts.iter().find(|part| part.name == name).map(|part| part.value.clone()).unwrap_or_default()
-}
-
-/// The substituters that Nix is configured with.
-struct Substituters;
-
-#[async_trait]
-impl cache::Upstream for Substituters {
-    async fn present(&self, paths: &[&PathInfo]) -> BTreeSet<StorePath> {
-        let configured = tokio::task::spawn_blocking(nix::configured_substituters).await.unwrap_or_default();
-        let ca_file = env_vars::ca_file();
-        upstream::present(&configured, paths, upstream::Options { ca_file, ..upstream::Options::default() }).await
-    }
 }

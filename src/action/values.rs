@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::base::typed::number;
+use crate::cache::Include;
 use crate::github::status::JobStatus;
 use crate::report::Action;
 
@@ -18,16 +19,6 @@ pub enum SaveWhen {
     OnSuccess,
     /// Not at all.
     Never,
-}
-
-/// What to save.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Include {
-    /// Every path that the job has.
-    #[default]
-    All,
-    /// Only what no substituter offers.
-    NotUpstream,
 }
 
 /// How paths get into the store.

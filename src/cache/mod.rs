@@ -41,22 +41,22 @@ use crate::remote::Remote;
 use crate::series::sign::Keyring;
 use crate::store::StoreDirs;
 
-pub use mode::ModeRequest;
-pub use outcome::{LayerFetch, LayerState, Phase, RestoreOutcome, SaveOutcome, SaveReason, Saved};
-pub use planned::{held, load_planned, save_planned};
+pub(crate) use mode::ModeRequest;
+pub(crate) use outcome::{LayerFetch, LayerState, Phase, RestoreOutcome, SaveOutcome, SaveReason};
+pub(crate) use planned::{held, load_planned, save_planned};
 
-pub use record::{RestoreRecord, load as load_record};
-pub use restore::{detach, look_up, restore};
-pub use save::save;
-pub use search::{Search, SnapshotFound, find_snapshot};
-pub use substitute::Upstream;
-pub use survey::{Survey, survey};
-pub use trust::{Objection, note_unverified, objection};
-pub use verify::{Verified, verify};
+pub use record::load as load_record;
+pub(crate) use restore::{detach, look_up, restore};
+pub(crate) use save::save;
+pub(crate) use search::{SnapshotFound, find_snapshot};
+pub(crate) use substitute::Include;
+pub(crate) use survey::{Survey, survey};
+pub(crate) use trust::{Objection, note_unverified, objection};
+pub(crate) use verify::verify;
 
 /// What both verbs need to know.
 #[derive(Clone)]
-pub struct Context {
+pub(crate) struct Context {
     /// The store here.
     pub dirs: StoreDirs,
     /// Where layers and snapshots live.
@@ -76,8 +76,8 @@ pub struct Context {
     pub mode: ModeRequest,
     /// With which keys to sign what is saved, and by which what is restored must be signed.
     pub keys: Keyring,
-    /// Who knows what a substituter has: what it has is then not saved. None to save everything.
-    pub upstream: Option<Arc<dyn Upstream>>,
+    /// Which paths are saved.
+    pub include: Include,
     /// Most bytes that the layers of one snapshot may take; None for no limit.
     pub max_size: Option<u64>,
     /// How many saves of its lane a path outlives that a newer one replaced; 0 to keep everything. See
@@ -94,4 +94,4 @@ pub struct Context {
 }
 
 /// How many saves of its lane a path outlives that a newer one replaced, unless the user asks for another number.
-pub const DEFAULT_KEEP_SAVES: u32 = 5;
+pub(crate) const DEFAULT_KEEP_SAVES: u32 = 5;

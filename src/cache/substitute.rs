@@ -2,17 +2,29 @@
 //! by Nix before a restore registers what refers to them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
-use async_trait::async_trait;
-
+use crate::nix::configured_substituters;
 use crate::snapshot::Snapshot;
 use crate::store::{PathInfo, StorePath};
+use crate::upstream::{Options, present};
 
-/// Who knows which paths a substituter has.
-#[async_trait]
-pub trait Upstream: Send + Sync {
-    /// Of `paths`, those that a substituter has with the same bytes. What cannot be found out counts as absent.
-    async fn present(&self, paths: &[&PathInfo]) -> BTreeSet<StorePath>;
+/// Which paths a save keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Include {
+    /// Every path.
+    #[default]
+    All,
+    /// Only those that no substituter offers.
+    NotUpstream,
+}
+
+/// Of `paths`, those that a substituter that Nix is configured with has, with the same bytes. A path that no answer came for counts
+/// as absent.
+pub(super) async fn at_substituters(paths: &[&PathInfo]) -> BTreeSet<StorePath> {
+    let configured = tokio::task::spawn_blocking(configured_substituters).await.unwrap_or_default();
+    let ca_file = ["SSL_CERT_FILE", "NIX_SSL_CERT_FILE"].iter().find_map(std::env::var_os).map(PathBuf::from);
+    present(&configured, paths, Options { ca_file, ..Options::default() }).await
 }
 
 /// The paths that the snapshot's own ones refer to and that are neither valid nor among them, but left to a substituter.

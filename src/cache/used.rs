@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use super::Context;
 use super::outcome::{Phase, SaveOutcome};
 use super::select::Selection;
+use super::substitute::at_substituters;
+use super::{Context, Include};
 use crate::snapshot::{Facts, Snapshot};
 use crate::store::{PathInfo, StorePath};
 
@@ -66,12 +67,14 @@ pub(super) async fn leave_to_upstream(
     snapshot: &mut Snapshot,
     outcome: &mut SaveOutcome,
 ) {
-    let Some(upstream) = &context.upstream else { return };
+    if context.include == Include::All {
+        return;
+    }
     // What an earlier save left to a substituter is there still, for all we know: it was restored.
     new.retain(|path| !snapshot.upstream.contains(path));
     let start = Instant::now();
     let infos: Vec<&PathInfo> = new.iter().map(|path| &valid[path]).collect();
-    let present = upstream.present(&infos).await;
+    let present = at_substituters(&infos).await;
     new.retain(|path| !present.contains(path));
     outcome.phases.push(Phase::end("ask substituters", start, present.len() as u64, 0));
     snapshot.upstream.extend(present);

@@ -196,6 +196,14 @@ pub(super) struct RestoreCommand {
     pub format: Format,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Include {
+    /// Every path
+    All,
+    /// Only paths that none of Nix's substituters offers; a restore fetches the others from there
+    NotUpstream,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct SaveCommand {
     #[command(flatten)]
@@ -210,6 +218,9 @@ pub(super) struct SaveCommand {
     /// signed is built upon then
     #[arg(long, value_name = "FILE", help_heading = "Signatures")]
     pub signing_key_file: Option<PathBuf>,
+    /// What to save
+    #[arg(long, value_enum, default_value_t = Include::All)]
+    pub include: Include,
     /// Level of zstd for new layers
     #[arg(long, value_name = "1-22", default_value_t = DEFAULT_LEVEL, value_parser = clap::value_parser!(i32).range(1..=22))]
     pub compression_level: i32,

@@ -13,7 +13,7 @@ use crate::app::known::{Caches, plan_key};
 use crate::app::place::{bytes, remote};
 use crate::app::plan::{given_rules, headline, keep, not_a_repository, rules_and_filter};
 use crate::app::print::{print, print_json};
-use crate::cache::{Context, ModeRequest};
+use crate::cache::{Context, Include, ModeRequest};
 use crate::layer::pack::DEFAULT_LEVEL;
 use crate::plan::{
     self, Decision, Evaluate, EvaluateBase, Matrix, Nix, Plan, Policy, RULES_FILE, Repository, Request, RulesFile,
@@ -64,7 +64,7 @@ fn context(remote: Arc<dyn Remote>, key: String, store_root: Option<&Path>) -> C
         lane: "plan".to_owned(),
         run: String::new(),
         mode: ModeRequest::Unpack,
-        upstream: None,
+        include: Include::All,
         keys: Keyring::default(),
         max_size: None,
         keep_saves: 0,

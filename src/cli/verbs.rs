@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use super::args::{
-    DetachCommand, Format, KeyArgs, RemoteArgs, RestoreCommand, RestoreMode, SaveCommand, StoreArgs, TrustArgs,
+    self, DetachCommand, Format, KeyArgs, RemoteArgs, RestoreCommand, RestoreMode, SaveCommand, StoreArgs, TrustArgs,
     VerifyCommand,
 };
 use super::show;
@@ -15,7 +15,7 @@ use crate::app::print::{print, print_json};
 use crate::attach;
 use crate::base::env_vars;
 use crate::base::human;
-use crate::cache::{self, Context, ModeRequest, RestoreOutcome, SaveOutcome, SaveReason};
+use crate::cache::{self, Context, Include, ModeRequest, RestoreOutcome, SaveOutcome, SaveReason};
 use crate::layer::pack::{DEFAULT_LEVEL, Options};
 use crate::series::Hit;
 use crate::series::sign::Keyring;
@@ -52,6 +52,10 @@ pub(super) async fn save(command: &SaveCommand) -> Result<(), Failure> {
     context.max_size = command.max_size.as_deref().map(max_size).transpose()?;
     context.remote = limited(context.remote, command.save_timeout);
     context.keep_saves = command.keep_saves;
+    context.include = match command.include {
+        args::Include::All => Include::All,
+        args::Include::NotUpstream => Include::NotUpstream,
+    };
     let outcome = cache::save(&context).await.map_err(Failure::work)?;
     match command.format {
         Format::Json => print_json(&outcome),
@@ -135,7 +139,7 @@ fn context(key: &KeyArgs, place: &RemoteArgs, store: &StoreArgs, level: i32) -> 
         deadline: None,
         mode: ModeRequest::Auto { is_hosted: false },
         keys: Keyring::default(),
-        upstream: None,
+        include: Include::All,
         max_size: None,
         keep_saves: cache::DEFAULT_KEEP_SAVES,
         level,

@@ -7,6 +7,7 @@ mod keep;
 mod lanes;
 mod mixed;
 mod recipes;
+mod upstream;
 
 use std::collections::BTreeSet;
 use std::path::Path;
