@@ -19,22 +19,22 @@
     allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "what tests print, people read")
 )]
 
-pub mod action;
+mod action;
 mod app;
 pub mod attach;
 pub mod base;
-pub mod building;
+mod building;
 pub mod cache;
 pub mod cli;
 pub mod files;
 pub mod flake;
-pub mod github;
+mod github;
 pub mod layer;
-pub mod nix;
+mod nix;
 pub mod plan;
 pub mod remote;
-pub mod report;
+mod report;
 pub mod series;
 pub mod snapshot;
 pub mod store;
-pub mod upstream;
+mod upstream;

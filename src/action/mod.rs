@@ -68,5 +68,3 @@ pub(crate) async fn run(step: Step) -> Result<(), Failure> {
     }
     done
 }
-pub use inputs::InputError;
-pub use inputs::Inputs;

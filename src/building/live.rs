@@ -37,12 +37,6 @@ impl Live {
         Self { out, style, last: Instant::now() }
     }
 
-    /// Who reads it.
-    #[must_use]
-    pub fn style(&self) -> Style {
-        self.style
-    }
-
     /// A line of ours.
     pub fn line(&mut self, text: &str) {
         // A log that cannot be written is no reason to stop building.

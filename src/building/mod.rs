@@ -29,7 +29,9 @@ use tokio::sync::watch::Receiver;
 pub use category::Category;
 pub use failure::Failure;
 pub use live::{Live, Style};
-pub use report::{BuildReport, DerivationTime, Outcome, PhaseTime, Totals, TransferTime};
+#[cfg(test)]
+pub(crate) use report::PhaseTime;
+pub use report::{BuildReport, DerivationTime, Outcome, TransferTime};
 pub use resources::Resources;
 
 use artifacts::ArtifactRequest;

@@ -157,7 +157,7 @@ fn phases_and_lines_belong_to_their_build() {
     assert_eq!(watch.observe(Event::Line { id: 99, text: "nobody's".into() }, ms(4)), Shown::Nothing);
     assert_eq!(watch.finish(ms(7)), [0]);
     let build = &watch.builds[0];
-    assert_eq!((build.phase(), build.log.latest(), build.end), (Some("checkPhase"), Some("hello"), ms(7)));
+    assert_eq!((build.phase(), build.log.tail(1), build.end), (Some("checkPhase"), vec!["hello"], ms(7)));
 }
 
 fn any_event() -> impl Strategy<Value = Event> {

@@ -32,9 +32,8 @@ use crate::series::Hit;
 use crate::series::generation_of;
 use crate::series::sign::Keyring;
 
-pub use key::eval_cache_key;
-pub use nix::{DEFAULT_MAX_AGE, DEFAULT_MAX_BYTES, nix_cache_dir};
-pub use pattern::PatternError;
+pub(crate) use key::eval_cache_key;
+pub(crate) use nix::nix_cache_dir;
 pub use restore::restore;
 pub use roots::Roots;
 pub use save::save;

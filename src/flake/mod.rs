@@ -23,11 +23,11 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-pub use error::KeyError;
-pub use escape::{MAX_KEY_BYTES, escape};
-pub use files::{HashedFile, HashedFiles, hash_files};
+pub(crate) use error::KeyError;
+pub(crate) use escape::{MAX_KEY_BYTES, escape};
+pub(crate) use files::hash_files;
 pub use key::key;
-pub use system::current_system;
+pub(crate) use system::current_system;
 
 /// What a key is made of. [`KeyRequest::new`] has the defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]

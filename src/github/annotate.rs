@@ -55,11 +55,6 @@ impl<W: Write> Annotator<W> {
         Self { writer, style, kinds: Default::default() }
     }
 
-    /// Something good to know, under a short `title`.
-    pub fn notice(&mut self, title: &str, message: &str) {
-        self.add(AnnotationKind::Notice, title, message);
-    }
-
     /// Something that went wrong and did not stop the job.
     pub fn warning(&mut self, title: &str, message: &str) {
         self.add(AnnotationKind::Warning, title, message);
@@ -230,11 +225,11 @@ mod tests {
         let mut out = Vec::new();
         let mut annotator = Annotator::new(&mut out, Style::Workflow);
         for _ in 0..50 {
-            annotator.notice("n", "same");
+            annotator.warning("w", "same");
             annotator.error("e", "same");
         }
         drop(annotator);
-        assert_eq!(String::from_utf8(out).unwrap(), "::notice title=n::same\n::error title=e::same\n");
+        assert_eq!(String::from_utf8(out).unwrap(), "::warning title=w::same\n::error title=e::same\n");
     }
 
     #[test]

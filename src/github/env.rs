@@ -1,7 +1,7 @@
 //! What the environment says about the job: the variables `GITHUB_*` and `RUNNER_*`, which no action can change.
 //! Source: "Variables reference" in GitHub's documentation.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -114,16 +114,12 @@ impl Facts {
     pub fn report_path(&self, lane: &str) -> PathBuf {
         self.scratch().join(super::lane::component(lane)).join("report.json")
     }
-
-    /// `path` as the user means it: from the workspace, unless it is absolute.
-    #[must_use]
-    pub fn in_workspace(&self, path: &Path) -> PathBuf {
-        self.workspace.as_ref().map_or_else(|| path.to_path_buf(), |workspace| workspace.join(path))
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn facts(variables: &[(&str, &str)]) -> Facts {
@@ -150,8 +146,6 @@ mod tests {
         assert_eq!((facts.run_id, facts.run_attempt), (Some(1_658_821_493), Some(2)));
         assert_eq!(facts.environment, Environment::SelfHosted);
         assert_eq!(facts.report_path("CI"), Path::new("/tmp/runner/nix-cache/CI/report.json"));
-        assert_eq!(facts.in_workspace(Path::new("flake.lock")), Path::new("/work space/flake.lock"));
-        assert_eq!(facts.in_workspace(Path::new("/a")), Path::new("/a"));
     }
 
     #[test]
@@ -160,7 +154,6 @@ mod tests {
         assert!(!facts.on_github);
         assert_eq!((facts.environment, facts.run_id), (Environment::None, None));
         assert_eq!(facts.temp, std::env::temp_dir());
-        assert_eq!(facts.in_workspace(Path::new("a/b")), Path::new("a/b"));
     }
 
     #[test]

@@ -7,5 +7,3 @@ pub mod event;
 pub mod lane;
 pub mod state;
 pub mod status;
-pub use annotate::Annotator;
-pub use env::Facts;

@@ -9,4 +9,5 @@ pub mod recipe;
 pub mod squashfs;
 
 pub(crate) use nar::hash_and_size_of;
-pub use nar::{NarError, hash_of, write_nar};
+pub use nar::hash_of;
+pub(crate) use nar::{NarError, write_nar};

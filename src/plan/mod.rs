@@ -20,19 +20,25 @@ mod rules;
 mod rules_file;
 mod target;
 
-pub use attr::{AttrPath, AttrPattern, Filter, PatternError};
-pub use base::{Base, Trust, Wish};
-pub use decide::{Decision, Level, Policy, Verdict};
+pub use attr::AttrPath;
+pub(crate) use attr::{AttrPattern, Filter};
+#[cfg(test)]
+pub(crate) use base::Base;
+pub(crate) use base::{Trust, Wish};
+#[cfg(test)]
+pub(crate) use decide::Level;
+pub(crate) use decide::{Decision, Policy, Verdict};
 pub use defaults::defaults;
-pub use evaluate::WORKER_MEMORY;
-pub use git::{FetchToken, GitError, Repository};
-pub use make::{Evaluate, EvaluateBase, Known, Plan, PlanError, Request, plan};
-pub use matrix::{Entry, MOST_ENTRIES, Matrix, RunnerMap, RunnerMapError};
-pub use nix::{Nix, NixError};
+pub(crate) use evaluate::WORKER_MEMORY;
+pub(crate) use git::{FetchToken, Repository};
+pub(crate) use make::{Evaluate, EvaluateBase, Known, Plan, Request, plan};
+pub(crate) use matrix::{Matrix, RunnerMap};
+pub(crate) use nix::{Nix, NixError};
 pub use reads::Reads;
-pub use rules::{Rules, Touched};
-pub use target::{Output, Target};
+pub use rules::Rules;
+pub(crate) use rules::Touched;
+pub(crate) use target::Output;
+pub use target::Target;
 
-pub use rules_file::RULES_FILE;
-pub use rules_file::RulesError;
+pub(crate) use rules_file::RULES_FILE;
 pub use rules_file::RulesFile;

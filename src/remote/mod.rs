@@ -6,7 +6,7 @@
 mod directory;
 pub mod github;
 mod limits;
-pub mod transfer;
+pub(crate) mod transfer;
 
 use std::fmt;
 use std::ops::Range;
@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 pub use directory::DirectoryRemote;
-pub use limits::{Limited, Limits};
+pub(crate) use limits::{Limited, Limits};
 
 /// What an entry is. Each kind is a namespace of its own: names of two kinds never meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -14,10 +14,6 @@ use tokio::sync::Semaphore;
 
 use super::{Entry, Remote, RemoteError};
 
-/// The size of a read that [`FetchPlan::new`] aims at: large enough to come close to what a link can do, small enough
-/// that all reads under way fit well into memory.
-const READ: u64 = 8 * 1024 * 1024;
-const PARALLEL: usize = 8;
 /// How many reads of one entry wait for a slot or have one: more than there are slots, so that none stays free.
 const AWAITING: usize = 16;
 /// How soon reads notice that the place answers with whole entries.
@@ -50,14 +46,6 @@ pub struct FetchOutcome {
 }
 
 impl FetchPlan {
-    /// A plan with 8 reads at once of about 8 MiB each (at least one chunk).
-    #[must_use]
-    pub fn new(size: u64, chunk_size: u64, digests: Vec<[u8; 32]>) -> Self {
-        let range_chunks = READ.checked_div(chunk_size).unwrap_or(1).max(1) as usize;
-        let slots = Arc::new(Semaphore::new(PARALLEL));
-        Self { size, chunk_size, digests, slots, range_chunks, progress: Arc::default() }
-    }
-
     /// Where a chunk lies in the file.
     fn place(&self, chunk: usize) -> Range<u64> {
         let start = chunk as u64 * self.chunk_size;

@@ -20,7 +20,7 @@ mod picture;
 pub mod summary;
 pub(crate) mod text;
 
-pub use crate::base::note::{Code, Note, Severity};
+pub use crate::base::note::{Note, Severity};
 pub use parts::*;
 
 /// The version of the schema that this program writes.
@@ -138,11 +138,6 @@ impl Report {
         if !self.notes.iter().any(|known| known.code == note.code && known.message == note.message) {
             self.notes.push(note);
         }
-    }
-
-    /// Adds how long a phase took.
-    pub fn timing(&mut self, phase: &str, time: std::time::Duration) {
-        self.timings.push(Timing { phase: phase.to_owned(), ms: millis(time) });
     }
 
     /// Writes the report as JSON to `path`, whose folder is made. A reader sees the old report or the new one.

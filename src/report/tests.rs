@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::base::note::{Note, Severity};
+use crate::base::note::{Code, Note, Severity};
 
 /// A report without an empty list or a null, so that every field shows.
 fn full() -> Report {
@@ -18,7 +18,7 @@ fn full() -> Report {
     report.save = Some(Save::default());
     report.quota = Some(Quota::default());
     report.builds = vec![build()];
-    report.timing("restore.download", std::time::Duration::from_millis(1200));
+    report.timings.push(Timing { phase: "restore.download".to_owned(), ms: 1200 });
     report.note(
         Note::silent(Severity::Warning, Code::ReadOnlyToken, "The token may not write.")
             .with_remedy("Run on the default branch."),

@@ -21,6 +21,6 @@ mod simulation;
 pub(crate) use append::{Record, TakenIn, append};
 pub(crate) use clock::{Clock, SystemClock, nonce};
 pub(crate) use find::find;
-pub use hit::Hit;
+pub(crate) use hit::Hit;
 pub(crate) use number::{generation_of, next_number};
 pub(crate) use place::Series;

@@ -25,9 +25,11 @@ use crate::layer::digest::Digests;
 use crate::layer::recipe::Recipe;
 use crate::store::{DrvOutput, NarHash, PathInfo, Realisation, StorePath};
 
-pub use codec::{SnapshotError, decode, decode_signed, encode, encode_signed};
+pub(crate) use codec::{SnapshotError, decode_signed, encode_signed};
+pub use codec::{decode, encode};
 pub use keep::Lane;
-pub use targets::{Planned, PlannedCommit, PlannedTarget, keep_newest};
+pub(crate) use targets::{Planned, keep_newest};
+pub use targets::{PlannedCommit, PlannedTarget};
 
 /// A store path with the bytes it has. The same path can have been built twice with different bytes; both versions may stand
 /// in one snapshot, each with the layer that holds it.

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use rusqlite::Connection;
 
-use super::super::{DEFAULT_MAX_AGE, DEFAULT_MAX_BYTES, EVAL_CACHE, nix_cache_dir};
+use super::super::EVAL_CACHE;
+use super::super::nix::{DEFAULT_MAX_AGE, DEFAULT_MAX_BYTES, nix_cache_dir};
 use super::*;
 use crate::base::note::Code;
 

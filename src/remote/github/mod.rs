@@ -29,11 +29,13 @@ use futures_util::stream::BoxStream;
 use url::Url;
 
 pub use self::calls::version;
-pub use self::config::{CacheMode, GithubConfig, RestConfig};
+pub use self::config::GithubConfig;
+pub(crate) use self::config::{CacheMode, RestConfig};
 pub use self::redact::redact;
-pub use self::rest::{CacheEntryInfo, Rest, Usage};
-pub use self::token::{TokenScope, scopes};
-pub use self::tuning::Tuning;
+pub(crate) use self::rest::{CacheEntryInfo, Rest};
+pub(crate) use self::token::TokenScope;
+pub use self::token::scopes;
+pub(crate) use self::tuning::Tuning;
 
 use self::address::Addresses;
 use self::gate::Pacer;

@@ -93,8 +93,12 @@ fn body() -> Vec<u8> {
 }
 
 fn plan() -> FetchPlan {
-    let digests = body().chunks(10).map(|chunk| Sha256::digest(chunk).into()).collect();
-    FetchPlan { slots: Arc::new(Semaphore::new(4)), range_chunks: 5, ..FetchPlan::new(1003, 10, digests) }
+    plan_of(1003, 10, body().chunks(10).map(|chunk| Sha256::digest(chunk).into()).collect())
+}
+
+fn plan_of(size: u64, chunk_size: u64, digests: Vec<[u8; 32]>) -> FetchPlan {
+    let slots = Arc::new(Semaphore::new(4));
+    FetchPlan { size, chunk_size, digests, slots, range_chunks: 5, progress: Arc::default() }
 }
 
 fn entry() -> Entry {
@@ -189,11 +193,11 @@ async fn a_stream_that_is_too_short_is_gone() {
 #[tokio::test]
 async fn a_plan_that_contradicts_itself_is_refused() {
     let place = Place::default();
-    for plan in [FetchPlan::new(21, 10, vec![[0; 32]; 2]), FetchPlan::new(21, 0, vec![[0; 32]; 2])] {
+    for plan in [plan_of(21, 10, vec![[0; 32]; 2]), plan_of(21, 0, vec![[0; 32]; 2])] {
         let (outcome, _) = fetch(&place, &plan).await;
         assert!(outcome.unwrap_err().to_string().contains("2 digests"));
     }
-    let empty = FetchPlan::new(0, 10, vec![]);
+    let empty = plan_of(0, 10, vec![]);
     assert_eq!(fetch(&place, &empty).await.0.unwrap(), FetchOutcome::default());
     assert!(place.reads.lock().unwrap().is_empty());
 }
@@ -205,14 +209,6 @@ async fn a_disk_that_cannot_be_written_is_named() {
     let place = Place { body: body(), ..Place::default() };
     let error = fetch_file(&place, &entry(), &plan(), &read_only).await.unwrap_err();
     assert!(error.to_string().contains("Cannot write the layer layer-1 to the disk"), "{error}");
-}
-
-#[test]
-fn reads_are_about_8_mib() {
-    let mib = 1024 * 1024;
-    for (chunk, chunks) in [(mib, 8), (3 * mib, 2), (4 * mib, 2), (16 * mib, 1), (64 * 1024, 128)] {
-        assert_eq!(FetchPlan::new(0, chunk, vec![]).range_chunks, chunks);
-    }
 }
 
 #[tokio::test]
