@@ -140,27 +140,16 @@ fn is_objected(job: &mut Job) -> bool {
         fill::not_saved(job, Outcome::Failed, "no-signing-key", "since the signing key was not there any more");
         return true;
     }
-    match cache::objection(&job.dirs, &job.keys) {
-        Ok(None) => false,
-        Ok(Some(objection)) => {
-            let (outcome, reason, because) = match objection {
-                Objection::NoKey => (Outcome::Skipped, "no-signing-key", "since there is no key to sign it with"),
-                Objection::Unverified(_) => {
-                    (Outcome::Failed, "not-verified", "since an earlier restore did not ask for a signature")
-                }
-            };
-            fill::notes(job, &[objection.note()]);
-            fill::not_saved(job, outcome, reason, because);
-            true
+    let Some(objection) = cache::objection(&job.dirs, &job.keys) else { return false };
+    let (outcome, reason, because) = match objection {
+        Objection::NoKey => (Outcome::Skipped, "no-signing-key", "since there is no key to sign it with"),
+        Objection::Unverified(_) => {
+            (Outcome::Failed, "not-verified", "since an earlier restore did not ask for a signature")
         }
-        Err(error) => {
-            job.report.note(
-                Note::silent(Severity::Warning, Code::SaveFailed, error.to_string()).with_remedy("Nothing was saved."),
-            );
-            fill::not_saved(job, Outcome::Failed, "failed", "as the warnings say");
-            true
-        }
-    }
+    };
+    fill::notes(job, &[objection.note()]);
+    fill::not_saved(job, outcome, reason, because);
+    true
 }
 
 /// Saves the levels above the store in the time that is left.

@@ -29,9 +29,9 @@ use tokio::sync::watch::Receiver;
 pub use category::Category;
 pub use failure::Failure;
 pub use live::{Live, Style};
-#[cfg(test)]
-pub(crate) use report::PhaseTime;
 pub use report::{BuildReport, DerivationTime, Outcome, TransferTime};
+#[cfg(test)]
+pub(crate) use report::{PhaseTime, Totals};
 pub use resources::Resources;
 
 use artifacts::ArtifactRequest;

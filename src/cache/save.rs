@@ -31,7 +31,7 @@ use crate::store::{self, PathInfo, Realisation, StorePath, closure};
 pub async fn save(context: &Context) -> Result<SaveOutcome, CacheError> {
     let start = Instant::now();
     let mut outcome = empty_outcome(context);
-    if let Some(objection) = objection(&context.dirs, &context.keys)? {
+    if let Some(objection) = objection(&context.dirs, &context.keys) {
         outcome.reason = if objection == Objection::NoKey { SaveReason::Refused } else { SaveReason::Failed };
         outcome.notes.push(objection.note());
         return Ok(outcome);

@@ -2,8 +2,8 @@
 //! by Nix before a restore registers what refers to them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
+use crate::base::env_vars;
 use crate::nix::configured_substituters;
 use crate::snapshot::Snapshot;
 use crate::store::{PathInfo, StorePath};
@@ -23,7 +23,7 @@ pub(crate) enum Include {
 /// as absent.
 pub(super) async fn at_substituters(paths: &[&PathInfo]) -> BTreeSet<StorePath> {
     let configured = tokio::task::spawn_blocking(configured_substituters).await.unwrap_or_default();
-    let ca_file = ["SSL_CERT_FILE", "NIX_SSL_CERT_FILE"].iter().find_map(std::env::var_os).map(PathBuf::from);
+    let ca_file = env_vars::ca_file();
     present(&configured, paths, Options { ca_file, ..Options::default() }).await
 }
 

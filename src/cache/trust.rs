@@ -39,17 +39,14 @@ impl Objection {
 
 /// What is to be said against a save of this store with `keys`, if anything. Store paths that nothing vouches for are left out of a
 /// save, and are no reason against it.
-///
-/// # Errors
-/// Never, so far.
-pub fn objection(dirs: &StoreDirs, keys: &Keyring) -> Result<Option<Objection>, CacheError> {
+pub fn objection(dirs: &StoreDirs, keys: &Keyring) -> Option<Objection> {
     if keys.asks_for_signatures() && !keys.can_sign() {
-        return Ok(Some(Objection::NoKey));
+        return Some(Objection::NoKey);
     }
     // One that cannot be understood may have named anything.
     let took_over_files =
         keys.can_sign() && vouch::load(dirs).map_or(true, |ledger| ledger.is_some_and(|all| all.files));
-    Ok(took_over_files.then(|| Objection::Unverified(vouch::place(dirs))))
+    took_over_files.then(|| Objection::Unverified(vouch::place(dirs)))
 }
 
 /// Notes that more than store paths was taken over without a signature: across runs, until somebody vouches for it.

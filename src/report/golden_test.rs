@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::base::note::Code;
 use crate::building::checks::{Check, Verdict};
 use crate::building::watch::{Ending, Way};
 use crate::building::{Category, DerivationTime, Failure, PhaseTime, Resources, Totals, TransferTime};

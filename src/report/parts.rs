@@ -9,6 +9,7 @@ use crate::series::Hit;
 /// The job, as the runner describes it. Texts are empty where nothing is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
+#[allow(clippy::struct_field_names, reason = "the fields are those of the report, whose names stay")]
 pub struct Job {
     /// `owner/name`.
     pub repository: String,
