@@ -98,19 +98,18 @@ fn prepare(dirs: &StoreDirs, caller: (u32, u32)) -> Result<(), CacheError> {
     if rustix::process::geteuid().is_root() && user != 0 && dirs.owner()?.0 != user {
         folder.make_for_user(user, group).map_err(failed)?;
     }
-    if mounted::is_stale(dirs) {
-        // Another restore may be about to mount: only one of them is at work at a time.
+    if mounted::is_stale(dirs) || mounted::is_unfinished(dirs) {
+        // Another restore may be about to mount, or a detach be at work: what it left is looked at once it is done.
         let _lock = own_lock(dirs)?;
         if mounted::is_stale(dirs) {
             tracing::info!("Layers that were mounted are not any more: their paths are no longer valid.");
             detach(dirs, threads())?;
-        }
-    } else if mounted::is_unfinished(dirs) {
-        let _lock = own_lock(dirs)?;
-        tracing::info!("An earlier detach broke off: it is finished first.");
-        // Who uses the store keeps it from that. Nothing is lost, and what is restored is unpacked beside it.
-        if let Err(error) = detach(dirs, threads()) {
-            tracing::warn!("{error} Run `nix-cache detach` when nobody uses the store.");
+        } else if mounted::is_unfinished(dirs) {
+            tracing::info!("An earlier detach broke off: it is finished first.");
+            // Who uses the store keeps it from that. Nothing is lost, and what is restored is unpacked beside it.
+            if let Err(error) = detach(dirs, threads()) {
+                tracing::warn!("{error} Run `nix-cache detach` when nobody uses the store.");
+            }
         }
     }
     Ok(())
