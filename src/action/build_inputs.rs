@@ -15,7 +15,7 @@ use crate::snapshot::names;
 
 /// Every input, with defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
-pub struct BuildInputs {
+pub(crate) struct BuildInputs {
     /// What to build (`targets`); empty for nothing.
     pub targets: Vec<String>,
     /// The flake (`flake`).
@@ -69,7 +69,7 @@ impl BuildInputs {
     ///
     /// # Errors
     /// As [`BuildInputs::from_json`].
-    pub fn from_environment() -> Result<Self, InputError> {
+    pub(crate) fn from_environment() -> Result<Self, InputError> {
         Self::from_json(&crate::base::secrets::inputs())
     }
 
@@ -78,7 +78,7 @@ impl BuildInputs {
     ///
     /// # Errors
     /// [`InputError`], which names the input, what was given and what it takes.
-    pub fn from_json(json: &str) -> Result<Self, InputError> {
+    pub(crate) fn from_json(json: &str) -> Result<Self, InputError> {
         let is_empty = |name: &str| {
             let object: Option<Value> = serde_json::from_str(json).ok();
             object.is_some_and(|object| object[name].as_str().is_some_and(|text| text.trim().is_empty()))

@@ -9,7 +9,7 @@ use crate::building::{BuildReport, Outcome};
 
 /// Names and values of all outputs, with the path of the report.
 #[must_use]
-pub fn of(build: &BuildReport, path: &Path) -> Vec<(&'static str, String)> {
+pub(crate) fn of(build: &BuildReport, path: &Path) -> Vec<(&'static str, String)> {
     let list = |items: Vec<&str>| serde_json::to_string(&items).unwrap_or_else(|_| "[]".to_owned());
     let result = match build.outcome {
         Outcome::Succeeded => "success",
@@ -40,7 +40,7 @@ pub fn of(build: &BuildReport, path: &Path) -> Vec<(&'static str, String)> {
 ///
 /// # Errors
 /// [`OutputError`] for the first output that could not be written.
-pub fn set(build: &BuildReport, path: &Path) -> Result<(), OutputError> {
+pub(crate) fn set(build: &BuildReport, path: &Path) -> Result<(), OutputError> {
     set_all(of(build, path))
 }
 

@@ -19,7 +19,7 @@ use crate::snapshot::names;
 /// Every input, with synonyms resolved and defaults filled in.
 #[allow(clippy::struct_excessive_bools, reason = "each is an input that the user gives or not")]
 #[derive(Clone, Debug)]
-pub struct Inputs {
+pub(crate) struct Inputs {
     /// Which part of the work this action does (`action`, from the hook).
     pub action: Action,
     /// The user's own key (`primary-key`, `key`); None to compute one.
@@ -82,7 +82,7 @@ pub struct Inputs {
 
 /// An input that cannot be used. Always the user's to mend, so the job fails (exit code 2).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InputError {
+pub(crate) enum InputError {
     /// The variable holds something else than an object of strings.
     #[error(
         "The inputs in {NIX_CACHE_INPUTS} are no JSON object of strings ({0}). The action's hook sets this variable; run it by hand with {{}} for the defaults."
@@ -123,7 +123,7 @@ impl Inputs {
     ///
     /// # Errors
     /// As [`Inputs::from_json`].
-    pub fn from_environment() -> Result<Self, InputError> {
+    pub(crate) fn from_environment() -> Result<Self, InputError> {
         Self::from_json(&crate::base::secrets::inputs())
     }
 
@@ -132,7 +132,7 @@ impl Inputs {
     ///
     /// # Errors
     /// [`InputError`], which names the input, what was given and what it takes.
-    pub fn from_json(json: &str) -> Result<Self, InputError> {
+    pub(crate) fn from_json(json: &str) -> Result<Self, InputError> {
         let mut given = Given::parse(json)?;
         let inputs = Self {
             action: given.choice("action", values::ACTION)?.unwrap_or_default(),
@@ -178,7 +178,7 @@ impl Inputs {
     /// The first of the user's `fail-on` conditions that holds, given what the lookup found and whether its paths are in
     /// the store now. None when the job may go on.
     #[must_use]
-    pub fn failure(&self, hit: Hit, restored: bool) -> Option<FailOn> {
+    pub(crate) fn failure(&self, hit: Hit, restored: bool) -> Option<FailOn> {
         self.fail_on.iter().copied().find(|condition| match condition {
             FailOn::PrimaryKeyMiss => hit != Hit::Exact,
             FailOn::PrimaryKeyNotRestored => hit != Hit::Exact || !restored,
@@ -190,7 +190,7 @@ impl Inputs {
     /// Whether the post step may save at all: this action is one that does, `save` is not `never`, and with `on-success`
     /// no step has failed.
     #[must_use]
-    pub fn may_save(&self) -> bool {
+    pub(crate) fn may_save(&self) -> bool {
         let wanted = match self.save {
             SaveWhen::Never => false,
             SaveWhen::OnSuccess => matches!(self.job_status, JobStatus::Success | JobStatus::Unknown),

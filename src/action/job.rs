@@ -79,7 +79,7 @@ impl Job {
     ///
     /// # Errors
     /// When an input is wrong.
-    pub fn from_environment() -> Result<Self, Failure> {
+    pub(super) fn from_environment() -> Result<Self, Failure> {
         Self::with(Inputs::from_environment().map_err(Failure::usage)?)
     }
 
@@ -87,7 +87,7 @@ impl Job {
     ///
     /// # Errors
     /// When they hold a key that is none.
-    pub fn with(inputs: Inputs) -> Result<Self, Failure> {
+    pub(super) fn with(inputs: Inputs) -> Result<Self, Failure> {
         if let Some(token) = &inputs.token {
             annotate::mask(token.expose_secret());
         }
@@ -105,7 +105,7 @@ impl Job {
     ///
     /// # Errors
     /// When the inputs or the lock give none.
-    pub fn key(&mut self) -> Result<Lookup, Failure> {
+    pub(super) fn key(&mut self) -> Result<Lookup, Failure> {
         if let Some(left) = state::load(STATE_KEY).and_then(|text| serde_json::from_str(&text).ok()) {
             return Ok(left);
         }
@@ -135,12 +135,12 @@ impl Job {
     }
 
     /// The project's folder: the workspace, or here.
-    pub fn project(&self) -> PathBuf {
+    pub(super) fn project(&self) -> PathBuf {
         self.facts.workspace.clone().unwrap_or_else(|| PathBuf::from("."))
     }
 
     /// What the key is made of.
-    pub fn key_request(&self) -> KeyRequest {
+    pub(super) fn key_request(&self) -> KeyRequest {
         let inputs = &self.inputs;
         KeyRequest {
             prefix: inputs.prefix_key.clone().unwrap_or_default(),
@@ -159,7 +159,7 @@ impl Job {
     ///
     /// # Errors
     /// When there is none; the job goes on without.
-    pub fn place(&self, total: Option<Duration>) -> Result<Place, RemoteError> {
+    pub(super) fn place(&self, total: Option<Duration>) -> Result<Place, RemoteError> {
         if let Some(name) =
             std::env::var(env_vars::NIX_CACHE_REMOTE).ok().filter(|name| !name.is_empty() && name != "github")
         {
@@ -180,7 +180,7 @@ impl Job {
     }
 
     /// Leaves for post whether the service answered: then what fails there is an outage, and no missing service.
-    pub fn leave_spoken(place: &Place) {
+    pub(super) fn leave_spoken(place: &Place) {
         if place.github.as_ref().is_some_and(|github| github.has_spoken())
             && let Err(error) = state::save(STATE_SPOKEN, "true")
         {
@@ -189,7 +189,7 @@ impl Job {
     }
 
     /// What restore and save need to know.
-    pub fn context(&self, place: &Place, lookup: &Lookup) -> Context {
+    pub(super) fn context(&self, place: &Place, lookup: &Lookup) -> Context {
         let Facts { run_id, run_attempt, job, .. } = &self.facts;
         let is_hosted = self.facts.environment == Environment::GithubHosted;
         Context {
@@ -217,7 +217,7 @@ impl Job {
     }
 
     /// Notes that there is no cache, and why.
-    pub fn note_no_cache(&mut self, error: &RemoteError) {
+    pub(super) fn note_no_cache(&mut self, error: &RemoteError) {
         tracing::warn!("{error}");
         let severity = if matches!(error, RemoteError::Unavailable(_)) { Severity::Notice } else { Severity::Warning };
         self.report.note(
@@ -227,7 +227,7 @@ impl Job {
 
     /// Notes that nothing can be saved, where the job wants to and what is known before any request rules it out. What
     /// the token says of its scopes is a hint: the save is tried all the same.
-    pub fn note_read_only(&mut self, place: &Place) {
+    pub(super) fn note_read_only(&mut self, place: &Place) {
         let Some(github) = place.github.as_ref().filter(|_| self.wants_to_save()) else { return };
         let (mode, scopes) = (github.mode(), github.scopes());
         let (message, remedy) = if !mode.writable() {
@@ -251,14 +251,14 @@ impl Job {
     }
 
     /// Goes on with the builds of steps before this one.
-    pub fn take_over_builds(&mut self) {
+    pub(super) fn take_over_builds(&mut self) {
         if let Ok(before) = Report::read(&self.report_path) {
             self.report.builds = before.builds;
         }
     }
 
     /// Writes the report; it is for information, so a failure is told and no more.
-    pub fn write_report(&self) {
+    pub(super) fn write_report(&self) {
         if let Err(error) = self.report.write(&self.report_path) {
             tracing::warn!("{error}");
         }

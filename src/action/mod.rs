@@ -2,21 +2,21 @@
 //! files. Nothing here fails a job but a wrong input (exit code 2), what `fail-on` asks for and a build that fails (exit code 1).
 
 mod build;
-pub mod build_inputs;
-pub mod build_outputs;
+pub(crate) mod build_inputs;
+pub(crate) mod build_outputs;
 mod evicted;
 #[cfg(test)]
 mod files_test;
 mod fill;
-pub mod inputs;
+pub(crate) mod inputs;
 mod job;
 mod levels;
-pub mod outputs;
+pub(crate) mod outputs;
 mod plan;
-pub mod plan_inputs;
+pub(crate) mod plan_inputs;
 mod post;
 mod restore;
-pub mod values;
+pub(crate) mod values;
 
 use clap::{Args, Subcommand};
 

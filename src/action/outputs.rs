@@ -11,7 +11,7 @@ use crate::series::Hit;
 #[error(
     "The output \"{name}\" could not be written to the file in GITHUB_OUTPUT: {cause}. Later steps see it as empty."
 )]
-pub struct OutputError {
+pub(crate) struct OutputError {
     name: &'static str,
     cause: actions_rs::Error,
 }
@@ -19,7 +19,7 @@ pub struct OutputError {
 /// Names and values of all outputs that `report` gives, with the path of the report's own file. Values that are not
 /// known yet are left out.
 #[must_use]
-pub fn of(report: &Report, path: &Path) -> Vec<(&'static str, String)> {
+pub(crate) fn of(report: &Report, path: &Path) -> Vec<(&'static str, String)> {
     let key = &report.key;
     let mut all = vec![
         ("primary-key", key.primary.clone()),
@@ -51,7 +51,7 @@ pub fn of(report: &Report, path: &Path) -> Vec<(&'static str, String)> {
 ///
 /// # Errors
 /// [`OutputError`] for the first output that could not be written.
-pub fn set(report: &Report, path: &Path) -> Result<(), OutputError> {
+pub(crate) fn set(report: &Report, path: &Path) -> Result<(), OutputError> {
     set_all(of(report, path))
 }
 

@@ -34,7 +34,7 @@ const COUNT: &str = "a whole number from 1 to 256";
 
 /// The inputs of `plan`, with defaults filled in.
 #[derive(Clone, Debug)]
-pub struct PlanInputs {
+pub(crate) struct PlanInputs {
     /// The folder of the flake, from the workspace (`flake`).
     pub flake: String,
     /// Patterns of targets (`include`), between white space.
@@ -74,7 +74,7 @@ impl PlanInputs {
     ///
     /// # Errors
     /// As [`PlanInputs::from_json`].
-    pub fn from_environment() -> Result<Self, InputError> {
+    pub(crate) fn from_environment() -> Result<Self, InputError> {
         Self::from_json(&crate::base::secrets::inputs())
     }
 
@@ -82,7 +82,7 @@ impl PlanInputs {
     ///
     /// # Errors
     /// [`InputError`], which names the input, what was given and what it takes.
-    pub fn from_json(json: &str) -> Result<Self, InputError> {
+    pub(crate) fn from_json(json: &str) -> Result<Self, InputError> {
         let all: Map<String, Value> = serde_json::from_str(json)
             .map_err(|error| InputError::Form(format!("line {}, column {}", error.line(), error.column())))?;
         let (own, mut common): (Map<_, _>, Map<_, _>) = all.into_iter().partition(|(name, _)| OWN.contains(&&**name));

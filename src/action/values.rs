@@ -10,7 +10,7 @@ use crate::report::Action;
 
 /// When to save.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum SaveWhen {
+pub(crate) enum SaveWhen {
     /// Whenever there is anything new, however the job went: `auto` and `always` are the same. What a path costs to build is known to
     /// nobody here, so there is no honest way to weigh it against its upload.
     #[default]
@@ -23,7 +23,7 @@ pub enum SaveWhen {
 
 /// How paths get into the store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RestoreMode {
+pub(crate) enum RestoreMode {
     /// Mount where that is possible, unpack elsewhere.
     #[default]
     Auto,
@@ -35,7 +35,7 @@ pub enum RestoreMode {
 
 /// What fails a job, on the user's wish.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum FailOn {
+pub(crate) enum FailOn {
     /// The key itself was not found.
     PrimaryKeyMiss,
     /// The key itself was not found, or could not be restored.

@@ -12,13 +12,13 @@ pub(crate) struct Failure {
 impl Failure {
     /// Something was wrong with what the user gave us: exit code 2.
     #[allow(clippy::needless_pass_by_value, reason = "errors are handed over as they come out of `map_err`")]
-    pub fn usage(message: impl fmt::Display) -> Self {
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
         Self { message: message.to_string(), code: 2 }
     }
 
     /// The work could not be done, or found what it looked for in vain: exit code 1.
     #[allow(clippy::needless_pass_by_value, reason = "errors are handed over as they come out of `map_err`")]
-    pub fn work(message: impl fmt::Display) -> Self {
+    pub(crate) fn work(message: impl fmt::Display) -> Self {
         Self { message: message.to_string(), code: 1 }
     }
 }

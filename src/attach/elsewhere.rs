@@ -21,12 +21,12 @@ impl fmt::Display for Elsewhere {
 
 impl Elsewhere {
     /// The path by which this process's view of `path`, an absolute path, can be reached from here.
-    pub fn view(&self, path: &Path) -> PathBuf {
+    pub(super) fn view(&self, path: &Path) -> PathBuf {
         self.folder().join("root").join(path.strip_prefix("/").unwrap_or(path))
     }
 
     /// Its folder in `/proc`.
-    pub fn folder(&self) -> PathBuf {
+    pub(super) fn folder(&self) -> PathBuf {
         Path::new("/proc").join(self.pid.to_string())
     }
 }

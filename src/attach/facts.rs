@@ -63,7 +63,7 @@ pub(crate) fn drop_faulty(snapshot: &mut Snapshot) -> Faulty {
 
 impl Faulty {
     /// The one note for all of them, in the snapshot called `name`.
-    pub fn note(&self, name: &str) -> Option<Note> {
+    pub(crate) fn note(&self, name: &str) -> Option<Note> {
         let Self { count, example, .. } = self;
         let records = match count {
             0 => return None,

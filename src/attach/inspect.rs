@@ -44,7 +44,7 @@ pub(crate) struct Inspection {
 
 impl Inspection {
     /// Removes from `layers` what was refused or rejected.
-    pub fn keep_sound(&self, layers: &mut Vec<AttachLayer>) {
+    pub(super) fn keep_sound(&self, layers: &mut Vec<AttachLayer>) {
         let refused: BTreeSet<Sha> = self.refused.iter().map(|layer| layer.id).collect();
         let rejected: BTreeSet<&StorePath> = self.rejected.iter().map(|rejected| &rejected.path).collect();
         layers.retain(|layer| !refused.contains(&layer.id));

@@ -82,7 +82,7 @@ pub struct Attached {
 ///
 /// # Errors
 /// When the store cannot be read or written.
-pub fn attach(request: &AttachRequest, progress: &AtomicU64) -> Result<Attached, CacheError> {
+pub(super) fn attach(request: &AttachRequest, progress: &AtomicU64) -> Result<Attached, CacheError> {
     let dirs = StoreDirs::new(request.store_root.as_deref());
     readonly::with_writable_store(&dirs, || attach_here(&dirs, request, progress))
 }

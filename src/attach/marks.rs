@@ -35,7 +35,7 @@ pub(crate) fn hide(folder: &Path, names: &BTreeSet<Vec<u8>>) -> io::Result<()> {
 ///
 /// # Errors
 /// When the directory cannot be read or written.
-pub fn remove_marks(store: &Path) -> io::Result<()> {
+pub(super) fn remove_marks(store: &Path) -> io::Result<()> {
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
     unmark(store)?;
     for entry in fs::read_dir(store)? {

@@ -24,7 +24,7 @@ use crate::layer::squashfs::{Image, ImageError, set_owner};
 use crate::store::tree::remove_tree;
 
 /// The kernel takes mount options of one page, and a lookup asks every layer.
-pub const MAX_LAYERS: usize = 32;
+pub(crate) const MAX_LAYERS: usize = 32;
 
 /// How long a process may see the overlay in a namespace that it is about to leave, as each build in a sandbox does at its start.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -61,7 +61,7 @@ pub(crate) fn refused(what: impl Into<String>) -> impl FnOnce(io::Error) -> Moun
 
 /// Where things are mounted: below our folder, which must be on the same file system as the store directory.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub(crate) struct Places {
     /// The store directory that the overlay covers.
     pub store: PathBuf,
     /// The store directory as it was, below the overlay.
@@ -75,7 +75,7 @@ pub struct Places {
 impl Places {
     /// The places for the directory `store`, with `own` as our folder.
     #[must_use]
-    pub fn new(store: &Path, own: &Path) -> Self {
+    pub(crate) fn new(store: &Path, own: &Path) -> Self {
         let folder = resolved(own).join("mounts");
         Self {
             store: resolved(store),
@@ -90,7 +90,7 @@ impl Places {
     ///
     /// # Errors
     /// When the list of mounts cannot be read.
-    pub fn is_mounted(&self) -> io::Result<bool> {
+    pub(crate) fn is_mounted(&self) -> io::Result<bool> {
         let mounts = mounts()?;
         let top = mounts.iter().rev().find(|mount| mount.point == self.store);
         Ok(top.is_some_and(|mount| mount.kind == "overlay") && mounts.iter().any(|mount| mount.point == self.upper))
@@ -107,7 +107,7 @@ fn resolved(path: &Path) -> PathBuf {
 
 /// One image to mount.
 #[derive(Clone, Debug)]
-pub struct MountImage {
+pub(crate) struct MountImage {
     /// A short name, for the folder it is mounted at: letters and digits.
     pub name: String,
     /// Its file.
@@ -118,7 +118,7 @@ pub struct MountImage {
 ///
 /// # Errors
 /// When it is not a sound image.
-pub fn names_in(file: &Path) -> Result<BTreeSet<Vec<u8>>, ImageError> {
+pub(crate) fn names_in(file: &Path) -> Result<BTreeSet<Vec<u8>>, ImageError> {
     let image = Image::open(File::open(file)?)?;
     Ok(image.root()?.into_iter().map(|entry| entry.name.into_vec()).collect())
 }
@@ -126,7 +126,7 @@ pub fn names_in(file: &Path) -> Result<BTreeSet<Vec<u8>>, ImageError> {
 /// The names that stand in more than one of these images. An overlay would mix their files, so they must not be used from
 /// the mount.
 #[must_use]
-pub fn ambiguous(names: &[BTreeSet<Vec<u8>>]) -> BTreeSet<Vec<u8>> {
+pub(crate) fn ambiguous(names: &[BTreeSet<Vec<u8>>]) -> BTreeSet<Vec<u8>> {
     let mut seen: BTreeMap<&Vec<u8>, u32> = BTreeMap::new();
     for name in names.iter().flatten() {
         *seen.entry(name).or_default() += 1;
@@ -139,7 +139,7 @@ pub fn ambiguous(names: &[BTreeSet<Vec<u8>>]) -> BTreeSet<Vec<u8>> {
 ///
 /// # Errors
 /// When anything cannot be mounted; all that was mounted before it is unmounted again.
-pub fn attach(
+pub(crate) fn attach(
     places: &Places,
     images: &[MountImage],
     hidden: &BTreeSet<Vec<u8>>,
@@ -262,12 +262,12 @@ fn not_unmounted(places: &Places, error: Errno) -> MountError {
 ///
 /// # Errors
 /// When the store is in use; everything is still mounted then.
-pub fn detach(places: &Places) -> Result<(), MountError> {
+pub(crate) fn detach(places: &Places) -> Result<(), MountError> {
     unmount(&places.store, UnmountFlags::empty()).map_err(|error| not_unmounted(places, error))
 }
 
 /// Unmounts whatever else of ours is mounted, as far as that goes. The overlay must be gone, or never have been there.
-pub fn clear(places: &Places) {
+pub(crate) fn clear(places: &Places) {
     let mounts = mounts().unwrap_or_default();
     let stage = Stage::name(places).ok().map(|name| format!("{STAGES}/{name}"));
     let is_staged = |point: &Path| stage.as_ref().is_some_and(|stage| point.to_string_lossy().starts_with(stage));
@@ -303,7 +303,7 @@ fn remove_points(places: &Places) -> io::Result<()> {
 ///
 /// # Errors
 /// When something in it cannot be removed, such as a mount point that is one.
-pub fn remove_folder(places: &Places) -> io::Result<()> {
+pub(crate) fn remove_folder(places: &Places) -> io::Result<()> {
     if let Some(anchor) = Anchor::open(places)? {
         remove_tree(&anchor.at("layers"))?;
     }

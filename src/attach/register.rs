@@ -28,17 +28,17 @@ pub(crate) struct InPlace {
 
 impl InPlace {
     /// One that was unpacked, with the number of its inode.
-    pub fn unpacked(info: &Arc<PathInfo>, inode: u64) -> Self {
+    pub(crate) fn unpacked(info: &Arc<PathInfo>, inode: u64) -> Self {
         Self { info: Arc::clone(info), inode: Some(inode) }
     }
 
     /// One that is seen through a mount.
-    pub fn mounted(info: &Arc<PathInfo>) -> Self {
+    pub(crate) fn mounted(info: &Arc<PathInfo>) -> Self {
         Self { info: Arc::clone(info), inode: None }
     }
 
     /// Whether it is seen through a mount.
-    pub fn is_mounted(&self) -> bool {
+    pub(crate) fn is_mounted(&self) -> bool {
         self.inode.is_none()
     }
 

@@ -141,18 +141,18 @@ pub(crate) struct Costs {
 
 impl Costs {
     /// Where maps and sets are B-trees: a node has room for eleven elements, and one is enough to make it.
-    pub const TREES: Self = Self { text: 32, element: 16, field: 64, list: 64, record: u64::MAX };
+    pub(crate) const TREES: Self = Self { text: 32, element: 16, field: 64, list: 64, record: u64::MAX };
     /// Where the many small maps and sets are sorted lists ([`crate::store::SharedSet`]), and fields are those of structures.
-    pub const LISTS: Self = Self { text: 32, element: 16, field: 0, list: 64, record: 16 << 20 };
+    pub(crate) const LISTS: Self = Self { text: 32, element: 16, field: 0, list: 64, record: 16 << 20 };
 }
 
 impl Weight {
-    pub fn new(costs: Costs) -> Self {
+    pub(crate) fn new(costs: Costs) -> Self {
         Self { total: 0, costs, in_text: false, escaped: false, depth: 0, record: 0 }
     }
 
     /// Adds the next bytes of the JSON.
-    pub fn add(&mut self, json: &[u8]) {
+    pub(crate) fn add(&mut self, json: &[u8]) {
         for byte in json {
             let more = 1 + self.cost(*byte);
             self.total = self.total.saturating_add(more);
@@ -203,7 +203,7 @@ pub(crate) struct Weighing<R> {
 
 impl<R: Read> Weighing<R> {
     /// JSON from `inner` that may weigh up to `most` bytes.
-    pub fn new(inner: R, costs: Costs, most: u64) -> Self {
+    pub(crate) fn new(inner: R, costs: Costs, most: u64) -> Self {
         Self { inner, weight: Weight::new(costs), most }
     }
 }

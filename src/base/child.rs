@@ -9,7 +9,7 @@ use crate::base::bounds::{MAX_OUTPUT, read_to_end, too_large};
 use crate::base::env_vars;
 
 /// Variables with a token in them. Nothing that we start needs one.
-pub const SECRETS: [&str; 6] = [
+pub(crate) const SECRETS: [&str; 6] = [
     env_vars::NIX_CACHE_INPUTS,
     env_vars::NIX_CACHE_SECRETS,
     env_vars::ACTIONS_RUNTIME_TOKEN,
@@ -25,7 +25,7 @@ pub(crate) fn is_secret(name: &str) -> bool {
 }
 
 /// `command` without the variables that [`is_secret`] names. For every process that this program starts.
-pub fn without_secrets(command: &mut Command) -> &mut Command {
+pub(crate) fn without_secrets(command: &mut Command) -> &mut Command {
     for name in SECRETS {
         command.env_remove(name);
     }

@@ -4,6 +4,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Seconds since 1970.
 #[must_use]
-pub fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }

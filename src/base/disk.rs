@@ -30,7 +30,7 @@ pub(crate) struct Room {
 
 impl Room {
     /// Bytes that may be written.
-    pub fn usable(&self) -> u64 {
+    pub(crate) fn usable(&self) -> u64 {
         self.free.saturating_sub(self.reserve)
     }
 }
@@ -98,7 +98,7 @@ pub(crate) struct Guarded<'a> {
 
 impl<'a> Guarded<'a> {
     /// A writer to `file`.
-    pub fn new(file: &'a File) -> Self {
+    pub(crate) fn new(file: &'a File) -> Self {
         Self { file, unseen: STEP }
     }
 }

@@ -11,7 +11,7 @@ pub(crate) struct Memory {
 
 impl Memory {
     /// The memory now. None where nothing tells of it, as on macOS.
-    pub fn now() -> Option<Self> {
+    pub(crate) fn now() -> Option<Self> {
         Self::parse(&std::fs::read_to_string("/proc/meminfo").ok()?)
     }
 

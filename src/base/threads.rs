@@ -7,7 +7,7 @@ use std::io;
 ///
 /// # Errors
 /// The first of the items' errors; what `crashed` makes of a thread that panicked.
-pub fn side_by_side<T: Sync, R: Send, E: Send>(
+pub(crate) fn side_by_side<T: Sync, R: Send, E: Send>(
     items: &[T],
     work: impl Fn(&T) -> Result<R, E> + Sync,
     crashed: impl Fn(io::Error) -> E,

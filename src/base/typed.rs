@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Bytes: `5G`, `500M`, `1024K`, `2T` (powers of 1024, either case) or a plain number. None for zero and for more than
 /// 64 bits can hold.
 #[must_use]
-pub fn size(text: &str) -> Option<u64> {
+pub(crate) fn size(text: &str) -> Option<u64> {
     let last = text.chars().next_back()?;
     let shift = match last.to_ascii_uppercase() {
         'K' => 10,
@@ -20,7 +20,7 @@ pub fn size(text: &str) -> Option<u64> {
 
 /// A time: seconds (`600`) or parts in falling order (`1h30m`, `10m`, `90s`). None for zero and for anything else.
 #[must_use]
-pub fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let seconds = if text.ends_with(|last: char| last.is_ascii_digit()) { number(text)? } else { parts(text)? };
     (seconds > 0).then(|| Duration::from_secs(seconds))
 }

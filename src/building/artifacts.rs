@@ -18,7 +18,7 @@ const GZIP_LEVEL: u32 = 6;
 
 /// How NARs are compressed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Format {
+pub(crate) enum Format {
     /// zstd.
     #[default]
     #[serde(rename = "nar.zst")]
@@ -31,7 +31,7 @@ pub enum Format {
 impl Format {
     /// What a file's name ends with.
     #[must_use]
-    pub fn suffix(self) -> &'static str {
+    pub(crate) fn suffix(self) -> &'static str {
         match self {
             Self::Zstd => "nar.zst",
             Self::Gzip => "nar.gz",
@@ -41,7 +41,7 @@ impl Format {
 
 /// What is to be exported.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ArtifactRequest {
+pub(crate) struct ArtifactRequest {
     /// The folder to fill; it is made.
     pub folder: PathBuf,
     /// How.
@@ -51,7 +51,7 @@ pub struct ArtifactRequest {
 /// A file that was made.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub struct Artifact {
+pub(crate) struct Artifact {
     /// The store path.
     pub path: String,
     /// The file.
@@ -71,7 +71,7 @@ pub struct Artifact {
 #[error(
     "{path} could not be exported to {file}: {cause}. Check that the folder of `artifacts` can be written and has room."
 )]
-pub struct ArtifactError {
+pub(crate) struct ArtifactError {
     path: String,
     file: String,
     cause: String,
@@ -83,7 +83,7 @@ pub struct ArtifactError {
 ///
 /// # Errors
 /// [`ArtifactError`] for the first that fails; files are whole or not there.
-pub fn export(
+pub(crate) fn export(
     paths: &[String],
     root: Option<&Path>,
     request: &ArtifactRequest,

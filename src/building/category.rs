@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Why something failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Category {
+pub(crate) enum Category {
     /// The Nix code has a mistake.
     Evaluation,
     /// A builder failed.
@@ -40,7 +40,7 @@ pub enum Category {
 impl Category {
     /// The word in the report and in outputs.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Evaluation => "evaluation",
             Self::Build => "build",
@@ -60,7 +60,7 @@ impl Category {
 
     /// What people call it, as a heading.
     #[must_use]
-    pub fn title(self) -> &'static str {
+    pub(crate) fn title(self) -> &'static str {
         match self {
             Self::Evaluation => "Evaluation error",
             Self::Build => "Build failure",
@@ -80,7 +80,7 @@ impl Category {
 
     /// What to do about it, where nothing better is known.
     #[must_use]
-    pub fn remedy(self) -> &'static str {
+    pub(crate) fn remedy(self) -> &'static str {
         match self {
             Self::Evaluation => "Correct the Nix code. `nix eval --show-trace` shows how Nix got there.",
             Self::Build => "The last lines of the log say why; `nix log` with the derivation shows all of it.",

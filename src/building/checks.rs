@@ -24,7 +24,7 @@ const SHOWN: usize = 40;
 
 /// A check that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CheckRequest {
+pub(crate) struct CheckRequest {
     /// What it is called.
     pub name: String,
     /// What it does.
@@ -33,7 +33,7 @@ pub struct CheckRequest {
 
 /// What a check does.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Work {
+pub(crate) enum Work {
     /// Whether the flake's formatter would change a file.
     Format,
     /// A program with arguments, if there is one.
@@ -47,7 +47,7 @@ pub enum Work {
 /// What came of a check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// All is well.
     Passed,
     /// Something is not.
@@ -60,7 +60,7 @@ pub enum Verdict {
 /// One check.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub struct Check {
+pub(crate) struct Check {
     /// What it is called.
     pub name: String,
     /// What was run.
@@ -77,7 +77,7 @@ pub struct Check {
 
 /// The checks that are run when nobody names others.
 #[must_use]
-pub fn defaults() -> Vec<CheckRequest> {
+pub(crate) fn defaults() -> Vec<CheckRequest> {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     let check = |name: &str, work| CheckRequest { name: name.to_owned(), work };
     vec![
@@ -90,7 +90,7 @@ pub fn defaults() -> Vec<CheckRequest> {
 
 /// Reads a line such as `lint: ./lint.sh --all`. None where no name stands in front.
 #[must_use]
-pub fn parse(line: &str) -> Option<CheckRequest> {
+pub(crate) fn parse(line: &str) -> Option<CheckRequest> {
     let (name, command) = line.split_once(':')?;
     let (name, command) = (name.trim(), command.trim());
     let is_name = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ' ');

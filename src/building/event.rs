@@ -8,7 +8,7 @@ use super::text::{self, plain};
 
 /// A line of the log.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Line {
+pub(crate) enum Line {
     /// Something that Nix tells.
     Event(Event),
     /// A line that is no event: from a hook, a plugin or a crash.
@@ -17,7 +17,7 @@ pub enum Line {
 
 /// Something that Nix tells.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Event {
+pub(crate) enum Event {
     /// Work begins.
     Start {
         /// Its number until it stops.
@@ -59,7 +59,7 @@ pub enum Event {
 
 /// A kind of work.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Activity {
+pub(crate) enum Activity {
     /// A derivation is built.
     Build {
         /// Its store path.
@@ -92,7 +92,7 @@ pub enum Activity {
 
 /// What Nix says to the user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Message {
+pub(crate) struct Message {
     /// 0 for errors, 1 for warnings, more for what matters less.
     pub level: u64,
     /// The text, plain, with the trace.
@@ -133,7 +133,7 @@ struct Raw {
 
 /// Reads one line. Never an error: what is no event is a text, and what is unknown is [`Event::Other`].
 #[must_use]
-pub fn parse(line: &str) -> Line {
+pub(crate) fn parse(line: &str) -> Line {
     let Some(json) = line.strip_prefix("@nix ") else { return Line::Text(text::line(line)) };
     match serde_json::from_str::<Raw>(json) {
         Ok(raw) => Line::Event(meaning(raw)),

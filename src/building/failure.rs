@@ -18,7 +18,7 @@ use crate::base::bounds::{MAX_TEXT, read_file};
 /// Last lines of a log that are looked at.
 const LOOKED_AT: usize = 200;
 /// Last lines of a log that are shown and kept.
-pub const SHOWN: usize = 40;
+pub(crate) const SHOWN: usize = 40;
 /// Longest message that is kept, in characters.
 const LONGEST: usize = 4_000;
 /// Most failures that are told apart.
@@ -27,7 +27,7 @@ const MOST: usize = 100;
 /// One failure. Texts are empty where nothing is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub struct Failure {
+pub(crate) struct Failure {
     /// Why.
     pub category: Category,
     /// What Nix said.
@@ -55,14 +55,14 @@ pub struct Failure {
 impl Failure {
     /// A failure of which nothing else is known.
     #[must_use]
-    pub fn new(category: Category, message: &str) -> Self {
+    pub(crate) fn new(category: Category, message: &str) -> Self {
         let remedy = category.remedy().to_owned();
         Self { category, message: cut(message), remedy, ..Self::default() }
     }
 
     /// What it is called in a heading: the derivation's name, else the category.
     #[must_use]
-    pub fn subject(&self) -> &str {
+    pub(crate) fn subject(&self) -> &str {
         if self.derivation.is_empty() { self.category.title() } else { name_of(&self.derivation) }
     }
 
@@ -76,7 +76,7 @@ impl Failure {
 
 /// What has to be known to explain a failure.
 #[derive(Clone, Debug)]
-pub struct Scene {
+pub(crate) struct Scene {
     /// The project's files.
     pub project: Project,
     /// The root of the store; none for the machine's own.
@@ -87,7 +87,7 @@ pub struct Scene {
 
 /// The failures that Nix told of.
 #[must_use]
-pub fn explain(watch: &Watch, scene: &Scene) -> Vec<Failure> {
+pub(crate) fn explain(watch: &Watch, scene: &Scene) -> Vec<Failure> {
     let errors = || watch.messages.iter().filter(|message| is_error(message));
     let mut seen = BTreeSet::new();
     let failures = errors()
@@ -115,7 +115,7 @@ pub fn explain(watch: &Watch, scene: &Scene) -> Vec<Failure> {
 
 /// Substituters that failed although the build went on.
 #[must_use]
-pub fn troubled(watch: &Watch, scene: &Scene) -> BTreeSet<String> {
+pub(crate) fn troubled(watch: &Watch, scene: &Scene) -> BTreeSet<String> {
     let final_warning = |message: &&Message| message.level == 1 && !message.text.contains("retrying in");
     let warnings = watch.messages.iter().filter(final_warning);
     let failed = warnings.filter(|message| {

@@ -13,7 +13,7 @@ const FOR_A_PROCESS: u64 = 512 << 20;
 
 /// What Nix is told: `--max-jobs` and `--cores`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Builds at once.
     pub jobs: u64,
     /// Processes that one build may use.
@@ -22,7 +22,7 @@ pub struct Limits {
 
 /// One of the two limits, as the user wants it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Limit {
+pub(crate) enum Limit {
     /// From this machine.
     #[default]
     Auto,
@@ -34,11 +34,11 @@ pub enum Limit {
 
 impl Limit {
     /// What a limit takes, for a sentence.
-    pub const TAKES: &'static str = "auto, config (as nix.conf has it) or a whole number up to 4096";
+    pub(crate) const TAKES: &'static str = "auto, config (as nix.conf has it) or a whole number up to 4096";
 
     /// Reads `auto`, `config` or a whole number.
     #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         match text {
             "auto" => Some(Self::Auto),
             "config" => Some(Self::Config),
@@ -51,7 +51,7 @@ impl Limit {
 
     /// The number to give to Nix; none where its configuration is to hold.
     #[must_use]
-    pub fn or(self, automatic: u64) -> Option<u64> {
+    pub(crate) fn or(self, automatic: u64) -> Option<u64> {
         match self {
             Self::Auto => Some(automatic),
             Self::Config => None,
@@ -62,7 +62,7 @@ impl Limit {
 
 /// The limits that fit this machine as it is now.
 #[must_use]
-pub fn of_this_machine() -> Limits {
+pub(crate) fn of_this_machine() -> Limits {
     let cpus = std::thread::available_parallelism().map_or(1, NonZero::get) as u64;
     let memory = Memory::now().map(|memory| memory.available);
     limits(cpus, memory)

@@ -15,7 +15,7 @@ const NAMED: usize = 4;
 
 /// Who reads the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
+pub(crate) enum Style {
     /// A runner, which folds.
     Groups,
     /// A terminal.
@@ -23,7 +23,7 @@ pub enum Style {
 }
 
 /// Writes the log.
-pub struct Live {
+pub(crate) struct Live {
     out: Box<dyn Write + Send>,
     style: Style,
     /// When something was printed last.
@@ -33,18 +33,18 @@ pub struct Live {
 impl Live {
     /// A log that goes to `out`.
     #[must_use]
-    pub fn new(out: Box<dyn Write + Send>, style: Style) -> Self {
+    pub(crate) fn new(out: Box<dyn Write + Send>, style: Style) -> Self {
         Self { out, style, last: Instant::now() }
     }
 
     /// A line of ours.
-    pub fn line(&mut self, text: &str) {
+    pub(crate) fn line(&mut self, text: &str) {
         // A log that cannot be written is no reason to stop building.
         let _ = writeln!(self.out, "{}", safe(text)).and_then(|()| self.out.flush());
     }
 
     /// Lines that belong together, folded on a runner.
-    pub fn group(&mut self, title: &str, lines: impl Iterator<Item = String>) {
+    pub(crate) fn group(&mut self, title: &str, lines: impl Iterator<Item = String>) {
         self.open(title);
         for line in lines {
             let _ = writeln!(self.out, "{}", safe(&line));
@@ -53,7 +53,7 @@ impl Live {
     }
 
     /// Lines that belong together and are not to be overlooked.
-    pub fn open_group(&mut self, title: &str, lines: impl Iterator<Item = String>) {
+    pub(crate) fn open_group(&mut self, title: &str, lines: impl Iterator<Item = String>) {
         self.line(title);
         for line in lines {
             let _ = writeln!(self.out, "{}", safe(&line));
@@ -62,7 +62,7 @@ impl Live {
     }
 
     /// Shows what an event gave.
-    pub fn show(&mut self, shown: &Shown, watch: &Watch) {
+    pub(crate) fn show(&mut self, shown: &Shown, watch: &Watch) {
         match (shown, self.style) {
             (Shown::Began { name }, Style::Plain) => self.line(&format!("building {name}")),
             (Shown::Line { name, text }, Style::Plain) => self.line(&format!("{name}> {text}")),
@@ -78,7 +78,7 @@ impl Live {
     }
 
     /// A line on how it goes, where nothing was printed for a while.
-    pub fn tick(&mut self, watch: &Watch, at: Duration) {
+    pub(crate) fn tick(&mut self, watch: &Watch, at: Duration) {
         if self.last.elapsed() < SILENCE {
             return;
         }
@@ -163,7 +163,7 @@ fn progress(watch: &Watch, at: Duration) -> Option<String> {
 
 /// A time for a log: `0.4 s`, `95 s`, `12 min 05 s`.
 #[must_use]
-pub fn seconds(time: Duration) -> String {
+pub(crate) fn seconds(time: Duration) -> String {
     match time.as_secs() {
         0..10 => format!("{:.1} s", time.as_secs_f64()),
         10..600 => format!("{} s", time.as_secs()),

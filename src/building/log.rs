@@ -9,7 +9,7 @@ const LAST: usize = 4_500;
 
 /// The first and the last lines of a build.
 #[derive(Clone, Debug, Default)]
-pub struct Log {
+pub(crate) struct Log {
     first: Vec<String>,
     last: VecDeque<String>,
     left_out: u64,
@@ -17,7 +17,7 @@ pub struct Log {
 
 impl Log {
     /// Adds a line.
-    pub fn push(&mut self, line: String) {
+    pub(crate) fn push(&mut self, line: String) {
         if self.first.len() < FIRST {
             self.first.push(line);
             return;
@@ -30,21 +30,21 @@ impl Log {
     }
 
     /// The lines that are kept, with a word on those that are not.
-    pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
+    pub(crate) fn lines(&self) -> impl Iterator<Item = String> + '_ {
         let gap = (self.left_out > 0).then(|| format!("… {} lines are left out here …", self.left_out));
         self.first.iter().cloned().chain(gap).chain(self.last.iter().cloned())
     }
 
     /// The last `count` lines.
     #[must_use]
-    pub fn tail(&self, count: usize) -> Vec<&str> {
+    pub(crate) fn tail(&self, count: usize) -> Vec<&str> {
         let all = self.first.iter().chain(&self.last).map(String::as_str);
         all.skip((self.first.len() + self.last.len()).saturating_sub(count)).collect()
     }
 
     /// Whether nothing was printed.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.first.is_empty()
     }
 }

@@ -3,36 +3,36 @@
 //!
 //! [`build`] is the way in; everything that it found out is in its [`BuildReport`]. Nothing here knows the runner.
 
-pub mod artifacts;
-pub mod category;
-pub mod checks;
-pub mod event;
-pub mod failure;
-pub mod limits;
-pub mod live;
+pub(crate) mod artifacts;
+pub(crate) mod category;
+pub(crate) mod checks;
+pub(crate) mod event;
+pub(crate) mod failure;
+pub(crate) mod limits;
+pub(crate) mod live;
 mod log;
 mod nix;
-pub mod patterns;
-pub mod position;
+pub(crate) mod patterns;
+pub(crate) mod position;
 mod report;
 mod resources;
 mod retry;
-pub mod substituters;
+pub(crate) mod substituters;
 pub(crate) mod text;
-pub mod watch;
+pub(crate) mod watch;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch::Receiver;
 
-pub use category::Category;
-pub use failure::Failure;
-pub use live::{Live, Style};
-pub use report::{BuildReport, DerivationTime, Outcome, TransferTime};
+pub(crate) use category::Category;
+pub(crate) use failure::Failure;
+pub(crate) use live::{Live, Style};
+pub(crate) use report::{BuildReport, DerivationTime, Outcome, TransferTime};
 #[cfg(test)]
 pub(crate) use report::{PhaseTime, Totals};
-pub use resources::Resources;
+pub(crate) use resources::Resources;
 
 use artifacts::ArtifactRequest;
 use checks::CheckRequest;
@@ -41,7 +41,7 @@ use resources::Sampler;
 
 /// What is wanted.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub(crate) struct Request {
     /// What to build: attribute paths of the flake, or whole installables. None builds nothing.
     pub targets: Vec<String>,
     /// The flake.
@@ -80,7 +80,7 @@ pub struct Request {
 
 /// How often and how long it is tried again after a failure that may pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Retry {
+pub(crate) struct Retry {
     /// At most so often.
     pub times: u32,
     /// The first pause; each one is twice as long as the one before it.
@@ -97,7 +97,7 @@ impl Default for Retry {
 
 /// Why nothing could be built at all.
 #[derive(Debug, thiserror::Error)]
-pub enum BuildError {
+pub(crate) enum BuildError {
     /// There is no Nix.
     #[error("`nix` cannot be started: {error}. Install Nix before this step, such as with cachix/install-nix-action.")]
     NoNix {
@@ -108,14 +108,14 @@ pub enum BuildError {
 
 /// The words of a line, as a shell parts them. None where a quote is not closed.
 #[must_use]
-pub fn words(line: &str) -> Option<Vec<String>> {
+pub(crate) fn words(line: &str) -> Option<Vec<String>> {
     shlex::split(line)
 }
 
 impl Request {
     /// What `nix build` is to build: attribute paths stand behind the flake, and whole installables by themselves.
     #[must_use]
-    pub fn installables(&self) -> Vec<String> {
+    pub(crate) fn installables(&self) -> Vec<String> {
         let whole = |target: &str| target.contains(['#', ':']) || target.starts_with(['/', '.']);
         let of = |target: &String| match target.strip_prefix(".#") {
             Some(attribute) => format!("{}#{attribute}", self.flake),
@@ -127,7 +127,7 @@ impl Request {
 
     /// The flake's folder, where it is one here.
     #[must_use]
-    pub fn flake_folder(&self) -> Option<PathBuf> {
+    pub(crate) fn flake_folder(&self) -> Option<PathBuf> {
         let path = self.flake.strip_prefix("path:").unwrap_or(&self.flake);
         let folder = self.folder.join(path.split('?').next().unwrap_or(path));
         let folder = folder.is_dir().then_some(folder)?;
@@ -139,7 +139,7 @@ impl Request {
 ///
 /// # Errors
 /// [`BuildError`] when Nix cannot be started. What fails otherwise is in the report.
-pub async fn build(
+pub(crate) async fn build(
     request: &Request,
     live: &mut Live,
     cancelled: &mut Receiver<bool>,

@@ -6,7 +6,7 @@ use super::category::Category;
 
 /// Where a row looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub(crate) enum Place {
     /// In what Nix says.
     Message,
     /// In the last lines of the log of a derivation whose builder failed.
@@ -17,7 +17,7 @@ pub enum Place {
 
 /// What a row says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Meaning {
+pub(crate) enum Meaning {
     /// A failure of this category that lasts.
     Fails(Category),
     /// A failure of this category that may be over the next time.
@@ -30,7 +30,7 @@ pub enum Meaning {
 
 /// A row of the table.
 #[derive(Debug)]
-pub struct Row {
+pub(crate) struct Row {
     /// Where to look.
     pub place: Place,
     /// Parts that follow each other.
@@ -48,7 +48,7 @@ use Meaning::{Builder, Consequence, Fails, Passes};
 use Place::{DownloadLog, Log, Message};
 
 /// The table.
-pub static TABLE: &[Row] = &[
+pub(crate) static TABLE: &[Row] = &[
     // What follows from something else. Nix 2.8, then 2.34, then `nix-build`.
     row(Message, &["dependencies of derivation", "failed to build"], Consequence),
     row(Message, &["cannot build", "reason:", "dependenc", "failed"], Consequence),
@@ -156,14 +156,14 @@ pub static TABLE: &[Row] = &[
 
 /// What the first row of `places` that fits a text says. The text is folded (see [`super::text::folded`]).
 #[must_use]
-pub fn look_up(places: &[Place], folded: &str) -> Option<Meaning> {
+pub(crate) fn look_up(places: &[Place], folded: &str) -> Option<Meaning> {
     let fitting = TABLE.iter().find(|row| places.contains(&row.place) && fits(row.parts, folded));
     fitting.map(|row| row.meaning)
 }
 
 /// What the uppermost row of `places` that fits one of several folded lines says.
 #[must_use]
-pub fn look_up_in(places: &[Place], lines: &[String]) -> Option<Meaning> {
+pub(crate) fn look_up_in(places: &[Place], lines: &[String]) -> Option<Meaning> {
     let rows = TABLE.iter().filter(|row| places.contains(&row.place));
     let fitting = rows.into_iter().find(|row| lines.iter().any(|line| fits(row.parts, line)));
     fitting.map(|row| row.meaning)

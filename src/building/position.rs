@@ -12,7 +12,7 @@ const LARGEST: u64 = 4 << 20;
 
 /// A place in a file of the project.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Position {
+pub(crate) struct Position {
     /// The file, from the workspace on.
     pub file: String,
     /// The line, from 1 on.
@@ -23,7 +23,7 @@ pub struct Position {
 
 /// Where the project is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Project {
+pub(crate) struct Project {
     /// The folder that annotations count from.
     pub workspace: PathBuf,
     /// The folder with the flake, or the workspace once more.
@@ -37,7 +37,7 @@ impl Project {
     /// The place that an error of Nix's is about: the one that Nix names, or else the innermost of its trace that lies in
     /// the project.
     #[must_use]
-    pub fn of_message(&self, message: &Message) -> Option<Position> {
+    pub(crate) fn of_message(&self, message: &Message) -> Option<Position> {
         let named = message.file.as_ref().zip(message.line).and_then(|(file, line)| {
             // Nix 2.34 writes line and column behind the file, too.
             let suffix = message.column.map(|column| format!(":{line}:{column}")).unwrap_or_default();
@@ -48,7 +48,7 @@ impl Project {
 
     /// The place of the first error in the lines of a builder.
     #[must_use]
-    pub fn of_log(&self, lines: &[&str]) -> Option<Position> {
+    pub(crate) fn of_log(&self, lines: &[&str]) -> Option<Position> {
         let mut in_error = false;
         for line in lines {
             let lower = line.to_lowercase();
@@ -67,7 +67,7 @@ impl Project {
 
     /// The line of the project's Nix code that holds `text`, such as a hash.
     #[must_use]
-    pub fn of_text(&self, text: &str) -> Option<Position> {
+    pub(crate) fn of_text(&self, text: &str) -> Option<Position> {
         let wanted = |entry: &walkdir::DirEntry| {
             let name = entry.file_name().to_string_lossy();
             entry.depth() == 0 || !(entry.file_type().is_dir() && name.starts_with('.'))

@@ -19,7 +19,7 @@ const MOST: usize = 1_000;
 /// How a build ended as a whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// All was built, and all checks that ran passed.
     #[default]
     Succeeded,
@@ -32,7 +32,7 @@ pub enum Outcome {
 /// Everything about one build. Sizes are bytes, times milliseconds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub struct BuildReport {
+pub(crate) struct BuildReport {
     /// What was to be built.
     pub targets: Vec<String>,
     /// How it ended.
@@ -74,7 +74,7 @@ pub struct BuildReport {
 /// Sums over all attempts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub struct Totals {
+pub(crate) struct Totals {
     /// Derivations that were built.
     pub built: u64,
     /// Derivations that failed.
@@ -98,7 +98,7 @@ pub struct Totals {
 /// How long a derivation took.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub struct DerivationTime {
+pub(crate) struct DerivationTime {
     /// Its name.
     pub name: String,
     /// Its store path.
@@ -116,7 +116,7 @@ pub struct DerivationTime {
 /// How long a phase took.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub struct PhaseTime {
+pub(crate) struct PhaseTime {
     /// Its name.
     pub name: String,
     /// How long.
@@ -126,7 +126,7 @@ pub struct PhaseTime {
 /// How long a path took to come.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub struct TransferTime {
+pub(crate) struct TransferTime {
     /// How it came.
     pub way: Way,
     /// The store path.
@@ -201,7 +201,7 @@ impl BuildReport {
     }
 
     /// Checks that failed.
-    pub fn failed_checks(&self) -> impl Iterator<Item = &Check> {
+    pub(crate) fn failed_checks(&self) -> impl Iterator<Item = &Check> {
         self.checks.iter().filter(|check| check.verdict == Verdict::Failed)
     }
 }

@@ -16,7 +16,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// What was used.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub struct Resources {
+pub(crate) struct Resources {
     /// Number of samples.
     pub samples: u64,
     /// Mean share of all processors that was busy, in percent.
@@ -44,7 +44,7 @@ struct Sample {
 
 /// Samples until it is ended.
 #[derive(Debug)]
-pub struct Sampler {
+pub(super) struct Sampler {
     end: Sender<()>,
     thread: JoinHandle<Vec<Sample>>,
 }
@@ -52,7 +52,7 @@ pub struct Sampler {
 impl Sampler {
     /// Starts to sample, with the disk that holds `store`. None where nothing can be known.
     #[must_use]
-    pub fn start(store: PathBuf) -> Option<Self> {
+    pub(super) fn start(store: PathBuf) -> Option<Self> {
         let first = sample(&store)?;
         let (end, ended) = channel();
         let thread = std::thread::Builder::new().name("resources".to_owned()).spawn(move || {
@@ -68,7 +68,7 @@ impl Sampler {
 
     /// Ends it and gives what was used.
     #[must_use]
-    pub fn end(self) -> Option<Resources> {
+    pub(super) fn end(self) -> Option<Resources> {
         drop(self.end);
         Some(sum(&self.thread.join().ok()?))
     }

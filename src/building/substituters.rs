@@ -12,7 +12,7 @@ const STRIKES: u32 = 2;
 
 /// The substituters of a job.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Substituters {
+pub(crate) struct Substituters {
     /// As Nix has them.
     configured: Vec<String>,
     /// Failures in a row, by [`shown`] name.
@@ -22,13 +22,13 @@ pub struct Substituters {
 impl Substituters {
     /// These, with what an earlier step wrote into `state`.
     #[must_use]
-    pub fn new(configured: Vec<String>, state: Option<&Path>) -> Self {
+    pub(crate) fn new(configured: Vec<String>, state: Option<&Path>) -> Self {
         let read = |path: &Path| crate::base::bounds::read_json(path, crate::base::bounds::MAX_TEXT).ok();
         Self { configured, strikes: state.and_then(read).unwrap_or_default() }
     }
 
     /// Writes what was found out into `state`; that it cannot be written is told and no more.
-    pub fn keep(&self, state: &Path) {
+    pub(crate) fn keep(&self, state: &Path) {
         let text = serde_json::to_string(&self.strikes).unwrap_or_default();
         let folder = state.parent().unwrap_or(Path::new("."));
         if let Err(error) = fs::create_dir_all(folder).and_then(|()| fs::write(state, text)) {
@@ -37,7 +37,7 @@ impl Substituters {
     }
 
     /// Takes in that these failed in an attempt and no others. Gives those that are left out from now on.
-    pub fn failed(&mut self, names: &BTreeSet<String>) -> Vec<String> {
+    pub(crate) fn failed(&mut self, names: &BTreeSet<String>) -> Vec<String> {
         self.strikes.retain(|name, strikes| *strikes >= STRIKES || names.contains(name));
         let mut gone = Vec::new();
         for name in names {
@@ -52,7 +52,7 @@ impl Substituters {
 
     /// Those that are left out.
     #[must_use]
-    pub fn left_out(&self) -> Vec<String> {
+    pub(crate) fn left_out(&self) -> Vec<String> {
         let known = |name: &String| self.configured.iter().any(|url| shown(url) == *name);
         let all = self.strikes.iter().filter(|(name, strikes)| **strikes >= STRIKES && known(name));
         all.map(|(name, _)| name.clone()).collect()
@@ -60,7 +60,7 @@ impl Substituters {
 
     /// What `--option substituters` is to be; none while all are used.
     #[must_use]
-    pub fn option(&self) -> Option<String> {
+    pub(crate) fn option(&self) -> Option<String> {
         let gone = self.left_out();
         if gone.is_empty() {
             return None;
@@ -73,7 +73,7 @@ impl Substituters {
     /// The substituter that a message is about. Where the message has only the name of a file, `asked` tells where it was
     /// asked for.
     #[must_use]
-    pub fn named_in(&self, message: &str, asked: &VecDeque<String>) -> Option<String> {
+    pub(crate) fn named_in(&self, message: &str, asked: &VecDeque<String>) -> Option<String> {
         let words = || message.split(|c: char| c.is_whitespace() || matches!(c, '\'' | '"' | ';' | ','));
         let addresses = words().filter(|word| word.contains("://"));
         if let Some(name) = addresses.map(|address| address.trim_end_matches([':', '.'])).find_map(|url| self.at(url)) {
@@ -103,7 +103,7 @@ impl Substituters {
 
 /// An address as it may be shown and kept: without name, password and parameters.
 #[must_use]
-pub fn shown(address: &str) -> String {
+pub(crate) fn shown(address: &str) -> String {
     let Ok(mut url) = Url::parse(address) else { return address.trim_end_matches('/').to_owned() };
     url.set_query(None);
     url.set_fragment(None);

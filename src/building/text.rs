@@ -5,14 +5,14 @@ const LONGEST: usize = 4096;
 
 /// `text` without terminal sequences and control characters other than line breaks and tabs.
 #[must_use]
-pub fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let is_shown = |c: &char| matches!(c, '\n' | '\t') || !c.is_control();
     anstream::adapter::strip_str(text).flat_map(str::chars).filter(is_shown).collect()
 }
 
 /// One line of a log: plain, and not longer than anybody reads.
 #[must_use]
-pub fn line(text: &str) -> String {
+pub(crate) fn line(text: &str) -> String {
     // A progress bar overwrites its own line: what stands at the end is what was left to see.
     let text = text.trim_end_matches(['\r', '\n']);
     let text = text.rsplit('\r').next().unwrap_or(text);
@@ -25,7 +25,7 @@ pub fn line(text: &str) -> String {
 
 /// What a store path is called: `hello-2.12` for `/nix/store/…-hello-2.12.drv`.
 #[must_use]
-pub fn name_of(path: &str) -> &str {
+pub(crate) fn name_of(path: &str) -> &str {
     let base = path.rsplit('/').next().unwrap_or(path);
     let name = base.split_once('-').filter(|(hash, _)| hash.len() == 32).map_or(base, |(_, name)| name);
     name.strip_suffix(".drv").unwrap_or(name)
@@ -33,7 +33,7 @@ pub fn name_of(path: &str) -> &str {
 
 /// Lower case and single spaces, for comparing.
 #[must_use]
-pub fn folded(text: &str) -> String {
+pub(crate) fn folded(text: &str) -> String {
     text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 

@@ -18,7 +18,7 @@ const MOST_ASKED: usize = 256;
 /// How a build ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Ending {
+pub(crate) enum Ending {
     /// Its outputs are there.
     Built,
     /// It failed.
@@ -30,7 +30,7 @@ pub enum Ending {
 
 /// One build. Times count from the start of the attempt.
 #[derive(Clone, Debug)]
-pub struct Build {
+pub(crate) struct Build {
     /// The derivation's store path.
     pub derivation: String,
     /// When it began.
@@ -49,7 +49,7 @@ pub struct Build {
 
 /// How it is known which build an end belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Known {
+pub(crate) enum Known {
     /// It was the only one, or an error named it.
     #[default]
     Surely,
@@ -62,13 +62,13 @@ pub enum Known {
 impl Build {
     /// What people call it.
     #[must_use]
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         name_of(&self.derivation)
     }
 
     /// The phase it came to.
     #[must_use]
-    pub fn phase(&self) -> Option<&str> {
+    pub(crate) fn phase(&self) -> Option<&str> {
         self.phases.last().map(|(name, _)| name.as_str())
     }
 }
@@ -76,7 +76,7 @@ impl Build {
 /// How a path came here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Way {
+pub(crate) enum Way {
     /// From a substituter.
     #[default]
     Substituted,
@@ -86,7 +86,7 @@ pub enum Way {
 
 /// A path that came from elsewhere.
 #[derive(Clone, Debug)]
-pub struct Transfer {
+pub(crate) struct Transfer {
     /// How.
     pub way: Way,
     /// The store path.
@@ -103,7 +103,7 @@ pub struct Transfer {
 
 /// What an event gives to show.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Shown {
+pub(crate) enum Shown {
     /// Nothing.
     Nothing,
     /// A build began.
@@ -126,7 +126,7 @@ pub enum Shown {
 
 /// All that was seen so far.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub(crate) struct Watch {
     running: BTreeMap<u64, Build>,
     moving: BTreeMap<u64, Transfer>,
     downloads: BTreeMap<u64, u64>,
@@ -154,7 +154,7 @@ pub struct Watch {
 
 impl Watch {
     /// Takes in an event that came `at` this time after the start.
-    pub fn observe(&mut self, event: Event, at: Duration) -> Shown {
+    pub(crate) fn observe(&mut self, event: Event, at: Duration) -> Shown {
         match event {
             Event::Start { id, activity } => self.start(id, activity, at),
             Event::Stop { id } => self.stop(id, at),
@@ -179,7 +179,7 @@ impl Watch {
 
     /// Builds that run, the one that began first in front.
     #[must_use]
-    pub fn running(&self) -> Vec<&Build> {
+    pub(crate) fn running(&self) -> Vec<&Build> {
         let mut all: Vec<_> = self.running.values().collect();
         all.sort_by_key(|build| build.start);
         all
@@ -187,18 +187,18 @@ impl Watch {
 
     /// Paths that are under way.
     #[must_use]
-    pub fn moving(&self) -> usize {
+    pub(crate) fn moving(&self) -> usize {
         self.moving.len()
     }
 
     /// Whether Nix has come as far as to build or fetch.
     #[must_use]
-    pub fn has_begun(&self) -> bool {
+    pub(crate) fn has_begun(&self) -> bool {
         !self.counts.is_empty()
     }
 
     /// Nix is gone: whatever still ran was stopped.
-    pub fn finish(&mut self, at: Duration) -> Vec<usize> {
+    pub(crate) fn finish(&mut self, at: Duration) -> Vec<usize> {
         let ids: Vec<u64> = self.running.keys().copied().collect();
         let ended = ids.into_iter().filter_map(|id| match self.stop(id, at) {
             Shown::Ended(index) => Some(index),
@@ -347,7 +347,7 @@ impl Watch {
 
 /// Whether `text` names this derivation.
 #[must_use]
-pub fn names(text: &str, derivation: &str) -> bool {
+pub(crate) fn names(text: &str, derivation: &str) -> bool {
     !derivation.is_empty() && text.contains(derivation)
 }
 

@@ -36,7 +36,7 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (signers, paths) = (Vec::new(), BTreeMap::new());
         Self { format: FORMAT, since: now(), files: false, realisations: false, signers, paths }
     }
@@ -58,7 +58,7 @@ impl Ledger {
     }
 
     /// Whether `entry` was signed by a key that `keys` trusts.
-    pub fn is_signed(&self, entry: Entry, keys: &Keyring) -> bool {
+    pub(super) fn is_signed(&self, entry: Entry, keys: &Keyring) -> bool {
         let signers = entry.by.and_then(|number| self.signers.get(number));
         signers.is_some_and(|signers| !signers.is_empty() && signers.iter().all(|key| keys.trusts(key)))
     }
@@ -80,7 +80,7 @@ pub(super) struct Entry {
 
 impl Entry {
     /// Whether `info` is the path that was taken over, and not one of the same name that was made later.
-    pub fn is_still(self, dirs: &StoreDirs, info: &PathInfo) -> bool {
+    pub(super) fn is_still(self, dirs: &StoreDirs, info: &PathInfo) -> bool {
         info.registration_time == self.time || self.inode.is_some_and(|inode| inode_of(dirs, &info.path) == Some(inode))
     }
 }

@@ -13,7 +13,7 @@ use crate::store::StoreDirs;
 
 /// What the user wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ModeRequest {
+pub(crate) enum ModeRequest {
     /// Whatever suits the machine, which is one of GitHub's or not.
     Auto {
         /// Whether the machine is made for this job and thrown away after it.

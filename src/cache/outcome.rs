@@ -12,7 +12,7 @@ use crate::store::StorePath;
 /// One phase of the work.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Phase {
+pub(crate) struct Phase {
     /// What was done.
     pub name: &'static str,
     /// To how many things.
@@ -26,13 +26,13 @@ pub struct Phase {
 impl Phase {
     /// The phase that began at `start` and ends now; logged in one line.
     #[must_use]
-    pub fn end(name: &'static str, start: Instant, count: u64, bytes: u64) -> Self {
+    pub(crate) fn end(name: &'static str, start: Instant, count: u64, bytes: u64) -> Self {
         Self::measured(name, start.elapsed().as_secs_f64(), count, bytes)
     }
 
     /// A phase that took `seconds`; logged in one line.
     #[must_use]
-    pub fn measured(name: &'static str, seconds: f64, count: u64, bytes: u64) -> Self {
+    pub(crate) fn measured(name: &'static str, seconds: f64, count: u64, bytes: u64) -> Self {
         let size = human::bytes(bytes);
         if bytes == 0 {
             tracing::info!("{name}: {count} in {seconds:.2} s");
@@ -47,7 +47,7 @@ impl Phase {
 /// What became of a layer that was wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum LayerState {
+pub(crate) enum LayerState {
     /// Here and verified.
     Fetched,
     /// The remote has it no more.
@@ -61,7 +61,7 @@ pub enum LayerState {
 /// One layer of a restore.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct LayerFetch {
+pub(crate) struct LayerFetch {
     /// The layer's id.
     pub id: String,
     /// Bytes of its file.
@@ -78,7 +78,7 @@ pub struct LayerFetch {
 /// What a restore came to.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct RestoreOutcome {
+pub(crate) struct RestoreOutcome {
     /// How well the snapshot fitted.
     pub hit: Hit,
     /// The primary key, escaped.
@@ -122,7 +122,7 @@ pub struct RestoreOutcome {
 /// Why a save wrote something, or did not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum SaveReason {
+pub(crate) enum SaveReason {
     /// No snapshot of this key was there.
     NewKey,
     /// There are paths that the snapshot of this key did not have.
@@ -146,7 +146,7 @@ pub enum SaveReason {
 /// A generation that was written.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Saved {
+pub(crate) struct Saved {
     /// Its number.
     pub generation: u64,
     /// Paths it has.
@@ -158,7 +158,7 @@ pub struct Saved {
 /// What a save came to.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct SaveOutcome {
+pub(crate) struct SaveOutcome {
     /// Why something was written, or not.
     pub reason: SaveReason,
     /// The primary key, escaped.

@@ -21,7 +21,7 @@ const COMMITS: usize = 20;
 ///
 /// # Errors
 /// When the remote cannot be asked.
-pub async fn load_planned(remote: &dyn Remote, key: &str, keys: &Keyring) -> Result<Planned, RemoteError> {
+pub(crate) async fn load_planned(remote: &dyn Remote, key: &str, keys: &Keyring) -> Result<Planned, RemoteError> {
     let search = find_snapshot(remote, &[generation_prefix(key)], keys, &mut Vec::new()).await?;
     Ok(search.found.filter(|found| found.key == key).map(|found| found.snapshot.planned).unwrap_or_default())
 }
@@ -30,7 +30,7 @@ pub async fn load_planned(remote: &dyn Remote, key: &str, keys: &Keyring) -> Res
 ///
 /// # Errors
 /// When the remote does not take it.
-pub async fn save_planned(
+pub(crate) async fn save_planned(
     context: &Context,
     commit: String,
     plan: PlannedCommit,
@@ -61,7 +61,7 @@ pub async fn save_planned(
 ///
 /// # Errors
 /// When the remote cannot be asked.
-pub async fn held(
+pub(crate) async fn held(
     remote: &dyn Remote,
     key: &str,
     prefixes: &[String],

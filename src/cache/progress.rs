@@ -17,7 +17,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Starts counting towards `total` bytes.
-    pub fn start(what: &'static str, total: u64) -> Self {
+    pub(super) fn start(what: &'static str, total: u64) -> Self {
         let bytes = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&bytes);
         let start = Instant::now();

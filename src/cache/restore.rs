@@ -34,7 +34,7 @@ use crate::store::{self, Infos, PathInfo, Realisation, StoreDirs, StoreError, St
 ///
 /// # Errors
 /// When the store cannot be read or written. Trouble with the remote is a smaller hit, and noted in the outcome.
-pub async fn restore(context: &Context) -> Result<RestoreOutcome, CacheError> {
+pub(crate) async fn restore(context: &Context) -> Result<RestoreOutcome, CacheError> {
     let start = Instant::now();
     let dirs = context.dirs.clone();
     let (lock, valid) = match tokio::task::spawn_blocking(move || prepare(&dirs)).await? {
@@ -71,7 +71,7 @@ pub async fn restore(context: &Context) -> Result<RestoreOutcome, CacheError> {
 }
 
 /// Says what a restore would find, and restores nothing.
-pub async fn look_up(context: &Context) -> RestoreOutcome {
+pub(crate) async fn look_up(context: &Context) -> RestoreOutcome {
     let start = Instant::now();
     let mut outcome = empty_outcome(context, 0);
     match find_fitting(context, &snapshot_names(context), &mut outcome.notes).await {
@@ -116,7 +116,7 @@ fn prepare(dirs: &StoreDirs) -> Result<(store::StoreLock, BTreeMap<StorePath, Pa
 ///
 /// # Errors
 /// When the store is in use, or cannot be read or written.
-pub fn detach(dirs: &StoreDirs, threads: usize) -> Result<Detached, CacheError> {
+pub(crate) fn detach(dirs: &StoreDirs, threads: usize) -> Result<Detached, CacheError> {
     if privileged::is_plain(dirs) {
         return Ok(Detached::default());
     }

@@ -28,7 +28,7 @@ use crate::store::{self, PathInfo, Realisation, StorePath, closure};
 ///
 /// # Errors
 /// When the store cannot be read. Trouble with the remote is noted in the outcome.
-pub async fn save(context: &Context) -> Result<SaveOutcome, CacheError> {
+pub(crate) async fn save(context: &Context) -> Result<SaveOutcome, CacheError> {
     let start = Instant::now();
     let mut outcome = empty_outcome(context);
     if let Some(objection) = objection(&context.dirs, &context.keys) {

@@ -29,7 +29,7 @@ const GENERATIONS_TRIED: u64 = 4;
 const FAILURES: usize = 2;
 
 /// A snapshot that was found and read.
-pub struct SnapshotFound {
+pub(crate) struct SnapshotFound {
     /// What it holds.
     pub snapshot: Snapshot,
     /// Its key, escaped.
@@ -46,7 +46,7 @@ pub struct SnapshotFound {
 
 /// What a search for a snapshot came to.
 #[derive(Default)]
-pub struct Search {
+pub(crate) struct Search {
     /// The snapshot, if there is one that can be used.
     pub found: Option<SnapshotFound>,
     /// Key and number of the newest generation that is there, whether or not it can be used.
@@ -65,7 +65,7 @@ pub struct Search {
 ///
 /// # Errors
 /// When the remote cannot be asked, or what is there was written by a newer program.
-pub async fn find_snapshot(
+pub(crate) async fn find_snapshot(
     remote: &dyn Remote,
     names: &[String],
     keys: &Keyring,

@@ -22,7 +22,7 @@ pub(super) struct Settling {
 impl Settling {
     /// Begins with `file`, into which `written` bytes were written so far. Without a thread nothing is done, which only costs
     /// time later.
-    pub fn start(file: &File, written: &Arc<AtomicU64>) -> Self {
+    pub(super) fn start(file: &File, written: &Arc<AtomicU64>) -> Self {
         let (stop, stopped) = channel::<()>();
         if let Ok(file) = file.try_clone() {
             let written = Arc::clone(written);

@@ -12,7 +12,7 @@ use crate::store::{self, PathInfo, StoreDirs, StorePath};
 /// The counts. Derivations and sources that an evaluation writes are in none of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Survey {
+pub(crate) struct Survey {
     /// Valid before the restore.
     pub baseline: u64,
     /// Made valid by the restore.
@@ -30,7 +30,7 @@ pub struct Survey {
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn survey(dirs: &StoreDirs, key: &str) -> Result<Survey, CacheError> {
+pub(crate) fn survey(dirs: &StoreDirs, key: &str) -> Result<Survey, CacheError> {
     let valid = store::read_all(dirs)?;
     let Some(record) = record::load(dirs)? else { return Ok(Survey::default()) };
     let roots = store::roots(dirs);

@@ -10,7 +10,7 @@ use crate::store::StoreDirs;
 
 /// Why nothing may be saved.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Objection {
+pub(crate) enum Objection {
     /// What is saved would not be signed, and who trusts only what is signed could not use it.
     #[error(
         "Nothing was saved: this job trusts signed snapshots only and has no key to sign its own. Give `signing-key` where \
@@ -28,7 +28,7 @@ pub enum Objection {
 impl Objection {
     /// It as a note, logged now.
     #[must_use]
-    pub fn note(&self) -> Note {
+    pub(crate) fn note(&self) -> Note {
         match self {
             // The secrets of a repository are not given to jobs of a fork: nothing is wrong then.
             Self::NoKey => Note::info(Code::NoSigningKey, self.to_string()),
@@ -39,7 +39,7 @@ impl Objection {
 
 /// What is to be said against a save of this store with `keys`, if anything. Store paths that nothing vouches for are left out of a
 /// save, and are no reason against it.
-pub fn objection(dirs: &StoreDirs, keys: &Keyring) -> Option<Objection> {
+pub(crate) fn objection(dirs: &StoreDirs, keys: &Keyring) -> Option<Objection> {
     if keys.asks_for_signatures() && !keys.can_sign() {
         return Some(Objection::NoKey);
     }
@@ -53,6 +53,6 @@ pub fn objection(dirs: &StoreDirs, keys: &Keyring) -> Option<Objection> {
 ///
 /// # Errors
 /// When that cannot be written down.
-pub fn note_unverified(dirs: &StoreDirs) -> Result<(), CacheError> {
+pub(crate) fn note_unverified(dirs: &StoreDirs) -> Result<(), CacheError> {
     vouch::take_over_files(dirs)
 }

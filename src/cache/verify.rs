@@ -16,7 +16,7 @@ use crate::store::{self, PathInfo, StoreDirs, StorePath};
 /// What a verification found.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Verified {
+pub(crate) struct Verified {
     /// Paths whose bytes match the database.
     pub sound: u64,
     /// Bytes of their NARs.
@@ -31,7 +31,7 @@ pub struct Verified {
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn verify(dirs: &StoreDirs, threads: usize) -> Result<Verified, CacheError> {
+pub(crate) fn verify(dirs: &StoreDirs, threads: usize) -> Result<Verified, CacheError> {
     let start = Instant::now();
     let _lock = store::gc_lock(dirs)?;
     let valid = store::read_all(dirs)?;

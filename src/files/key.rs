@@ -20,7 +20,7 @@ const DIGITS: usize = 16;
 ///
 /// # Errors
 /// [`KeyError`] when a file cannot be read, or `lock_part` is too long for a key.
-pub fn eval_cache_key(project: &Path, lock_part: &str, system: &str) -> Result<(String, Vec<String>), KeyError> {
+pub(crate) fn eval_cache_key(project: &Path, lock_part: &str, system: &str) -> Result<(String, Vec<String>), KeyError> {
     let files = hash_files(project, &FILES.map(str::to_owned), "eval-cache")?;
     let far = format!("{FORMAT}-{system}-");
     let near = format!("{far}{}-", if lock_part.is_empty() { "nolock" } else { lock_part });

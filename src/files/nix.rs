@@ -16,9 +16,9 @@ use crate::base::human;
 use crate::base::note::{Code, Note};
 
 /// Evaluation caches that were last used longer ago are left out, unless said otherwise.
-pub const DEFAULT_MAX_AGE: Duration = Duration::from_hours(14 * 24);
+pub(super) const DEFAULT_MAX_AGE: Duration = Duration::from_hours(14 * 24);
 /// The most bytes of Nix's caches that are kept, unpacked, unless said otherwise.
-pub const DEFAULT_MAX_BYTES: u64 = 500_000_000;
+pub(super) const DEFAULT_MAX_BYTES: u64 = 500_000_000;
 
 /// What is kept, from Nix's cache folder: evaluations (`src/libexpr/eval-cache.cc`), what fetchers found
 /// (`src/libfetchers/cache.cc`), the Git stores of `tarball:`, `github:` and `git:` inputs (`git-utils.cc`, `git.cc`). Not
@@ -52,7 +52,7 @@ impl Default for NixLimits {
 /// The folder of Nix's caches in an environment that `lookup` answers for: `NIX_CACHE_HOME`, `nix` in `XDG_CACHE_HOME`, or
 /// `.cache/nix` in `HOME`. Source: `getCacheDir` in Nix's `src/libutil/users.cc`. None when none of them is set.
 #[must_use]
-pub fn nix_cache_dir(lookup: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+pub(crate) fn nix_cache_dir(lookup: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let folder = |name: &str| lookup(name).map(PathBuf::from).filter(|path| path.is_absolute());
     folder(env_vars::NIX_CACHE_HOME)
         .or_else(|| folder(env_vars::XDG_CACHE_HOME).map(|folder| folder.join("nix")))

@@ -4,7 +4,7 @@ use super::KeyError;
 use super::canon::hex_digit;
 
 /// The most bytes that an escaped key may have. GitHub takes 512 characters; the rest is for what a snapshot adds.
-pub const MAX_KEY_BYTES: usize = 400;
+pub(crate) const MAX_KEY_BYTES: usize = 400;
 
 /// The key as a name of `[A-Za-z0-9._/#-]`: each of these characters but `#` stays, every other byte becomes `#` and two
 /// digits of lowercase hex.
@@ -14,7 +14,7 @@ pub const MAX_KEY_BYTES: usize = 400;
 ///
 /// # Errors
 /// [`KeyError::Empty`] and [`KeyError::TooLong`], which name the input `primary-key`.
-pub fn escape(key: &str) -> Result<String, KeyError> {
+pub(crate) fn escape(key: &str) -> Result<String, KeyError> {
     escape_input(key, "primary-key", MAX_KEY_BYTES)
 }
 

@@ -15,7 +15,7 @@ use super::pattern::Patterns;
 
 /// What [`hash_files`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HashedFiles {
+pub(crate) struct HashedFiles {
     /// The SHA-256 of all of it: paths, content, which files are executable, targets of symbolic links.
     pub digest: [u8; 32],
     /// The files in the order of their paths.
@@ -26,7 +26,7 @@ pub struct HashedFiles {
 
 /// A file that went into a hash.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HashedFile {
+pub(crate) struct HashedFile {
     /// Its path, relative to the base.
     pub path: PathBuf,
     /// The SHA-256 of its content, or of its target where it is a symbolic link.
@@ -42,7 +42,7 @@ pub struct HashedFile {
 ///
 /// # Errors
 /// [`KeyError::Pattern`] for a pattern that cannot be used, [`KeyError::ReadFile`] where a file or folder cannot be read.
-pub fn hash_files(base: &Path, patterns: &[String], input: &str) -> Result<HashedFiles, KeyError> {
+pub(crate) fn hash_files(base: &Path, patterns: &[String], input: &str) -> Result<HashedFiles, KeyError> {
     let found = find_files(base, patterns, input)?;
     let mut canon = Canon::new("files-1");
     canon.count(found.files.len());

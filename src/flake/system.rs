@@ -6,7 +6,7 @@ use super::KeyError;
 
 /// The Nix system that this program was built for, as `x86_64-linux` or `aarch64-darwin`.
 #[must_use]
-pub fn current_system() -> String {
+pub(crate) fn current_system() -> String {
     name(consts::ARCH, consts::OS)
 }
 

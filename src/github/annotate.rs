@@ -9,14 +9,14 @@ use actions_rs::{Annotation, AnnotationKind, WorkflowCommand};
 use crate::base::printing::{self, Raw, safe};
 
 /// Annotations of a kind that we may make. GitHub counts ten for an action with all its steps; the hook needs one.
-pub const MOST: usize = 9;
+pub(crate) const MOST: usize = 9;
 
 /// UTF-16 units of one message that GitHub shows.
-pub const LONGEST: usize = 4096;
+pub(crate) const LONGEST: usize = 4096;
 
 /// How messages are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Style {
+pub(crate) enum Style {
     /// As workflow commands, for a runner.
     Workflow,
     /// As plain lines, for a terminal.
@@ -25,7 +25,7 @@ pub enum Style {
 
 /// A line of a file of the repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place<'a> {
+pub(crate) struct Place<'a> {
     /// The file, from the workspace on.
     pub file: &'a str,
     /// The line, from 1 on.
@@ -36,7 +36,7 @@ pub struct Place<'a> {
 
 /// Writes annotations and remembers how many. Call [`Annotator::finish`] at the end, or drop it.
 #[derive(Debug)]
-pub struct Annotator<W: Write> {
+pub(crate) struct Annotator<W: Write> {
     writer: W,
     style: Style,
     kinds: [Kind; 3],
@@ -51,27 +51,27 @@ struct Kind {
 
 impl<W: Write> Annotator<W> {
     /// An annotator that writes to `writer`, on a runner its standard output.
-    pub fn new(writer: W, style: Style) -> Self {
+    pub(crate) fn new(writer: W, style: Style) -> Self {
         Self { writer, style, kinds: Default::default() }
     }
 
     /// Something that went wrong and did not stop the job.
-    pub fn warning(&mut self, title: &str, message: &str) {
+    pub(crate) fn warning(&mut self, title: &str, message: &str) {
         self.add(AnnotationKind::Warning, title, message);
     }
 
     /// Why the job stops.
-    pub fn error(&mut self, title: &str, message: &str) {
+    pub(crate) fn error(&mut self, title: &str, message: &str) {
         self.add(AnnotationKind::Error, title, message);
     }
 
     /// Why the job stops, at a line of a file of the repository.
-    pub fn error_at(&mut self, place: &Place<'_>, title: &str, message: &str) {
+    pub(crate) fn error_at(&mut self, place: &Place<'_>, title: &str, message: &str) {
         self.add_at(AnnotationKind::Error, Some(place), title, message);
     }
 
     /// Writes what is still held back. Later messages would go beyond GitHub's limit.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         for kind in [AnnotationKind::Notice, AnnotationKind::Warning, AnnotationKind::Error] {
             let waiting = std::mem::take(&mut self.kinds[index(kind)].waiting);
             match waiting.as_slice() {
@@ -133,14 +133,14 @@ impl<W: Write> Drop for Annotator<W> {
 
 /// Has the runner replace `value` by `***` in every log from now on, line by line. Texts of fewer than four characters
 /// are left alone: hiding them would make the log unreadable and protect nothing.
-pub fn mask(value: &str) {
+pub(crate) fn mask(value: &str) {
     for line in value.lines().map(str::trim).filter(|line| line.len() >= 4) {
         command(&WorkflowCommand::new("add-mask").message(line));
     }
 }
 
 /// Runs `work` with its lines of log folded under `title`, on a runner; otherwise under a heading.
-pub fn group<T>(style: Style, title: &str, work: impl FnOnce() -> T) -> T {
+pub(crate) fn group<T>(style: Style, title: &str, work: impl FnOnce() -> T) -> T {
     match style {
         Style::Workflow => {
             command(&WorkflowCommand::new("group").message(printing::line(title)));
@@ -156,7 +156,7 @@ pub fn group<T>(style: Style, title: &str, work: impl FnOnce() -> T) -> T {
 }
 
 /// Shows `text` as [`group`] shows lines.
-pub fn fold(style: Style, title: &str, text: &str) {
+pub(crate) fn fold(style: Style, title: &str, text: &str) {
     group(style, title, || printing::out(&format!("{text}\n")));
 }
 

@@ -10,7 +10,7 @@ use crate::base::env_vars;
 /// Whose machine it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Environment {
+pub(crate) enum Environment {
     /// GitHub's: fresh for each job and thrown away after it.
     GithubHosted,
     /// The user's: it may keep its store for the next job.
@@ -22,7 +22,7 @@ pub enum Environment {
 
 /// Facts about the job. Texts are empty where nothing is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Facts {
+pub(crate) struct Facts {
     /// Whether this is GitHub's runner, which reads workflow commands.
     pub on_github: bool,
     /// The workflow's name, or its file where it has none.
@@ -61,18 +61,18 @@ pub struct Facts {
     pub debug: bool,
 }
 
-pub use crate::base::child::{SECRETS, without_secrets};
+pub(crate) use crate::base::child::{SECRETS, without_secrets};
 
 impl Facts {
     /// The facts in this process's environment.
     #[must_use]
-    pub fn from_environment() -> Self {
+    pub(crate) fn from_environment() -> Self {
         Self::from_lookup(|name| std::env::var(name).ok())
     }
 
     /// The facts in an environment that `lookup` answers for. An empty variable counts as none.
     #[must_use]
-    pub fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Self {
+    pub(crate) fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let maybe = |name: &str| lookup(name).filter(|value| !value.is_empty());
         let text = |name: &str| maybe(name).unwrap_or_default();
         let count = |name: &str| maybe(name).and_then(|value| value.parse().ok());
@@ -105,13 +105,13 @@ impl Facts {
 
     /// The folder for our own files of this job, the same in both halves and in later steps.
     #[must_use]
-    pub fn scratch(&self) -> PathBuf {
+    pub(crate) fn scratch(&self) -> PathBuf {
         self.temp.join("nix-cache")
     }
 
     /// Where the report of `lane` stands, known from the start of the job.
     #[must_use]
-    pub fn report_path(&self, lane: &str) -> PathBuf {
+    pub(crate) fn report_path(&self, lane: &str) -> PathBuf {
         self.scratch().join(super::lane::component(lane)).join("report.json")
     }
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 /// What an event says of the commits before.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Event {
+pub(crate) enum Event {
     /// Commits, or a branch or tag, were pushed.
     Push {
         /// The commit that the ref was at before; None when the ref is new.
@@ -70,7 +70,7 @@ impl Event {
     ///
     /// # Errors
     /// A sentence, when the payload cannot be read or lacks what it should have.
-    pub fn read(name: &str, file: Option<&Path>) -> Result<Self, String> {
+    pub(crate) fn read(name: &str, file: Option<&Path>) -> Result<Self, String> {
         let file = file.ok_or("GITHUB_EVENT_PATH is not set")?;
         let text = crate::base::bounds::read_text(file, crate::base::bounds::MAX_TEXT)
             .map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
@@ -81,7 +81,7 @@ impl Event {
     ///
     /// # Errors
     /// As [`Event::read`].
-    pub fn parse(name: &str, payload: &str) -> Result<Self, String> {
+    pub(crate) fn parse(name: &str, payload: &str) -> Result<Self, String> {
         let payload: Payload = crate::base::bounds::from_json(payload.as_bytes())
             .map_err(|error| format!("the payload of the event cannot be read: {error}"))?;
         let lacking = |what: &str| format!("the payload of the event {name} has no {what}");

@@ -12,7 +12,7 @@ const READABLE: usize = 40;
 /// `<workflow>/<job>`, and `/<matrix>` where the job has one. What is short and plain is kept as it is; anything else
 /// becomes a readable rest and eight digits of its SHA-256, so that two different jobs have different lanes.
 #[must_use]
-pub fn default_lane(facts: &Facts, matrix: &Value) -> String {
+pub(crate) fn default_lane(facts: &Facts, matrix: &Value) -> String {
     let named = |text: &str, nameless: &str| if text.is_empty() { nameless.to_owned() } else { component(text) };
     let mut lane = format!("{}/{}", named(&facts.workflow, "local"), named(&facts.job, "job"));
     if let Some(row) = row(matrix) {
@@ -24,7 +24,7 @@ pub fn default_lane(facts: &Facts, matrix: &Value) -> String {
 
 /// `text` as one component of a name: itself when it is short and plain, otherwise what is plain in it and a digest.
 #[must_use]
-pub fn component(text: &str) -> String {
+pub(crate) fn component(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let dots = text.bytes().all(|byte| byte == b'.');
     if !dots && text.len() <= READABLE && text.chars().all(plain) {

@@ -6,11 +6,11 @@ use crate::base::env_vars;
 
 /// Longest value in bytes. Linux starts no process with a variable above 128 KiB, so a longer one would cost the whole
 /// post step.
-pub const LONGEST: usize = 32 * 1024;
+pub(crate) const LONGEST: usize = 32 * 1024;
 
 /// Why a value could not be left for the post step.
 #[derive(Debug, thiserror::Error)]
-pub enum StateError {
+pub(crate) enum StateError {
     /// It is longer than [`LONGEST`].
     #[error(
         "The state {name:?} has {bytes} bytes, more than the {LONGEST} that a variable may take. Write it to a file in RUNNER_TEMP and keep the file's path."
@@ -43,7 +43,7 @@ pub enum StateError {
 ///
 /// # Errors
 /// [`StateError`] when the value is too long or a token, or the runner's file cannot be written.
-pub fn save(name: &'static str, value: &str) -> Result<(), StateError> {
+pub(crate) fn save(name: &'static str, value: &str) -> Result<(), StateError> {
     check(name, value, crate::base::secrets::var)?;
     if std::env::var_os(env_vars::GITHUB_STATE).is_none() {
         return Ok(());
@@ -53,7 +53,7 @@ pub fn save(name: &'static str, value: &str) -> Result<(), StateError> {
 
 /// What the main step left under `name`.
 #[must_use]
-pub fn load(name: &str) -> Option<String> {
+pub(crate) fn load(name: &str) -> Option<String> {
     actions_rs::output::get_state(name).filter(|value| !value.is_empty())
 }
 

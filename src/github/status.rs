@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// How the job went so far, as GitHub's `job.status` says it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum JobStatus {
+pub(crate) enum JobStatus {
     /// Nobody said.
     #[default]
     Unknown,

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::store::NarHash;
 
 /// Why a NAR could not be made.
-pub use nix_archive::nar::Error as NarError;
+pub(crate) use nix_archive::nar::Error as NarError;
 
 /// An encoder of NARs that hashes what it writes.
 pub(crate) type NarHasher = Encoder<HashWriter>;
@@ -48,7 +48,7 @@ pub fn hash_of(path: &Path) -> Result<NarHash, Error> {
 ///
 /// # Errors
 /// When it cannot be read, or the NAR not be written.
-pub fn write_nar(path: &Path, writer: &mut impl Write) -> Result<(), Error> {
+pub(crate) fn write_nar(path: &Path, writer: &mut impl Write) -> Result<(), Error> {
     encode_path(writer, path, CaseHack::Disabled)
 }
 
@@ -81,7 +81,7 @@ pub(crate) mod sizes {
     }
 
     /// The word at the beginning of a NAR.
-    pub const fn beginning() -> u64 {
+    pub(crate) const fn beginning() -> u64 {
         string(13)
     }
 
@@ -91,23 +91,23 @@ pub(crate) mod sizes {
     }
 
     /// A regular file of `size` bytes.
-    pub const fn regular(executable: bool, size: u64) -> u64 {
+    pub(crate) const fn regular(executable: bool, size: u64) -> u64 {
         let mark = if executable { string(10) + string(0) } else { 0 };
         node(7) + mark + string(8) + string(size)
     }
 
     /// A symlink whose target has `length` bytes.
-    pub const fn symlink(length: u64) -> u64 {
+    pub(crate) const fn symlink(length: u64) -> u64 {
         node(7) + string(6) + string(length)
     }
 
     /// A directory without its entries.
-    pub const fn directory() -> u64 {
+    pub(crate) const fn directory() -> u64 {
         node(9)
     }
 
     /// An entry whose name has `length` bytes, without what it names.
-    pub const fn entry(length: u64) -> u64 {
+    pub(crate) const fn entry(length: u64) -> u64 {
         2 * string(1) + string(5) + string(4) + string(length) + string(4)
     }
 }

@@ -24,14 +24,14 @@ struct Setting<T> {
 /// The substituters that Nix asks, in its order; those that are asked over HTTP(S) or are a folder (`file://`), no others. Empty
 /// when Nix uses none, or cannot be asked.
 #[must_use]
-pub fn configured_substituters() -> Vec<String> {
+pub(crate) fn configured_substituters() -> Vec<String> {
     let usable = |url: &String| ["https://", "http://", "file://"].iter().any(|scheme| url.starts_with(scheme));
     all_configured_substituters(&[]).into_iter().filter(usable).collect()
 }
 
 /// The substituters that Nix asks when it is called with these further arguments, of whatever kind, in its order.
 #[must_use]
-pub fn all_configured_substituters(arguments: &[String]) -> Vec<String> {
+pub(crate) fn all_configured_substituters(arguments: &[String]) -> Vec<String> {
     // The command was called `show-config` until Nix 2.20. It takes settings, and not all that `nix build` takes.
     let commands = [&["config", "show"][..], &["show-config"]];
     let with = |more: &[String]| {

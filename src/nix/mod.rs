@@ -3,4 +3,4 @@
 mod config;
 pub(crate) mod realise;
 
-pub use config::{all_configured_substituters, configured_substituters};
+pub(crate) use config::{all_configured_substituters, configured_substituters};

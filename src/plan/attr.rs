@@ -106,7 +106,7 @@ fn split(text: &str) -> Result<Vec<(String, bool)>, &'static str> {
 /// a path matches the path, so `packages` and `packages.x86_64-linux` mean all that is in them. One name alone also means every
 /// target that is called so.
 #[derive(Clone, Debug)]
-pub struct AttrPattern {
+pub(crate) struct AttrPattern {
     given: String,
     glob: GlobMatcher,
     is_name: bool,
@@ -117,7 +117,7 @@ impl AttrPattern {
     ///
     /// # Errors
     /// [`PatternError`] when it is none.
-    pub fn parse(text: &str) -> Result<Self, PatternError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, PatternError> {
         let wrong = |why: String| PatternError { pattern: text.to_owned(), why };
         let text = text.trim();
         let names = split(text).map_err(|why| wrong(why.to_owned()))?;
@@ -133,7 +133,7 @@ impl AttrPattern {
 
     /// Whether it means this path.
     #[must_use]
-    pub fn matches(&self, path: &AttrPath) -> bool {
+    pub(crate) fn matches(&self, path: &AttrPath) -> bool {
         let names: Vec<String> = path.0.iter().map(|name| as_file_name(name)).collect();
         let by_start = (1..=names.len()).any(|count| self.glob.is_match(names[..count].join("/")));
         by_start || self.is_name && names.last().is_some_and(|name| self.glob.is_match(name))
@@ -148,7 +148,7 @@ fn as_file_name(name: &str) -> String {
 /// Which targets are looked at: those that a pattern of `include` means (all, when there is none), less those that one of
 /// `exclude` means.
 #[derive(Clone, Debug, Default)]
-pub struct Filter {
+pub(crate) struct Filter {
     include: Vec<AttrPattern>,
     exclude: Vec<AttrPattern>,
 }
@@ -158,7 +158,7 @@ impl Filter {
     ///
     /// # Errors
     /// [`PatternError`] for the first one that is none.
-    pub fn parse(include: &[String], exclude: &[String]) -> Result<Self, PatternError> {
+    pub(crate) fn parse(include: &[String], exclude: &[String]) -> Result<Self, PatternError> {
         let all = |patterns: &[String]| {
             patterns.iter().map(|text| AttrPattern::parse(text)).collect::<Result<Vec<_>, PatternError>>()
         };
@@ -167,7 +167,7 @@ impl Filter {
 
     /// Tells it from other filters, in a few letters; None for the one that takes all.
     #[must_use]
-    pub fn fingerprint(&self) -> Option<String> {
+    pub(crate) fn fingerprint(&self) -> Option<String> {
         let given = |patterns: &[AttrPattern]| patterns.iter().map(|one| one.given.clone()).collect::<BTreeSet<_>>();
         let (include, exclude) = (given(&self.include), given(&self.exclude));
         let text = format!("{include:?} {exclude:?}");
@@ -176,7 +176,7 @@ impl Filter {
 
     /// Whether `path` is looked at.
     #[must_use]
-    pub fn takes(&self, path: &AttrPath) -> bool {
+    pub(crate) fn takes(&self, path: &AttrPath) -> bool {
         let any = |patterns: &[AttrPattern]| patterns.iter().any(|pattern| pattern.matches(path));
         (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
     }

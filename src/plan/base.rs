@@ -12,7 +12,7 @@ const FAR: usize = 64;
 
 /// Whether what is at the base counts as built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trust {
+pub(crate) enum Trust {
     /// Yes: other runs see to that.
     Assumed,
     /// Only if the base was planned.
@@ -21,7 +21,7 @@ pub enum Trust {
 
 /// What is known of the base beforehand.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub(crate) enum Wish {
     /// This commit.
     Commit {
         /// Its name, as Git takes it.
@@ -38,7 +38,7 @@ pub enum Wish {
 
 /// What the commit here is compared with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Base {
+pub(crate) struct Base {
     /// The commit; None when there is nothing to compare with.
     pub commit: Option<String>,
     /// How it came to be this one, or why there is none.
@@ -56,7 +56,7 @@ impl Base {
 
     /// The first letters of the commit's name.
     #[must_use]
-    pub fn short(&self) -> &str {
+    pub(crate) fn short(&self) -> &str {
         self.commit.as_deref().map_or("", short)
     }
 }

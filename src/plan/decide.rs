@@ -14,7 +14,7 @@ use crate::store::{SharedMap, StorePath};
 /// What becomes of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub(crate) enum Verdict {
     /// It is in the matrix.
     Build,
     /// It is not.
@@ -24,7 +24,7 @@ pub enum Verdict {
 /// What decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Level {
+pub(crate) enum Level {
     /// The rules for changed files.
     Rules,
     /// Its derivation path, compared with that of the base.
@@ -44,7 +44,7 @@ pub enum Level {
 /// What becomes of a target, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Decision {
+pub(crate) struct Decision {
     /// What it is called.
     pub target: String,
     /// The attribute path to build.
@@ -90,7 +90,7 @@ impl Facts<'_> {
 
 /// What the user wishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
+pub(crate) struct Policy {
     /// Whether what a cache holds needs no job.
     pub skip_cached: bool,
     /// Whether what was to be built before, and is in no cache, is built again.

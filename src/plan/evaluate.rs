@@ -14,7 +14,7 @@ use crate::store::{STORE_DIR, StorePath};
 /// So many small targets are evaluated by one process: each has to read the same packages first.
 const BATCH: usize = 16;
 /// The memory of a worker where nobody says how much, in bytes: a large NixOS configuration needs about 2 GiB.
-pub const WORKER_MEMORY: u64 = 4 << 30;
+pub(crate) const WORKER_MEMORY: u64 = 4 << 30;
 
 /// What evaluating a target gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub(super) struct Workers {
 
 impl Workers {
     /// As many as there are cores and memory for.
-    pub fn new(count: Option<usize>, memory: u64) -> Self {
+    pub(super) fn new(count: Option<usize>, memory: u64) -> Self {
         let memory = memory.max(1);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let room = Memory::now().map_or(cores, |now| (now.available / memory) as usize);

@@ -12,14 +12,14 @@ const DEEPEN: &str = "--depth=64";
 /// What Git could not do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("git {what}: {said}")]
-pub struct GitError {
+pub(crate) struct GitError {
     what: String,
     said: String,
 }
 
 /// A token that Git may show to one server, when it fetches from there.
 #[derive(Clone)]
-pub struct FetchToken {
+pub(crate) struct FetchToken {
     /// The server, as `https://github.com`.
     pub server: String,
     /// The token.
@@ -34,7 +34,7 @@ impl std::fmt::Debug for FetchToken {
 
 /// A clone of a repository, with its work tree.
 #[derive(Clone, Debug)]
-pub struct Repository {
+pub(crate) struct Repository {
     top: PathBuf,
     /// Where in it the project is; empty for the top.
     folder: String,
@@ -46,7 +46,7 @@ impl Repository {
     ///
     /// # Errors
     /// When it is in none, or Git refuses to look at it.
-    pub fn open(project: &Path, token: Option<FetchToken>) -> Result<Self, GitError> {
+    pub(crate) fn open(project: &Path, token: Option<FetchToken>) -> Result<Self, GitError> {
         let top = git(project, &["rev-parse", "--show-toplevel"])?;
         let folder = git(project, &["rev-parse", "--show-prefix"])?;
         let line = |text: &str| text.trim_end_matches('\n').to_owned();
@@ -55,13 +55,13 @@ impl Repository {
 
     /// Its folder.
     #[must_use]
-    pub fn top(&self) -> &Path {
+    pub(crate) fn top(&self) -> &Path {
         &self.top
     }
 
     /// Where in it the project is, between slashes; empty for the top.
     #[must_use]
-    pub fn folder(&self) -> &str {
+    pub(crate) fn folder(&self) -> &str {
         &self.folder
     }
 
@@ -69,7 +69,7 @@ impl Repository {
     ///
     /// # Errors
     /// When there is none.
-    pub fn head(&self) -> Result<String, GitError> {
+    pub(crate) fn head(&self) -> Result<String, GitError> {
         self.commit("HEAD")
     }
 
@@ -77,7 +77,7 @@ impl Repository {
     ///
     /// # Errors
     /// When it is not here.
-    pub fn commit(&self, name: &str) -> Result<String, GitError> {
+    pub(crate) fn commit(&self, name: &str) -> Result<String, GitError> {
         Ok(self
             .git(&["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{name}^{{commit}}")])?
             .trim()
@@ -86,13 +86,13 @@ impl Repository {
 
     /// Whether the work tree differs from the commit, in files that Git knows.
     #[must_use]
-    pub fn is_dirty(&self) -> bool {
+    pub(crate) fn is_dirty(&self) -> bool {
         self.git(&["diff", "--quiet", "--no-ext-diff", "HEAD", "--"]).is_err()
     }
 
     /// Whether history ends early here.
     #[must_use]
-    pub fn is_shallow(&self) -> bool {
+    pub(crate) fn is_shallow(&self) -> bool {
         self.git(&["rev-parse", "--is-shallow-repository"]).is_ok_and(|said| said.trim() == "true")
     }
 
@@ -100,7 +100,7 @@ impl Repository {
     ///
     /// # Errors
     /// When the commit is not here.
-    pub fn parents(&self, commit: &str) -> Result<Vec<String>, GitError> {
+    pub(crate) fn parents(&self, commit: &str) -> Result<Vec<String>, GitError> {
         // `rev-list` tells nothing of parents that a shallow clone has cut off; the commit itself does.
         let text = self.git(&["cat-file", "commit", commit])?;
         let header = text.lines().take_while(|line| !line.is_empty());
@@ -109,7 +109,7 @@ impl Repository {
 
     /// `commit` and its first parents, newest first, as far as history is here and no more than `most`.
     #[must_use]
-    pub fn first_parents(&self, commit: &str, most: usize) -> Vec<String> {
+    pub(crate) fn first_parents(&self, commit: &str, most: usize) -> Vec<String> {
         let count = format!("--max-count={most}");
         let listed = self.git(&["rev-list", "--first-parent", &count, "--end-of-options", commit, "--"]);
         listed.unwrap_or_default().lines().map(str::to_owned).collect()
@@ -117,7 +117,7 @@ impl Repository {
 
     /// The newest commit that two have in common.
     #[must_use]
-    pub fn merge_base(&self, one: &str, other: &str) -> Option<String> {
+    pub(crate) fn merge_base(&self, one: &str, other: &str) -> Option<String> {
         self.git(&["merge-base", "--end-of-options", one, other]).ok().map(|said| said.trim().to_owned())
     }
 
@@ -125,7 +125,7 @@ impl Repository {
     ///
     /// # Errors
     /// When that cannot be asked, or has no such branch.
-    pub fn remote_branch(&self, branch: &str) -> Result<String, GitError> {
+    pub(crate) fn remote_branch(&self, branch: &str) -> Result<String, GitError> {
         let name = format!("refs/heads/{branch}");
         let said = run(self.with_token(&["ls-remote", "--exit-code", "origin", &name]), "ls-remote")?;
         Ok(said.split_whitespace().next().unwrap_or_default().to_owned())
@@ -135,7 +135,7 @@ impl Repository {
     ///
     /// # Errors
     /// When it cannot be had: it is gone after a forced push, or the token lacks the right.
-    pub fn fetch(&self, commit: &str) -> Result<(), GitError> {
+    pub(crate) fn fetch(&self, commit: &str) -> Result<(), GitError> {
         if self.commit(commit).is_ok() {
             return Ok(());
         }
@@ -147,7 +147,7 @@ impl Repository {
     ///
     /// # Errors
     /// When it cannot be had.
-    pub fn deepen(&self, commit: &str) -> Result<(), GitError> {
+    pub(crate) fn deepen(&self, commit: &str) -> Result<(), GitError> {
         if self.is_shallow() { self.fetch_with(&[DEEPEN, "origin", commit]) } else { Ok(()) }
     }
 
@@ -185,7 +185,7 @@ impl Repository {
     ///
     /// # Errors
     /// When `base` is not here.
-    pub fn changed_since(&self, base: &str) -> Result<Vec<String>, GitError> {
+    pub(crate) fn changed_since(&self, base: &str) -> Result<Vec<String>, GitError> {
         let options = ["--name-only", "-z", "--no-renames", "--no-ext-diff", "--ignore-submodules=dirty"];
         let said = self.git(&[&["diff"], &options[..], &[base, "--"]].concat())?;
         let mut files: Vec<String> = said.split('\0').filter(|name| !name.is_empty()).map(str::to_owned).collect();
@@ -197,7 +197,7 @@ impl Repository {
     ///
     /// # Errors
     /// When Git fails.
-    pub fn nix_files(&self) -> Result<Vec<String>, GitError> {
+    pub(crate) fn nix_files(&self) -> Result<Vec<String>, GitError> {
         let said = self.git(&["ls-files", "-z", "--", "*.nix"])?;
         Ok(said.split('\0').filter(|name| !name.is_empty()).map(str::to_owned).collect())
     }

@@ -19,7 +19,7 @@ use crate::store::StorePath;
 
 /// Which targets are evaluated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Evaluate {
+pub(crate) enum Evaluate {
     /// Those that the user's rules do not rule out; all, where there are no rules and a file changed.
     #[default]
     Auto,
@@ -31,7 +31,7 @@ pub enum Evaluate {
 
 /// When the base is evaluated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EvaluateBase {
+pub(crate) enum EvaluateBase {
     /// When no derivations are known, neither of it nor of a commit before it.
     #[default]
     Auto,
@@ -43,7 +43,7 @@ pub enum EvaluateBase {
 
 /// What to plan, and how.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub(crate) struct Request {
     /// The folder of the flake.
     pub project: PathBuf,
     /// The repository that it is in, or why there is none.
@@ -74,7 +74,7 @@ pub struct Request {
 
 /// What is known elsewhere.
 #[async_trait]
-pub trait Known: Sync {
+pub(crate) trait Known: Sync {
     /// What is kept of earlier plans; None where there is no place for it.
     async fn planned(&self) -> Option<Planned>;
     /// Which of these outputs, each with its system, a cache has, and what that is called.
@@ -83,7 +83,7 @@ pub trait Known: Sync {
 
 /// A plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// What was compared with.
     pub base: Base,
     /// Where the rules were from.
@@ -100,7 +100,7 @@ pub struct Plan {
 
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
-pub enum PlanError {
+pub(crate) enum PlanError {
     /// The flake's outputs cannot be read.
     #[error("The targets of the flake in {project} cannot be listed: Nix says of its output `{}`: {error}", output.name())]
     Discover {
@@ -117,7 +117,7 @@ pub enum PlanError {
 ///
 /// # Errors
 /// When the flake's targets cannot be listed. A target that cannot be evaluated is no error: it is to be built.
-pub async fn plan(request: &Request, known: &dyn Known) -> Result<Plan, PlanError> {
+pub(crate) async fn plan(request: &Request, known: &dyn Known) -> Result<Plan, PlanError> {
     let kept = known.planned().await;
     let repository = request.repository.as_ref().ok();
     let scope = scope(request);

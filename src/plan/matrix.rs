@@ -8,11 +8,11 @@ use serde_json::Value;
 use super::decide::{Decision, Level, Verdict};
 
 /// Most jobs that GitHub makes of one matrix. Source: "Running variations of jobs in a workflow" in GitHub's documentation.
-pub const MOST_ENTRIES: usize = 256;
+pub(super) const MOST_ENTRIES: usize = 256;
 
 /// Which runners are there for which system.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RunnerMap(BTreeMap<String, Value>);
+pub(crate) struct RunnerMap(BTreeMap<String, Value>);
 
 /// A text that is no map of runners.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,7 +20,7 @@ pub struct RunnerMap(BTreeMap<String, Value>);
     "{0}. A map of runners is a JSON object from systems to what `runs-on` takes, such as \
      {{\"x86_64-linux\": \"ubuntu-latest\", \"aarch64-linux\": [\"self-hosted\", \"arm\"]}}."
 )]
-pub struct RunnerMapError(String);
+pub(crate) struct RunnerMapError(String);
 
 impl Default for RunnerMap {
     /// GitHub's own machines.
@@ -40,7 +40,7 @@ impl RunnerMap {
     ///
     /// # Errors
     /// [`RunnerMapError`] when it is no JSON object of labels, lists of labels, or groups.
-    pub fn parse(text: &str) -> Result<Self, RunnerMapError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, RunnerMapError> {
         let map: BTreeMap<String, Value> =
             serde_json::from_str(text).map_err(|error| RunnerMapError(format!("It is no JSON object: {error}")))?;
         let is_label = |value: &Value| value.as_str().is_some_and(|label| !label.is_empty());
@@ -69,7 +69,7 @@ impl RunnerMap {
 /// One job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Entry {
+pub(crate) struct Entry {
     /// A name for people.
     pub name: String,
     /// What to build, between spaces: attribute paths of the flake.
@@ -84,7 +84,7 @@ pub struct Entry {
 
 /// What GitHub's `strategy.matrix` takes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Matrix {
+pub(crate) struct Matrix {
     /// The jobs.
     pub include: Vec<Entry>,
 }

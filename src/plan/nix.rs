@@ -17,7 +17,7 @@ const LONGEST: usize = 300;
 
 /// How Nix is called.
 #[derive(Clone, Debug, Default)]
-pub struct Nix {
+pub(crate) struct Nix {
     /// A store under another root, as `nix --store DIR`.
     pub store_root: Option<PathBuf>,
     /// Further arguments of the user's.
@@ -26,7 +26,7 @@ pub struct Nix {
 
 /// Why Nix gave no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NixError {
+pub(crate) enum NixError {
     /// The program is not there.
     #[error("`nix` cannot be started: {0}. Install Nix before this step.")]
     Start(String),
@@ -50,7 +50,7 @@ pub(super) struct FlakeRef {
 
 impl FlakeRef {
     /// The flake in a folder of a Git repository: as it stands there, or as it was in a commit.
-    pub fn git(repository: &Path, folder: &str, commit: Option<&str>, is_shallow: bool) -> Self {
+    pub(super) fn git(repository: &Path, folder: &str, commit: Option<&str>, is_shallow: bool) -> Self {
         let mut parameters = Vec::new();
         if !folder.is_empty() {
             parameters.push(format!("dir={}", encode(folder, "/")));
@@ -63,18 +63,18 @@ impl FlakeRef {
     }
 
     /// The flake in a folder that is in no repository.
-    pub fn path(folder: &Path) -> Self {
+    pub(super) fn path(folder: &Path) -> Self {
         Self { address: format!("path:{}", encode(&folder.to_string_lossy(), "/")), parameters: Vec::new() }
     }
 
     /// Its address, for `builtins.getFlake`.
-    pub fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         let mark = if self.parameters.is_empty() { "" } else { "?" };
         format!("{}{mark}{}", self.address, self.parameters.join("&"))
     }
 
     /// Whether it is a commit, which never changes.
-    pub fn is_at_commit(&self) -> bool {
+    pub(super) fn is_at_commit(&self) -> bool {
         self.parameters.iter().any(|parameter| parameter.starts_with("rev="))
     }
 

@@ -12,7 +12,7 @@ use super::{AttrPattern, Rules};
 use crate::base::bounds::{MAX_TEXT, read_text};
 
 /// The file's name, at the top of the repository.
-pub const RULES_FILE: &str = "nix-cache.toml";
+pub(crate) const RULES_FILE: &str = "nix-cache.toml";
 
 /// What may stand in it, for error messages.
 const ALLOWED: &str = "The file has a table [plan] with `include` and `exclude` (lists of target patterns), and a table \

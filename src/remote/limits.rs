@@ -22,7 +22,7 @@ use super::{Entry, Kind, Put, Remote, RemoteError};
 
 /// How long a step may wait for its cache.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// For everything. None for no limit.
     pub total: Option<Duration>,
     /// For all lookups together.
@@ -31,11 +31,11 @@ pub struct Limits {
 
 impl Limits {
     /// The time that all lookups of a step have together: 30 s. One takes a quarter of a second.
-    pub const LOOKUPS: Duration = Duration::from_secs(30);
+    pub(crate) const LOOKUPS: Duration = Duration::from_secs(30);
 }
 
 /// A remote with limits.
-pub struct Limited {
+pub(crate) struct Limited {
     inner: Arc<dyn Remote>,
     limits: Limits,
     deadline: Option<Instant>,
@@ -82,7 +82,7 @@ impl Drop for Running<'_> {
 impl Limited {
     /// `inner` with `limits`, which begin now.
     #[must_use]
-    pub fn new(inner: Arc<dyn Remote>, limits: Limits) -> Self {
+    pub(crate) fn new(inner: Arc<dyn Remote>, limits: Limits) -> Self {
         let deadline = limits.total.map(|total| Instant::now() + total);
         Self { inner, limits, deadline, clock: Mutex::default(), told: Arc::default() }
     }

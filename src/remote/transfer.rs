@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// What to fetch and how.
 #[derive(Clone, Debug)]
-pub struct FetchPlan {
+pub(crate) struct FetchPlan {
     /// The size of the entry in bytes.
     pub size: u64,
     /// The size of a chunk in bytes; the last one may be shorter.
@@ -38,7 +38,7 @@ pub struct FetchPlan {
 
 /// How a fetch went.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FetchOutcome {
+pub(crate) struct FetchOutcome {
     /// The chunks whose bytes were wrong twice, in order. Nothing was written in their place.
     pub bad_chunks: Vec<usize>,
     /// How many bytes were checked and written.
@@ -72,7 +72,7 @@ impl FetchPlan {
 /// # Errors
 /// As [`Remote::read`] and [`Remote::stream`]; [`RemoteError::Failed`] also when the plan contradicts itself or the
 /// file cannot be written.
-pub async fn fetch_file(
+pub(crate) async fn fetch_file(
     remote: &dyn Remote,
     entry: &Entry,
     plan: &FetchPlan,

@@ -14,22 +14,22 @@ mod build_summary;
 pub(crate) mod machine;
 mod markdown;
 mod overview;
-pub mod page;
+pub(crate) mod page;
 mod parts;
 mod picture;
-pub mod summary;
+pub(crate) mod summary;
 pub(crate) mod text;
 
-pub use crate::base::note::{Note, Severity};
-pub use parts::*;
+pub(crate) use crate::base::note::{Note, Severity};
+pub(crate) use parts::*;
 
 /// The version of the schema that this program writes.
-pub const SCHEMA: u32 = 1;
+pub(crate) const SCHEMA: u32 = 1;
 
 /// Which part of the work an action does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Action {
+pub(crate) enum Action {
     /// Restore at once, save in the post step.
     #[default]
     Both,
@@ -44,7 +44,7 @@ pub enum Action {
 /// Everything that was measured. Sizes are bytes, times milliseconds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub struct Report {
+pub(crate) struct Report {
     /// [`SCHEMA`] of the program that wrote it.
     pub schema: u32,
     /// Version of that program.
@@ -84,7 +84,7 @@ pub struct Report {
 #[error(
     "The report {path} could not be {verb}: {cause}. The cache is not affected; check that the folder exists and has room."
 )]
-pub struct ReportError {
+pub(crate) struct ReportError {
     path: String,
     verb: &'static str,
     cause: std::io::Error,
@@ -116,7 +116,7 @@ impl Default for Report {
 impl Report {
     /// An empty report of the job that `facts` describe, in `lane`.
     #[must_use]
-    pub fn new(action: Action, facts: &Facts, lane: &str) -> Self {
+    pub(crate) fn new(action: Action, facts: &Facts, lane: &str) -> Self {
         let job = Job {
             repository: facts.repository.clone(),
             workflow: facts.workflow.clone(),
@@ -134,7 +134,7 @@ impl Report {
     }
 
     /// Adds a note. Later ones of the same code and message are dropped.
-    pub fn note(&mut self, note: Note) {
+    pub(crate) fn note(&mut self, note: Note) {
         if !self.notes.iter().any(|known| known.code == note.code && known.message == note.message) {
             self.notes.push(note);
         }
@@ -144,7 +144,7 @@ impl Report {
     ///
     /// # Errors
     /// [`ReportError`] when the folder or file cannot be written.
-    pub fn write(&self, path: &Path) -> Result<(), ReportError> {
+    pub(crate) fn write(&self, path: &Path) -> Result<(), ReportError> {
         let wrong = |cause| ReportError { path: path.display().to_string(), verb: "written", cause };
         let folder = path.parent().unwrap_or(Path::new("."));
         std::fs::create_dir_all(folder).map_err(wrong)?;
@@ -161,7 +161,7 @@ impl Report {
     ///
     /// # Errors
     /// [`ReportError`] when the file cannot be read or is no report.
-    pub fn read(path: &Path) -> Result<Self, ReportError> {
+    pub(crate) fn read(path: &Path) -> Result<Self, ReportError> {
         let wrong = |cause| ReportError { path: path.display().to_string(), verb: "read", cause };
         crate::base::bounds::read_json(path, crate::base::bounds::MAX_RECORD).map_err(wrong)
     }
@@ -169,7 +169,7 @@ impl Report {
 
 /// Whole milliseconds, as the report counts them.
 #[must_use]
-pub fn millis(time: std::time::Duration) -> u64 {
+pub(crate) fn millis(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -10,7 +10,12 @@ const ROWS: usize = 300;
 ///
 /// # Errors
 /// When the file cannot be written, or earlier steps left no room in it.
-pub fn write(title: &str, sentences: &[String], head: &[&str], rows: &[Vec<String>]) -> Result<(), actions_rs::Error> {
+pub(crate) fn write(
+    title: &str,
+    sentences: &[String],
+    head: &[&str],
+    rows: &[Vec<String>],
+) -> Result<(), actions_rs::Error> {
     if std::env::var_os(env_vars::GITHUB_STEP_SUMMARY).is_none() {
         return Ok(());
     }
@@ -19,7 +24,7 @@ pub fn write(title: &str, sentences: &[String], head: &[&str], rows: &[Vec<Strin
 
 /// The part as Markdown.
 #[must_use]
-pub fn render(title: &str, sentences: &[String], head: &[&str], rows: &[Vec<String>]) -> String {
+pub(crate) fn render(title: &str, sentences: &[String], head: &[&str], rows: &[Vec<String>]) -> String {
     let paragraphs: String =
         sentences.iter().flat_map(|sentence| [markdown::plain(sentence), "\n\n".to_owned()]).collect();
     let shown: Vec<Vec<String>> =

@@ -10,7 +10,7 @@ use crate::series::Hit;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 #[allow(clippy::struct_field_names, reason = "the fields are those of the report, whose names stay")]
-pub struct Job {
+pub(crate) struct Job {
     /// `owner/name`.
     pub repository: String,
     /// The workflow's name.
@@ -37,7 +37,7 @@ pub struct Job {
 /// The machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub struct Machine {
+pub(crate) struct Machine {
     /// Nix's name for it, such as `x86_64-linux`.
     pub system: String,
     /// Whose it is.
@@ -59,7 +59,7 @@ pub struct Machine {
 /// The key and what it found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub struct Key {
+pub(crate) struct Key {
     /// The key that was looked for.
     pub primary: String,
     /// The prefixes that were looked for after it, in order.
@@ -79,7 +79,7 @@ pub struct Key {
 /// One part of a computed key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub struct KeyPart {
+pub(crate) struct KeyPart {
     /// What it is made from, such as `system` or `flake.lock`.
     pub name: String,
     /// What stands in the key.
@@ -89,7 +89,7 @@ pub struct KeyPart {
 /// What one level of the cache brought.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub struct Level {
+pub(crate) struct Level {
     /// `nix-store`, `paths` or `eval-cache`.
     pub name: String,
     /// What was found.
@@ -109,7 +109,7 @@ pub struct Level {
 /// A layer that was fetched.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub struct Layer {
+pub(crate) struct Layer {
     /// Its name in the cache.
     pub name: String,
     /// Its size.
@@ -121,7 +121,7 @@ pub struct Layer {
 /// The job's store paths, counted. What a job needed is known at its end only.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub struct Paths {
+pub(crate) struct Paths {
     /// Valid before the restore: Nix itself, and what the machine's image brings.
     pub baseline: u64,
     /// Made valid by the restore.
@@ -139,14 +139,14 @@ pub struct Paths {
 impl Paths {
     /// The paths that the job needed beyond the baseline: from the cache, built here or fetched. None before its end.
     #[must_use]
-    pub fn all_needed(&self) -> Option<u64> {
+    pub(crate) fn all_needed(&self) -> Option<u64> {
         self.needed.map(|needed| needed.saturating_add(self.built_here).saturating_add(self.fetched_upstream))
     }
 
     /// Restored and needed, divided by that and what was built here or fetched upstream: 0 to 1. None before the job's
     /// end, and when it needed nothing.
     #[must_use]
-    pub fn hit_rate(&self) -> Option<f64> {
+    pub(crate) fn hit_rate(&self) -> Option<f64> {
         let all = self.all_needed().filter(|all| *all > 0)?;
         self.needed.map(|needed| needed as f64 / all as f64)
     }
@@ -155,7 +155,7 @@ impl Paths {
 /// The restore as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub struct Restore {
+pub(crate) struct Restore {
     /// How paths got into the store (`mount`, `unpack`); empty when none did.
     pub mode: String,
     /// Whether only a lookup was wanted.
@@ -169,7 +169,7 @@ pub struct Restore {
 /// What became of a save.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// A new generation of the snapshot stands.
     Saved,
     /// Nothing needed to be saved, or it was not wanted.
@@ -182,7 +182,7 @@ pub enum Outcome {
 /// The save as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub struct Save {
+pub(crate) struct Save {
     /// What became of it.
     pub outcome: Outcome,
     /// Why, as a short word for programs (`nothing-new`, `read-only-token`, `deadline`, …).
@@ -202,7 +202,7 @@ pub struct Save {
 /// How long one phase took.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub struct Timing {
+pub(crate) struct Timing {
     /// Its name, such as `restore.download`.
     pub phase: String,
     /// How long.
@@ -212,7 +212,7 @@ pub struct Timing {
 /// A path that was saved for the first time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub struct NewPath {
+pub(crate) struct NewPath {
     /// Its base name.
     pub path: String,
     /// Size of its NAR.
@@ -222,7 +222,7 @@ pub struct NewPath {
 /// How full GitHub's cache is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub struct Quota {
+pub(crate) struct Quota {
     /// Bytes in use by the whole repository.
     pub used_bytes: u64,
     /// Bytes that it may use; null when unknown.

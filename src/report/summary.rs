@@ -11,7 +11,7 @@ use crate::report::{Outcome, Report, Severity};
 use crate::series::Hit;
 
 /// Most bytes that GitHub shows.
-pub const MOST: usize = 1024 * 1024;
+pub(crate) const MOST: usize = 1024 * 1024;
 
 /// Most rows of any table; the report has them all.
 const ROWS: usize = 10;
@@ -21,13 +21,13 @@ const ROWS: usize = 10;
 #[error(
     "The job summary could not be written to the file in GITHUB_STEP_SUMMARY: {0}. The report holds the same figures."
 )]
-pub struct SummaryError(actions_rs::Error);
+pub(crate) struct SummaryError(actions_rs::Error);
 
 /// Appends the summary of `report` to the runner's file. Without a runner it does nothing.
 ///
 /// # Errors
 /// [`SummaryError`] when the file cannot be written, or earlier steps left no room in it.
-pub fn write(report: &Report) -> Result<(), SummaryError> {
+pub(crate) fn write(report: &Report) -> Result<(), SummaryError> {
     append(render(report), || sentence(report, markdown::plain))
 }
 
@@ -35,18 +35,18 @@ pub fn write(report: &Report) -> Result<(), SummaryError> {
 ///
 /// # Errors
 /// As [`write`].
-pub fn write_build(build: &BuildReport) -> Result<(), SummaryError> {
+pub(crate) fn write_build(build: &BuildReport) -> Result<(), SummaryError> {
     append(build_summary::one(build), || markdown::plain(&build_headline(build)))
 }
 
 /// How a build went, in one sentence for a line of log.
 #[must_use]
-pub fn build_headline(build: &BuildReport) -> String {
+pub(crate) fn build_headline(build: &BuildReport) -> String {
     build_summary::headline(build)
 }
 
 /// Says beside the report that a later step is going to write the summary of the job, builds included.
-pub fn promise(report: &Path) {
+pub(crate) fn promise(report: &Path) {
     let file = promised(report);
     let folder = file.parent().unwrap_or(Path::new("."));
     if let Err(error) = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&file, "")) {
@@ -56,12 +56,12 @@ pub fn promise(report: &Path) {
 
 /// Whether a later step is going to write the summary of the job.
 #[must_use]
-pub fn is_promised(report: &Path) -> bool {
+pub(crate) fn is_promised(report: &Path) -> bool {
     promised(report).exists()
 }
 
 /// The summary is written: what is built from now on is not in it.
-pub fn fulfil(report: &Path) {
+pub(crate) fn fulfil(report: &Path) {
     // It is not there when no main step came so far.
     let _ = std::fs::remove_file(promised(report));
 }
@@ -80,7 +80,7 @@ fn append(body: String, short: impl FnOnce() -> String) -> Result<(), SummaryErr
 
 /// The summary as Markdown, far below [`MOST`] whatever the report holds.
 #[must_use]
-pub fn render(report: &Report) -> String {
+pub(crate) fn render(report: &Report) -> String {
     let sections = [
         overview(report),
         levels(report),
@@ -101,7 +101,7 @@ pub fn render(report: &Report) -> String {
 /// How it went, in one sentence for a line of log, such as "Exact hit: 1,440 of 1,440 store paths came from the cache in
 /// 1.2 s; nothing new to save."
 #[must_use]
-pub fn headline(report: &Report) -> String {
+pub(crate) fn headline(report: &Report) -> String {
     sentence(report, |value| value.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 

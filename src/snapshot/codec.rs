@@ -65,7 +65,7 @@ pub fn encode(snapshot: &Snapshot) -> Result<Vec<u8>, SnapshotError> {
 ///
 /// # Errors
 /// As [`encode`].
-pub fn encode_signed(snapshot: &Snapshot, name: &str, keys: &Keyring) -> Result<Vec<u8>, SnapshotError> {
+pub(crate) fn encode_signed(snapshot: &Snapshot, name: &str, keys: &Keyring) -> Result<Vec<u8>, SnapshotError> {
     let mut body = body(snapshot)?;
     signatures::append(&mut body, HEADER, name, keys);
     Ok(seal(body))
@@ -119,7 +119,11 @@ pub fn decode(bytes: &[u8]) -> Result<Snapshot, SnapshotError> {
 ///
 /// # Errors
 /// As [`decode`], and when `keys` asks for a signature that is not there.
-pub fn decode_signed(bytes: &[u8], name: &str, keys: &Keyring) -> Result<(Snapshot, Option<String>), SnapshotError> {
+pub(crate) fn decode_signed(
+    bytes: &[u8],
+    name: &str,
+    keys: &Keyring,
+) -> Result<(Snapshot, Option<String>), SnapshotError> {
     let body = open(bytes)?;
     let signed_by = signatures::verify(body, name, keys)?;
     Ok((read(body)?, signed_by))

@@ -18,9 +18,9 @@ use crate::base::digest::Sha;
 use crate::store::StorePath;
 
 /// What no newer path replaces is kept for so many times as many saves.
-pub const LONG: u32 = 20;
+pub(super) const LONG: u32 = 20;
 /// A lane that did not save for so many seconds is forgotten, 30 days.
-pub const FORGOTTEN: u64 = 30 * 24 * 3600;
+pub(super) const FORGOTTEN: u64 = 30 * 24 * 3600;
 /// A lane remembers so many saves, and so many paths that were dropped.
 const SAVES: usize = 1000;
 const DROPPED: usize = 1000;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::store::{SharedMap, StorePath};
 
 /// Plans by commit: its full name, `:`, and what tells plans of the same commit apart: the flake's folder and the filter.
-pub type Planned = BTreeMap<String, PlannedCommit>;
+pub(crate) type Planned = BTreeMap<String, PlannedCommit>;
 
 /// The targets at one commit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,7 +88,7 @@ pub(super) fn merge(into: &mut Planned, from: Planned) {
 
 /// Keeps the `most` commits that were planned last. For whoever writes: a merge forgets nothing, or it would matter what is merged
 /// first.
-pub fn keep_newest(planned: &mut Planned, most: usize) {
+pub(crate) fn keep_newest(planned: &mut Planned, most: usize) {
     let mut order: Vec<(u64, String)> = planned.iter().map(|(commit, at)| (at.time, commit.clone())).collect();
     order.sort();
     for (_, commit) in order.iter().rev().skip(most) {

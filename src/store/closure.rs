@@ -50,7 +50,7 @@ pub fn referrers_closure<'a, I: Borrow<PathInfo>>(
 /// `lost`, all that refers to them, and the other outputs of the derivations that made any of these, with what refers to
 /// those: several versions of Nix fail to build a derivation of which one output is valid and another is not.
 #[must_use]
-pub fn useless_without<'a, I: Borrow<PathInfo>>(
+pub(crate) fn useless_without<'a, I: Borrow<PathInfo>>(
     map: &'a BTreeMap<StorePath, I>,
     lost: impl IntoIterator<Item = &'a StorePath>,
 ) -> BTreeSet<StorePath> {
@@ -76,7 +76,7 @@ pub fn useless_without<'a, I: Borrow<PathInfo>>(
 /// The largest part of `candidates` in which every reference is in that part too, or is `valid` already. A candidate
 /// that lacks something is out, and so is all that refers to it.
 #[must_use]
-pub fn closed_subset<I: Borrow<PathInfo>>(
+pub(crate) fn closed_subset<I: Borrow<PathInfo>>(
     candidates: &BTreeMap<StorePath, I>,
     valid: &dyn Fn(&StorePath) -> bool,
 ) -> BTreeSet<StorePath> {

@@ -12,7 +12,7 @@ use super::error::show;
 use super::{StoreDirs, StoreError, locks};
 
 /// The version of the database layout that we read and write.
-pub const SUPPORTED_SCHEMA: u32 = 10;
+pub(super) const SUPPORTED_SCHEMA: u32 = 10;
 
 /// The tables and columns that we use.
 const USED: [(&str, &[&str]); 3] = [

@@ -11,7 +11,7 @@ use super::{StoreError, StorePath};
 
 /// The logical store directory: what store paths begin with in the database, in references and inside files, wherever
 /// the store really lies.
-pub const STORE_DIR: &str = "/nix/store";
+pub(crate) const STORE_DIR: &str = "/nix/store";
 
 /// The directories of one store: the machine's own under `/nix`, or one below another root as `nix --store DIR` has it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use crate::base::env_vars;
 ///
 /// # Errors
 /// When there is no database and none can be made, with the remedy.
-pub fn ensure(dirs: &StoreDirs) -> Result<(), StoreError> {
+pub(crate) fn ensure(dirs: &StoreDirs) -> Result<(), StoreError> {
     ensure_with(dirs, OsStr::new("nix-store"))
 }
 

@@ -47,7 +47,7 @@ pub fn gc_lock(dirs: &StoreDirs) -> Result<Option<StoreLock>, StoreError> {
 ///
 /// # Errors
 /// When a garbage collection still runs after the wait, or locking fails.
-pub fn gc_lock_within(dirs: &StoreDirs, patience: Duration) -> Result<Option<StoreLock>, StoreError> {
+pub(super) fn gc_lock_within(dirs: &StoreDirs, patience: Duration) -> Result<Option<StoreLock>, StoreError> {
     // The file must be made where it is missing: a collection that starts later makes and locks it.
     shared(dirs, &dirs.state_dir().join("gc.lock"), patience, "a garbage collection")
 }
@@ -146,7 +146,7 @@ impl Drop for PathLock {
 ///
 /// # Errors
 /// When another one still runs then, with its process; or when our folder cannot be written.
-pub fn own_lock(dirs: &StoreDirs) -> Result<StoreLock, StoreError> {
+pub(crate) fn own_lock(dirs: &StoreDirs) -> Result<StoreLock, StoreError> {
     own_lock_within(dirs, PATIENCE)
 }
 
@@ -154,7 +154,7 @@ pub fn own_lock(dirs: &StoreDirs) -> Result<StoreLock, StoreError> {
 ///
 /// # Errors
 /// When another one still runs then, with its process; or when our folder cannot be written.
-pub fn own_lock_within(dirs: &StoreDirs, patience: Duration) -> Result<StoreLock, StoreError> {
+pub(super) fn own_lock_within(dirs: &StoreDirs, patience: Duration) -> Result<StoreLock, StoreError> {
     let path = dirs.own_dir().join(own::LOCK);
     let failed = |error: io::Error| StoreError::io("lock", &path, error);
     let opened = OwnFolder::make(dirs).or_else(|error| OwnFolder::open(dirs)?.ok_or(error));

@@ -23,7 +23,7 @@ pub fn read_all(dirs: &StoreDirs) -> Result<BTreeMap<StorePath, PathInfo>, Store
 ///
 /// # Errors
 /// As [`read_all`].
-pub fn is_valid(dirs: &StoreDirs, path: &StorePath) -> Result<bool, StoreError> {
+pub(crate) fn is_valid(dirs: &StoreDirs, path: &StorePath) -> Result<bool, StoreError> {
     let full = path.full(dirs.store_dir());
     database::reading(dirs, |db| db.prepare("select 1 from ValidPaths where path = ?")?.exists([&full]))
 }

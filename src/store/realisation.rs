@@ -102,7 +102,7 @@ fn read(db: &Connection) -> rusqlite::Result<Vec<Realisation>> {
 ///
 /// # Errors
 /// When the database cannot be written.
-pub fn add_realisations(dirs: &StoreDirs, realisations: &[Realisation]) -> Result<u64, StoreError> {
+pub(crate) fn add_realisations(dirs: &StoreDirs, realisations: &[Realisation]) -> Result<u64, StoreError> {
     let sound: Vec<&Realisation> = realisations.iter().filter(|realisation| realisation.is_sound()).collect();
     if sound.is_empty() {
         return Ok(0);

@@ -31,7 +31,7 @@ pub fn register<I: Borrow<PathInfo>>(dirs: &StoreDirs, infos: &[I]) -> Result<Re
 /// The database, open for several batches. When the last user of it closes it, everything is brought to the disk, which takes
 /// long while much else is on its way there: once is enough.
 #[derive(Debug)]
-pub struct Registration<'a> {
+pub(crate) struct Registration<'a> {
     dirs: &'a StoreDirs,
     // Closed before the lock is given back.
     db: Connection,
@@ -43,7 +43,7 @@ impl<'a> Registration<'a> {
     ///
     /// # Errors
     /// When it cannot be opened to be written, or its layout is one that we do not know.
-    pub fn open(dirs: &'a StoreDirs) -> Result<Self, StoreError> {
+    pub(crate) fn open(dirs: &'a StoreDirs) -> Result<Self, StoreError> {
         let lock = locks::big_lock(dirs)?;
         Ok(Self { dirs, db: database::open_for_writing(dirs)?, _lock: lock })
     }
@@ -57,7 +57,7 @@ impl<'a> Registration<'a> {
     /// Nothing is written when a new path has no files, refers to something that is neither valid nor in the batch, is part
     /// of a circle of references, or holds a value that the database cannot; nor when the database cannot be written within
     /// a minute.
-    pub fn add<I: Borrow<PathInfo>>(&mut self, infos: &[I]) -> Result<Registered, StoreError> {
+    pub(crate) fn add<I: Borrow<PathInfo>>(&mut self, infos: &[I]) -> Result<Registered, StoreError> {
         let failed = StoreError::database("write", self.dirs);
         // Immediate: what we find valid stays so until we have written.
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;

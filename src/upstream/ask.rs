@@ -12,7 +12,7 @@ use super::substituter::Substituter;
 use crate::store::{NarHash, PathInfo, StorePath};
 
 /// The substituters, and what they said so far.
-pub struct Upstream {
+pub(crate) struct Upstream {
     substituters: Vec<Substituter>,
     client: Option<Client>,
     options: Options,
@@ -23,7 +23,7 @@ pub struct Upstream {
 impl Upstream {
     /// The substituters with these addresses, as [`crate::nix::configured_substituters`] gives them. Nothing is asked yet.
     #[must_use]
-    pub fn new(substituters: &[String], options: Options) -> Self {
+    pub(crate) fn new(substituters: &[String], options: Options) -> Self {
         let substituters: Vec<Substituter> = substituters
             .iter()
             .filter_map(|address| {
@@ -43,7 +43,7 @@ impl Upstream {
     /// all others. What was answered before is not asked again.
     ///
     /// Never an error: a path that no answer came for in time counts as absent.
-    pub async fn present(&self, paths: &[&PathInfo]) -> BTreeSet<StorePath> {
+    pub(crate) async fn present(&self, paths: &[&PathInfo]) -> BTreeSet<StorePath> {
         let deadline = Instant::now() + self.options.deadline;
         let asked = futures_util::stream::iter(paths.iter().filter(|info| self.answer(info).is_none()))
             .for_each_concurrent(self.options.parallel.max(1), |info| self.ask(info));
@@ -61,7 +61,7 @@ impl Upstream {
 
     /// Those of `paths` that at least one substituter has, with whatever content. A path that no answer came for in time counts as
     /// absent. Nothing is remembered.
-    pub async fn present_in_any_form(&self, paths: &[&StorePath]) -> BTreeSet<StorePath> {
+    pub(crate) async fn present_in_any_form(&self, paths: &[&StorePath]) -> BTreeSet<StorePath> {
         let deadline = Instant::now() + self.options.deadline;
         let found: Mutex<BTreeSet<StorePath>> = Mutex::default();
         let ask = async |path: &StorePath| {

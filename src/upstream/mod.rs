@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use crate::store::{PathInfo, StorePath};
 
-pub use ask::Upstream;
+pub(crate) use ask::Upstream;
 
 /// How to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
+pub(crate) struct Options {
     /// The longest time for one call of [`Upstream::present`]; what is not answered by then counts as absent.
     pub deadline: Duration,
     /// The longest time for one answer.
@@ -38,6 +38,6 @@ impl Default for Options {
 /// [`Upstream`], which remembers answers.
 ///
 /// Never an error: a path that no answer came for counts as absent, and is kept.
-pub async fn present(substituters: &[String], paths: &[&PathInfo], options: Options) -> BTreeSet<StorePath> {
+pub(crate) async fn present(substituters: &[String], paths: &[&PathInfo], options: Options) -> BTreeSet<StorePath> {
     Upstream::new(substituters, options).present(paths).await
 }

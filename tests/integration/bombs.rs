@@ -3,7 +3,7 @@
 mod answers;
 mod many;
 mod room;
-pub mod snapshots;
+pub(crate) mod snapshots;
 
 use std::process::Command;
 

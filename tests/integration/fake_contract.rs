@@ -5,7 +5,7 @@
 
 mod blobs;
 mod calls;
-pub mod client;
+pub(crate) mod client;
 mod control;
 mod faults;
 mod limits;

@@ -1,7 +1,7 @@
 //! Layers: what is packed comes back the same, also by other programs, and nothing wrong ever does.
 
 mod bounds;
-pub mod changed;
+pub(crate) mod changed;
 mod fuzz;
 mod hostile;
 mod image;

@@ -1,7 +1,7 @@
 //! Plans of a real flake, by the program and by Nix: three machines with modules in common, a package, checks, and a history.
 
 mod changes;
-pub mod flake;
+pub(crate) mod flake;
 mod histories;
 mod keeping;
 mod targets;

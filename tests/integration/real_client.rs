@@ -22,7 +22,7 @@ fn scripts() -> PathBuf {
 }
 
 /// Whether the client is there. Without it a test says so and returns, unless all of them are required.
-pub fn available() -> bool {
+pub(crate) fn available() -> bool {
     let missing = if !scripts().join("node_modules/@actions/cache").is_dir() {
         "tests/node/node_modules is missing: run `npm ci` in tests/node"
     } else if Command::new("node").arg("--version").output().is_err() {

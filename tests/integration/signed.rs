@@ -14,12 +14,12 @@ use crate::support::nix;
 use crate::support::program::{KEY, Run, notes};
 
 /// A key that Nix made: the file with the secret one, and the public one as text.
-pub struct Key {
+pub(crate) struct Key {
     pub secret: PathBuf,
     pub public: String,
 }
 
-pub fn key(machine: &Machine, name: &str) -> Key {
+pub(crate) fn key(machine: &Machine, name: &str) -> Key {
     let nix = |words: &[&str], input: Option<&Path>| {
         let mut command: Command = machine.command("nix");
         command

@@ -37,28 +37,28 @@ pub(super) struct Reply {
 
 impl Reply {
     /// The body as JSON; null if it is not JSON.
-    pub fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 
     /// A field of the JSON as text; empty if it is not there.
-    pub fn text(&self, field: &str) -> String {
+    pub(super) fn text(&self, field: &str) -> String {
         self.json()[field].as_str().unwrap_or_default().to_owned()
     }
 
     /// A header; empty if it is not there.
-    pub fn header(&self, name: &str) -> &str {
+    pub(super) fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
     /// The word for an error: of Twirp's JSON, or of blob storage.
-    pub fn code(&self) -> String {
+    pub(super) fn code(&self) -> String {
         let code = self.text("code");
         if code.is_empty() { self.header("x-ms-error-code").to_owned() } else { code }
     }
 
     /// The answer in one line, without signed addresses.
-    pub fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let (code, mut json) = (self.header("x-ms-error-code"), self.json());
         for field in ["signed_upload_url", "signed_download_url"] {
             if let Some(address) =
@@ -82,7 +82,7 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub fn new(config: &GithubConfig, nonce: &str) -> Result<Self, String> {
+    pub(super) fn new(config: &GithubConfig, nonce: &str) -> Result<Self, String> {
         let http = http::client(config.ca_file.as_deref()).map_err(|error| error.to_string())?;
         Ok(Self {
             http,
@@ -94,7 +94,7 @@ impl Client {
     }
 
     /// A key that nobody has used.
-    pub fn key(&self, name: &str) -> String {
+    pub(super) fn key(&self, name: &str) -> String {
         format!("nix-cache-probe-{}-{name}", self.nonce)
     }
 
@@ -117,31 +117,31 @@ impl Client {
         self.http.post(url)
     }
 
-    pub async fn call(&self, method: &str, body: &Value) -> Reply {
+    pub(super) async fn call(&self, method: &str, body: &Value) -> Reply {
         Self::send(self.method(method).bearer_auth(self.token.expose_secret()).json(body)).await
     }
 
-    pub async fn call_without_token(&self, method: &str, body: &Value) -> Reply {
+    pub(super) async fn call_without_token(&self, method: &str, body: &Value) -> Reply {
         Self::send(self.method(method).json(body)).await
     }
 
-    pub async fn create(&self, key: &str) -> Reply {
+    pub(super) async fn create(&self, key: &str) -> Reply {
         self.call("CreateCacheEntry", &json!({ "key": key, "version": VERSION })).await
     }
 
-    pub async fn finalize(&self, key: &str, size: usize) -> Reply {
+    pub(super) async fn finalize(&self, key: &str, size: usize) -> Reply {
         let body = json!({ "key": key, "version": VERSION, "size_bytes": size.to_string() });
         self.call("FinalizeCacheEntryUpload", &body).await
     }
 
-    pub async fn lookup(&self, key: &str, restore_keys: &[&str]) -> Reply {
+    pub(super) async fn lookup(&self, key: &str, restore_keys: &[&str]) -> Reply {
         let body = json!({ "key": key, "restore_keys": restore_keys, "version": VERSION });
         self.call("GetCacheEntryDownloadURL", &body).await
     }
 
     /// Looks the entry up until it is found; false when it is not. After the first one that is not found, the next ones are
     /// looked up only once.
-    pub async fn wait_for(&self, key: &str) -> bool {
+    pub(super) async fn wait_for(&self, key: &str) -> bool {
         for _ in 0..self.patience.load(Ordering::Relaxed) {
             if self.lookup(key, &[key]).await.text("matched_key") == key {
                 return true;
@@ -153,40 +153,40 @@ impl Client {
     }
 
     /// Stores an entry, whatever the answers are.
-    pub async fn save(&self, key: &str, bytes: &'static [u8]) {
+    pub(super) async fn save(&self, key: &str, bytes: &'static [u8]) {
         let url = self.create(key).await.text("signed_upload_url");
         self.put_blob(&url, bytes).await;
         self.finalize(key, bytes.len()).await;
     }
 
-    pub async fn put_blob(&self, url: &str, bytes: &'static [u8]) -> Reply {
+    pub(super) async fn put_blob(&self, url: &str, bytes: &'static [u8]) -> Reply {
         Self::send(self.http.put(url).header("x-ms-blob-type", "BlockBlob").body(bytes)).await
     }
 
-    pub async fn put_without_type(&self, url: &str, bytes: &'static [u8]) -> Reply {
+    pub(super) async fn put_without_type(&self, url: &str, bytes: &'static [u8]) -> Reply {
         Self::send(self.http.put(url).body(bytes)).await
     }
 
-    pub async fn put_block(&self, url: &str, id: &str, bytes: &'static [u8]) -> Reply {
+    pub(super) async fn put_block(&self, url: &str, id: &str, bytes: &'static [u8]) -> Reply {
         let id: String = url::form_urlencoded::byte_serialize(id.as_bytes()).collect();
         Self::send(self.http.put(format!("{url}&comp=block&blockid={id}")).body(bytes)).await
     }
 
-    pub async fn put_block_list(&self, url: &str, ids: &[&str]) -> Reply {
+    pub(super) async fn put_block_list(&self, url: &str, ids: &[&str]) -> Reply {
         let latest: String = ids.iter().flat_map(|id| ["<Latest>", id, "</Latest>"]).collect();
         let xml = format!("<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>{latest}</BlockList>");
         Self::send(self.http.put(format!("{url}&comp=blocklist")).body(xml)).await
     }
 
-    pub async fn get(&self, url: &str) -> Reply {
+    pub(super) async fn get(&self, url: &str) -> Reply {
         Self::send(self.http.get(url)).await
     }
 
-    pub async fn get_range(&self, url: &str, range: &str) -> Reply {
+    pub(super) async fn get_range(&self, url: &str, range: &str) -> Reply {
         Self::send(self.http.get(url).header("range", range)).await
     }
 
-    pub async fn head(&self, url: &str) -> Reply {
+    pub(super) async fn head(&self, url: &str) -> Reply {
         Self::send(self.http.head(url)).await
     }
 }

@@ -46,7 +46,7 @@ pub(super) struct BlockSender {
 
 impl BlockSender {
     /// The next block of the content with this number.
-    pub fn block(&self, content: u32, block: Vec<u8>) -> Result<(), WriterGone> {
+    pub(super) fn block(&self, content: u32, block: Vec<u8>) -> Result<(), WriterGone> {
         if block.iter().all(|byte| *byte == 0) {
             return self.steps.send(Step::Hole(content)).map_err(|_| WriterGone);
         }
@@ -55,7 +55,7 @@ impl BlockSender {
     }
 
     /// The next fragment block.
-    pub fn fragment(&self, block: Vec<u8>) -> Result<(), WriterGone> {
+    pub(super) fn fragment(&self, block: Vec<u8>) -> Result<(), WriterGone> {
         let step = Step::Fragment(self.compress(block)?);
         self.steps.send(step).map_err(|_| WriterGone)
     }
@@ -87,7 +87,7 @@ impl Written {
     }
 
     /// Tells the contents of `tree` where their blocks are.
-    pub fn complete(&self, tree: &mut Tree) {
+    pub(super) fn complete(&self, tree: &mut Tree) {
         for &(content, start, word) in &self.blocks {
             let content = &mut tree.contents[content as usize];
             if content.blocks.is_empty() {

@@ -8,7 +8,7 @@ use super::format::{BLOCK_SIZE, UNCOMPRESSED_BLOCK};
 use super::read::{FileInode, Image, ImageError};
 
 /// Reads blocks of an image, one thread's worth: buffers, a decompressor, and the fragment blocks used last.
-pub struct BlockReader<'a> {
+pub(crate) struct BlockReader<'a> {
     image: &'a Image,
     decompressor: zstd::bulk::Decompressor<'static>,
     raw: Vec<u8>,
@@ -24,7 +24,7 @@ impl<'a> BlockReader<'a> {
     ///
     /// # Errors
     /// When zstd cannot be set up.
-    pub fn new(image: &'a Image) -> Result<Self, ImageError> {
+    pub(crate) fn new(image: &'a Image) -> Result<Self, ImageError> {
         Ok(Self {
             image,
             decompressor: zstd::bulk::Decompressor::new()?,
@@ -38,7 +38,7 @@ impl<'a> BlockReader<'a> {
     ///
     /// # Errors
     /// When the image is damaged, or `sink` fails.
-    pub fn file(
+    pub(crate) fn file(
         &mut self,
         inode: &FileInode<'_>,
         mut sink: impl FnMut(Piece<'_>) -> io::Result<()>,
@@ -110,7 +110,7 @@ impl<'a> BlockReader<'a> {
 }
 
 /// A part of a file.
-pub enum Piece<'a> {
+pub(crate) enum Piece<'a> {
     /// Bytes as they are.
     Bytes(&'a [u8]),
     /// So many zeros, which are not stored.

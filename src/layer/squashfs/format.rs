@@ -4,9 +4,9 @@
 /// as much.
 pub const BLOCK_SIZE: usize = 128 * 1024;
 /// The time stamp of everything in the image, in seconds since 1970: what Nix gives store paths.
-pub const MODIFICATION_TIME: u32 = 1;
+pub(crate) const MODIFICATION_TIME: u32 = 1;
 /// Set in the size word of a data block or fragment that is stored as it is.
-pub const UNCOMPRESSED_BLOCK: u32 = 1 << 24;
+pub(crate) const UNCOMPRESSED_BLOCK: u32 = 1 << 24;
 /// Bytes of the superblock at the start of an image.
 pub const SUPERBLOCK_SIZE: usize = 96;
 /// Bytes of a metadata block before compression.
@@ -14,11 +14,11 @@ pub(super) const METADATA_SIZE: usize = 8192;
 /// Set in the header of a metadata block that is stored as it is.
 pub(super) const UNCOMPRESSED_METADATA: u16 = 1 << 15;
 /// Inodes of an image at most: the bound on the memory that it takes to look through one.
-pub const MAX_INODES: u32 = 1 << 21;
+pub(crate) const MAX_INODES: u32 = 1 << 21;
 /// Bytes of the listing of one directory at most: half a million files with names of average length.
-pub const MAX_LISTING: usize = 16 << 20;
+pub(crate) const MAX_LISTING: usize = 16 << 20;
 /// Bytes of one file at most.
-pub const MAX_FILE: u64 = 256 << 30;
+pub(crate) const MAX_FILE: u64 = 256 << 30;
 /// Bytes of the target of a symlink at most: Linux takes no more.
 pub(super) const MAX_LINK: usize = 4095;
 /// "This file has no fragment", and other absent references of 32 bits.
@@ -40,7 +40,7 @@ pub(super) const TYPE_LONG_FILE: u16 = 9;
 
 /// `length` rounded up to 4 KiB: loop devices cut an image that ends in the middle of a sector.
 #[must_use]
-pub fn round_up_to_page(length: u64) -> u64 {
+pub(crate) fn round_up_to_page(length: u64) -> u64 {
     length.next_multiple_of(4096)
 }
 
@@ -48,7 +48,7 @@ pub fn round_up_to_page(length: u64) -> u64 {
 ///
 /// # Errors
 /// When it is no superblock of an image of ours; says why.
-pub fn image_length(superblock: &[u8; SUPERBLOCK_SIZE]) -> Result<u64, String> {
+pub(crate) fn image_length(superblock: &[u8; SUPERBLOCK_SIZE]) -> Result<u64, String> {
     Superblock::decode(superblock).map(|superblock| superblock.bytes_used)
 }
 
@@ -67,7 +67,7 @@ pub(super) struct Superblock {
 }
 
 impl Superblock {
-    pub fn encode(&self) -> [u8; SUPERBLOCK_SIZE] {
+    pub(super) fn encode(&self) -> [u8; SUPERBLOCK_SIZE] {
         let mut out = Vec::with_capacity(SUPERBLOCK_SIZE);
         out.extend(MAGIC.to_le_bytes());
         out.extend(self.inodes.to_le_bytes());
@@ -94,7 +94,7 @@ impl Superblock {
     }
 
     /// The superblock in `bytes`, or what is wrong with it.
-    pub fn decode(bytes: &[u8; SUPERBLOCK_SIZE]) -> Result<Self, String> {
+    pub(super) fn decode(bytes: &[u8; SUPERBLOCK_SIZE]) -> Result<Self, String> {
         let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
         let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
         let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;

@@ -34,13 +34,13 @@ pub(super) struct Contents {
 
 impl Contents {
     /// Contents for so many inodes.
-    pub fn new(inodes: u32) -> Self {
+    pub(super) fn new(inodes: u32) -> Self {
         Self { by_number: vec![Data::Nowhere; inodes as usize], large: Vec::new() }
     }
 
     /// Notes the content of inode `number`, once it is one that the packer makes: empty; less than a block, in a fragment; or
     /// blocks, and nothing else.
-    pub fn add(&mut self, number: u32, content: &Content) -> Result<(), ImageError> {
+    pub(super) fn add(&mut self, number: u32, content: &Content) -> Result<(), ImageError> {
         let unknown = ImageError::Malformed("an inode has a number that none can have");
         let slot = self.by_number.get_mut((number as usize).wrapping_sub(1)).ok_or(unknown)?;
         *slot = match (content.size, content.fragment) {
@@ -61,7 +61,7 @@ impl Contents {
     }
 
     /// Checks that the contents fill the image up to byte `end` with the `fragments`, each with its start and size word.
-    pub fn check(&self, fragments: &[(u64, u32)], end: u64) -> Result<(), ImageError> {
+    pub(super) fn check(&self, fragments: &[(u64, u32)], end: u64) -> Result<(), ImageError> {
         let mut layout = Layout {
             fragments,
             at: SUPERBLOCK_SIZE as u64,

@@ -23,7 +23,7 @@ pub(super) struct Position {
 
 impl Position {
     /// The packed form that inode references have: 32 bits of block, 16 bits of offset.
-    pub fn reference(self) -> u64 {
+    pub(super) fn reference(self) -> u64 {
         u64::from(self.block) << 16 | u64::from(self.offset)
     }
 }
@@ -46,7 +46,7 @@ pub(super) struct MetadataWriter {
 }
 
 impl MetadataWriter {
-    pub fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         let compressor = zstd::bulk::Compressor::new(LEVEL)?;
         Ok(Self { done: Vec::new(), block: Vec::with_capacity(METADATA_SIZE), starts: Vec::new(), compressor })
     }
@@ -66,7 +66,7 @@ impl MetadataWriter {
     }
 
     /// The whole table as it goes into the image, and where each of its blocks begins in it.
-    pub fn finish(mut self) -> io::Result<(Vec<u8>, Vec<u32>)> {
+    pub(super) fn finish(mut self) -> io::Result<(Vec<u8>, Vec<u32>)> {
         if !self.block.is_empty() {
             self.flush()?;
         }
@@ -115,7 +115,7 @@ struct Kept {
 
 impl Metadata {
     /// The table that fills `start..end` of an image.
-    pub fn new(file: Arc<File>, start: u64, end: u64) -> Result<Self, ImageError> {
+    pub(super) fn new(file: Arc<File>, start: u64, end: u64) -> Result<Self, ImageError> {
         let length = end.checked_sub(start).ok_or(ImageError::Malformed("its tables overlap"))?;
         let decompressor = zstd::bulk::Decompressor::new()?;
         let kept = Kept { newer: HashMap::new(), older: HashMap::new(), decompressor };
@@ -123,7 +123,7 @@ impl Metadata {
     }
 
     /// A cursor at byte `offset` of the block that begins at `block`.
-    pub fn at(&self, block: u64, offset: u16) -> Result<Cursor<'_>, ImageError> {
+    pub(super) fn at(&self, block: u64, offset: u16) -> Result<Cursor<'_>, ImageError> {
         let cursor = Cursor { table: self, block: self.block(block)?, at: usize::from(offset) };
         if cursor.at > cursor.block.bytes.len() {
             return Err(ImageError::Malformed("a reference points outside of its table"));
@@ -180,7 +180,7 @@ pub(super) struct Cursor<'a> {
 
 impl Cursor<'_> {
     /// Fills `out`.
-    pub fn read(&mut self, mut out: &mut [u8]) -> Result<(), ImageError> {
+    pub(super) fn read(&mut self, mut out: &mut [u8]) -> Result<(), ImageError> {
         while !out.is_empty() {
             if self.at == self.block.bytes.len() {
                 // An empty block would be read for ever.
@@ -202,7 +202,7 @@ impl Cursor<'_> {
     }
 
     /// The next `count` bytes: the caller sees to it that they are not too many. Memory is taken as they come.
-    pub fn bytes(&mut self, count: usize) -> Result<Vec<u8>, ImageError> {
+    pub(super) fn bytes(&mut self, count: usize) -> Result<Vec<u8>, ImageError> {
         let mut out = Vec::new();
         while out.len() < count {
             let from = out.len();
@@ -212,23 +212,23 @@ impl Cursor<'_> {
         Ok(out)
     }
 
-    pub fn skip(&mut self, count: usize) -> Result<(), ImageError> {
+    pub(super) fn skip(&mut self, count: usize) -> Result<(), ImageError> {
         self.bytes(count).map(drop)
     }
 
-    pub fn half(&mut self) -> Result<u16, ImageError> {
+    pub(super) fn half(&mut self) -> Result<u16, ImageError> {
         let mut bytes = [0; 2];
         self.read(&mut bytes)?;
         Ok(u16::from_le_bytes(bytes))
     }
 
-    pub fn word(&mut self) -> Result<u32, ImageError> {
+    pub(super) fn word(&mut self) -> Result<u32, ImageError> {
         let mut bytes = [0; 4];
         self.read(&mut bytes)?;
         Ok(u32::from_le_bytes(bytes))
     }
 
-    pub fn long(&mut self) -> Result<u64, ImageError> {
+    pub(super) fn long(&mut self) -> Result<u64, ImageError> {
         let mut bytes = [0; 8];
         self.read(&mut bytes)?;
         Ok(u64::from_le_bytes(bytes))

@@ -36,7 +36,7 @@ pub(super) struct TableReader<'a> {
 
 impl<'a> TableReader<'a> {
     /// The table in `start..end` of `file`.
-    pub fn new(file: &'a File, start: u64, end: u64) -> Result<Self, ImageError> {
+    pub(super) fn new(file: &'a File, start: u64, end: u64) -> Result<Self, ImageError> {
         let length = end.checked_sub(start).ok_or(ImageError::Malformed("its tables overlap"))?;
         if length > MAX_TABLE as u64 {
             return Err(ImageError::Malformed("one of its tables is larger than any store needs"));
@@ -57,28 +57,28 @@ impl<'a> TableReader<'a> {
     }
 
     /// Uncompressed bytes that were taken.
-    pub fn taken(&self) -> usize {
+    pub(super) fn taken(&self) -> usize {
         self.dropped + self.at
     }
 
     /// Whether everything was taken.
-    pub fn is_at_end(&self) -> bool {
+    pub(super) fn is_at_end(&self) -> bool {
         self.at == self.plain.len() && self.next == self.length
     }
 
     /// Where uncompressed byte `at` stands, which is at most the next one to be read.
-    pub fn place(&self, at: usize) -> Position {
+    pub(super) fn place(&self, at: usize) -> Position {
         let block = self.starts.get(at / METADATA_SIZE).copied();
         Position { block: block.unwrap_or(self.next as u32), offset: (at % METADATA_SIZE) as u16 }
     }
 
     /// Where each compressed block read so far begins.
-    pub fn starts(&self) -> &[u32] {
+    pub(super) fn starts(&self) -> &[u32] {
         &self.starts
     }
 
     /// The next `count` bytes, which are not taken.
-    pub fn peek(&mut self, count: usize) -> Result<&[u8], ImageError> {
+    pub(super) fn peek(&mut self, count: usize) -> Result<&[u8], ImageError> {
         while self.plain.len() - self.at < count {
             self.read_block()?;
         }
@@ -86,12 +86,12 @@ impl<'a> TableReader<'a> {
     }
 
     /// The next `count` bytes, which were peeked at before.
-    pub fn peeked(&self, count: usize) -> &[u8] {
+    pub(super) fn peeked(&self, count: usize) -> &[u8] {
         &self.plain[self.at..self.at + count]
     }
 
     /// Takes the next bytes, which must be these.
-    pub fn expect(&mut self, bytes: &[u8]) -> Result<(), ImageError> {
+    pub(super) fn expect(&mut self, bytes: &[u8]) -> Result<(), ImageError> {
         if self.peek(bytes.len())? != bytes {
             return Err(ImageError::Malformed("its metadata is not as this program writes it"));
         }
@@ -100,7 +100,7 @@ impl<'a> TableReader<'a> {
     }
 
     /// Takes `count` bytes that were peeked at.
-    pub fn take(&mut self, count: usize) {
+    pub(super) fn take(&mut self, count: usize) {
         self.at += count;
         if self.at > SLACK {
             let whole = self.at / METADATA_SIZE * METADATA_SIZE;

@@ -17,7 +17,7 @@ use crate::support::nix::Nix;
 use crate::support::skip;
 
 /// Where act is: in the folder that `scripts/setup-act.sh` makes, or on PATH. Says so where it is missing.
-pub fn act() -> Option<PathBuf> {
+pub(super) fn act() -> Option<PathBuf> {
     let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/venv/bin/act");
     let found = [ours, "act".into()]
         .into_iter()
@@ -30,7 +30,7 @@ pub fn act() -> Option<PathBuf> {
 }
 
 /// A repository, the cache service that its workflows see, and the machine that they run on.
-pub struct Project {
+pub(super) struct Project {
     pub machine: Machine,
     pub fake: Fake,
     act: PathBuf,
@@ -39,7 +39,7 @@ pub struct Project {
 
 impl Project {
     /// A repository whose lock is up to date.
-    pub fn new(act: &Path, nix: &Nix, config: FakeConfig) -> Self {
+    pub(super) fn new(act: &Path, nix: &Nix, config: FakeConfig) -> Self {
         let machine = Machine::new(nix);
         let (ours, repository) = (Path::new(env!("CARGO_MANIFEST_DIR")), machine.path("repository"));
         copy(&ours.join("tests/workflows"), &repository.join(".github/workflows"));
@@ -63,7 +63,7 @@ impl Project {
     }
 
     /// Changes the flake's input, locks it and commits.
-    pub fn write_words(&self, words: &str) {
+    pub(super) fn write_words(&self, words: &str) {
         fs::write(self.machine.path("words/list"), words).unwrap();
         let flake = self.machine.path("repository/flake");
         let _ = fs::remove_file(flake.join("flake.lock"));
@@ -75,14 +75,14 @@ impl Project {
     }
 
     /// Changes how the flake is written and not what it is: no derivation is another one. Commits that.
-    pub fn rewrite_flake(&self) {
+    pub(super) fn rewrite_flake(&self) {
         let flake = self.machine.path("repository/flake/flake.nix");
         replace(&flake, "Every third package", "Each third package");
         self.commit("other words");
     }
 
     /// Commits everything. Gives the commit.
-    pub fn commit(&self, message: &str) -> String {
+    pub(super) fn commit(&self, message: &str) -> String {
         self.git(&["add", "--all"]);
         self.git(&["-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", message]);
         self.git(&["rev-parse", "HEAD"]).trim().to_owned()
@@ -96,21 +96,21 @@ impl Project {
     }
 
     /// A run of a workflow on a machine that is new: its store is empty.
-    pub fn workflow<'a>(&'a self, name: &'a str) -> Act<'a> {
+    pub(super) fn workflow<'a>(&'a self, name: &'a str) -> Act<'a> {
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
         let folder = self.machine.path(&format!("run-{number}"));
         Act { project: self, name, folder, env: self.fake.env(), interrupt: None, event: None }
     }
 
     /// All tokens that the runs had.
-    pub fn secrets(&self, env: &[(String, String)]) -> Vec<String> {
+    pub(super) fn secrets(&self, env: &[(String, String)]) -> Vec<String> {
         let tokens = env.iter().filter(|(name, _)| name == "ACTIONS_RUNTIME_TOKEN").map(|(_, token)| token.clone());
         tokens.chain([self.fake.rest_token(RestPermission::Read)]).collect()
     }
 }
 
 /// A run that has not begun.
-pub struct Act<'a> {
+pub(super) struct Act<'a> {
     project: &'a Project,
     name: &'a str,
     folder: PathBuf,
@@ -121,31 +121,31 @@ pub struct Act<'a> {
 
 impl<'a> Act<'a> {
     /// With one more variable that the runner sets.
-    pub fn env(mut self, name: &str, value: &str) -> Self {
+    pub(super) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// With a token of these scopes.
-    pub fn scopes(mut self, scopes: &[Scope]) -> Self {
+    pub(super) fn scopes(mut self, scopes: &[Scope]) -> Self {
         self.env = self.project.fake.env_with(scopes);
         self
     }
 
     /// Cancelled as soon as a step prints this line.
-    pub fn cancelled_at(mut self, line: &'a str) -> Self {
+    pub(super) fn cancelled_at(mut self, line: &'a str) -> Self {
         self.interrupt = Some(line);
         self
     }
 
     /// Started by an event with this payload.
-    pub fn with_event(mut self, payload: &Path) -> Self {
+    pub(super) fn with_event(mut self, payload: &Path) -> Self {
         self.event = Some(payload.to_owned());
         self
     }
 
     /// Runs it to its end.
-    pub fn run(self) -> ActRun {
+    pub(super) fn run(self) -> ActRun {
         let store = self.store();
         let results = self.folder.join("results");
         fs::create_dir_all(&results).unwrap();

@@ -12,7 +12,7 @@ use crate::support::machine::{Machine, TestStore};
 use crate::support::program::Run;
 
 /// A job with a store that is empty at first.
-pub struct Job {
+pub(super) struct Job {
     pub store: TestStore,
     folder: PathBuf,
     variables: BTreeMap<String, String>,
@@ -22,7 +22,7 @@ pub struct Job {
 
 /// What a step of the action did.
 #[derive(Debug)]
-pub struct Step {
+pub(super) struct Step {
     /// Its exit code; 0 leaves the job green.
     pub code: Option<i32>,
     /// What it wrote to the job's log.
@@ -33,14 +33,14 @@ pub struct Step {
 
 impl Step {
     /// The words that stay the same of the notes so far.
-    pub fn notes(&self) -> Vec<&str> {
+    pub(super) fn notes(&self) -> Vec<&str> {
         self.report["notes"].as_array().into_iter().flatten().filter_map(|note| note["code"].as_str()).collect()
     }
 }
 
 impl Job {
     /// A job of the repository of this fake, with the token that the fake gives out now.
-    pub fn new(machine: &Machine, fake: &Fake, name: &str, rest: RestPermission) -> Self {
+    pub(super) fn new(machine: &Machine, fake: &Fake, name: &str, rest: RestPermission) -> Self {
         let folder = machine.path(&format!("{name}-runner"));
         for place in ["temp", "workspace"] {
             fs::create_dir_all(folder.join(place)).unwrap();
@@ -86,44 +86,44 @@ impl Job {
     }
 
     /// Sets a variable of the runner's.
-    pub fn set(&mut self, name: &str, value: &str) {
+    pub(super) fn set(&mut self, name: &str, value: &str) {
         self.variables.insert(name.to_owned(), value.to_owned());
     }
 
     /// Sets an input of the action's.
-    pub fn input(&mut self, name: &str, value: &str) {
+    pub(super) fn input(&mut self, name: &str, value: &str) {
         self.inputs[name] = value.into();
     }
 
     /// From now on, no step may tell this text.
-    pub fn keep_secret(&mut self, text: &str) {
+    pub(super) fn keep_secret(&mut self, text: &str) {
         self.secrets.push(text.to_owned());
     }
 
     /// Where its repository is checked out.
-    pub fn workspace(&self) -> PathBuf {
+    pub(super) fn workspace(&self) -> PathBuf {
         self.folder.join("workspace")
     }
 
     /// The main step.
-    pub fn restore(&self) -> Step {
+    pub(super) fn restore(&self) -> Step {
         self.step("restore")
     }
 
     /// The post step.
-    pub fn post(&self) -> Step {
+    pub(super) fn post(&self) -> Step {
         let step = self.step("post");
         self.assert_no_token_is_written();
         step
     }
 
     /// The job's summary so far.
-    pub fn summary(&self) -> String {
+    pub(super) fn summary(&self) -> String {
         self.file("summary")
     }
 
     /// The outputs that later steps see.
-    pub fn outputs(&self) -> BTreeMap<String, String> {
+    pub(super) fn outputs(&self) -> BTreeMap<String, String> {
         entries(&self.file("output"))
     }
 

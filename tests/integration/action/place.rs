@@ -12,7 +12,7 @@ use crate::support::machine::Machine;
 use crate::support::nix::Nix;
 
 /// A machine, and what every job on it makes.
-pub struct Place {
+pub(super) struct Place {
     machine: Machine,
     /// An export of Nix's with all that a job makes.
     made: PathBuf,
@@ -24,7 +24,7 @@ pub struct Place {
 
 impl Place {
     /// Builds once what the jobs then make by importing it: this takes a tenth of the time.
-    pub fn new(nix: &Nix) -> Self {
+    pub(super) fn new(nix: &Nix) -> Self {
         let machine = Machine::new(nix);
         let store = machine.store("built");
         store.build(&["everything", "count=5"]);
@@ -40,7 +40,7 @@ impl Place {
     }
 
     /// The export of Nix's with all that a job makes.
-    pub fn made(&self) -> &std::path::Path {
+    pub(super) fn made(&self) -> &std::path::Path {
         &self.made
     }
 
@@ -54,19 +54,19 @@ impl Place {
     }
 
     /// A job whose main step is done.
-    pub fn job(&self, fake: &Fake, name: &str, rest: RestPermission) -> Job {
+    pub(super) fn job(&self, fake: &Fake, name: &str, rest: RestPermission) -> Job {
         let job = self.job_unstarted(fake, name, rest);
         assert_eq!(job.restore().code, Some(0));
         job
     }
 
     /// A job that has not begun.
-    pub fn job_unstarted(&self, fake: &Fake, name: &str, rest: RestPermission) -> Job {
+    pub(super) fn job_unstarted(&self, fake: &Fake, name: &str, rest: RestPermission) -> Job {
         Job::new(&self.machine, fake, name, rest)
     }
 
     /// The work between a job's steps: afterwards everything is in its store.
-    pub fn work(&self, job: &Job) {
+    pub(super) fn work(&self, job: &Job) {
         let mut import = job.store.command("nix-store");
         let input = fs::File::open(&self.made).unwrap();
         let output = import.arg("--import").stdin(input).output().expect("nix-store runs");

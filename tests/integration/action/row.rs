@@ -12,7 +12,7 @@ use crate::support::fake::{Fake, FakeConfig, Fault, RestPermission, Stats};
 /// What happens, and what is to come of it.
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "a row of a table: each is a column of its own")]
-pub struct Row {
+pub(super) struct Row {
     pub name: &'static str,
     /// Whether an earlier job has saved everything.
     warm: bool,
@@ -56,119 +56,119 @@ fn row(name: &'static str, warm: bool) -> Row {
 }
 
 /// A job that finds what an earlier one saved, but for what happens to it.
-pub fn warm(name: &'static str) -> Row {
+pub(super) fn warm(name: &'static str) -> Row {
     row(name, true)
 }
 
 /// The first job.
-pub fn cold(name: &'static str) -> Row {
+pub(super) fn cold(name: &'static str) -> Row {
     row(name, false)
 }
 
 impl Row {
     /// In the main step.
-    pub fn at_restore(mut self, fault: Fault) -> Self {
+    pub(super) fn at_restore(mut self, fault: Fault) -> Self {
         self.at_restore.push(fault);
         self
     }
 
     /// In the post step.
-    pub fn at_save(mut self, fault: Fault) -> Self {
+    pub(super) fn at_save(mut self, fault: Fault) -> Self {
         self.at_save.push(fault);
         self
     }
 
     /// In both.
-    pub fn all_along(self, fault: Fault) -> Self {
+    pub(super) fn all_along(self, fault: Fault) -> Self {
         self.at_restore(fault.clone()).at_save(fault)
     }
 
     /// With another variable of the runner's.
-    pub fn variable(mut self, name: &'static str, value: &'static str) -> Self {
+    pub(super) fn variable(mut self, name: &'static str, value: &'static str) -> Self {
         self.variables.push((name, value));
         self
     }
 
     /// With an input of the action's.
-    pub fn input(mut self, name: &'static str, value: &'static str) -> Self {
+    pub(super) fn input(mut self, name: &'static str, value: &'static str) -> Self {
         self.inputs.push((name, value));
         self
     }
 
     /// With a token that may do this over REST.
-    pub fn rest(mut self, permission: RestPermission) -> Self {
+    pub(super) fn rest(mut self, permission: RestPermission) -> Self {
         self.rest = permission;
         self
     }
 
     /// The repository's cache has room for a layer, and not for its snapshot too.
-    pub fn quota_of_one_layer(mut self) -> Self {
+    pub(super) fn quota_of_one_layer(mut self) -> Self {
         self.small_quota = true;
         self
     }
 
     /// What the earlier job saved is not found in this one, though its names are taken.
-    pub fn not_found_yet(mut self) -> Self {
+    pub(super) fn not_found_yet(mut self) -> Self {
         self.lag = true;
         self
     }
 
     /// So long after the earlier job.
-    pub fn days_later(mut self, days: u64) -> Self {
+    pub(super) fn days_later(mut self, days: u64) -> Self {
         self.before = Duration::from_hours(24 * days);
         self
     }
 
     /// So long between its two steps.
-    pub fn hours_of_work(mut self, hours: u64) -> Self {
+    pub(super) fn hours_of_work(mut self, hours: u64) -> Self {
         self.work = Duration::from_hours(hours);
         self
     }
 
     /// It finds the store of the earlier job, whole.
-    pub fn exact(mut self) -> Self {
+    pub(super) fn exact(mut self) -> Self {
         self.hit = "exact";
         self
     }
 
     /// It finds nothing that it can use, and says why.
-    pub fn miss(self, notes: &[&'static str], says: &'static str) -> Self {
+    pub(super) fn miss(self, notes: &[&'static str], says: &'static str) -> Self {
         self.says(notes, says)
     }
 
     /// Its notes have these codes, and its log these words.
-    pub fn says(mut self, notes: &[&'static str], says: &'static str) -> Self {
+    pub(super) fn says(mut self, notes: &[&'static str], says: &'static str) -> Self {
         self.notes.extend(notes);
         self.says = says;
         self
     }
 
     /// It writes a new generation.
-    pub fn saved(mut self) -> Self {
+    pub(super) fn saved(mut self) -> Self {
         self.outcome = "saved";
         self
     }
 
     /// It saves nothing, and no harm is done.
-    pub fn skipped(mut self, reason: &'static str) -> Self {
+    pub(super) fn skipped(mut self, reason: &'static str) -> Self {
         self.reason = Some(reason);
         self
     }
 
     /// It should have saved and could not.
-    pub fn failed(mut self) -> Self {
+    pub(super) fn failed(mut self) -> Self {
         self.outcome = "failed";
         self
     }
 
     /// No later job finds anything either.
-    pub fn stays_cold(mut self) -> Self {
+    pub(super) fn stays_cold(mut self) -> Self {
         self.stays_cold = true;
         self
     }
 
     /// Plays it.
-    pub fn play(&self, place: &Place) {
+    pub(super) fn play(&self, place: &Place) {
         let quota = if self.small_quota { place.layer + 20 } else { 10 << 30 };
         let fake = Fake::start(FakeConfig { quota, ..FakeConfig::default() });
         if self.warm {

@@ -13,7 +13,7 @@ fn error(on: On, status: u16) -> Fault {
 
 /// Trouble while a job looks for what an earlier one saved, and fetches it.
 #[allow(clippy::too_many_lines, reason = "a table")]
-pub fn restores() -> Vec<Row> {
+pub(super) fn restores() -> Vec<Row> {
     vec![
         warm("nothing goes wrong").exact(),
         warm("lookups are throttled for a moment")
@@ -150,7 +150,7 @@ pub fn restores() -> Vec<Row> {
 }
 
 /// Trouble while a job saves what it built.
-pub fn saves() -> Vec<Row> {
+pub(super) fn saves() -> Vec<Row> {
     vec![
         cold("nothing goes wrong").saved(),
         cold("the token may write nothing")

@@ -10,7 +10,7 @@ use crate::support::program::{KEY, notes};
 use nix_cache::base::digest::Sha;
 
 /// The bytes of a snapshot with this JSON, compressed by zstd or gzip, whose digest is right.
-pub fn sealed(json: &[&[u8]], by_gzip: bool) -> Vec<u8> {
+pub(crate) fn sealed(json: &[&[u8]], by_gzip: bool) -> Vec<u8> {
     let body = if by_gzip {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         for part in json {

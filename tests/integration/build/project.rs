@@ -11,31 +11,31 @@ use crate::support::nix::{self, Nix};
 use crate::support::program::Run;
 
 /// A flake in a folder of its own, and a store.
-pub struct Project {
+pub(super) struct Project {
     pub machine: Machine,
     pub store: TestStore,
     pub folder: PathBuf,
 }
 
 /// What a run came to.
-pub struct Built {
+pub(super) struct Built {
     pub code: Option<i32>,
     pub report: Value,
     pub log: String,
 }
 
 /// A project for each Nix that is here.
-pub fn each() -> impl Iterator<Item = Project> {
+pub(super) fn each() -> impl Iterator<Item = Project> {
     nix::all().iter().map(Project::new)
 }
 
 /// A project for the first Nix.
-pub fn first() -> Option<Project> {
+pub(super) fn first() -> Option<Project> {
     nix::all().first().map(Project::new)
 }
 
 impl Project {
-    pub fn new(nix: &Nix) -> Self {
+    pub(super) fn new(nix: &Nix) -> Self {
         let machine = Machine::new(nix);
         let folder = machine.path("flake");
         fs::create_dir_all(folder.join("tools")).unwrap();
@@ -49,12 +49,12 @@ impl Project {
     }
 
     /// `nix-cache build` of these, told as JSON. No retries unless they are given.
-    pub fn command(&self, arguments: &[&str]) -> Command {
+    pub(super) fn command(&self, arguments: &[&str]) -> Command {
         self.command_in(&self.store, arguments)
     }
 
     /// The same on another store.
-    pub fn command_in(&self, store: &TestStore, arguments: &[&str]) -> Command {
+    pub(super) fn command_in(&self, store: &TestStore, arguments: &[&str]) -> Command {
         let mut command = self.machine.nix_cache(&["build", "--format", "json", "--no-link", "--quiet"]);
         command.arg("--flake").arg(format!("path:{}", self.folder.display())).arg("--store-root").arg(&store.root);
         command.args(arguments).current_dir(&self.folder);
@@ -70,20 +70,20 @@ impl Project {
     }
 
     /// Runs it to its end.
-    pub fn build(&self, arguments: &[&str]) -> Built {
+    pub(super) fn build(&self, arguments: &[&str]) -> Built {
         Built::of(self.command(arguments))
     }
 }
 
 impl Built {
-    pub fn of(command: Command) -> Self {
+    pub(super) fn of(command: Command) -> Self {
         let Run { code, out, log } = Run::of(command);
         let report = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{log}"));
         Self { code, report, log }
     }
 
     /// The category, and the failure, of which there must be one.
-    pub fn failure(&self) -> (&str, &Value) {
+    pub(super) fn failure(&self) -> (&str, &Value) {
         assert_eq!((self.code, &self.report["outcome"]), (Some(1), &"failed".into()), "{}{}", self.report, self.log);
         let failures = self.report["failures"].as_array().unwrap();
         assert_eq!(failures.len(), 1, "{}{}", self.report, self.log);
@@ -91,7 +91,7 @@ impl Built {
     }
 
     /// Fails unless it failed for this one reason.
-    pub fn assert_category(&self, expected: &str) -> &Value {
+    pub(super) fn assert_category(&self, expected: &str) -> &Value {
         let (category, failure) = self.failure();
         assert_eq!(
             (category, failure["category"].as_str().unwrap()),
@@ -106,13 +106,13 @@ impl Built {
     }
 
     /// Fails unless all was well.
-    pub fn assert_succeeded(&self) {
+    pub(super) fn assert_succeeded(&self) {
         assert_eq!((self.code, &self.report["outcome"]), (Some(0), &"succeeded".into()), "{}{}", self.report, self.log);
         assert_eq!(self.report["category"], Value::Null);
     }
 
     /// The derivations and how each ended.
-    pub fn endings(&self) -> Vec<(&str, &str)> {
+    pub(super) fn endings(&self) -> Vec<(&str, &str)> {
         let all = self.report["derivations"].as_array().unwrap().iter();
         let mut all: Vec<_> =
             all.map(|time| (time["name"].as_str().unwrap(), time["ending"].as_str().unwrap())).collect();

@@ -11,7 +11,7 @@ use axum::routing::get;
 
 /// How it fails.
 #[derive(Clone, Debug)]
-pub struct Refusals {
+pub(super) struct Refusals {
     /// Requests for files whose names end so are refused.
     pub of: &'static str,
     /// How often; after that it serves.
@@ -21,7 +21,7 @@ pub struct Refusals {
 }
 
 /// A server on a free port of the loopback, stopped when it is dropped.
-pub struct Server {
+pub(super) struct Server {
     pub url: String,
     state: Arc<Cache>,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
@@ -37,7 +37,7 @@ struct Cache {
 
 impl Server {
     /// Serves the binary cache in a folder.
-    pub fn start(folder: PathBuf, refusals: Refusals) -> Self {
+    pub(super) fn start(folder: PathBuf, refusals: Refusals) -> Self {
         let state = Arc::new(Cache { folder, refusals, refused: AtomicU64::new(0), asked: Mutex::new(Vec::new()) });
         let router = Router::new().route("/{*file}", get(serve)).with_state(Arc::clone(&state));
         let (stop, stopped) = tokio::sync::oneshot::channel();
@@ -61,12 +61,12 @@ impl Server {
     }
 
     /// How many requests were refused.
-    pub fn refused(&self) -> u64 {
+    pub(super) fn refused(&self) -> u64 {
         self.state.refused.load(Ordering::Relaxed)
     }
 
     /// The files that were asked for, in order.
-    pub fn asked(&self) -> Vec<String> {
+    pub(super) fn asked(&self) -> Vec<String> {
         self.state.asked.lock().unwrap().clone()
     }
 }

@@ -5,22 +5,22 @@ use serde_json::{Value, json};
 use crate::support::random::mix;
 
 /// A source of mutations that are the same for the same seed.
-pub struct Mutator(u64);
+pub(super) struct Mutator(u64);
 
 impl Mutator {
     /// The mutations of one input.
-    pub fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Self(mix(seed ^ 0x5eed))
     }
 
     /// A number below `end`.
-    pub fn below(&mut self, end: usize) -> usize {
+    pub(super) fn below(&mut self, end: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         (mix(self.0) % end.max(1) as u64) as usize
     }
 
     /// Changes some bytes: flips, cuts, copies and fills.
-    pub fn bytes(&mut self, bytes: &mut Vec<u8>) {
+    pub(super) fn bytes(&mut self, bytes: &mut Vec<u8>) {
         for _ in 0..=self.below(4) {
             let length = bytes.len();
             if length == 0 {
@@ -43,7 +43,7 @@ impl Mutator {
     }
 
     /// Changes some values somewhere in `value`.
-    pub fn json(&mut self, value: &mut Value) {
+    pub(super) fn json(&mut self, value: &mut Value) {
         for _ in 0..=self.below(3) {
             self.one(value);
         }

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::process::Command;
 
-pub const SUPERBLOCK: usize = 96;
+pub(crate) const SUPERBLOCK: usize = 96;
 
 /// An image and what follows it, with its tables decompressed.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Parts {
+pub(crate) struct Parts {
     pub superblock: Vec<u8>,
     pub data: Vec<u8>,
     /// Blocks of the tables of inodes, listings and fragments.
@@ -32,7 +32,7 @@ fn blocks(mut raw: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// A block as it is stored.
-pub fn stored(plain: &[u8]) -> Vec<u8> {
+pub(crate) fn stored(plain: &[u8]) -> Vec<u8> {
     let small = zstd::bulk::compress(plain, 9).unwrap();
     let (header, body) =
         if small.len() < plain.len() { (small.len() as u16, &small[..]) } else { (plain.len() as u16 | 0x8000, plain) };
@@ -41,7 +41,7 @@ pub fn stored(plain: &[u8]) -> Vec<u8> {
 
 impl Parts {
     /// Takes a sound layer apart.
-    pub fn of(layer: &[u8]) -> Self {
+    pub(crate) fn of(layer: &[u8]) -> Self {
         let superblock = layer[..SUPERBLOCK].to_vec();
         let [used, ids, inodes, listings, list] = [40, 48, 64, 72, 80].map(|at| long(&superblock, at));
         let fragments = u32::from_le_bytes(superblock[16..20].try_into().unwrap());
@@ -56,12 +56,12 @@ impl Parts {
     }
 
     /// The layer, with everything that says where things are as it has to be.
-    pub fn join(&self) -> Vec<u8> {
+    pub(crate) fn join(&self) -> Vec<u8> {
         self.join_stored(&self.tables.each_ref().map(|table| table.iter().map(|block| stored(block)).collect()))
     }
 
     /// As [`Self::join`], with other tables, whose blocks are as they are stored.
-    pub fn join_stored(&self, tables: &[Vec<Vec<u8>>; 3]) -> Vec<u8> {
+    pub(crate) fn join_stored(&self, tables: &[Vec<Vec<u8>>; 3]) -> Vec<u8> {
         let mut out = [&self.superblock[..], &self.data].concat();
         let mut starts = Vec::new();
         let mut list = Vec::new();
@@ -90,13 +90,13 @@ impl Parts {
     }
 
     /// Writes number `value` at byte `at` of the superblock.
-    pub fn set(&mut self, at: usize, value: u32) {
+    pub(crate) fn set(&mut self, at: usize, value: u32) {
         self.superblock[at..at + 4].copy_from_slice(&value.to_le_bytes());
     }
 }
 
 /// The most memory that a process of its own takes to look at the image in `file` and to unpack from it, in MiB.
-pub fn memory_for(file: &Path) -> u64 {
+pub(crate) fn memory_for(file: &Path) -> u64 {
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "layer::bounds::looks_at_an_image", "--ignored", "--nocapture"])
         .env("NIX_CACHE_TEST_IMAGE", file)
@@ -109,7 +109,7 @@ pub fn memory_for(file: &Path) -> u64 {
 }
 
 /// The most memory that this process took so far, in KiB.
-pub fn peak() -> String {
+pub(crate) fn peak() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says it");
     line.trim().trim_end_matches(" kB").to_owned()

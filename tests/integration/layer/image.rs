@@ -15,7 +15,7 @@ use crate::support::skip_refused;
 use crate::support::tree::{Tree, noise, tree};
 
 /// Trees that are large or deep in every way in which the format knows limits.
-pub fn odd_trees() -> Vec<Tree> {
+pub(super) fn odd_trees() -> Vec<Tree> {
     let file = |size, seed| Tree::File(noise(size, seed), seed % 2 == 0);
     let many = (0..3000u64).map(|n| (format!("{n:x}-{}", "name".repeat((n % 40) as usize)).into_bytes(), file(20, n)));
     let mut deep = Tree::Link(vec![b'x'; 4000]);

@@ -12,11 +12,11 @@ use crate::support::nix::Nix;
 use crate::support::program::Run;
 
 /// The machines, the package under two names, and the check of the flake.
-pub const MACHINES: [&str; 3] =
+pub(crate) const MACHINES: [&str; 3] =
     ["nixosConfigurations.desk", "nixosConfigurations.laptop", "nixosConfigurations.server"];
 
 /// Rules as a user would write them.
-pub const RULES: &str = r#"[plan.rules]
+pub(crate) const RULES: &str = r#"[plan.rules]
 "hosts/<host>/**" = "nixosConfigurations.<host>"
 "modules/**" = "all"
 "docs/**" = "none"
@@ -24,7 +24,7 @@ pub const RULES: &str = r#"[plan.rules]
 "#;
 
 /// A repository, the machine it is on, and the store that it is evaluated in.
-pub struct Flake {
+pub(crate) struct Flake {
     pub machine: Machine,
     pub store: TestStore,
     pub repository: PathBuf,
@@ -32,7 +32,7 @@ pub struct Flake {
 
 impl Flake {
     /// A repository with one commit.
-    pub fn new(nix: &Nix) -> Self {
+    pub(crate) fn new(nix: &Nix) -> Self {
         let machine = Machine::new(nix);
         let repository = machine.path("repository");
         let flake = Self { store: machine.store("store"), machine, repository };
@@ -44,14 +44,14 @@ impl Flake {
     }
 
     /// Writes a file of the repository.
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         let file = self.repository.join(name);
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         fs::write(file, text).unwrap();
     }
 
     /// Changes the flake's input and locks it.
-    pub fn lock(&self, words: &str) {
+    pub(crate) fn lock(&self, words: &str) {
         fs::write(self.machine.path("words/list"), words).unwrap();
         let _ = fs::remove_file(self.repository.join("flake.lock"));
         self.git(&["add", "--all"]);
@@ -59,24 +59,24 @@ impl Flake {
     }
 
     /// Commits everything, even nothing. Gives the commit.
-    pub fn commit(&self) -> String {
+    pub(crate) fn commit(&self) -> String {
         self.git(&["add", "--all"]);
         self.git(&["commit", "--quiet", "--allow-empty", "--message", "m"]);
         self.git(&["rev-parse", "HEAD"]).trim().to_owned()
     }
 
     /// Runs git in the repository.
-    pub fn git(&self, arguments: &[&str]) -> String {
+    pub(crate) fn git(&self, arguments: &[&str]) -> String {
         git(&self.machine, &self.repository, arguments)
     }
 
     /// `nix-cache plan` of the repository.
-    pub fn plan(&self, more: &[&str]) -> Run {
+    pub(crate) fn plan(&self, more: &[&str]) -> Run {
         self.plan_in(&self.repository, more)
     }
 
     /// `nix-cache plan` of another clone of it.
-    pub fn plan_in(&self, clone: &Path, more: &[&str]) -> Run {
+    pub(crate) fn plan_in(&self, clone: &Path, more: &[&str]) -> Run {
         let mut command = self.machine.nix_cache(&["plan", "--no-substituters"]);
         if !more.contains(&"--format") {
             command.args(["--format", "json"]);
@@ -88,12 +88,12 @@ impl Flake {
     }
 
     /// The targets that a plan builds.
-    pub fn built(&self, more: &[&str]) -> BTreeSet<String> {
+    pub(crate) fn built(&self, more: &[&str]) -> BTreeSet<String> {
         built(&self.plan(more).json())
     }
 
     /// All targets with their derivations at a commit, by asking Nix for each: the answer that a plan is held against.
-    pub fn derivations(&self, commit: &str) -> BTreeMap<String, String> {
+    pub(crate) fn derivations(&self, commit: &str) -> BTreeMap<String, String> {
         let url = format!("git+file://{}?rev={commit}", self.repository.display());
         let mut found = BTreeMap::new();
         let ask = |attr: &str, apply: &str| {
@@ -119,7 +119,7 @@ impl Flake {
     }
 
     /// The targets whose derivations differ between two commits, or that are in one alone.
-    pub fn differ(&self, old: &str, new: &str) -> BTreeSet<String> {
+    pub(crate) fn differ(&self, old: &str, new: &str) -> BTreeSet<String> {
         let (old, new) = (self.derivations(old), self.derivations(new));
         assert!(old.len() > 4 && new.len() > 4, "{old:?} {new:?}");
         new.iter().filter(|(attr, drv)| old.get(*attr) != Some(drv)).map(|(attr, _)| attr.clone()).collect()
@@ -127,7 +127,7 @@ impl Flake {
 }
 
 /// Puts the flake into a folder, for this system and with an input that stands for nixpkgs, so that there is a lock to change.
-pub fn prepare(machine: &Machine, folder: &Path) {
+pub(crate) fn prepare(machine: &Machine, folder: &Path) {
     copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/workflows/machines"), folder);
     copy(&machine.path("project/tools/busybox"), &folder.join("tools/busybox"));
     fs::create_dir_all(machine.path("words")).unwrap();
@@ -137,7 +137,7 @@ pub fn prepare(machine: &Machine, folder: &Path) {
 }
 
 /// Runs git.
-pub fn git(machine: &Machine, folder: &Path, arguments: &[&str]) -> String {
+pub(crate) fn git(machine: &Machine, folder: &Path, arguments: &[&str]) -> String {
     let who = ["-c", "user.name=t", "-c", "user.email=t@t"];
     let mut command = machine.command("git");
     let output = command.args(who).args(arguments).current_dir(folder).output().expect("git runs");
@@ -146,24 +146,24 @@ pub fn git(machine: &Machine, folder: &Path, arguments: &[&str]) -> String {
 }
 
 /// The targets that a plan builds.
-pub fn built(plan: &Value) -> BTreeSet<String> {
+pub(crate) fn built(plan: &Value) -> BTreeSet<String> {
     let all = plan["decisions"].as_array().unwrap().iter();
     all.filter(|one| one["verdict"] == "build").map(|one| one["target"].as_str().unwrap().to_owned()).collect()
 }
 
 /// What was decided about a target: the level, and the reason.
-pub fn decision<'a>(plan: &'a Value, target: &str) -> (&'a str, &'a str) {
+pub(crate) fn decision<'a>(plan: &'a Value, target: &str) -> (&'a str, &'a str) {
     let all = plan["decisions"].as_array().unwrap();
     let one = all.iter().find(|one| one["target"] == target).unwrap_or_else(|| panic!("no {target} in {plan}"));
     (one["level"].as_str().unwrap(), one["reason"].as_str().unwrap())
 }
 
 /// The names of this system's packages and checks.
-pub fn small(names: &[&str]) -> BTreeSet<String> {
+pub(crate) fn small(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| name.replace("SYSTEM", &system())).collect()
 }
 
 /// A set of names.
-pub fn set(names: &[&str]) -> BTreeSet<String> {
+pub(crate) fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }

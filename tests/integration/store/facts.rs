@@ -11,14 +11,14 @@ use super::nix::TestStore;
 
 /// Everything a store knows: the rows that `--dump-db` prints and the rest from `path-info --json`.
 #[derive(Debug, PartialEq)]
-pub struct Facts {
+pub(super) struct Facts {
     pub dump: String,
     pub trust: BTreeMap<StorePath, Trust>,
 }
 
 /// What a path is trusted for, and when it came.
 #[derive(Debug, PartialEq)]
-pub struct Trust {
+pub(super) struct Trust {
     pub signatures: SharedSet<String>,
     pub ca: Option<String>,
     pub ultimate: bool,
@@ -26,7 +26,7 @@ pub struct Trust {
 }
 
 /// As Nix tells it.
-pub fn told_by_nix(store: &TestStore) -> Facts {
+pub(super) fn told_by_nix(store: &TestStore) -> Facts {
     let json: Value = serde_json::from_str(&store.nix_command(&["path-info", "--all", "--json"])).unwrap();
     // A list up to 2.18, then an object by full path.
     let trust = match json {
@@ -52,7 +52,7 @@ fn trust(info: &Value) -> Trust {
 }
 
 /// The same from what we read.
-pub fn read_by_us(paths: &BTreeMap<StorePath, PathInfo>) -> Facts {
+pub(super) fn read_by_us(paths: &BTreeMap<StorePath, PathInfo>) -> Facts {
     let mut dump = String::new();
     for info in paths.values() {
         let full = |path: &StorePath| path.full("/nix/store");
@@ -71,7 +71,7 @@ pub fn read_by_us(paths: &BTreeMap<StorePath, PathInfo>) -> Facts {
 }
 
 /// Signs every path with two keys, as a build machine and a cache do.
-pub fn sign_all(store: &TestStore) {
+pub(super) fn sign_all(store: &TestStore) {
     for name in ["builder-1", "cache.example.org-1"] {
         let key = store.nix_command(&["key", "generate-secret", "--key-name", name]);
         let file = store.home().join(name);
@@ -81,12 +81,12 @@ pub fn sign_all(store: &TestStore) {
 }
 
 /// The database of `store`, to prepare what Nix would not write.
-pub fn database(store: &TestStore) -> Connection {
+pub(super) fn database(store: &TestStore) -> Connection {
     Connection::open(store.dirs().db_path()).unwrap()
 }
 
 /// Path number `number` of many, which refers to itself and the few before it. It has no real content.
-pub fn one_of_many(number: usize) -> PathInfo {
+pub(super) fn one_of_many(number: usize) -> PathInfo {
     let path = |number: usize| -> StorePath { format!("{number:032}-many{number}").parse().unwrap() };
     PathInfo {
         path: path(number),

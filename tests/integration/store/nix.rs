@@ -12,7 +12,7 @@ use nix_cache::store::{StoreDirs, StorePath};
 use tempfile::TempDir;
 
 /// Names a folder with the commands of a second, newer Nix to run the tests with as well.
-pub const NEWER_NIX: &str = "NIX_CACHE_TEST_NEWER_NIX";
+pub(super) const NEWER_NIX: &str = "NIX_CACHE_TEST_NEWER_NIX";
 
 const CONFIG: &str = "experimental-features = nix-command flakes
 substituters =
@@ -24,7 +24,7 @@ warn-dirty = false
 /// Derivations with everything the database can hold: references in a chain and to oneself, a source, two outputs, and
 /// outputs with a fixed hash. `tag` makes every path differ from those of another tag: Nix spares in a collection what any
 /// process on the machine names in its environment, a build of another test included.
-pub const SAMPLE: &str = r#"
+pub(super) const SAMPLE: &str = r#"
 { tag ? "" }:
 let
   make = name: script: extra: derivation ({
@@ -48,13 +48,13 @@ in [ one two fixed top ]
 
 /// The commands of one version of Nix.
 #[derive(Clone, Debug)]
-pub struct Nix {
+pub(super) struct Nix {
     bin: Option<PathBuf>,
 }
 
 impl Nix {
     /// The versions to test with: that of `PATH`, and the one [`NEWER_NIX`] names. Prints why where one is missing.
-    pub fn versions() -> Vec<Self> {
+    pub(super) fn versions() -> Vec<Self> {
         let newer = std::env::var_os(NEWER_NIX).map(PathBuf::from);
         if newer.is_none() {
             eprintln!("skipped for a newer Nix: {NEWER_NIX} does not name its folder");
@@ -64,7 +64,7 @@ impl Nix {
     }
 
     /// The Nix of `PATH`. Prints why where there is none.
-    pub fn of_path() -> Option<Self> {
+    pub(super) fn of_path() -> Option<Self> {
         Some(Self { bin: None }).filter(Self::works)
     }
 
@@ -79,17 +79,17 @@ impl Nix {
     }
 
     /// The program `name` of this Nix.
-    pub fn program(&self, name: &str) -> PathBuf {
+    pub(super) fn program(&self, name: &str) -> PathBuf {
         self.bin.as_ref().map_or_else(|| name.into(), |bin| bin.join(name))
     }
 
     /// A command of this Nix with the settings of the tests.
-    pub fn command(&self, program: &str) -> Command {
+    pub(super) fn command(&self, program: &str) -> Command {
         self.with_settings(Command::new(self.program(program)))
     }
 
     /// Any other command with the settings of the tests, and this Nix first on its `PATH`.
-    pub fn with_settings(&self, mut command: Command) -> Command {
+    pub(super) fn with_settings(&self, mut command: Command) -> Command {
         command.env("NIX_CONFIG", CONFIG).env("HOME", "/nonexistent").stdin(Stdio::null());
         for name in ["NIX_REMOTE", "NIX_PATH", "NIX_STORE_DIR", "NIX_STATE_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"] {
             command.env_remove(name);
@@ -102,14 +102,14 @@ impl Nix {
 }
 
 /// An empty store of its own, deleted when dropped.
-pub struct TestStore {
+pub(super) struct TestStore {
     nix: Nix,
     folder: TempDir,
 }
 
 impl TestStore {
     /// Makes a store with `nix`.
-    pub fn new(nix: &Nix) -> Self {
+    pub(super) fn new(nix: &Nix) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let store = Self { nix: nix.clone(), folder };
         fs::create_dir(store.home()).unwrap();
@@ -118,38 +118,38 @@ impl TestStore {
     }
 
     /// What `--store` takes.
-    pub fn root(&self) -> PathBuf {
+    pub(super) fn root(&self) -> PathBuf {
         self.folder.path().join("root")
     }
 
     /// A folder for the test's own files, outside of the store.
-    pub fn home(&self) -> PathBuf {
+    pub(super) fn home(&self) -> PathBuf {
         self.folder.path().join("home")
     }
 
     /// The directories of this store.
-    pub fn dirs(&self) -> StoreDirs {
+    pub(super) fn dirs(&self) -> StoreDirs {
         StoreDirs::new(Some(&self.root()))
     }
     /// `program --store ROOT`, for the caller to complete.
-    pub fn command(&self, program: &str) -> Command {
+    pub(super) fn command(&self, program: &str) -> Command {
         let mut command = self.nix.command(program);
         command.env("HOME", self.home()).current_dir(self.home()).arg("--store").arg(self.root());
         command
     }
 
     /// What `nix-store --store ROOT args…` prints. It must succeed.
-    pub fn nix_store(&self, args: &[&str]) -> String {
+    pub(super) fn nix_store(&self, args: &[&str]) -> String {
         succeed(self.command("nix-store").args(args))
     }
 
     /// What `nix --store ROOT args…` prints. It must succeed.
-    pub fn nix_command(&self, args: &[&str]) -> String {
+    pub(super) fn nix_command(&self, args: &[&str]) -> String {
         succeed(self.command("nix").args(args))
     }
 
     /// A command in a mount namespace in which this store lies at `/nix`.
-    pub fn command_in(&self, argv: &[&str]) -> Command {
+    pub(super) fn command_in(&self, argv: &[&str]) -> Command {
         let mut command = self.nix.with_settings(Command::new("unshare"));
         if !is_root() {
             command.arg("--map-root-user");
@@ -163,12 +163,12 @@ impl TestStore {
     }
 
     /// What `argv` prints when run where this store lies at `/nix`. It must succeed.
-    pub fn run_in(&self, argv: &[&str]) -> String {
+    pub(super) fn run_in(&self, argv: &[&str]) -> String {
         succeed(&mut self.command_in(argv))
     }
 
     /// Whether derivations can be built here. Prints why not.
-    pub fn can_build(&self) -> bool {
+    pub(super) fn can_build(&self) -> bool {
         if !Path::new("/bin/busybox").exists() {
             eprintln!("skipped: builds need a static /bin/busybox (Debian: busybox-static)");
             return false;
@@ -188,7 +188,7 @@ impl TestStore {
     }
 
     /// Builds what `expression` evaluates to and returns the output paths. Nothing roots them.
-    pub fn build(&self, expression: &str, args: &[&str]) -> Vec<StorePath> {
+    pub(super) fn build(&self, expression: &str, args: &[&str]) -> Vec<StorePath> {
         let file = self.home().join("default.nix");
         fs::write(&file, expression).unwrap();
         let mut command = vec!["nix-build", "--no-out-link", file.to_str().unwrap()];
@@ -197,17 +197,17 @@ impl TestStore {
     }
 
     /// Builds [`SAMPLE`] with paths that no other store has.
-    pub fn build_sample(&self) -> Vec<StorePath> {
+    pub(super) fn build_sample(&self) -> Vec<StorePath> {
         self.build_sample_as(&self.tag())
     }
 
     /// Builds [`SAMPLE`] with `tag`, that of another store to get the same paths.
-    pub fn build_sample_as(&self, tag: &str) -> Vec<StorePath> {
+    pub(super) fn build_sample_as(&self, tag: &str) -> Vec<StorePath> {
         self.build(SAMPLE, &["--argstr", "tag", tag])
     }
 
     /// The tag of this store's sample.
-    pub fn tag(&self) -> String {
+    pub(super) fn tag(&self) -> String {
         self.folder
             .path()
             .file_name()
@@ -217,7 +217,7 @@ impl TestStore {
     }
 
     /// Checks with Nix that the database fits the files, every one read. Panics where it does not.
-    pub fn verify(&self) {
+    pub(super) fn verify(&self) {
         let output = self.command("nix-store").args(["--verify", "--check-contents"]).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let clean = !["error", "disappeared", "modified"].iter().any(|bad| said.contains(bad));
@@ -225,7 +225,7 @@ impl TestStore {
     }
 
     /// Copies the files of `paths` from `other`, as they are, without making them valid here.
-    pub fn copy_files<'a>(&self, other: &Self, paths: impl IntoIterator<Item = &'a StorePath>) {
+    pub(super) fn copy_files<'a>(&self, other: &Self, paths: impl IntoIterator<Item = &'a StorePath>) {
         let mut copy = Command::new("cp");
         copy.arg("-a").args(paths.into_iter().map(|path| other.dirs().real(path))).arg(self.dirs().real_store());
         succeed(&mut copy);
@@ -242,18 +242,18 @@ impl Drop for TestStore {
 }
 
 /// What `command` prints. It must succeed.
-pub fn succeed(command: &mut Command) -> String {
+pub(super) fn succeed(command: &mut Command) -> String {
     let Output { status, stdout, stderr } = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(status.success(), "{command:?}: {}", String::from_utf8_lossy(&stderr));
     String::from_utf8(stdout).expect("Nix prints text")
 }
 
 /// The store path that a line of a Nix command names.
-pub fn store_path(line: &str) -> StorePath {
+pub(super) fn store_path(line: &str) -> StorePath {
     StorePath::from_full(line.trim(), "/nix/store").unwrap()
 }
 
 /// Whether the tests run as root.
-pub fn is_root() -> bool {
+pub(super) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }

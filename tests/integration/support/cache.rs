@@ -8,7 +8,7 @@ use nix_cache::layer::recipe::assemble;
 use nix_cache::snapshot::{Snapshot, Stored, decode};
 
 /// Copies a cache.
-pub fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     for kind in ["snapshot", "layer", "files", "offer", "tmp"] {
         fs::create_dir_all(to.join(kind)).unwrap();
         for file in entries(from, kind) {
@@ -18,7 +18,7 @@ pub fn copy(from: &Path, to: &Path) {
 }
 
 /// The files of one kind in a cache, by name.
-pub fn entries(cache: &Path, kind: &str) -> Vec<PathBuf> {
+pub(crate) fn entries(cache: &Path, kind: &str) -> Vec<PathBuf> {
     let Ok(folder) = fs::read_dir(cache.join(kind)) else { return Vec::new() };
     let mut files: Vec<PathBuf> = folder.map(|entry| entry.unwrap().path()).collect();
     files.sort();
@@ -27,7 +27,7 @@ pub fn entries(cache: &Path, kind: &str) -> Vec<PathBuf> {
 
 /// Asserts that every snapshot in a cache can be read, and that every layer it names is there with the bytes it should have.
 /// Gives the snapshots by name.
-pub fn assert_whole(cache: &Path) -> Vec<(String, Snapshot)> {
+pub(crate) fn assert_whole(cache: &Path) -> Vec<(String, Snapshot)> {
     let mut snapshots = Vec::new();
     for file in entries(cache, "snapshot") {
         let snapshot = decode(&fs::read(&file).unwrap()).unwrap_or_else(|error| panic!("{}: {error}", file.display()));

@@ -13,12 +13,12 @@ use super::rows::{dangling, rows};
 
 impl TestStore {
     /// The base names of all valid paths.
-    pub fn valid(&self) -> BTreeSet<StorePath> {
+    pub(crate) fn valid(&self) -> BTreeSet<StorePath> {
         rows(self).paths.keys().map(|path| StorePath::from_full(path, "/nix/store").unwrap()).collect()
     }
 
     /// Asserts that every valid path is there with the bytes that the database says, and refers to valid paths only.
-    pub fn assert_sound(&self) {
+    pub(crate) fn assert_sound(&self) {
         assert_eq!(dangling(self), 0, "references lead from or to nowhere");
         for (path, row) in rows(self).paths {
             let path = StorePath::from_full(&path, "/nix/store").unwrap();
@@ -29,7 +29,7 @@ impl TestStore {
     }
 
     /// Asserts that Nix itself finds nothing wrong with the store.
-    pub fn assert_verifies(&self) {
+    pub(crate) fn assert_verifies(&self) {
         let output = self.command("nix-store").args(["--verify", "--check-contents"]).output().expect("nix-store runs");
         let said = String::from_utf8_lossy(&output.stderr);
         let wrong = ["error", "disappeared", "modified", "removing", "wrong", "invalid", "warning"];
@@ -38,7 +38,7 @@ impl TestStore {
     }
 
     /// Asserts that nothing of an unfinished restore is left in the store directory.
-    pub fn assert_tidy(&self) {
+    pub(crate) fn assert_tidy(&self) {
         for entry in fs::read_dir(self.dirs().real_store()).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
             assert!(!name.starts_with(".nix-cache"), "{name} was left behind");
@@ -47,7 +47,7 @@ impl TestStore {
 }
 
 /// Changes one byte of a file, which may be read-only.
-pub fn flip_byte(file: &Path, at: u64) {
+pub(crate) fn flip_byte(file: &Path, at: u64) {
     let mode = fs::metadata(file).unwrap().permissions();
     fs::set_permissions(file, fs::Permissions::from_mode(0o644)).unwrap();
     let opened = fs::File::options().read(true).write(true).open(file).unwrap();

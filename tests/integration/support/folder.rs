@@ -8,17 +8,17 @@ use nix_cache::store::tree::remove_tree;
 
 /// A new folder, removed at the end with the read-only directories in it.
 #[derive(Debug)]
-pub struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
 
 impl Folder {
     /// An empty folder. Newer Nix builds in no store below a folder that all may write to, such as `/tmp`.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let all = Path::new(env!("CARGO_TARGET_TMPDIR"));
         Self(tempfile::Builder::new().prefix("t-").tempdir_in(all).expect("target/tmp can be written").keep())
     }
 
     /// Where it is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -34,7 +34,7 @@ impl Drop for Folder {
 }
 
 /// Copies a file or a folder with all that is in it.
-pub fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to.parent().unwrap()).unwrap();
     if from.is_dir() {
         fs::create_dir_all(to).unwrap();

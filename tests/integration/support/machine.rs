@@ -24,7 +24,7 @@ const BUSYBOX: &str = "/bin/busybox";
 
 /// A home, a project to build, and a version of Nix.
 #[derive(Clone, Debug)]
-pub struct Machine {
+pub(crate) struct Machine {
     folder: Arc<Folder>,
     /// Its Nix.
     pub nix: Nix,
@@ -32,12 +32,12 @@ pub struct Machine {
 
 impl Machine {
     /// A machine with this Nix in a folder of its own.
-    pub fn new(nix: &Nix) -> Self {
+    pub(crate) fn new(nix: &Nix) -> Self {
         Self::in_folder(Folder::new(), nix)
     }
 
     /// As [`Machine::new`], in a folder that is there.
-    pub fn in_folder(folder: Folder, nix: &Nix) -> Self {
+    pub(crate) fn in_folder(folder: Folder, nix: &Nix) -> Self {
         let project = folder.path().join("project");
         fs::create_dir_all(project.join("tools")).unwrap();
         fs::create_dir_all(folder.path().join("home/conf")).unwrap();
@@ -55,17 +55,17 @@ impl Machine {
     }
 
     /// The same folder with another Nix.
-    pub fn with(&self, nix: &Nix) -> Self {
+    pub(crate) fn with(&self, nix: &Nix) -> Self {
         Self { folder: Arc::clone(&self.folder), nix: nix.clone() }
     }
 
     /// A path in its folder.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// An empty store. Nix makes it on its first use.
-    pub fn store(&self, name: &str) -> TestStore {
+    pub(crate) fn store(&self, name: &str) -> TestStore {
         let root = self.path(name);
         fs::create_dir_all(&root).unwrap();
         let store = TestStore { machine: self.clone(), root };
@@ -74,7 +74,7 @@ impl Machine {
     }
 
     /// A program, found among those of this machine's Nix first, that sees nothing of the real home and configuration.
-    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let folders = self.nix.programs.iter().cloned().chain(std::env::split_paths(&path));
         let path = std::env::join_paths(folders).unwrap();
@@ -103,7 +103,7 @@ impl Machine {
 
 /// A store under a root of its own.
 #[derive(Clone, Debug)]
-pub struct TestStore {
+pub(crate) struct TestStore {
     /// The machine it is on.
     pub machine: Machine,
     /// Its root, as in `nix --store ROOT`.
@@ -112,31 +112,31 @@ pub struct TestStore {
 
 impl TestStore {
     /// Its directories.
-    pub fn dirs(&self) -> StoreDirs {
+    pub(crate) fn dirs(&self) -> StoreDirs {
         StoreDirs::new(Some(&self.root))
     }
 
     /// The same store seen by another Nix.
-    pub fn with(&self, nix: &Nix) -> Self {
+    pub(crate) fn with(&self, nix: &Nix) -> Self {
         Self { machine: self.machine.with(nix), root: self.root.clone() }
     }
 
     /// `program --store ROOT`.
-    pub fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = self.machine.command(program);
         command.arg("--store").arg(&self.root);
         command
     }
 
     /// Runs `nix-store` with these arguments and gives what it prints.
-    pub fn nix_store(&self, arguments: &[&str]) -> String {
+    pub(crate) fn nix_store(&self, arguments: &[&str]) -> String {
         let output = self.command("nix-store").args(arguments).output().expect("nix-store runs");
         assert_success(&format!("nix-store {arguments:?}"), &output);
         String::from_utf8(output.stdout).unwrap()
     }
 
     /// Runs `nix WORDS --store ROOT` and gives what it prints.
-    pub fn nix(&self, words: &[&str]) -> String {
+    pub(crate) fn nix(&self, words: &[&str]) -> String {
         let mut command = self.machine.command("nix");
         let output = command.args(words).arg("--store").arg(&self.root).output().expect("nix runs");
         assert_success(&format!("nix {words:?}"), &output);
@@ -145,12 +145,12 @@ impl TestStore {
 
     /// Builds attributes of the project (see `project/default.nix`), rooted by `ROOT/result`. `ATTRIBUTE` or `NAME=VALUE`
     /// for one of its arguments. Gives the built paths in full.
-    pub fn build(&self, words: &[&str]) -> Vec<String> {
+    pub(crate) fn build(&self, words: &[&str]) -> Vec<String> {
         self.try_build(words).unwrap_or_else(|said| panic!("{words:?} cannot be built: {said}"))
     }
 
     /// As [`TestStore::build`]; what Nix says where it fails.
-    pub fn try_build(&self, words: &[&str]) -> Result<Vec<String>, String> {
+    pub(crate) fn try_build(&self, words: &[&str]) -> Result<Vec<String>, String> {
         let output = self.build_command(words).arg("--out-link").arg(self.root.join("result")).output();
         let output = output.map_err(|error| error.to_string())?;
         if !output.status.success() {
@@ -160,14 +160,14 @@ impl TestStore {
     }
 
     /// How many derivations a build of this has to build.
-    pub fn builds(&self, words: &[&str]) -> usize {
+    pub(crate) fn builds(&self, words: &[&str]) -> usize {
         let output = self.build_command(words).arg("--no-out-link").output().expect("nix-build runs");
         assert_success(&format!("nix-build {words:?}"), &output);
         String::from_utf8_lossy(&output.stderr).lines().filter(|line| line.starts_with("building '")).count()
     }
 
     /// `nix-build` of attributes of the project, without saying what becomes of the result.
-    pub fn build_command(&self, words: &[&str]) -> Command {
+    pub(crate) fn build_command(&self, words: &[&str]) -> Command {
         let mut command = self.command("nix-build");
         command.arg(self.machine.path("project")).args(["--argstr", "system", &system()]);
         for word in words {
@@ -181,7 +181,7 @@ impl TestStore {
 }
 
 /// The Nix system of this machine.
-pub fn system() -> String {
+pub(crate) fn system() -> String {
     format!("{}-linux", std::env::consts::ARCH)
 }
 

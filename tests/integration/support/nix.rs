@@ -8,7 +8,7 @@ use super::{folder::Folder, machine::Machine, skip};
 
 /// One Nix.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Nix {
+pub(crate) struct Nix {
     /// What it says of itself: `2.34.8`.
     pub version: String,
     /// The folder of its programs; None where they are found on PATH.
@@ -26,7 +26,7 @@ impl Nix {
 
 /// Every Nix that is here and can build in a store of its own: the installed one and the one that `NIX_CACHE_TEST_NEWER_NIX`
 /// names. Says which they are, and why one is left out.
-pub fn all() -> &'static [Nix] {
+pub(crate) fn all() -> &'static [Nix] {
     static ALL: OnceLock<Vec<Nix>> = OnceLock::new();
     ALL.get_or_init(|| {
         let mut found = Vec::new();

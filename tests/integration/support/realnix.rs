@@ -7,7 +7,7 @@ use super::machine::TestStore;
 
 /// How mounts spread from the root of such a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Root {
+pub(crate) enum Root {
     /// To nowhere, as in containers.
     Private,
     /// To namespaces that are made from it, as under systemd.
@@ -37,7 +37,7 @@ nix_cache() { "$NIX_CACHE" "$@"; }
 
 /// `sh` with a script, where the root of `store` stands at `/nix` with all that is mounted in it. `nix_cache` is the tested program
 /// there, and `$ROOT/nix` the folder by its name outside.
-pub fn at_nix(store: &TestStore, root: Root, script: &str) -> Command {
+pub(crate) fn at_nix(store: &TestStore, root: Root, script: &str) -> Command {
     let spread = match root {
         Root::Private => "",
         Root::Shared => "mount --make-rshared /",

@@ -8,7 +8,7 @@ use super::machine::TestStore;
 
 /// Everything that a database says of its valid paths.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rows {
+pub(crate) struct Rows {
     /// By path: hash, registration time, deriver, size, ultimate, signatures, content address.
     pub paths: BTreeMap<String, PathRow>,
     /// Referrer and reference.
@@ -19,7 +19,7 @@ pub struct Rows {
 
 impl Rows {
     /// The same after a restore: nothing counts as built there.
-    pub fn restored(mut self) -> Self {
+    pub(crate) fn restored(mut self) -> Self {
         for row in self.paths.values_mut() {
             row.ultimate = None;
         }
@@ -29,7 +29,7 @@ impl Rows {
 
 /// One row of `ValidPaths`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PathRow {
+pub(crate) struct PathRow {
     pub hash: String,
     pub registration_time: i64,
     pub deriver: Option<String>,
@@ -40,7 +40,7 @@ pub struct PathRow {
 }
 
 /// The rows of this store.
-pub fn rows(store: &TestStore) -> Rows {
+pub(crate) fn rows(store: &TestStore) -> Rows {
     let connection = open(store);
     let mut rows = Rows::default();
     let path = |row: &Row<'_>| {
@@ -67,14 +67,14 @@ pub fn rows(store: &TestStore) -> Rows {
 }
 
 /// How many references lead from or to no valid path.
-pub fn dangling(store: &TestStore) -> i64 {
+pub(crate) fn dangling(store: &TestStore) -> i64 {
     let query = "select count(*) from Refs where referrer not in (select id from ValidPaths) or reference not in \
                  (select id from ValidPaths)";
     open(store).query_row(query, [], |row| row.get(0)).unwrap()
 }
 
 /// The database, for reading.
-pub fn open(store: &TestStore) -> Connection {
+pub(crate) fn open(store: &TestStore) -> Connection {
     Connection::open_with_flags(store.dirs().db_path(), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap()
 }
 

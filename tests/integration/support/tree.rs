@@ -15,7 +15,7 @@ use super::random::mix;
 
 /// What a store path can hold.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Tree {
+pub(crate) enum Tree {
     /// Bytes, and whether they can be executed.
     File(Vec<u8>, bool),
     /// The target of a symlink.
@@ -38,7 +38,7 @@ impl std::fmt::Debug for Tree {
 
 impl Tree {
     /// Writes the tree to `path`, which is not there, with modes that a store path never has.
-    pub fn write(&self, path: &Path) {
+    pub(crate) fn write(&self, path: &Path) {
         match self {
             Self::File(bytes, executable) => {
                 let file = fs::File::create_new(path).unwrap();
@@ -61,7 +61,7 @@ impl Tree {
 
     /// Reads the tree at `path` and asserts of everything in it what holds in a store: modes 444 and 555, the second second of
     /// 1970, and this owner.
-    pub fn read_canonical(path: &Path, owner: u32) -> Self {
+    pub(crate) fn read_canonical(path: &Path, owner: u32) -> Self {
         let metadata = fs::symlink_metadata(path).unwrap();
         let mode = metadata.permissions().mode() & 0o7777;
         let seen = path.display();
@@ -83,7 +83,7 @@ impl Tree {
     }
 
     /// The first place where another tree differs, in words.
-    pub fn difference(&self, other: &Self) -> String {
+    pub(crate) fn difference(&self, other: &Self) -> String {
         match (self, other) {
             (Self::Directory(here), Self::Directory(there)) => {
                 let names = here.keys().chain(there.keys());
@@ -100,7 +100,7 @@ impl Tree {
     }
 
     /// Files, symlinks and directories in it.
-    pub fn nodes(&self) -> u64 {
+    pub(crate) fn nodes(&self) -> u64 {
         match self {
             Self::Directory(entries) => 1 + entries.values().map(Self::nodes).sum::<u64>(),
             _ => 1,
@@ -109,7 +109,7 @@ impl Tree {
 }
 
 /// `size` bytes that do not compress, the same for the same `seed`.
-pub fn noise(size: usize, seed: u64) -> Vec<u8> {
+pub(crate) fn noise(size: usize, seed: u64) -> Vec<u8> {
     let words = (0..size.div_ceil(8) as u64).flat_map(|at| mix(seed ^ at.wrapping_mul(0x9e37_79b9)).to_le_bytes());
     words.take(size).collect()
 }
@@ -157,7 +157,7 @@ fn link() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// Any tree.
-pub fn tree() -> BoxedStrategy<Tree> {
+pub(crate) fn tree() -> BoxedStrategy<Tree> {
     let leaf = prop_oneof![
         5 => (content(), any::<bool>()).prop_map(|(bytes, executable)| Tree::File(bytes, executable)),
         2 => link().prop_map(Tree::Link),

@@ -16,11 +16,11 @@ use super::clock::Millis;
 use super::link::Pace;
 
 /// The most blocks a list can name.
-pub const MOST_BLOCKS: usize = 50_000;
+pub(super) const MOST_BLOCKS: usize = 50_000;
 
 /// An answer of the blob store that is an error.
 #[derive(Debug)]
-pub struct BlobError {
+pub(super) struct BlobError {
     status: u16,
     code: &'static str,
     message: String,
@@ -30,17 +30,17 @@ pub struct BlobError {
 
 impl BlobError {
     /// An error with the store's own code for it.
-    pub fn new(status: u16, code: &'static str, message: &str) -> Self {
+    pub(super) fn new(status: u16, code: &'static str, message: &str) -> Self {
         Self { status, code, message: message.to_owned(), total: None }
     }
 
     /// The blob does not exist.
-    pub fn not_found() -> Self {
+    pub(super) fn not_found() -> Self {
         Self::new(404, "BlobNotFound", "The specified blob does not exist.")
     }
 
     /// The disk of the fake failed.
-    pub fn disk(error: &io::Error) -> Self {
+    pub(super) fn disk(error: &io::Error) -> Self {
         Self::new(500, "InternalError", &format!("The folder of the fake cannot be used: {error}."))
     }
 }
@@ -64,7 +64,7 @@ impl IntoResponse for BlobError {
 
 /// Some bytes in a file, which is removed with the last user of it.
 #[derive(Debug)]
-pub struct Segment {
+pub(super) struct Segment {
     /// Where.
     pub path: PathBuf,
     /// How many.
@@ -80,7 +80,7 @@ impl Drop for Segment {
 
 /// What a committed blob holds.
 #[derive(Clone, Debug)]
-pub struct Content {
+pub(super) struct Content {
     /// Its bytes, in order.
     pub segments: Arc<[Arc<Segment>]>,
     /// Its size in bytes.
@@ -93,7 +93,7 @@ pub struct Content {
 
 /// A block of a list, and where the list says to look for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listed<'a> {
+pub(super) enum Listed<'a> {
     /// The uncommitted one, or else the committed one.
     Latest(&'a str),
     /// The uncommitted one.
@@ -111,7 +111,7 @@ struct Blob {
 
 /// All blobs.
 #[derive(Debug)]
-pub struct Blobs {
+pub(super) struct Blobs {
     dir: PathBuf,
     named: Mutex<HashMap<String, Blob>>,
     files: AtomicU64,
@@ -119,7 +119,7 @@ pub struct Blobs {
 
 impl Blobs {
     /// Blobs in a folder, which exists.
-    pub fn new(dir: &Path) -> Self {
+    pub(super) fn new(dir: &Path) -> Self {
         Self { dir: dir.to_owned(), named: Mutex::default(), files: AtomicU64::new(1) }
     }
 
@@ -127,7 +127,7 @@ impl Blobs {
     ///
     /// # Errors
     /// When the body breaks off or the disk fails.
-    pub async fn receive(&self, body: Body, mut pace: Pace, count: &AtomicU64) -> io::Result<Segment> {
+    pub(super) async fn receive(&self, body: Body, mut pace: Pace, count: &AtomicU64) -> io::Result<Segment> {
         let number = self.files.fetch_add(1, Ordering::Relaxed);
         let mut segment = Segment { path: self.dir.join(format!("segment-{number}")), length: 0 };
         let file = tokio::fs::File::create_new(&segment.path).await?;
@@ -145,7 +145,7 @@ impl Blobs {
     }
 
     /// Makes a place for a blob that can be written from now on.
-    pub fn open(&self, name: &str) {
+    pub(super) fn open(&self, name: &str) {
         self.lock().entry(name.to_owned()).or_default();
     }
 
@@ -153,7 +153,7 @@ impl Blobs {
     ///
     /// # Errors
     /// The answer of the blob store.
-    pub fn stage(&self, name: &str, id: &str, segment: Segment) -> Result<(), BlobError> {
+    pub(super) fn stage(&self, name: &str, id: &str, segment: Segment) -> Result<(), BlobError> {
         let mut blobs = self.lock();
         let blob = blobs.get_mut(name).ok_or_else(BlobError::not_found)?;
         blob.staged.insert(id.to_owned(), Arc::new(segment));
@@ -164,7 +164,7 @@ impl Blobs {
     ///
     /// # Errors
     /// The answer of the blob store.
-    pub fn put(&self, name: &str, segment: Segment, now: Millis) -> Result<Content, BlobError> {
+    pub(super) fn put(&self, name: &str, segment: Segment, now: Millis) -> Result<Content, BlobError> {
         let mut blobs = self.lock();
         let blob = blobs.get_mut(name).ok_or_else(BlobError::not_found)?;
         *blob = Blob::default();
@@ -175,7 +175,7 @@ impl Blobs {
     ///
     /// # Errors
     /// The answer of the blob store, among others for a block that nobody sent.
-    pub fn commit(&self, name: &str, list: &[Listed<'_>], now: Millis) -> Result<Content, BlobError> {
+    pub(super) fn commit(&self, name: &str, list: &[Listed<'_>], now: Millis) -> Result<Content, BlobError> {
         let mut blobs = self.lock();
         let blob = blobs.get_mut(name).ok_or_else(BlobError::not_found)?;
         let mut blocks = HashMap::new();
@@ -197,12 +197,12 @@ impl Blobs {
     }
 
     /// What a blob holds; none if nothing was committed.
-    pub fn content(&self, name: &str) -> Option<Content> {
+    pub(super) fn content(&self, name: &str) -> Option<Content> {
         self.lock().get(name)?.content.clone()
     }
 
     /// Takes blobs away. Who reads one now can read it to its end.
-    pub fn remove<'a>(&self, names: impl IntoIterator<Item = &'a String>) {
+    pub(super) fn remove<'a>(&self, names: impl IntoIterator<Item = &'a String>) {
         let mut blobs = self.lock();
         for name in names {
             blobs.remove(name);

@@ -6,44 +6,44 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use chrono::{DateTime, SecondsFormat};
 
 /// Milliseconds since 1970, in UTC.
-pub type Millis = u64;
+pub(super) type Millis = u64;
 
 /// A clock that tests can move.
 #[derive(Debug, Default)]
-pub struct Clock {
+pub(super) struct Clock {
     ahead: AtomicU64,
 }
 
 impl Clock {
     /// The time here.
-    pub fn now(&self) -> Millis {
+    pub(super) fn now(&self) -> Millis {
         let real = SystemTime::now().duration_since(UNIX_EPOCH).expect("the machine's clock is past 1970");
         millis(real) + self.ahead.load(Ordering::SeqCst)
     }
 
     /// Moves the clock forward.
-    pub fn advance(&self, by: Duration) {
+    pub(super) fn advance(&self, by: Duration) {
         self.ahead.fetch_add(millis(by), Ordering::SeqCst);
     }
 }
 
 /// A duration in whole milliseconds.
-pub fn millis(duration: Duration) -> Millis {
+pub(super) fn millis(duration: Duration) -> Millis {
     duration.as_millis() as u64
 }
 
 /// The form of signed addresses and of the REST answers: `2026-11-24T01:02:03Z`.
-pub fn rfc3339(at: Millis) -> String {
+pub(super) fn rfc3339(at: Millis) -> String {
     date(at).to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
 /// The form of the HTTP header `Last-Modified`.
-pub fn http_date(at: Millis) -> String {
+pub(super) fn http_date(at: Millis) -> String {
     date(at).format("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
 /// Reads what [`rfc3339`] wrote.
-pub fn parse_rfc3339(text: &str) -> Option<Millis> {
+pub(super) fn parse_rfc3339(text: &str) -> Option<Millis> {
     DateTime::parse_from_rfc3339(text).ok().map(|at| at.timestamp_millis().max(0) as u64)
 }
 

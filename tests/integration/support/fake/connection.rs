@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// Accepts connections that can be cut.
 #[derive(Debug)]
-pub struct Door(pub TcpListener);
+pub(super) struct Door(pub TcpListener);
 
 impl Listener for Door {
     type Io = Wire;
@@ -42,11 +42,11 @@ impl Listener for Door {
 
 /// Cuts the connection of a request: not one more byte is written to it.
 #[derive(Clone, Debug, Default)]
-pub struct Cut(Arc<AtomicBool>);
+pub(super) struct Cut(Arc<AtomicBool>);
 
 impl Cut {
     /// Cuts it.
-    pub fn now(&self) {
+    pub(super) fn now(&self) {
         self.0.store(true, Ordering::SeqCst);
     }
 
@@ -63,7 +63,7 @@ impl Connected<IncomingStream<'_, Door>> for Cut {
 
 /// A TCP stream that fails to write once it is cut.
 #[derive(Debug)]
-pub struct Wire {
+pub(super) struct Wire {
     stream: TcpStream,
     cut: Cut,
 }

@@ -16,7 +16,7 @@ use super::token::Scope;
 use super::twirp::answer;
 
 /// Where the control addresses start.
-pub const CONTROL: &str = "/_fake/";
+pub(super) const CONTROL: &str = "/_fake/";
 
 #[derive(Deserialize)]
 struct Advance {
@@ -36,7 +36,7 @@ struct TokenRequest {
 }
 
 /// Answers a request to a control address.
-pub async fn serve(service: &Service, call: &Call, body: Body) -> Response {
+pub(super) async fn serve(service: &Service, call: &Call, body: Body) -> Response {
     let body = to_bytes(body, 1 << 20).await.unwrap_or_default();
     match handle(service, call, &body) {
         Ok(value) => answer(StatusCode::OK, &value),

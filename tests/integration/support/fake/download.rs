@@ -27,7 +27,7 @@ const CHUNK: u64 = 128 << 10;
 ///
 /// # Errors
 /// The answer of the blob store.
-pub fn get(service: &Arc<Service>, call: &Call) -> Result<Response, BlobError> {
+pub(super) fn get(service: &Arc<Service>, call: &Call) -> Result<Response, BlobError> {
     sas::check(&service.mint, call, "r", service.clock.now())?;
     let content = service.blobs.content(call.blob()).ok_or_else(BlobError::not_found)?;
     if call.header("if-match").is_some_and(|etag| etag != "*" && etag != content.etag) {

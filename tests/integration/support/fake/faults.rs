@@ -7,7 +7,7 @@ use super::operation::Operation;
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum FaultName {
+pub(crate) enum FaultName {
     /// An error with [`Fault::status`] (500 if unset) in the form of the interface that is asked.
     Error,
     /// A page of HTML with [`Fault::status`] (200 if unset), as a proxy in between sends it.
@@ -60,7 +60,7 @@ pub enum FaultName {
 
 /// When a fault shows itself in the course of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// In the place of the request's work.
     Answer,
     /// Within the work of a lookup.
@@ -73,7 +73,7 @@ pub enum Stage {
 
 impl FaultName {
     /// When it shows itself.
-    pub fn stage(self) -> Stage {
+    pub(crate) fn stage(self) -> Stage {
         match self {
             Self::LostReply => Stage::Reply,
             Self::Vanish => Stage::Work,
@@ -122,7 +122,7 @@ impl FaultName {
 /// One fault and when it strikes. The JSON form is that of the control address `POST /_fake/fault`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Fault {
+pub(crate) struct Fault {
     /// What goes wrong.
     pub name: FaultName,
     /// With which operation; with those that the fault is usually about if unset.
@@ -150,55 +150,55 @@ pub struct Fault {
 
 impl Fault {
     /// A fault that strikes every request it is usually about.
-    pub fn new(name: FaultName) -> Self {
+    pub(crate) fn new(name: FaultName) -> Self {
         Self { name, on: None, times: None, after: 0, every: None, bytes: None, status: None, retry_after: None }
     }
 
     /// Only with this operation.
     #[must_use]
-    pub fn on(mut self, operation: Operation) -> Self {
+    pub(crate) fn on(mut self, operation: Operation) -> Self {
         self.on = Some(operation);
         self
     }
 
     /// At most so often.
     #[must_use]
-    pub fn times(mut self, times: u64) -> Self {
+    pub(crate) fn times(mut self, times: u64) -> Self {
         self.times = Some(times);
         self
     }
 
     /// Not with the first `after` requests.
     #[must_use]
-    pub fn after(mut self, after: u64) -> Self {
+    pub(crate) fn after(mut self, after: u64) -> Self {
         self.after = after;
         self
     }
 
     /// Only with every `every`th request.
     #[must_use]
-    pub fn every(mut self, every: u64) -> Self {
+    pub(crate) fn every(mut self, every: u64) -> Self {
         self.every = Some(every);
         self
     }
 
     /// After so many bytes, or at this offset.
     #[must_use]
-    pub fn bytes(mut self, bytes: u64) -> Self {
+    pub(crate) fn bytes(mut self, bytes: u64) -> Self {
         self.bytes = Some(bytes);
         self
     }
 
     /// With this status.
     #[must_use]
-    pub fn status(mut self, status: u16) -> Self {
+    pub(crate) fn status(mut self, status: u16) -> Self {
         self.status = Some(status);
         self
     }
 
     /// With this many seconds in `Retry-After`.
     #[must_use]
-    pub fn retry_after(mut self, seconds: u64) -> Self {
+    pub(crate) fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds);
         self
     }
@@ -208,7 +208,7 @@ impl Fault {
     ///
     /// # Errors
     /// A sentence that says what is wrong with `text`.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let (name, fields) = text.split_once(':').unwrap_or((text, ""));
         let mut object = serde_json::Map::new();
         object.insert("name".to_owned(), name.into());
@@ -227,7 +227,7 @@ impl Fault {
 
 /// The faults that are switched on.
 #[derive(Debug, Default)]
-pub struct Faults(Vec<Active>);
+pub(super) struct Faults(Vec<Active>);
 
 #[derive(Debug)]
 struct Active {
@@ -238,17 +238,17 @@ struct Active {
 
 impl Faults {
     /// Switches one on.
-    pub fn add(&mut self, fault: Fault) {
+    pub(super) fn add(&mut self, fault: Fault) {
         self.0.push(Active { fault, seen: 0, struck: 0 });
     }
 
     /// Switches all off.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.0.clear();
     }
 
     /// The first fault that strikes this request at this stage. Every fault that fits the request counts it.
-    pub fn strike(&mut self, operation: Operation, stage: Stage) -> Option<Fault> {
+    pub(super) fn strike(&mut self, operation: Operation, stage: Stage) -> Option<Fault> {
         let mut struck = None;
         for active in self.0.iter_mut().filter(|active| active.fault.name.stage() == stage) {
             if active.fault.fits(operation) && active.count() && struck.is_none() {

@@ -6,7 +6,7 @@ const WINDOW: Millis = 60_000;
 
 /// The requests of one window, which opens with the first of them.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Window {
+pub(super) struct Window {
     opened: Millis,
     used: u64,
 }
@@ -16,7 +16,7 @@ impl Window {
     ///
     /// # Errors
     /// The seconds until the window closes, when `limit` of them were counted in it.
-    pub fn admit(&mut self, now: Millis, limit: u64) -> Result<(), u64> {
+    pub(super) fn admit(&mut self, now: Millis, limit: u64) -> Result<(), u64> {
         if self.used == 0 || now >= self.opened + WINDOW {
             *self = Self { opened: now, used: 0 };
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// How slow the way is. Rates are in bytes a second.
 #[derive(Clone, Copy, Debug)]
-pub struct LinkConfig {
+pub(crate) struct LinkConfig {
     /// Waited before the service looks at a request.
     pub latency: Duration,
     /// What one request or answer body can carry.
@@ -18,14 +18,14 @@ pub struct LinkConfig {
 
 impl LinkConfig {
     /// What others measured on hosted runners in 2026: 250 ms a request, 23 MB/s a stream, 52 MB/s down, 84 MB/s up.
-    pub fn hosted_runner() -> Self {
+    pub(crate) fn hosted_runner() -> Self {
         Self { latency: Duration::from_millis(250), stream: 23_000_000, down: 52_000_000, up: 84_000_000 }
     }
 }
 
 /// Which way the bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
+pub(super) enum Direction {
     /// To the client.
     Down,
     /// To the service.
@@ -34,7 +34,7 @@ pub enum Direction {
 
 /// The way itself, shared by all requests.
 #[derive(Debug)]
-pub struct Link {
+pub(super) struct Link {
     config: Option<LinkConfig>,
     down: Arc<Mutex<Bucket>>,
     up: Arc<Mutex<Bucket>>,
@@ -42,20 +42,20 @@ pub struct Link {
 
 impl Link {
     /// A way as slow as `config` says; as fast as the machine without one.
-    pub fn new(config: Option<LinkConfig>) -> Self {
+    pub(super) fn new(config: Option<LinkConfig>) -> Self {
         let bucket = |rate: fn(LinkConfig) -> u64| Arc::new(Mutex::new(Bucket::new(config.map_or(0, rate))));
         Self { config, down: bucket(|config| config.down), up: bucket(|config| config.up) }
     }
 
     /// Waits as long as a request is on its way.
-    pub async fn latency(&self) {
+    pub(super) async fn latency(&self) {
         if let Some(config) = self.config {
             tokio::time::sleep(config.latency).await;
         }
     }
 
     /// The pace of one more body.
-    pub fn open(&self, direction: Direction) -> Pace {
+    pub(super) fn open(&self, direction: Direction) -> Pace {
         let all = match direction {
             Direction::Down => &self.down,
             Direction::Up => &self.up,
@@ -66,14 +66,14 @@ impl Link {
 
 /// The pace of one body.
 #[derive(Debug)]
-pub struct Pace {
+pub(super) struct Pace {
     own: Bucket,
     all: Arc<Mutex<Bucket>>,
 }
 
 impl Pace {
     /// Waits until `bytes` more may pass.
-    pub async fn pass(&mut self, bytes: usize) {
+    pub(super) async fn pass(&mut self, bytes: usize) {
         let now = Instant::now();
         let shared = self.all.lock().expect("no holder of a bucket panics").take(now, bytes);
         let wait = self.own.take(now, bytes).max(shared);

@@ -34,18 +34,18 @@ use std::time::Duration;
 use axum::Router;
 use tokio::sync::oneshot;
 
-pub use faults::{Fault, FaultName};
-pub use link::LinkConfig;
-pub use operation::Operation;
-pub use state::Entry;
-pub use stats::Stats;
-pub use token::{RestPermission, Scope};
+pub(crate) use faults::{Fault, FaultName};
+pub(crate) use link::LinkConfig;
+pub(crate) use operation::Operation;
+pub(crate) use state::Entry;
+pub(crate) use stats::Stats;
+pub(crate) use token::{RestPermission, Scope};
 
 use service::Service;
 
 /// How a fake is started. The defaults are those of GitHub, without a slow link.
 #[derive(Clone, Debug)]
-pub struct FakeConfig {
+pub(crate) struct FakeConfig {
     /// Where it listens; a free port of the loopback by default.
     pub listen: SocketAddr,
     /// Where it keeps blobs; a temporary folder by default. Nothing is read back from there at the next start.
@@ -103,7 +103,7 @@ impl Default for FakeConfig {
 
 /// A fake that runs, in a thread of its own, until it is dropped.
 #[derive(Debug)]
-pub struct Fake {
+pub(crate) struct Fake {
     service: Arc<Service>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -113,7 +113,7 @@ pub struct Fake {
 
 impl Fake {
     /// Starts a fake. It answers as soon as this returns.
-    pub fn start(config: FakeConfig) -> Self {
+    pub(crate) fn start(config: FakeConfig) -> Self {
         Self::try_start(config).expect("the fake cache service can listen on the loopback and write to its folder")
     }
 
@@ -121,7 +121,7 @@ impl Fake {
     ///
     /// # Errors
     /// When the address is taken, or the folder or the log cannot be written.
-    pub fn try_start(config: FakeConfig) -> io::Result<Self> {
+    pub(crate) fn try_start(config: FakeConfig) -> io::Result<Self> {
         let (dir, temporary) = match &config.dir {
             Some(dir) => (dir.clone(), None),
             None => tempfile::tempdir().map(|dir| (dir.path().to_owned(), Some(dir)))?,
@@ -151,33 +151,33 @@ impl Fake {
     }
 
     /// Its address, without a slash at the end.
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.service.base
     }
 
     /// A runtime token with these scopes, in the order of search, that works for six hours.
-    pub fn token(&self, scopes: &[Scope]) -> String {
+    pub(crate) fn token(&self, scopes: &[Scope]) -> String {
         self.token_of(self.service.config.repository_id, scopes)
     }
 
     /// A runtime token of another repository.
-    pub fn token_of(&self, repository: u64, scopes: &[Scope]) -> String {
+    pub(crate) fn token_of(&self, repository: u64, scopes: &[Scope]) -> String {
         let valid = Duration::from_hours(6);
         self.service.mint.runtime(scopes, repository, self.service.clock.now(), valid)
     }
 
     /// A token for the REST interface.
-    pub fn rest_token(&self, permission: RestPermission) -> String {
+    pub(crate) fn rest_token(&self, permission: RestPermission) -> String {
         self.service.mint.rest(permission)
     }
 
     /// The environment that a runner gives a Node action, with the scopes of the configuration.
-    pub fn env(&self) -> Vec<(String, String)> {
+    pub(crate) fn env(&self) -> Vec<(String, String)> {
         self.env_with(&self.service.config.scopes)
     }
 
     /// The environment that a runner gives a Node action, with these scopes.
-    pub fn env_with(&self, scopes: &[Scope]) -> Vec<(String, String)> {
+    pub(crate) fn env_with(&self, scopes: &[Scope]) -> Vec<(String, String)> {
         pairs([
             ("ACTIONS_RESULTS_URL", format!("{}/", self.url())),
             ("ACTIONS_RUNTIME_TOKEN", self.token(scopes)),
@@ -186,7 +186,7 @@ impl Fake {
     }
 
     /// The environment with which the REST interface is reached.
-    pub fn rest_env(&self, permission: RestPermission) -> Vec<(String, String)> {
+    pub(crate) fn rest_env(&self, permission: RestPermission) -> Vec<(String, String)> {
         pairs([
             ("GITHUB_API_URL", self.url().to_owned()),
             ("GITHUB_REPOSITORY", self.service.config.repository.clone()),
@@ -195,32 +195,32 @@ impl Fake {
     }
 
     /// Switches a fault on.
-    pub fn fault(&self, fault: Fault) {
+    pub(crate) fn fault(&self, fault: Fault) {
         self.service.faults().add(fault);
     }
 
     /// Switches all faults off.
-    pub fn clear_faults(&self) {
+    pub(crate) fn clear_faults(&self) {
         self.service.faults().clear();
     }
 
     /// Moves its clock forward.
-    pub fn advance(&self, by: Duration) {
+    pub(crate) fn advance(&self, by: Duration) {
         self.service.clock.advance(by);
     }
 
     /// Changes how long after its finalize an entry is first found.
-    pub fn set_lookup_lag(&self, lag: Duration) {
+    pub(crate) fn set_lookup_lag(&self, lag: Duration) {
         self.service.set_lookup_lag(lag);
     }
 
     /// The numbers so far.
-    pub fn stats(&self) -> Stats {
+    pub(crate) fn stats(&self) -> Stats {
         self.service.snapshot()
     }
 
     /// The entries and the reservations, in the order of creation.
-    pub fn entries(&self) -> Vec<Entry> {
+    pub(crate) fn entries(&self) -> Vec<Entry> {
         self.service.state().all().to_vec()
     }
 }

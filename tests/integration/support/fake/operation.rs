@@ -4,17 +4,17 @@ use axum::http::{HeaderMap, Method, Uri};
 use serde::{Deserialize, Serialize};
 
 /// A query, decoded.
-pub type Query = Vec<(String, String)>;
+pub(super) type Query = Vec<(String, String)>;
 
 /// The first value of `name` in a query.
-pub fn value<'a>(query: &'a Query, name: &str) -> Option<&'a str> {
+pub(super) fn value<'a>(query: &'a Query, name: &str) -> Option<&'a str> {
     query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
 /// The operations of the service. Faults name them, and requests are counted by them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Operation {
+pub(crate) enum Operation {
     /// `CreateCacheEntry`.
     Create,
     /// `FinalizeCacheEntryUpload`.
@@ -43,7 +43,7 @@ pub enum Operation {
 
 impl Operation {
     /// Its name in faults and statistics.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Create => "create",
             Self::Finalize => "finalize",
@@ -61,35 +61,35 @@ impl Operation {
     }
 
     /// Whether it is one of the three remote calls.
-    pub fn is_call(self) -> bool {
+    pub(crate) fn is_call(self) -> bool {
         matches!(self, Self::Create | Self::Finalize | Self::Lookup)
     }
 
     /// Whether it sends bytes of a blob, or their list.
-    pub fn is_upload(self) -> bool {
+    pub(crate) fn is_upload(self) -> bool {
         matches!(self, Self::PutBlob | Self::PutBlock | Self::PutBlockList)
     }
 
     /// Whether it goes to a signed address.
-    pub fn is_blob(self) -> bool {
+    pub(crate) fn is_blob(self) -> bool {
         self.is_upload() || matches!(self, Self::Download | Self::Head)
     }
 
     /// Whether it belongs to the REST interface.
-    pub fn is_rest(self) -> bool {
+    pub(crate) fn is_rest(self) -> bool {
         matches!(self, Self::List | Self::Delete | Self::Usage)
     }
 }
 
 /// The folder of the three remote calls.
-pub const TWIRP: &str = "/twirp/github.actions.results.api.v1.CacheService/";
+pub(super) const TWIRP: &str = "/twirp/github.actions.results.api.v1.CacheService/";
 
 /// The container that signed addresses name.
-pub const CONTAINER: &str = "/actions-cache/";
+pub(super) const CONTAINER: &str = "/actions-cache/";
 
 /// One request without its body.
 #[derive(Debug)]
-pub struct Call {
+pub(super) struct Call {
     /// What is asked for.
     pub operation: Operation,
     /// With which method.
@@ -104,24 +104,24 @@ pub struct Call {
 
 impl Call {
     /// Tells what a request asks for.
-    pub fn new(method: Method, uri: &Uri, headers: HeaderMap) -> Self {
+    pub(super) fn new(method: Method, uri: &Uri, headers: HeaderMap) -> Self {
         let path = uri.path().to_owned();
         let query = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
         Self { operation: operation(&method, &path, &query), method, path, query, headers }
     }
 
     /// The name of the blob that a signed address is about.
-    pub fn blob(&self) -> &str {
+    pub(super) fn blob(&self) -> &str {
         self.path.strip_prefix(CONTAINER).unwrap_or_default()
     }
 
     /// A value of the query.
-    pub fn query(&self, name: &str) -> Option<&str> {
+    pub(super) fn query(&self, name: &str) -> Option<&str> {
         value(&self.query, name)
     }
 
     /// A header as text.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 }

@@ -14,7 +14,7 @@ use super::sas;
 use super::twirp::{READ_DENIED, TwirpError, WRITE_DENIED, answer as json_answer};
 
 /// The answer of a fault whose stage is [`super::faults::Stage::Answer`].
-pub async fn answer(fault: &Fault, call: &Call, cut: &Cut) -> Response {
+pub(super) async fn answer(fault: &Fault, call: &Call, cut: &Cut) -> Response {
     match fault.name {
         FaultName::Error => error(fault.status.unwrap_or(500), fault.retry_after, call),
         FaultName::Html => html(fault.status.unwrap_or(200)),

@@ -14,14 +14,14 @@ use super::twirp::answer;
 
 /// An error in the form of the REST interface.
 #[derive(Debug)]
-pub struct RestError {
+pub(super) struct RestError {
     status: StatusCode,
     message: &'static str,
 }
 
 impl RestError {
     /// An error with a message.
-    pub fn new(status: StatusCode, message: &'static str) -> Self {
+    pub(super) fn new(status: StatusCode, message: &'static str) -> Self {
         Self { status, message }
     }
 }
@@ -38,7 +38,7 @@ impl IntoResponse for RestError {
 ///
 /// # Errors
 /// The answer in the form of the interface.
-pub fn serve(service: &Service, call: &Call) -> Result<Response, RestError> {
+pub(super) fn serve(service: &Service, call: &Call) -> Result<Response, RestError> {
     let permission = service
         .mint
         .rest_permission(&call.headers)
@@ -157,6 +157,6 @@ fn not_found() -> RestError {
 }
 
 /// What a server of cache service v1 answers a lookup: no entry.
-pub fn version_1_miss() -> Response {
+pub(super) fn version_1_miss() -> Response {
     Response::builder().status(StatusCode::NO_CONTENT).body(Body::empty()).expect("there are no headers")
 }

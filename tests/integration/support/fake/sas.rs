@@ -11,7 +11,7 @@ use super::operation::{CONTAINER, Call};
 use super::token::Mint;
 
 /// An address under `base` that allows `permissions` (letters as in `sp`) on `blob` until `expires`.
-pub fn sign(mint: &Mint, base: &str, blob: &str, permissions: &str, expires: Millis) -> String {
+pub(super) fn sign(mint: &Mint, base: &str, blob: &str, permissions: &str, expires: Millis) -> String {
     let expires = rfc3339(expires);
     let query = Serializer::new(String::new())
         .append_pair("se", &expires)
@@ -28,7 +28,7 @@ pub fn sign(mint: &Mint, base: &str, blob: &str, permissions: &str, expires: Mil
 ///
 /// # Errors
 /// The answer of the blob store.
-pub fn check(mint: &Mint, call: &Call, need: &str, now: Millis) -> Result<(), BlobError> {
+pub(super) fn check(mint: &Mint, call: &Call, need: &str, now: Millis) -> Result<(), BlobError> {
     // A token that is sent along with a signed address reaches a storage provider that has no business with it.
     if call.headers.contains_key(header::AUTHORIZATION) {
         return Err(BlobError::new(
@@ -55,7 +55,7 @@ pub fn check(mint: &Mint, call: &Call, need: &str, now: Millis) -> Result<(), Bl
 }
 
 /// What an address that is too old or not signed is answered.
-pub fn failed() -> BlobError {
+pub(super) fn failed() -> BlobError {
     let message = "Server failed to authenticate the request. Check the signature and the expiry of the address.";
     BlobError::new(403, "AuthenticationFailed", message)
 }

@@ -28,7 +28,7 @@ use super::{control, download, refusal, rest, twirp, upload};
 
 /// Everything that requests share.
 #[derive(Debug)]
-pub struct Service {
+pub(super) struct Service {
     /// How the fake was started.
     pub config: FakeConfig,
     /// Its time.
@@ -57,7 +57,7 @@ impl Service {
     ///
     /// # Errors
     /// When the log cannot be opened.
-    pub fn new(config: FakeConfig, address: SocketAddr, dir: &Path) -> io::Result<Self> {
+    pub(super) fn new(config: FakeConfig, address: SocketAddr, dir: &Path) -> io::Result<Self> {
         let host = config.blob_host.clone().unwrap_or_else(|| address.ip().to_string());
         Ok(Self {
             clock: Clock::default(),
@@ -77,24 +77,24 @@ impl Service {
     }
 
     /// The entries.
-    pub fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no holder of the state panics")
     }
 
     /// The faults that are switched on.
-    pub fn faults(&self) -> MutexGuard<'_, Faults> {
+    pub(super) fn faults(&self) -> MutexGuard<'_, Faults> {
         self.faults.lock().expect("no holder of the faults panics")
     }
 
     /// The fault that strikes an operation at a stage, counted.
-    pub fn strike(&self, operation: Operation, stage: Stage) -> Option<Fault> {
+    pub(super) fn strike(&self, operation: Operation, stage: Stage) -> Option<Fault> {
         let fault = self.faults().strike(operation, stage)?;
         self.stats.struck(fault.name);
         Some(fault)
     }
 
     /// A blob name that was not used before.
-    pub fn new_blob_name(&self) -> String {
+    pub(super) fn new_blob_name(&self) -> String {
         let number = self.names.fetch_add(1, Ordering::Relaxed);
         let digest = self.mint.digest(&format!("blob {number}"));
         let (half, _) = digest.split_first_chunk().expect("a digest has more than 16 bytes");
@@ -102,34 +102,34 @@ impl Service {
     }
 
     /// How long after its finalize an entry is first found.
-    pub fn lookup_lag(&self) -> Millis {
+    pub(super) fn lookup_lag(&self) -> Millis {
         self.lookup_lag.load(Ordering::Relaxed)
     }
 
     /// Changes how long after its finalize an entry is first found.
-    pub fn set_lookup_lag(&self, lag: Duration) {
+    pub(super) fn set_lookup_lag(&self, lag: Duration) {
         self.lookup_lag.store(millis(lag), Ordering::Relaxed);
     }
 
     /// Notes that a blob was read.
-    pub fn touch(&self, blob: &str) {
+    pub(super) fn touch(&self, blob: &str) {
         self.state().read(blob, self.clock.now());
     }
 
     /// Drops what nobody touched for a week.
-    pub fn expire(&self) {
+    pub(super) fn expire(&self) {
         let gone = self.state().expire(self.clock.now());
         self.blobs.remove(&gone);
     }
 
     /// Evicts one entry.
-    pub fn evict(&self, id: u64) {
+    pub(super) fn evict(&self, id: u64) {
         let gone = self.state().remove(|entry| entry.id == id);
         self.blobs.remove(gone.iter().map(|entry| &entry.blob));
     }
 
     /// The numbers so far.
-    pub fn snapshot(&self) -> Stats {
+    pub(super) fn snapshot(&self) -> Stats {
         let mut numbers = self.stats.snapshot();
         let state = self.state();
         numbers.entries = state.finalized().count();
@@ -140,7 +140,7 @@ impl Service {
 }
 
 /// Answers a request.
-pub async fn handle(
+pub(super) async fn handle(
     Shared(service): Shared<Arc<Service>>,
     ConnectInfo(cut): ConnectInfo<Cut>,
     request: Request,

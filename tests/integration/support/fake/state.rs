@@ -12,7 +12,7 @@ const RETENTION: Millis = 7 * 24 * 3_600_000;
 
 /// One reservation, or one entry once it is finalized.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Its number, which rises with creation.
     pub id: u64,
     /// The repository it belongs to.
@@ -37,7 +37,7 @@ pub struct Entry {
 
 /// The place of an entry: nothing else may have the same.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub(super) struct Place<'a> {
     /// The repository.
     pub repository: u64,
     /// The Git ref.
@@ -50,7 +50,7 @@ pub struct Place<'a> {
 
 /// What a lookup asks for.
 #[derive(Clone, Copy, Debug)]
-pub struct Search<'a> {
+pub(super) struct Search<'a> {
     /// The repository.
     pub repository: u64,
     /// Scopes, in the order of search.
@@ -65,7 +65,7 @@ pub struct Search<'a> {
 
 /// Why a finalize was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotFinalized {
+pub(super) enum NotFinalized {
     /// There is no such reservation.
     NoReservation,
     /// The blob is missing, or of another size.
@@ -74,7 +74,7 @@ pub enum NotFinalized {
 
 /// A finalize that went well: the id, and the blobs that had to make room.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finalized {
+pub(super) struct Finalized {
     /// The entry.
     pub id: u64,
     /// Blobs of evicted entries.
@@ -83,7 +83,7 @@ pub struct Finalized {
 
 /// Everything that is reserved or stored, and the counters of the limits.
 #[derive(Debug, Default)]
-pub struct State {
+pub(super) struct State {
     entries: Vec<Entry>,
     last_id: u64,
     /// Creations of each repository.
@@ -94,7 +94,7 @@ pub struct State {
 
 impl State {
     /// Reserves a place for the blob `blob`; none if it was reserved before, finalized or not.
-    pub fn reserve(&mut self, place: Place<'_>, blob: &str, now: Millis) -> Option<u64> {
+    pub(super) fn reserve(&mut self, place: Place<'_>, blob: &str, now: Millis) -> Option<u64> {
         if self.at(place).is_some() {
             return None;
         }
@@ -115,13 +115,13 @@ impl State {
     }
 
     /// The blob of a place.
-    pub fn blob(&mut self, place: Place<'_>) -> Option<String> {
+    pub(super) fn blob(&mut self, place: Place<'_>) -> Option<String> {
         self.at(place).map(|entry| entry.blob.clone())
     }
 
     /// Makes a reservation an entry of `size` bytes, if its blob has as many (`stored`), then evicts those that were
     /// accessed longest ago until all fit into `quota`. Finalizing again with the same size changes nothing.
-    pub fn finalize(
+    pub(super) fn finalize(
         &mut self,
         place: Place<'_>,
         size: u64,
@@ -144,7 +144,7 @@ impl State {
 
     /// The entry that a lookup finds: scopes go before keys, and for each key an exact match before the newest whose
     /// key starts with it. The lookup counts as an access.
-    pub fn lookup(&mut self, search: &Search<'_>, now: Millis) -> Option<Entry> {
+    pub(super) fn lookup(&mut self, search: &Search<'_>, now: Millis) -> Option<Entry> {
         let found = search.scopes.iter().find_map(|scope| {
             search.keys.iter().find_map(|key| {
                 self.newest(search, scope, |entry| entry.key == *key)
@@ -156,28 +156,28 @@ impl State {
     }
 
     /// Notes that a blob was read.
-    pub fn read(&mut self, blob: &str, now: Millis) {
+    pub(super) fn read(&mut self, blob: &str, now: Millis) {
         self.touch(|entry| entry.blob == blob, now);
     }
 
     /// Drops the entries that nobody touched in a week, and returns their blobs.
-    pub fn expire(&mut self, now: Millis) -> Vec<String> {
+    pub(super) fn expire(&mut self, now: Millis) -> Vec<String> {
         let gone = self.remove(|entry| entry.size.is_some() && entry.accessed + RETENTION <= now);
         gone.into_iter().map(|entry| entry.blob).collect()
     }
 
     /// Takes out the finalized entries that `gone` chooses. Their keys are free again.
-    pub fn remove(&mut self, gone: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+    pub(super) fn remove(&mut self, gone: impl Fn(&Entry) -> bool) -> Vec<Entry> {
         self.entries.extract_if(.., |entry| entry.size.is_some() && gone(entry)).collect()
     }
 
     /// The finalized entries.
-    pub fn finalized(&self) -> impl Iterator<Item = &Entry> {
+    pub(super) fn finalized(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter().filter(|entry| entry.size.is_some())
     }
 
     /// All reservations, finalized or not, in the order of creation.
-    pub fn all(&self) -> &[Entry] {
+    pub(super) fn all(&self) -> &[Entry] {
         &self.entries
     }
 

@@ -16,7 +16,7 @@ use super::operation::Call;
 
 /// The numbers at one moment. The JSON form is that of the control address `GET /_fake/stats`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Stats {
+pub(crate) struct Stats {
     /// Requests by the name of their operation.
     pub requests: BTreeMap<&'static str, u64>,
     /// Bytes of blobs that clients sent.
@@ -37,19 +37,19 @@ pub struct Stats {
 
 impl Stats {
     /// How many requests there were of an operation.
-    pub fn count(&self, operation: super::Operation) -> u64 {
+    pub(crate) fn count(&self, operation: super::Operation) -> u64 {
         self.requests.get(operation.name()).copied().unwrap_or(0)
     }
 
     /// How often a fault struck.
-    pub fn struck(&self, fault: FaultName) -> u64 {
+    pub(crate) fn struck(&self, fault: FaultName) -> u64 {
         self.faults.get(&fault).copied().unwrap_or(0)
     }
 }
 
 /// Counts.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub(super) struct Counters {
     /// Bytes of blobs that clients sent.
     pub bytes_up: AtomicU64,
     bytes_down: AtomicU64,
@@ -60,27 +60,27 @@ pub struct Counters {
 
 impl Counters {
     /// Counts a request.
-    pub fn request(&self, call: &Call) {
+    pub(super) fn request(&self, call: &Call) {
         *self.requests.lock().expect("no holder panics").entry(call.operation.name()).or_default() += 1;
     }
 
     /// Counts a fault that struck.
-    pub fn struck(&self, fault: FaultName) {
+    pub(super) fn struck(&self, fault: FaultName) {
         *self.faults.lock().expect("no holder panics").entry(fault).or_default() += 1;
     }
 
     /// Counts a reservation.
-    pub fn created(&self) {
+    pub(super) fn created(&self) {
         self.creations.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts bytes of a download.
-    pub fn sent(&self, bytes: u64) {
+    pub(super) fn sent(&self, bytes: u64) {
         self.bytes_down.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// What was counted so far, without what only the state knows.
-    pub fn snapshot(&self) -> Stats {
+    pub(super) fn snapshot(&self) -> Stats {
         Stats {
             requests: self.requests.lock().expect("no holder panics").clone(),
             bytes_up: self.bytes_up.load(Ordering::Relaxed),
@@ -94,20 +94,20 @@ impl Counters {
 
 /// A file that gets one line of JSON for each request.
 #[derive(Debug)]
-pub struct RequestLog(Option<Mutex<File>>);
+pub(super) struct RequestLog(Option<Mutex<File>>);
 
 impl RequestLog {
     /// Appends to the file `path`; keeps nothing without one.
     ///
     /// # Errors
     /// When the file cannot be opened.
-    pub fn open(path: Option<&Path>) -> std::io::Result<Self> {
+    pub(super) fn open(path: Option<&Path>) -> std::io::Result<Self> {
         let file = path.map(|path| File::options().create(true).append(true).open(path)).transpose()?;
         Ok(Self(file.map(Mutex::new)))
     }
 
     /// Notes a request and its answer. Queries stay out: they hold signatures.
-    pub fn note(&self, at: Millis, call: &Call, status: Option<u16>, fault: Option<FaultName>) {
+    pub(super) fn note(&self, at: Millis, call: &Call, status: Option<u16>, fault: Option<FaultName>) {
         let Some(file) = &self.0 else { return };
         let line = json!({
             "at": at,

@@ -14,7 +14,7 @@ use super::clock::{Millis, millis};
 /// One scope of a runtime token, in the spelling of its `ac` claim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Scope {
+pub(crate) struct Scope {
     /// A Git ref.
     #[serde(rename = "Scope")]
     pub name: String,
@@ -24,34 +24,34 @@ pub struct Scope {
 
 impl Scope {
     /// A scope that can be read only.
-    pub fn read(name: &str) -> Self {
+    pub(crate) fn read(name: &str) -> Self {
         Self { name: name.to_owned(), permission: 1 }
     }
 
     /// A scope that can be written only.
-    pub fn write(name: &str) -> Self {
+    pub(crate) fn write(name: &str) -> Self {
         Self { name: name.to_owned(), permission: 2 }
     }
 
     /// A scope that can be read and written.
-    pub fn read_write(name: &str) -> Self {
+    pub(crate) fn read_write(name: &str) -> Self {
         Self { name: name.to_owned(), permission: 3 }
     }
 
     /// Whether entries of this scope may be looked up.
-    pub fn readable(&self) -> bool {
+    pub(crate) fn readable(&self) -> bool {
         self.permission & 1 != 0
     }
 
     /// Whether entries may be created in this scope.
-    pub fn writable(&self) -> bool {
+    pub(crate) fn writable(&self) -> bool {
         self.permission & 2 != 0
     }
 }
 
 /// What a runtime token says.
 #[derive(Clone, Debug)]
-pub struct Claims {
+pub(super) struct Claims {
     /// In the order of search: own ref, base of the pull request, default branch.
     pub scopes: Vec<Scope>,
     /// The repository whose entries it reaches.
@@ -62,19 +62,19 @@ pub struct Claims {
 
 impl Claims {
     /// The names of the scopes that can be read, in the order of search.
-    pub fn readable(&self) -> Vec<&str> {
+    pub(super) fn readable(&self) -> Vec<&str> {
         self.scopes.iter().filter(|scope| scope.readable()).map(|scope| scope.name.as_str()).collect()
     }
 
     /// The one scope that is written: the first that may be.
-    pub fn writable(&self) -> Option<&str> {
+    pub(super) fn writable(&self) -> Option<&str> {
         self.scopes.iter().find(|scope| scope.writable()).map(|scope| scope.name.as_str())
     }
 }
 
 /// What a REST token may do with the caches of its repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RestPermission {
+pub(crate) enum RestPermission {
     /// Nothing: a job without `actions:` in its permissions.
     None,
     /// `actions: read`.
@@ -85,18 +85,18 @@ pub enum RestPermission {
 
 /// Mints tokens and knows its own.
 #[derive(Debug)]
-pub struct Mint {
+pub(super) struct Mint {
     secret: String,
 }
 
 impl Mint {
     /// A mint whose tokens no other one accepts.
-    pub fn new(secret: String) -> Self {
+    pub(super) fn new(secret: String) -> Self {
         Self { secret }
     }
 
     /// A runtime token: three parts as a JWT has them, with the scopes as a JSON text in the claim `ac`.
-    pub fn runtime(&self, scopes: &[Scope], repository: u64, now: Millis, valid: Duration) -> String {
+    pub(super) fn runtime(&self, scopes: &[Scope], repository: u64, now: Millis, valid: Duration) -> String {
         let ac = serde_json::to_string(scopes).expect("scopes are plain data");
         let claims = json!({
             "ac": ac,
@@ -111,7 +111,7 @@ impl Mint {
     }
 
     /// What the runtime token of a request says, or why it is refused.
-    pub fn claims(&self, headers: &HeaderMap, now: Millis) -> Result<Claims, &'static str> {
+    pub(super) fn claims(&self, headers: &HeaderMap, now: Millis) -> Result<Claims, &'static str> {
         let token = bearer(headers).ok_or("no bearer token was sent")?;
         let (signed, seal) = token.rsplit_once('.').ok_or("the token is not a JWT")?;
         if self.seal(signed) != seal {
@@ -133,12 +133,12 @@ impl Mint {
     }
 
     /// The REST token with this permission.
-    pub fn rest(&self, permission: RestPermission) -> String {
+    pub(super) fn rest(&self, permission: RestPermission) -> String {
         format!("ghs_{}", self.seal(&format!("rest {permission:?}")))
     }
 
     /// What the REST token of a request may do; none if it is none of ours.
-    pub fn rest_permission(&self, headers: &HeaderMap) -> Option<RestPermission> {
+    pub(super) fn rest_permission(&self, headers: &HeaderMap) -> Option<RestPermission> {
         let token = bearer(headers)?;
         [RestPermission::None, RestPermission::Read, RestPermission::Write]
             .into_iter()
@@ -146,12 +146,12 @@ impl Mint {
     }
 
     /// A keyed digest of `text`, in the alphabet of JWT.
-    pub fn seal(&self, text: &str) -> String {
+    pub(super) fn seal(&self, text: &str) -> String {
         URL_SAFE_NO_PAD.encode(self.digest(text))
     }
 
     /// A keyed digest of `text`. It guards tests against their own mistakes, not against an attacker.
-    pub fn digest(&self, text: &str) -> [u8; 32] {
+    pub(super) fn digest(&self, text: &str) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update(self.secret.as_bytes());
         hash.update([0]);

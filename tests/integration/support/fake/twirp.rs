@@ -18,13 +18,13 @@ use super::token::Claims;
 const LARGEST_MESSAGE: usize = 1 << 20;
 
 /// What the service says when a token may write nowhere.
-pub const WRITE_DENIED: &str = "cache write denied: token has no writable scopes";
+pub(super) const WRITE_DENIED: &str = "cache write denied: token has no writable scopes";
 /// What the service says when a token may read nowhere.
-pub const READ_DENIED: &str = "cache read denied: token has no readable scopes";
+pub(super) const READ_DENIED: &str = "cache read denied: token has no readable scopes";
 
 /// An error in the form of Twirp.
 #[derive(Debug)]
-pub struct TwirpError {
+pub(super) struct TwirpError {
     status: u16,
     code: &'static str,
     message: String,
@@ -33,19 +33,19 @@ pub struct TwirpError {
 
 impl TwirpError {
     /// An error with Twirp's own code for it.
-    pub fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into(), retry_after: None }
     }
 
     /// Too many requests; the next is welcome in `seconds`.
-    pub fn throttled(seconds: u64) -> Self {
+    pub(super) fn throttled(seconds: u64) -> Self {
         let mut error = Self::new(429, "resource_exhausted", "rate limit exceeded");
         error.retry_after = Some(seconds);
         error
     }
 
     /// No such method, or a form that the service does not speak.
-    pub fn bad_route(call: &Call) -> Self {
+    pub(super) fn bad_route(call: &Call) -> Self {
         Self::new(404, "bad_route", format!("no handler for path \"{}\"", call.path))
     }
 }
@@ -62,7 +62,7 @@ impl IntoResponse for TwirpError {
 }
 
 /// A JSON answer.
-pub fn answer(status: StatusCode, body: &Value) -> Response {
+pub(super) fn answer(status: StatusCode, body: &Value) -> Response {
     Response::builder()
         .status(status)
         .header("content-type", "application/json")
@@ -102,7 +102,7 @@ struct LookupRequest {
 ///
 /// # Errors
 /// The answer in Twirp's form.
-pub async fn serve(service: &Service, call: &Call, body: Body) -> Result<Response, TwirpError> {
+pub(super) async fn serve(service: &Service, call: &Call, body: Body) -> Result<Response, TwirpError> {
     let kind = call.header("content-type").unwrap_or_default();
     if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
         return Err(TwirpError::new(404, "bad_route", format!("unexpected Content-Type: \"{kind}\"")));

@@ -28,7 +28,7 @@ const BLOCK_ID: usize = 64;
 ///
 /// # Errors
 /// The answer of the blob store.
-pub async fn put(service: &Service, call: &Call, body: Body) -> Result<Response, BlobError> {
+pub(super) async fn put(service: &Service, call: &Call, body: Body) -> Result<Response, BlobError> {
     let allowed = sas::check(&service.mint, call, "cw", service.clock.now()).and_then(|()| match call.operation {
         Operation::PutBlob => check_blob(call),
         Operation::PutBlock => check_block(call),
@@ -46,7 +46,7 @@ pub async fn put(service: &Service, call: &Call, body: Body) -> Result<Response,
 }
 
 /// Reads a body to its end, so that the client sees the answer and not a connection that closes under its hands.
-pub async fn discard(body: Body) {
+pub(super) async fn discard(body: Body) {
     use futures_util::StreamExt as _;
     let mut chunks = body.into_data_stream();
     while let Some(Ok(_)) = chunks.next().await {}
