@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::thread::JoinHandle;
 
 use super::Context;
 use super::fetch::{Fetched, Wanted, create_layer, fetch_stored, folder};
@@ -30,6 +31,27 @@ pub(super) struct Ready {
     pub notes: Vec<Note>,
     /// Bytes that were fetched and are good.
     pub bytes: u64,
+    /// What the save wants to know of the layers is being kept.
+    pub keeping: Keeping,
+}
+
+/// A thread that looks at layers beside everything else. It has them open, so they may be moved and removed meanwhile.
+#[derive(Default)]
+pub(super) struct Keeping(Option<JoinHandle<()>>);
+
+impl Keeping {
+    fn start(dirs: &StoreDirs, files: &BTreeMap<Sha, PathBuf>) -> Self {
+        let open = |(id, path): (&Sha, &PathBuf)| Some((*id, File::open(path).ok()?));
+        let (dirs, files): (_, Vec<(Sha, File)>) = (dirs.clone(), files.iter().filter_map(open).collect());
+        Self(Some(std::thread::spawn(move || files.iter().for_each(|(id, file)| keep_index(&dirs, id, file)))))
+    }
+
+    /// Waits for the thread.
+    pub(super) async fn end(self) {
+        // Without what it keeps, a save only does more than it had to.
+        let Some(thread) = self.0 else { return };
+        let _ = tokio::task::spawn_blocking(|| thread.join()).await;
+    }
 }
 
 /// Fetches what the layers `ids` of `snapshot` are made of, and makes them.
@@ -81,7 +103,6 @@ fn make_all(dirs: &StoreDirs, layers: &BTreeMap<Sha, Layer>, files: &BTreeMap<Sh
             Some(recipe) => make(dirs, (id, layer), recipe, files, ready),
         };
         if let Some(file) = made {
-            keep_index(dirs, id, &file);
             ready.files.insert(*id, file);
         }
     }
@@ -89,6 +110,7 @@ fn make_all(dirs: &StoreDirs, layers: &BTreeMap<Sha, Layer>, files: &BTreeMap<Sh
         // It has done its work; if it cannot be removed it costs space until the next restore.
         let _ = fs::remove_file(file);
     }
+    ready.keeping = Keeping::start(dirs, &ready.files);
 }
 
 /// Puts one layer together.
@@ -129,13 +151,12 @@ fn index_folder(dirs: &StoreDirs) -> PathBuf {
 
 /// Keeps for the save the index of a layer, and which of its bytes belong to which path. Without the index, the save stores whole
 /// what it could have stored as a recipe; without the other, it decides by the sizes of NARs which layers to pack again.
-fn keep_index(dirs: &StoreDirs, id: &Sha, file: &Path) {
+fn keep_index(dirs: &StoreDirs, id: &Sha, file: &File) {
     let kept = (|| {
-        let file = File::open(file)?;
         let folder = OwnFolder::work(dirs)?.folder(INDEXES)?;
-        let kept = folder.create(&id.to_string()).and_then(|mut out| keep(&file, &mut out));
+        let kept = folder.create(&id.to_string()).and_then(|mut out| keep(file, &mut out));
         kept.inspect_err(|_| drop(folder.remove(&id.to_string())))?;
-        let usage = Usage::of(file).map_err(io::Error::other)?;
+        let usage = Usage::of(file.try_clone()?).map_err(io::Error::other)?;
         let name = usage_name(id);
         let kept = folder.create(&name).and_then(|mut out| out.write_all(&usage.encode()));
         kept.inspect_err(|_| drop(folder.remove(&name)))

@@ -314,7 +314,9 @@ async fn attach_layers(
     let layers = layers.collect();
     let total = useful.iter().map(|path| missing[path].nar_size).sum();
     let realisations = found.snapshot.realisations.values().cloned().collect();
-    let attached = attach(context, mode, (layers, realisations), total, outcome).await?;
+    let attached = attach(context, mode, (layers, realisations), total, outcome).await;
+    ready.keeping.end().await;
+    let attached = attached?;
     note_refused(&attached.refused, &found.snapshot, outcome);
     Ok(attached.registered)
 }

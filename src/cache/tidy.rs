@@ -152,7 +152,8 @@ async fn join(
     fs::create_dir_all(dirs.real_store())?;
     // Layers are fetched into our folder, which is made there.
     fs::create_dir_all(dirs.own_dir())?;
-    let ready = fetch_layers(&context, snapshot, chosen).await?;
+    let mut ready = fetch_layers(&context, snapshot, chosen).await?;
+    std::mem::take(&mut ready.keeping).end().await;
     if ready.files.len() < chosen.len() {
         tracing::info!("Not all layers that would be joined can be fetched: they stay as they are.");
         return Ok(false);
