@@ -15,13 +15,12 @@ use crate::base::env_vars;
 use crate::base::note::{Code, Note};
 use crate::base::printing::Raw;
 use crate::base::secrets;
-use crate::cache::{Context, ModeRequest};
+use crate::cache::{self, Context, Identity, ModeRequest, Packing};
 use crate::flake::{Key, KeyRequest, current_system, escape, key as make_key};
 use crate::github::annotate::{self, Annotator, Style};
 use crate::github::env::{Environment, Facts};
 use crate::github::lane::default_lane;
 use crate::github::state;
-use crate::layer::pack::Options;
 use crate::remote::github::{GithubConfig, GithubRemote, TokenScope};
 use crate::remote::{Remote, RemoteError};
 use crate::report::{Action, KeyPart, Report, Severity};
@@ -192,27 +191,34 @@ impl Job {
     pub(super) fn context(&self, place: &Place, lookup: &Lookup) -> Context {
         let Facts { run_id, run_attempt, job, .. } = &self.facts;
         let is_hosted = self.facts.environment == Environment::GithubHosted;
+        let inputs = &self.inputs;
         Context {
-            dirs: self.dirs.clone(),
-            remote: Arc::clone(&place.remote),
-            key: lookup.primary.clone(),
-            prefixes: lookup.prefixes.clone(),
-            system: current_system(),
-            lane: self.lane.clone(),
-            run: format!("{}-{}-{job}", run_id.unwrap_or(0), run_attempt.unwrap_or(0)),
-            mode: match self.inputs.restore_mode {
-                RestoreMode::Auto => ModeRequest::Auto { is_hosted },
-                RestoreMode::Mount => ModeRequest::Mount,
-                RestoreMode::Unpack => ModeRequest::Unpack,
+            identity: Identity {
+                key: lookup.primary.clone(),
+                prefixes: lookup.prefixes.clone(),
+                system: current_system(),
+                lane: self.lane.clone(),
+                run: format!("{}-{}-{job}", run_id.unwrap_or(0), run_attempt.unwrap_or(0)),
             },
-            keys: self.keys.clone(),
-            include: self.inputs.include,
-            max_size: self.inputs.max_size,
-            keep_saves: self.inputs.keep_saves,
-            level: self.inputs.compression_level,
-            threads: Options::new().threads,
-            temporary: self.facts.scratch(),
-            deadline: None,
+            packing: Packing {
+                include: inputs.include,
+                max_size: inputs.max_size,
+                keep_saves: inputs.keep_saves,
+                level: inputs.compression_level,
+                ..Packing::default()
+            },
+            place: cache::Place {
+                dirs: self.dirs.clone(),
+                remote: Arc::clone(&place.remote),
+                keys: self.keys.clone(),
+                mode: match inputs.restore_mode {
+                    RestoreMode::Auto => ModeRequest::Auto { is_hosted },
+                    RestoreMode::Mount => ModeRequest::Mount,
+                    RestoreMode::Unpack => ModeRequest::Unpack,
+                },
+                temporary: self.facts.scratch(),
+                deadline: None,
+            },
         }
     }
 

@@ -12,7 +12,6 @@ use crate::app::Failure;
 use crate::app::known::{Caches, plan_key};
 use crate::app::plan::{given_rules, headline, keep, not_a_repository, rules_and_filter};
 use crate::base::env_vars;
-use crate::cache::Context;
 use crate::flake::KeyRequest;
 use crate::github::env::Facts;
 use crate::github::event::Event;
@@ -51,7 +50,8 @@ pub(super) async fn run() -> Result<(), Failure> {
     report(&plan, &inputs);
     if let Some(place) = place.filter(|_| is_kept(&inputs, &event)) {
         let lookup = Lookup { primary: plan_key, prefixes: Vec::new(), lock: String::new() };
-        let context = Context { lane: "plan".to_owned(), ..job.context(&place, &lookup) };
+        let mut context = job.context(&place, &lookup);
+        "plan".clone_into(&mut context.identity.lane);
         if let Err(error) = keep(&context, &plan).await {
             tracing::warn!(
                 "The plan is not kept: {error} The next one compares with an older commit, and builds more."

@@ -7,7 +7,7 @@ use crate::app::Failure;
 use crate::app::place::time_to_fetch;
 use crate::attach::CacheError;
 use crate::base::note::{Code, Note, Severity};
-use crate::cache::{self, Context, RestoreOutcome};
+use crate::cache::{self, RestoreOutcome};
 use crate::report::{machine, millis, summary};
 use crate::series::Hit;
 
@@ -52,7 +52,8 @@ async fn look_and_restore(job: &mut Job) -> Result<bool, Failure> {
         }
     };
     job.note_read_only(&place);
-    let context = Context { deadline: Some(end), ..job.context(&place, &lookup) };
+    let mut context = job.context(&place, &lookup);
+    context.place.deadline = Some(end);
     if job.inputs.lookup_only {
         let outcome = cache::look_up(&context).await;
         fill::restore(job, &outcome);

@@ -55,6 +55,6 @@ pub(crate) async fn keep(context: &Context, plan: &Plan) -> Result<(), crate::re
     };
     let mut notes = Vec::new();
     let saved = cache::save_planned(context, commit, targets, &mut notes).await?;
-    tracing::info!("The plan is kept, as generation {} of {}.", saved.generation, context.key);
+    tracing::info!("The plan is kept, as generation {} of {}.", saved.generation, context.identity.key);
     Ok(())
 }

@@ -44,9 +44,9 @@ pub(super) async fn load_base(
     valid: &BTreeMap<StorePath, PathInfo>,
     notes: &mut Vec<Note>,
 ) -> Result<Base, RemoteError> {
-    if !context.remote.is_readable() {
+    if !context.place.remote.is_readable() {
         return Ok(Base {
-            key: context.key.clone(),
+            key: context.identity.key.clone(),
             same_key: None,
             has_same_key: false,
             newest: 0,
@@ -58,14 +58,14 @@ pub(super) async fn load_base(
             realisations: Vec::new(),
         });
     }
-    let (remote, keys) = (&*context.remote, &context.keys);
+    let (remote, keys) = (&*context.place.remote, &context.place.keys);
     let Search { found, newest, mut unread, unread_why } =
         find_snapshot(remote, &own_prefixes(context), keys, notes).await?;
     if let Some(why) = unread_why {
         let message = format!("{why} What is saved now points to it, and the next job that can read it takes it in.");
         notes.push(Note::info(Code::BaseUnread, message));
     }
-    let foreign = found.as_ref().filter(|found| !found.snapshot.is_for(&context.system));
+    let foreign = found.as_ref().filter(|found| !found.snapshot.is_for(&context.identity.system));
     let key = match (foreign, &newest) {
         (Some(found), _) => {
             note_foreign(context, &found.key, &found.snapshot.facts.system, notes);
@@ -73,7 +73,7 @@ pub(super) async fn load_base(
             own_key(context)
         }
         (None, Some((key, _))) if is_exact(context, key) => key.clone(),
-        _ => context.key.clone(),
+        _ => context.identity.key.clone(),
     };
     let prefix = generation_prefix(&key);
     let same = found.filter(|found| found.key == key);

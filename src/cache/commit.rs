@@ -81,10 +81,10 @@ pub(super) async fn push_first_layer(
     file: &Path,
     pushed: &mut Pushed,
 ) -> Result<String, RemoteError> {
-    let name = format!("first-{}-{}", Sha::of(context.key.as_bytes()), pushed.entries + 1);
+    let name = format!("first-{}-{}", Sha::of(context.identity.key.as_bytes()), pushed.entries + 1);
     let today = format!("{name}-{}", now() / (24 * 3600));
     for name in [name, today] {
-        if context.remote.put_file(Kind::Layer, &name, file).await? == Put::Stored {
+        if context.place.remote.put_file(Kind::Layer, &name, file).await? == Put::Stored {
             pushed.bytes += digests.size;
             pushed.entries += 1;
             return Ok(name);
@@ -103,15 +103,15 @@ pub(super) async fn push_snapshot(
     notes: &mut Vec<Note>,
     pushed: &mut Pushed,
 ) -> Result<(Saved, Snapshot), RemoteError> {
-    let (facts, lanes) = (snapshot.facts.clone(), BTreeSet::from([context.lane.clone()]));
+    let (facts, lanes) = (snapshot.facts.clone(), BTreeSet::from([context.identity.lane.clone()]));
     let writers = snapshot.lanes.len();
     let mut draft = Draft { context, snapshot, facts, lanes, lost, notes, is_foreign: false };
     let clock = SystemClock::start();
-    let prefix = generation_prefix(&context.key);
-    let series = Series { remote: &*context.remote, prefix, clock: &clock, writers };
+    let prefix = generation_prefix(&context.identity.key);
+    let series = Series { remote: &*context.place.remote, prefix, clock: &clock, writers };
     let appended = match series::append(&series, &mut draft, newest).await {
         Err(_) if draft.is_foreign => {
-            note_foreign(context, &context.key, "another system", draft.notes);
+            note_foreign(context, &context.identity.key, "another system", draft.notes);
             draft.is_foreign = false;
             let series = Series { prefix: generation_prefix(&own_key(context)), ..series };
             series::append(&series, &mut draft, 0).await?
@@ -140,7 +140,7 @@ struct Draft<'a> {
 
 impl Draft<'_> {
     fn decode(&mut self, entry: &Entry, bytes: &[u8]) -> Option<Snapshot> {
-        let mut other = match decode_signed(bytes, &entry.name, &self.context.keys) {
+        let mut other = match decode_signed(bytes, &entry.name, &self.context.place.keys) {
             Ok((other, _)) => other,
             // What is not trusted is not merged, or it would be signed.
             Err(error) => {
@@ -166,12 +166,12 @@ impl Record for Draft<'_> {
         }
         self.snapshot.facts = self.facts.clone();
         // The name is signed too: every try has signatures of its own.
-        let bytes = encode_signed(&self.snapshot, name, &self.context.keys);
+        let bytes = encode_signed(&self.snapshot, name, &self.context.place.keys);
         bytes.map(Bytes::from).map_err(|error| RemoteError::Local(error.to_string()))
     }
 
     async fn read(&self, entry: &Entry) -> Result<Option<Vec<u8>>, RemoteError> {
-        match read_whole(&*self.context.remote, entry).await {
+        match read_whole(&*self.context.place.remote, entry).await {
             Ok(bytes) => Ok(Some(bytes)),
             Err(RemoteError::Gone(why)) => {
                 tracing::warn!("{} cannot be read: {why}", entry.name);
@@ -186,13 +186,13 @@ impl Record for Draft<'_> {
     }
 
     fn has(&self, entry: &Entry, bytes: Vec<u8>) -> bool {
-        let Ok((other, _)) = decode_signed(&bytes, &entry.name, &self.context.keys) else { return true };
+        let Ok((other, _)) = decode_signed(&bytes, &entry.name, &self.context.place.keys) else { return true };
         self.snapshot.covers(&other, &BTreeSet::from([other.facts.lane.clone()]))
     }
 
     fn take_in(&mut self, entry: &Entry, bytes: Vec<u8>) -> TakenIn {
         let Some(other) = self.decode(entry, &bytes) else { return TakenIn::Unusable };
-        if !other.is_for(&self.context.system) {
+        if !other.is_for(&self.context.identity.system) {
             self.is_foreign = entry.kind == Kind::Snapshot;
             return TakenIn::Unusable;
         }
@@ -201,7 +201,7 @@ impl Record for Draft<'_> {
             self.lanes.insert(other.facts.lane.clone());
         }
         self.snapshot.merge(other);
-        self.snapshot.expire(self.context.keep_saves, self.facts.created);
+        self.snapshot.expire(self.context.packing.keep_saves, self.facts.created);
         self.snapshot.drop_redundant_layers();
         self.snapshot.forget_dropped();
         if covered { TakenIn::Covered } else { TakenIn::Merged }

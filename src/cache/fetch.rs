@@ -48,7 +48,7 @@ const AT_ONCE: usize = 2;
 pub(super) async fn fetch_stored(context: &Context, wanted: Vec<Wanted<'_>>) -> Vec<Fetched> {
     let at_once = AT_ONCE.min(wanted.len()).max(1);
     // 8 MiB each, over all entries: this bounds the memory in use.
-    let slots = &Arc::new(Semaphore::new(context.remote.parallel_reads()));
+    let slots = &Arc::new(Semaphore::new(context.place.remote.parallel_reads()));
     // Lookups take a quarter of a second each and nothing else: all of them at once.
     let looked_up = futures_util::future::join_all(wanted.iter().map(|wanted| look_up(context, wanted))).await;
     let fetches = looked_up.into_iter().map(|found| async move {
@@ -74,7 +74,7 @@ fn late(stored: &Stored, seconds: f64, why: String) -> Fetched {
 async fn look_up<'a>(context: &Context, wanted: &Wanted<'a>) -> Result<(Entry, &'a Stored), Box<Fetched>> {
     let Wanted { stored, paths } = wanted;
     let name = &stored.entry;
-    let (state, note) = match context.remote.find(Kind::Layer, std::slice::from_ref(name)).await {
+    let (state, note) = match context.place.remote.find(Kind::Layer, std::slice::from_ref(name)).await {
         Ok(Some(entry)) if entry.name == *name => return Ok((entry, stored)),
         Ok(_) => {
             let message = format!(
@@ -96,7 +96,7 @@ async fn look_up<'a>(context: &Context, wanted: &Wanted<'a>) -> Result<(Entry, &
 async fn fetch_entry(context: &Context, entry: &Entry, stored: &Stored, slots: &Arc<Semaphore>) -> Fetched {
     let start = Instant::now();
     let id = stored.digests.id();
-    let path = folder(&context.dirs).join(id.to_string());
+    let path = folder(&context.place.dirs).join(id.to_string());
     let done = fetch_into(context, entry, &stored.digests, &path, slots).await;
     let seconds = start.elapsed().as_secs_f64();
     let mut bad_chunks = Vec::new();
@@ -140,7 +140,7 @@ async fn fetch_into(
     slots: &Arc<Semaphore>,
 ) -> Result<Vec<usize>, RemoteError> {
     let local = |error: std::io::Error| RemoteError::Local(format!("Cannot write {}: {error}.", path.display()));
-    let file = create_layer(&context.dirs, path).map_err(local)?;
+    let file = create_layer(&context.place.dirs, path).map_err(local)?;
     let progress = Progress::start("fetching a layer", digests.size);
     let plan = FetchPlan {
         size: digests.size,
@@ -150,11 +150,11 @@ async fn fetch_into(
         range_chunks: 2,
         progress: Arc::clone(&progress.bytes),
     };
-    let settling =
-        (choose(context.mode, &context.dirs).0 == Mode::Mount).then(|| Settling::start(&file, &progress.bytes));
+    let settling = (choose(context.place.mode, &context.place.dirs).0 == Mode::Mount)
+        .then(|| Settling::start(&file, &progress.bytes));
     // Others write to the same disk meanwhile.
     let outcome = tokio::select! {
-        outcome = fetch_file(&*context.remote, entry, &plan, &file) => outcome,
+        outcome = fetch_file(&*context.place.remote, entry, &plan, &file) => outcome,
         () = disk::filled(path) => Err(local(disk::no_room(path, digests.size))),
     };
     drop(settling);

@@ -86,7 +86,7 @@ pub(super) async fn fetch_layers(context: &Context, snapshot: &Snapshot, ids: &B
         );
         ready.notes.push(Note::warn(Code::RestoreTimeout, message));
     }
-    let dirs = context.dirs.clone();
+    let dirs = context.place.dirs.clone();
     tokio::task::spawn_blocking(move || {
         make_all(&dirs, &layers, &files, &mut ready);
         ready

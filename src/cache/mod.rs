@@ -37,6 +37,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::layer::pack::Options;
 use crate::remote::Remote;
 use crate::series::sign::Keyring;
 use crate::store::StoreDirs;
@@ -57,26 +58,30 @@ pub(crate) use verify::verify;
 /// What both verbs need to know.
 #[derive(Clone)]
 pub(crate) struct Context {
-    /// The store here.
-    pub dirs: StoreDirs,
-    /// Where layers and snapshots live.
-    pub remote: Arc<dyn Remote>,
+    pub identity: Identity,
+    pub packing: Packing,
+    pub place: Place,
+}
+
+/// Which job this is, and which snapshot it wants.
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
     /// The primary key, escaped.
     pub key: String,
     /// The restore prefixes from near to far, escaped.
     pub prefixes: Vec<String>,
     /// The system of this machine, as Nix names it.
     pub system: String,
-    /// Which job this is, for the snapshot's lanes.
+    /// The job's name among those that share the key.
     pub lane: String,
-    /// What tells this run of this job from all others; empty outside of a runner. A second restore in the same run keeps the
-    /// baseline of the first.
+    /// Tells this run of this job from all others; empty outside of a runner. A second restore in the same run keeps the baseline of
+    /// the first.
     pub run: String,
-    /// How layers get into the store.
-    pub mode: ModeRequest,
-    /// With which keys to sign what is saved, and by which what is restored must be signed.
-    pub keys: Keyring,
-    /// Which paths are saved.
+}
+
+/// What is saved, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Packing {
     pub include: Include,
     /// Most bytes that the layers of one snapshot may take; None for no limit.
     pub max_size: Option<u64>,
@@ -87,10 +92,29 @@ pub(crate) struct Context {
     pub level: i32,
     /// Threads that pack and unpack.
     pub threads: usize,
+}
+
+/// The store here, the cache, and what lies between them.
+#[derive(Clone)]
+pub(crate) struct Place {
+    pub dirs: StoreDirs,
+    /// Where layers and snapshots live.
+    pub remote: Arc<dyn Remote>,
+    /// With which keys to sign what is saved, and by which what is restored must be signed.
+    pub keys: Keyring,
+    /// How layers get into the store.
+    pub mode: ModeRequest,
     /// A folder for temporary files when the store's own folder cannot be written.
     pub temporary: PathBuf,
     /// When a restore stops, and uses what is complete by then. None for no limit.
     pub deadline: Option<Instant>,
+}
+
+impl Default for Packing {
+    fn default() -> Self {
+        let Options { level, threads, .. } = Options::new();
+        Self { include: Include::All, max_size: None, keep_saves: DEFAULT_KEEP_SAVES, level, threads }
+    }
 }
 
 /// How many saves of its lane a path outlives that a newer one replaced, unless the user asks for another number.

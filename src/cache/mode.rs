@@ -50,12 +50,12 @@ pub(super) async fn mode_with_rights(
     context: &Context,
     outcome: &mut RestoreOutcome,
 ) -> Result<Option<Mode>, CacheError> {
-    let (mode, why) = choose(context.mode, &context.dirs);
-    if mode == Mode::Unpack && context.mode == ModeRequest::Mount {
+    let (mode, why) = choose(context.place.mode, &context.place.dirs);
+    if mode == Mode::Unpack && context.place.mode == ModeRequest::Mount {
         outcome.notes.push(Note::info(Code::NotMounted, format!("Layers are unpacked and not mounted: {why}.")));
     }
     tracing::info!("Layers are to be attached by {}: {why}.", mode.word());
-    let dirs = context.dirs.clone();
+    let dirs = context.place.dirs.clone();
     let request = Request::Check { store_root: dirs.root().map(Into::into) };
     let checked = tokio::task::spawn_blocking(move || privileged::run(&dirs, &request, &AtomicU64::new(0))).await?;
     if let Err(error) = checked {

@@ -208,9 +208,10 @@ async fn pack_once(
     let progress = Progress::start("packing", total);
     let items: Vec<Item> =
         paths.iter().map(|path| Item { path: path.clone(), nar_hash: valid[path].nar_hash }).collect();
-    let (store, folder) = (context.dirs.real_store(), work_folder(context, total / LIKELY_RATIO)?);
-    let (options, counter) = (Options { level: context.level, threads: context.threads }, progress.bytes.clone());
-    let known = known_blocks(&context.dirs, snapshot);
+    let (store, folder) = (context.place.dirs.real_store(), work_folder(context, total / LIKELY_RATIO)?);
+    let (options, counter) =
+        (Options { level: context.packing.level, threads: context.packing.threads }, progress.bytes.clone());
+    let known = known_blocks(&context.place.dirs, snapshot);
     let sizes: BTreeMap<Sha, u64> = snapshot.stored.iter().map(|(id, stored)| (*id, stored.digests.size)).collect();
     let work = tokio::task::spawn_blocking(move || {
         let file = packing_file(&folder)?;
@@ -241,8 +242,8 @@ async fn store(
 ) -> Result<Option<(MadeLayer, f64)>, RemoteError> {
     let Some(Ready { packed, recipe, digests, file, paths }) = ready else { return Ok(None) };
     let start = Instant::now();
-    let entry = if context.remote.is_readable() {
-        push_layer(&*context.remote, &digests, file.path(), lost, pushed).await?
+    let entry = if context.place.remote.is_readable() {
+        push_layer(&*context.place.remote, &digests, file.path(), lost, pushed).await?
     } else {
         push_first_layer(context, &digests, file.path(), pushed).await?
     };
@@ -266,12 +267,12 @@ fn packing_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
 /// When neither has the room.
 fn work_folder(context: &Context, needed: u64) -> std::io::Result<PathBuf> {
     let usable = |folder: OwnFolder| tempfile::tempfile_in(folder.path()).map(|_| folder);
-    let candidates = [OwnFolder::work(&context.dirs).and_then(usable), OwnFolder::at(&context.temporary)];
+    let candidates = [OwnFolder::work(&context.place.dirs).and_then(usable), OwnFolder::at(&context.place.temporary)];
     for folder in candidates.into_iter().flatten() {
         folder.remove_leftovers();
         if disk::ensure(folder.path(), needed).is_ok() {
             return Ok(folder.path().to_owned());
         }
     }
-    disk::ensure(&context.temporary, needed).map(|()| context.temporary.clone())
+    disk::ensure(&context.place.temporary, needed).map(|()| context.place.temporary.clone())
 }

@@ -36,21 +36,22 @@ pub(crate) async fn save_planned(
     plan: PlannedCommit,
     notes: &mut Vec<Note>,
 ) -> Result<Saved, RemoteError> {
-    let prefix = [generation_prefix(&context.key)];
-    let Search { found, newest, unread, .. } = find_snapshot(&*context.remote, &prefix, &context.keys, notes).await?;
+    let prefix = [generation_prefix(&context.identity.key)];
+    let Search { found, newest, unread, .. } =
+        find_snapshot(&*context.place.remote, &prefix, &context.place.keys, notes).await?;
     // Generations that cannot be used have their numbers all the same.
-    let newest = newest.filter(|(key, _)| *key == context.key).map_or(0, |(_, number)| number);
-    let found = found.filter(|found| found.key == context.key);
+    let newest = newest.filter(|(key, _)| *key == context.identity.key).map_or(0, |(_, number)| number);
+    let found = found.filter(|found| found.key == context.identity.key);
     let mut snapshot = found.map(|found| found.snapshot).unwrap_or_default();
     snapshot.unread.extend(unread);
     snapshot.merge(Snapshot { planned: Planned::from([(commit, plan)]), ..Snapshot::default() });
     keep_newest(&mut snapshot.planned, COMMITS);
     snapshot.facts = Facts {
         created: now(),
-        key: context.key.clone(),
-        system: context.system.clone(),
+        key: context.identity.key.clone(),
+        system: context.identity.system.clone(),
         tool: concat!("nix-cache ", env!("CARGO_PKG_VERSION")).to_owned(),
-        lane: context.lane.clone(),
+        lane: context.identity.lane.clone(),
     };
     let lost = BTreeSet::new();
     Ok(push_snapshot(context, snapshot, newest, &lost, notes, &mut Pushed::default()).await?.0)

@@ -52,10 +52,11 @@ pub(super) async fn prove(
     notes: &mut Vec<Note>,
 ) -> Proof {
     // On a laptop a restore may be weeks old.
-    let is_this_run = !context.run.is_empty() && context.run == record.run;
+    let is_this_run = !context.identity.run.is_empty() && context.identity.run == record.run;
     let was_fetched = |id: &Sha| is_this_run && record.fetched.contains(id) && !record.damaged.contains_key(id);
     let asked = snapshot.stored.iter().filter(|(id, _)| !was_fetched(id));
-    let verdicts = asked.map(|(id, stored)| async move { (*id, verdict(&*context.remote, record, *id, stored).await) });
+    let verdicts =
+        asked.map(|(id, stored)| async move { (*id, verdict(&*context.place.remote, record, *id, stored).await) });
     let verdicts: Vec<(Sha, Verdict)> = futures_util::stream::iter(verdicts).buffer_unordered(AT_ONCE).collect().await;
     let mut proof = Proof::default();
     let mut why_lost = None;

@@ -36,7 +36,7 @@ use crate::store::{self, Infos, PathInfo, Realisation, StoreDirs, StoreError, St
 /// When the store cannot be read or written. Trouble with the remote is a smaller hit, and noted in the outcome.
 pub(crate) async fn restore(context: &Context) -> Result<RestoreOutcome, CacheError> {
     let start = Instant::now();
-    let dirs = context.dirs.clone();
+    let dirs = context.place.dirs.clone();
     let (lock, valid) = match tokio::task::spawn_blocking(move || prepare(&dirs)).await? {
         // Nothing is wrong with the store, and somebody else needs it as it is now: a miss.
         Err(error @ (CacheError::Store(StoreError::Locked { .. }) | CacheError::Mount(_))) => {
@@ -47,10 +47,10 @@ pub(crate) async fn restore(context: &Context) -> Result<RestoreOutcome, CacheEr
         }
         prepared => prepared?,
     };
-    let earlier = record::load(&context.dirs)?;
-    let mut record = RestoreRecord::begin(&context.run, valid.keys().cloned().collect(), earlier);
+    let earlier = record::load(&context.place.dirs)?;
+    let mut record = RestoreRecord::begin(&context.identity.run, valid.keys().cloned().collect(), earlier);
     // Written now and not only at the end: a restore that is killed must not make the installation part of the next save.
-    record::store(&context.dirs, &record)?;
+    record::store(&context.place.dirs, &record)?;
     let mut outcome = empty_outcome(context, valid.len());
     let looked = Instant::now();
     match find_fitting(context, &snapshot_names(context), &mut outcome.notes).await {
@@ -64,7 +64,7 @@ pub(crate) async fn restore(context: &Context) -> Result<RestoreOutcome, CacheEr
         Ok(_) => tracing::info!("No snapshot fits: nothing to restore."),
         Err(error) => outcome.notes.push(lookup_failed(&error)),
     }
-    record::store(&context.dirs, &record)?;
+    record::store(&context.place.dirs, &record)?;
     drop(lock);
     outcome.seconds = start.elapsed().as_secs_f64();
     Ok(outcome)
@@ -131,7 +131,7 @@ pub(crate) fn detach(dirs: &StoreDirs, threads: usize) -> Result<Detached, Cache
 fn empty_outcome(context: &Context, paths_before: usize) -> RestoreOutcome {
     RestoreOutcome {
         hit: Hit::Miss,
-        primary_key: context.key.clone(),
+        primary_key: context.identity.key.clone(),
         matched_key: None,
         generation: None,
         signed_by: None,
@@ -181,14 +181,14 @@ async fn use_snapshot(
     let (assigned, note) = room::fit(context, &found.snapshot, &missing, assigned, &|path| valid.contains_key(path));
     outcome.notes.extend(note);
     let is_signed = found.signed_by.is_some();
-    let signers = found.signed_by.as_ref().map(|name| context.keys.trusted_named(name)).unwrap_or_default();
+    let signers = found.signed_by.as_ref().map(|name| context.place.keys.trusted_named(name)).unwrap_or_default();
     let with_realisations = !found.snapshot.realisations.is_empty();
     // Before anything of it is in the store.
-    vouch::take_over(&context.dirs, valid, missing.values().copied(), signers, with_realisations)?;
+    vouch::take_over(&context.place.dirs, valid, missing.values().copied(), signers, with_realisations)?;
     let counting = count_signed(context, &missing, is_signed);
     let restored = attach_layers(context, &found, &missing, &assigned, valid, outcome).await?;
     note_layers(record, &outcome.layers);
-    vouch::note_inodes(&context.dirs, &restored)?;
+    vouch::note_inodes(&context.place.dirs, &restored)?;
     outcome.vouched = Some(vouched(&found, counting.await?, missing.len() as u64));
     outcome.paths_restored = restored.len() as u64;
     outcome.nar_bytes_restored = restored.iter().map(|path| missing[path].nar_size).sum();
@@ -211,7 +211,7 @@ fn for_lane<'a>(
     missing: Infos<'a>,
     valid: &BTreeMap<StorePath, PathInfo>,
 ) -> Infos<'a> {
-    let Some(lane) = snapshot.lanes.get(&context.lane) else { return missing };
+    let Some(lane) = snapshot.lanes.get(&context.identity.lane) else { return missing };
     if lane.paths.is_empty() {
         return missing;
     }
@@ -227,7 +227,7 @@ fn for_lane<'a>(
         tracing::info!(
             "{} of other lanes left in the cache: {} did not use them.",
             crate::base::human::count(left as u64, "store path"),
-            context.lane
+            context.identity.lane
         );
     }
     kept.into_iter().filter(|(path, _)| whole.contains(path) || used.contains(path)).collect()
@@ -241,13 +241,13 @@ async fn fetch_upstream<'a>(
     valid: &'a BTreeMap<StorePath, PathInfo>,
     outcome: &mut RestoreOutcome,
 ) -> Result<Cow<'a, BTreeMap<StorePath, PathInfo>>, CacheError> {
-    let end = context.deadline;
+    let end = context.place.deadline;
     let paths = missing_upstream(&found.snapshot, missing, valid);
     if paths.is_empty() {
         return Ok(Cow::Borrowed(valid));
     }
     let (start, count) = (Instant::now(), paths.len() as u64);
-    let dirs = context.dirs.clone();
+    let dirs = context.place.dirs.clone();
     let now_valid = tokio::task::spawn_blocking(move || {
         nix::realise::fetch(&dirs, &paths, end);
         store::read_all(&dirs)
@@ -294,7 +294,7 @@ async fn attach_layers(
     let wanted = assigned.keys().copied().collect();
     let ready = fetch_layers(context, &found.snapshot, &wanted).await.map_err(|error| CacheError::File {
         what: "Cannot make layers in",
-        path: context.dirs.own_dir(),
+        path: context.place.dirs.own_dir(),
         error,
     })?;
     outcome.layers.extend(ready.fetches);
@@ -349,11 +349,12 @@ async fn attach(
     outcome: &mut RestoreOutcome,
 ) -> Result<Attached, CacheError> {
     let progress = Progress::start("attaching", total);
-    let (dirs, counter) = (context.dirs.clone(), progress.bytes.clone());
+    let (dirs, counter) = (context.place.dirs.clone(), progress.bytes.clone());
     let (store_root, daemon_sockets) = (dirs.root().map(Into::into), sockets(&dirs));
     // The process that attaches may be another one, so the time that is left goes there, and no point in time.
-    let milliseconds = context.deadline.map(|end| end.saturating_duration_since(Instant::now()).as_millis() as u64);
-    let threads = context.threads;
+    let milliseconds =
+        context.place.deadline.map(|end| end.saturating_duration_since(Instant::now()).as_millis() as u64);
+    let threads = context.packing.threads;
     let request = AttachRequest { store_root, mode, layers, threads, milliseconds, realisations, daemon_sockets };
     let request = Request::Attach(request);
     let answer = tokio::task::spawn_blocking(move || privileged::run(&dirs, &request, &counter)).await??;

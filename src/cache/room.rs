@@ -40,9 +40,9 @@ pub(super) fn fit(
     assigned: Assigned,
     is_valid: &dyn Fn(&StorePath) -> bool,
 ) -> (Assigned, Option<Note>) {
-    let (own, store) = (context.dirs.own_dir(), context.dirs.real_store());
+    let (own, store) = (context.place.dirs.own_dir(), context.place.dirs.real_store());
     let (Ok(for_layers), Ok(for_paths)) = (disk::room(&own), disk::room(&store)) else { return (assigned, None) };
-    let unpacks = choose(context.mode, &context.dirs).0 == Mode::Unpack;
+    let unpacks = choose(context.place.mode, &context.place.dirs).0 == Mode::Unpack;
     let limits = Limits {
         layers: for_layers.usable(),
         paths: unpacks.then(|| for_paths.usable()),

@@ -10,7 +10,7 @@ use crate::store::{self, Infos, PathInfo};
 pub(super) fn count_signed(context: &Context, missing: &Infos<'_>, is_signed: bool) -> tokio::task::JoinHandle<u64> {
     let signed = missing.values().filter(|info| !is_signed && !info.signatures.is_empty());
     // A clone shares all that is large.
-    let (infos, threads): (Vec<PathInfo>, usize) = (signed.copied().cloned().collect(), context.threads);
+    let (infos, threads): (Vec<PathInfo>, usize) = (signed.copied().cloned().collect(), context.packing.threads);
     tokio::task::spawn_blocking(move || {
         if infos.is_empty() {
             return 0;

@@ -31,12 +31,12 @@ use crate::store::{self, PathInfo, Realisation, StorePath, closure};
 pub(crate) async fn save(context: &Context) -> Result<SaveOutcome, CacheError> {
     let start = Instant::now();
     let mut outcome = empty_outcome(context);
-    if let Some(objection) = objection(&context.dirs, &context.keys) {
+    if let Some(objection) = objection(&context.place.dirs, &context.place.keys) {
         outcome.reason = if objection == Objection::NoKey { SaveReason::Refused } else { SaveReason::Failed };
         outcome.notes.push(objection.note());
         return Ok(outcome);
     }
-    let (dirs, threads, keys) = (context.dirs.clone(), context.threads, context.keys.clone());
+    let (dirs, threads, keys) = (context.place.dirs.clone(), context.packing.threads, context.place.keys.clone());
     let read = tokio::task::spawn_blocking(move || {
         let lock = store::gc_lock(&dirs)?;
         let valid = store::read_all(&dirs)?;
@@ -82,7 +82,7 @@ fn note_withheld(context: &Context, withheld: &Withheld) -> Note {
     let Withheld { unverified, paths, .. } = withheld;
     let (count, from) = (paths.len(), unverified.len());
     let example = unverified.first().map_or_else(String::new, |path| format!(", such as {path}"));
-    let place = vouch::place(&context.dirs);
+    let place = vouch::place(&context.place.dirs);
     Note::warn(
         Code::NotVerified,
         format!(
@@ -108,7 +108,7 @@ pub(super) enum Trouble {
 fn empty_outcome(context: &Context) -> SaveOutcome {
     SaveOutcome {
         reason: SaveReason::NothingToSave,
-        primary_key: context.key.clone(),
+        primary_key: context.identity.key.clone(),
         saved: None,
         paths_new: 0,
         nar_bytes_new: 0,
@@ -136,16 +136,19 @@ async fn save_paths(
     record: Option<RestoreRecord>,
     outcome: &mut SaveOutcome,
 ) -> Result<(), Trouble> {
-    let record = record.unwrap_or_else(|| RestoreRecord::begin(&context.run, BTreeSet::new(), None));
+    let record = record.unwrap_or_else(|| RestoreRecord::begin(&context.identity.run, BTreeSet::new(), None));
     let mut base = load_base(context, &record, &valid, &mut outcome.notes).await?;
-    let context = &Context { key: base.key.clone(), ..context.clone() };
+    let mut context = context.clone();
+    context.identity.key.clone_from(&base.key);
+    let context = &context;
     let known: BTreeSet<StorePath> = [&base.same_key, &base.near]
         .into_iter()
         .flatten()
         .flat_map(|snapshot| snapshot.paths.keys().map(|key| &key.0).chain(&snapshot.upstream))
         .cloned()
         .collect();
-    let lane_before = [&base.same_key, &base.near].into_iter().flatten().find_map(|base| base.lanes.get(&context.lane));
+    let lane_before =
+        [&base.same_key, &base.near].into_iter().flatten().find_map(|base| base.lanes.get(&context.identity.lane));
     let lane_before: Option<BTreeSet<StorePath>> = lane_before.map(|lane| lane.paths.keys().cloned().collect());
     let situation = Situation {
         valid: &valid,
@@ -165,7 +168,7 @@ async fn save_paths(
         snapshot.upstream.retain(|path| selection.wanted.contains(path));
     }
     // What it used before the lock changed stands in the selection, as far as it counts.
-    snapshot.lanes.remove(&context.lane);
+    snapshot.lanes.remove(&context.identity.lane);
     outcome.paths_dropped = (before - snapshot.paths.len()) as u64;
     let is_new_key = !base.has_same_key;
     if let Some(same) = base.same_key.take() {
@@ -173,7 +176,7 @@ async fn save_paths(
     }
     snapshot.unread.append(&mut base.unread);
     let mut held: BTreeSet<StorePath> = snapshot.paths.keys().map(|key| key.0.clone()).collect();
-    let is_own = |name: &String| name.starts_with(&generation_prefix(&context.key));
+    let is_own = |name: &String| name.starts_with(&generation_prefix(&context.identity.key));
     if !snapshot.unread.is_empty() && record.matched.as_ref().is_some_and(is_own) {
         // The generation that cannot be read now holds them.
         held.extend(record.restored.iter().cloned());
@@ -229,7 +232,7 @@ async fn push(
     let time = now();
     mark_used(&mut snapshot, selection, time);
     mark_lane(context, &mut snapshot, selection, time);
-    let expired = snapshot.expire(context.keep_saves, time);
+    let expired = snapshot.expire(context.packing.keep_saves, time);
     if expired > 0 {
         tracing::info!("Dropped {expired} paths that newer ones replaced, or that no lane used for long.");
         outcome.paths_dropped += expired as u64;
@@ -237,7 +240,7 @@ async fn push(
     snapshot.drop_redundant_layers();
     let (to_pack, apart) = plan(context, &mut snapshot, new, valid, &selection.lane, time);
     let room = MAX_LAYERS.saturating_sub(snapshot.layers.len());
-    let parts = parts((&to_pack, &apart), &snapshot, (&context.lane, &selection.lane), valid, room);
+    let parts = parts((&to_pack, &apart), &snapshot, (&context.identity.lane, &selection.lane), valid, room);
     let made = make_layers(context, valid, &snapshot, parts, &base.lost_entries, pushed).await?;
     outcome.phases.extend(made.phases);
     outcome.notes.extend(made.notes);
@@ -261,7 +264,7 @@ async fn push(
     tracing::info!(
         "Saved generation {} of {}: {} in {}.",
         saved.generation,
-        context.key,
+        context.identity.key,
         crate::base::human::count(saved.paths, "path"),
         crate::base::human::count(saved.layers, "layer")
     );
@@ -314,7 +317,7 @@ fn plan(
 ) -> (BTreeSet<StorePath>, BTreeSet<StorePath>) {
     let new_bytes: u64 = new.iter().map(|path| valid[path].nar_size).sum();
     let before = snapshot.paths.len();
-    let smaller = match context.max_size {
+    let smaller = match context.packing.max_size {
         Some(max) => shrink(snapshot, max.saturating_sub(new_bytes / LIKELY_RATIO), &fetched(snapshot), time),
         None => BTreeSet::new(),
     };
@@ -325,14 +328,14 @@ fn plan(
         );
     }
     let mut to_pack = new.clone();
-    let users = users(snapshot, (&context.lane, lane), new);
-    let turn = if snapshot.facts.key == context.key { Turn::Later } else { Turn::First };
+    let users = users(snapshot, (&context.identity.lane, lane), new);
+    let turn = if snapshot.facts.key == context.identity.key { Turn::Later } else { Turn::First };
     let again = layers_to_repack(
         snapshot,
         (new_bytes / LIKELY_RATIO, &users),
         valid,
         &smaller,
-        (turn, &known_usage(&context.dirs, snapshot)),
+        (turn, &known_usage(&context.place.dirs, snapshot)),
     );
     let paths_of = |ids: &BTreeSet<Sha>| -> BTreeSet<StorePath> {
         ids.iter().flat_map(|id| &snapshot.layers[id].paths).map(|(path, _)| path.clone()).collect()

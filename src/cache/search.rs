@@ -285,5 +285,5 @@ pub(super) async fn read_whole(remote: &dyn Remote, entry: &Entry) -> Result<Vec
 
 /// The names under which to look for a snapshot: the generations of the primary key first, then the restore prefixes.
 pub(super) fn snapshot_names(context: &Context) -> Vec<String> {
-    own_prefixes(context).into_iter().chain(context.prefixes.iter().cloned()).collect()
+    own_prefixes(context).into_iter().chain(context.identity.prefixes.iter().cloned()).collect()
 }

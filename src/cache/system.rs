@@ -12,19 +12,19 @@ use crate::snapshot::{generation_name, generation_prefix};
 
 /// The key for this system where another one has the plain key.
 pub(super) fn own_key(context: &Context) -> String {
-    format!("{}#{}", context.key, context.system)
+    format!("{}#{}", context.identity.key, context.identity.system)
 }
 
 /// What the names of all generations of the primary key start with, for this system.
 pub(super) fn own_prefixes(context: &Context) -> Vec<String> {
-    let names_system = context.system.is_empty() || context.key.contains(&context.system);
+    let names_system = context.identity.system.is_empty() || context.identity.key.contains(&context.identity.system);
     let own = (!names_system).then(|| generation_prefix(&own_key(context)));
-    own.into_iter().chain([generation_prefix(&context.key)]).collect()
+    own.into_iter().chain([generation_prefix(&context.identity.key)]).collect()
 }
 
 /// Whether `key` is the primary key, or that of this system.
 pub(super) fn is_exact(context: &Context, key: &str) -> bool {
-    key == context.key || key == own_key(context)
+    key == context.identity.key || key == own_key(context)
 }
 
 /// The newest usable snapshot for this system of the first of `names` for which there is one.
@@ -37,8 +37,8 @@ pub(super) async fn find_fitting(
     notes: &mut Vec<Note>,
 ) -> Result<Search, RemoteError> {
     loop {
-        let search = find_snapshot(&*context.remote, names, &context.keys, notes).await?;
-        let Some(found) = search.found.as_ref().filter(|found| !found.snapshot.is_for(&context.system)) else {
+        let search = find_snapshot(&*context.place.remote, names, &context.place.keys, notes).await?;
+        let Some(found) = search.found.as_ref().filter(|found| !found.snapshot.is_for(&context.identity.system)) else {
             return Ok(search);
         };
         note_foreign(context, &found.key, &found.snapshot.facts.system, notes);
@@ -57,7 +57,7 @@ pub(super) fn note_foreign(context: &Context, key: &str, system: &str, notes: &m
         let message = format!(
             "The snapshot of the key {key} is for {system}; this machine is {}. Each system has a snapshot of its own; to see \
              which is which, put the system into the key.",
-            context.system
+            context.identity.system
         );
         notes.push(Note::info(Code::SnapshotOtherSystem, message));
     }

@@ -46,7 +46,7 @@ pub(super) struct Work<'a> {
 
 /// Joins layers of `snapshot` where there are too many. Returns whether it did.
 pub(super) async fn tidy(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool, Trouble> {
-    if snapshot.layers.len() <= MAX_LAYERS || !work.context.remote.is_readable() {
+    if snapshot.layers.len() <= MAX_LAYERS || !work.context.place.remote.is_readable() {
         return Ok(false);
     }
     let here = join_here(work, snapshot).await?;
@@ -59,14 +59,14 @@ const QUIET: Duration = Duration::from_secs(4);
 
 /// Joins layers where a round of saves left too many, unless another job has saved after this one: then it does that.
 pub(super) async fn tidy_last(work: &mut Work<'_>, mut snapshot: Snapshot, generation: u64) -> Result<(), Trouble> {
-    if snapshot.layers.len() <= MAX_LAYERS || !work.context.remote.is_readable() {
+    if snapshot.layers.len() <= MAX_LAYERS || !work.context.place.remote.is_readable() {
         return Ok(());
     }
     let random = SystemClock::start().random(QUIET.as_millis() as u64);
     tokio::time::sleep(QUIET + Duration::from_millis(random)).await;
-    let prefix = [generation_prefix(&work.context.key)];
-    let newest = series::find(&*work.context.remote, Kind::Snapshot, &prefix).await?;
-    if newest.is_some_and(|newest| newest.series == work.context.key && newest.number > generation) {
+    let prefix = [generation_prefix(&work.context.identity.key)];
+    let newest = series::find(&*work.context.place.remote, Kind::Snapshot, &prefix).await?;
+    if newest.is_some_and(|newest| newest.series == work.context.identity.key && newest.number > generation) {
         return Ok(());
     }
     if tidy(work, &mut snapshot).await? {
@@ -82,8 +82,8 @@ pub(super) async fn tidy_last(work: &mut Work<'_>, mut snapshot: Snapshot, gener
 /// Packs layers again whose paths are in the store here.
 async fn join_here(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool, Trouble> {
     let (none, none_chosen) = (BTreeSet::new(), BTreeSet::new());
-    let users = users(snapshot, (&work.context.lane, work.lane), &none);
-    let usage = known_usage(&work.context.dirs, snapshot);
+    let users = users(snapshot, (&work.context.identity.lane, work.lane), &none);
+    let usage = known_usage(&work.context.place.dirs, snapshot);
     let again = layers_to_repack(snapshot, (0, &users), work.valid, &none_chosen, (Turn::Later, &usage)).all();
     if again.len() < 2 {
         return Ok(false);
@@ -93,7 +93,7 @@ async fn join_here(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool,
     let mut fewer = snapshot.clone();
     fewer.drop_layers(&again);
     let room = MAX_LAYERS.saturating_sub(fewer.layers.len());
-    let parts = parts((&paths, &none), &fewer, (&work.context.lane, work.lane), work.valid, room);
+    let parts = parts((&paths, &none), &fewer, (&work.context.identity.lane, work.lane), work.valid, room);
     let made = make_layers(work.context, work.valid, &fewer, parts, work.lost, work.pushed).await?;
     work.outcome.phases.extend(made.phases);
     if !made.left_out.is_empty() {
@@ -117,15 +117,15 @@ async fn join_elsewhere(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<
     let start = Instant::now();
     let mut chosen = layers_to_fetch(snapshot, work.valid);
     // What a restore of this job fetched may be mounted.
-    let places = folder(&work.context.dirs);
+    let places = folder(&work.context.place.dirs);
     chosen.retain(|id| !places.join(id.to_string()).exists() && !places.join(format!("{id}.made")).exists());
     if chosen.len() < 2 {
         return Ok(false);
     }
-    let own = work.context.dirs.own_dir();
+    let own = work.context.place.dirs.own_dir();
     let folder = tempfile::Builder::new().prefix(JOIN_PREFIX).tempdir_in(&own);
     let folder =
-        folder.or_else(|_| tempfile::Builder::new().prefix(JOIN_PREFIX).tempdir_in(&work.context.temporary))?;
+        folder.or_else(|_| tempfile::Builder::new().prefix(JOIN_PREFIX).tempdir_in(&work.context.place.temporary))?;
     let joined = join(work, snapshot, &chosen, folder.path()).await;
     // Store paths are read-only folders; what stays goes with the runner's temporary folder.
     if let Err(error) = remove_tree(folder.path()) {
@@ -148,7 +148,8 @@ async fn join(
     root: &Path,
 ) -> Result<bool, Trouble> {
     let dirs = StoreDirs::new(Some(root));
-    let context = Context { dirs: dirs.clone(), ..work.context.clone() };
+    let mut context = work.context.clone();
+    context.place.dirs = dirs.clone();
     fs::create_dir_all(dirs.real_store())?;
     // Layers are fetched into our folder, which is made there.
     fs::create_dir_all(dirs.own_dir())?;
@@ -172,7 +173,7 @@ async fn join(
     let wanted: Vec<(PathBuf, Vec<PathInfo>)> = wanted.collect();
     let count: usize = snapshot.layers.iter().filter(|(id, _)| chosen.contains(id)).map(|(_, l)| l.paths.len()).sum();
     let unique = infos.len();
-    let (store, threads) = (dirs.real_store(), context.threads);
+    let (store, threads) = (dirs.real_store(), context.packing.threads);
     let placed = tokio::task::spawn_blocking(move || unpack_all(&wanted, &store, threads)).await??;
     // One path in two versions cannot be unpacked twice, and the rest is checked against its hash.
     if placed < unique || count > unique {

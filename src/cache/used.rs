@@ -20,14 +20,14 @@ pub(super) fn mark_used(snapshot: &mut Snapshot, selection: &Selection, time: u6
 /// Notes what this lane uses, and what it is known to have used now. What was dropped before and is made or fetched again was needed.
 pub(super) fn mark_lane(context: &Context, snapshot: &mut Snapshot, selection: &Selection, time: u64) {
     let held: BTreeSet<&StorePath> = snapshot.paths.keys().map(|key| &key.0).collect();
-    let lane = snapshot.lanes.get(&context.lane);
+    let lane = snapshot.lanes.get(&context.identity.lane);
     let was_dropped = |path: &&StorePath| {
         lane.is_some_and(|lane| lane.paths.contains_key(*path))
             && !held.contains(*path)
             && !snapshot.upstream.contains(*path)
     };
     let returned: Vec<StorePath> = selection.missed.iter().filter(was_dropped).cloned().collect();
-    let lane = snapshot.lanes.entry(context.lane.clone()).or_default();
+    let lane = snapshot.lanes.entry(context.identity.lane.clone()).or_default();
     let is_used = |path: &&StorePath| selection.lane_used.contains(*path) || !lane.paths.contains_key(*path);
     let used: Vec<StorePath> = selection.lane.iter().filter(is_used).cloned().collect();
     lane.save(used, time);
@@ -39,10 +39,10 @@ pub(super) fn finish_snapshot(context: &Context, snapshot: &mut Snapshot, time: 
     snapshot.forget_dropped();
     snapshot.facts = Facts {
         created: time,
-        key: context.key.clone(),
-        system: context.system.clone(),
+        key: context.identity.key.clone(),
+        system: context.identity.system.clone(),
         tool: concat!("nix-cache ", env!("CARGO_PKG_VERSION")).into(),
-        lane: context.lane.clone(),
+        lane: context.identity.lane.clone(),
     };
 }
 
@@ -67,7 +67,7 @@ pub(super) async fn leave_to_upstream(
     snapshot: &mut Snapshot,
     outcome: &mut SaveOutcome,
 ) {
-    if context.include == Include::All {
+    if context.packing.include == Include::All {
         return;
     }
     // What an earlier save left to a substituter is there still, for all we know: it was restored.

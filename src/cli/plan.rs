@@ -13,8 +13,7 @@ use crate::app::known::{Caches, plan_key};
 use crate::app::place::{bytes, remote};
 use crate::app::plan::{given_rules, headline, keep, not_a_repository, rules_and_filter};
 use crate::app::print::{print, print_json};
-use crate::cache::{Context, Include, ModeRequest};
-use crate::layer::pack::DEFAULT_LEVEL;
+use crate::cache::{Context, Identity, ModeRequest, Packing, Place};
 use crate::plan::{
     self, Decision, Evaluate, EvaluateBase, Matrix, Nix, Plan, Policy, RULES_FILE, Repository, Request, RulesFile,
     RunnerMap, Trust, Verdict, Wish,
@@ -47,30 +46,30 @@ pub(super) async fn plan(command: &PlanCommand) -> Result<(), Failure> {
         tracing::warn!("{note}");
     }
     if let (true, Some(remote)) = (command.keep, remote) {
-        let context = Context { keys, ..context(remote, plan_key, request.nix.store_root.as_deref()) };
+        let context = context(remote, plan_key, keys, request.nix.store_root.as_deref());
         keep(&context, &plan).await.map_err(Failure::work)?;
     }
     Ok(())
 }
 
-fn context(remote: Arc<dyn Remote>, key: String, store_root: Option<&Path>) -> Context {
+fn context(remote: Arc<dyn Remote>, key: String, keys: Keyring, store_root: Option<&Path>) -> Context {
     Context {
-        deadline: None,
-        dirs: StoreDirs::new(store_root),
-        remote,
-        key,
-        prefixes: Vec::new(),
-        system: crate::flake::current_system(),
-        lane: "plan".to_owned(),
-        run: String::new(),
-        mode: ModeRequest::Unpack,
-        include: Include::All,
-        keys: Keyring::default(),
-        max_size: None,
-        keep_saves: 0,
-        level: DEFAULT_LEVEL,
-        threads: 1,
-        temporary: std::env::temp_dir(),
+        identity: Identity {
+            key,
+            prefixes: Vec::new(),
+            system: crate::flake::current_system(),
+            lane: "plan".to_owned(),
+            run: String::new(),
+        },
+        packing: Packing::default(),
+        place: Place {
+            dirs: StoreDirs::new(store_root),
+            remote,
+            keys,
+            mode: ModeRequest::Unpack,
+            temporary: std::env::temp_dir(),
+            deadline: None,
+        },
     }
 }
 

@@ -15,7 +15,9 @@ use crate::app::print::{print, print_json};
 use crate::attach;
 use crate::base::env_vars;
 use crate::base::human;
-use crate::cache::{self, Context, Include, ModeRequest, RestoreOutcome, SaveOutcome, SaveReason};
+use crate::cache::{
+    self, Context, Identity, Include, ModeRequest, Packing, Place, RestoreOutcome, SaveOutcome, SaveReason,
+};
 use crate::layer::pack::{DEFAULT_LEVEL, Options};
 use crate::series::Hit;
 use crate::series::sign::Keyring;
@@ -24,10 +26,10 @@ use crate::store::StoreDirs;
 /// Restores and prints what came of it.
 pub(super) async fn restore(command: &RestoreCommand) -> Result<(), Failure> {
     let mut context = context(&command.key, &command.remote, &command.store, DEFAULT_LEVEL)?;
-    context.deadline = Some(Instant::now() + command.restore_timeout);
-    context.remote = limited(context.remote, Some(time_to_fetch(command.restore_timeout)));
-    context.keys = keys(None, &command.trust)?;
-    context.mode = match command.restore_mode {
+    context.place.deadline = Some(Instant::now() + command.restore_timeout);
+    context.place.remote = limited(context.place.remote, Some(time_to_fetch(command.restore_timeout)));
+    context.place.keys = keys(None, &command.trust)?;
+    context.place.mode = match command.restore_mode {
         RestoreMode::Auto => ModeRequest::Auto {
             is_hosted: std::env::var(env_vars::RUNNER_ENVIRONMENT).is_ok_and(|value| value == "github-hosted"),
         },
@@ -40,7 +42,10 @@ pub(super) async fn restore(command: &RestoreCommand) -> Result<(), Failure> {
         Format::Text => print(&describe_restore(&outcome)),
     }
     if command.fail_on_miss && outcome.hit == Hit::Miss {
-        return Err(Failure::work(format!("Nothing fits the key {}, and --fail-on-miss was given.", context.key)));
+        return Err(Failure::work(format!(
+            "Nothing fits the key {}, and --fail-on-miss was given.",
+            context.identity.key
+        )));
     }
     Ok(())
 }
@@ -48,11 +53,11 @@ pub(super) async fn restore(command: &RestoreCommand) -> Result<(), Failure> {
 /// Saves and prints what came of it.
 pub(super) async fn save(command: &SaveCommand) -> Result<(), Failure> {
     let mut context = context(&command.key, &command.remote, &command.store, command.compression_level)?;
-    context.keys = keys(command.signing_key_file.as_deref(), &command.trust)?;
-    context.max_size = command.max_size.as_deref().map(max_size).transpose()?;
-    context.remote = limited(context.remote, command.save_timeout);
-    context.keep_saves = command.keep_saves;
-    context.include = match command.include {
+    context.place.keys = keys(command.signing_key_file.as_deref(), &command.trust)?;
+    context.packing.max_size = command.max_size.as_deref().map(max_size).transpose()?;
+    context.place.remote = limited(context.place.remote, command.save_timeout);
+    context.packing.keep_saves = command.keep_saves;
+    context.packing.include = match command.include {
         args::Include::All => Include::All,
         args::Include::NotUpstream => Include::NotUpstream,
     };
@@ -129,22 +134,22 @@ fn context(key: &KeyArgs, place: &RemoteArgs, store: &StoreArgs, level: i32) -> 
     let (primary, prefixes) = show::escaped(&made)?;
     tracing::info!("Key {}", made.primary);
     Ok(Context {
-        dirs: StoreDirs::new(store.store_root.as_deref()),
-        remote: remote(&place.remote)?,
-        key: primary,
-        prefixes,
-        system: show::system(key),
-        lane: place.lane.clone(),
-        run: String::new(),
-        deadline: None,
-        mode: ModeRequest::Auto { is_hosted: false },
-        keys: Keyring::default(),
-        include: Include::All,
-        max_size: None,
-        keep_saves: cache::DEFAULT_KEEP_SAVES,
-        level,
-        threads: threads(store),
-        temporary: std::env::temp_dir(),
+        identity: Identity {
+            key: primary,
+            prefixes,
+            system: show::system(key),
+            lane: place.lane.clone(),
+            run: String::new(),
+        },
+        packing: Packing { level, threads: threads(store), ..Packing::default() },
+        place: Place {
+            dirs: StoreDirs::new(store.store_root.as_deref()),
+            remote: remote(&place.remote)?,
+            keys: Keyring::default(),
+            mode: ModeRequest::Auto { is_hosted: false },
+            temporary: std::env::temp_dir(),
+            deadline: None,
+        },
     })
 }
 
