@@ -1,4 +1,4 @@
-//! What can be typed.
+//! The command line as clap reads it.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -13,10 +13,10 @@ use crate::building::limits::Limit;
 use crate::layer::pack::DEFAULT_LEVEL;
 use crate::snapshot::names;
 
-/// Gives a job the Nix store of the last one.
+/// Starts each job with the Nix store of the last one.
 ///
-/// The store is kept in layers (squashfs images) under a key made from flake.lock. `restore` attaches what the newest
-/// fitting snapshot has; `save` adds what is new since then.
+/// The store is kept in layers (squashfs images) under a key computed from flake.lock. `restore` attaches the layers of the
+/// newest matching snapshot; `save` adds what is new since then.
 #[derive(Debug, Parser)]
 #[command(name = "nix-cache", version = VERSION.as_str(), after_help = EXIT_CODES, max_term_width = 110)]
 pub(super) struct Cli {
@@ -26,51 +26,50 @@ pub(super) struct Cli {
     pub logging: LoggingArgs,
 }
 
-/// The version, and which source it was built from: the hash that `scripts/source-hash.sh` prints, put there by
-/// `scripts/build-dist.sh`. It is the hash of the files and not a commit, so that a commit can hold the source and what was
-/// built from it.
+/// The version and the hash of the source it was built from, as `scripts/source-hash.sh` prints it; `scripts/build-dist.sh`
+/// sets it. It is a hash of the files instead of a commit so that one commit can hold the source and the binaries built from it.
 static VERSION: LazyLock<String> = LazyLock::new(|| match option_env!("NIX_CACHE_SOURCE_HASH") {
     Some(hash) => format!("{} (source {hash})", env!("CARGO_PKG_VERSION")),
     None => concat!(env!("CARGO_PKG_VERSION"), " (unreleased)").to_owned(),
 });
 
 const EXIT_CODES: &str = "Exit codes:
-  0  done; a cache miss, or trouble with the cache, is a warning and no failure
-  1  the work could not be done, `verify` found damage, `build` failed, or `--fail-on-miss` met a miss
-  2  wrong arguments, or a setting or file that makes no sense";
+  0  success; cache misses and cache problems are warnings, not failures
+  1  the work failed, `verify` found damage, `build` failed, or there was a miss with `--fail-on-miss`
+  2  invalid arguments, settings or files";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Print the key, the restore prefixes from near to far, and what they are made of
+    /// Print the key, its restore prefixes from near to far, and what they are computed from
     Key(KeyCommand),
-    /// Attach what the newest fitting snapshot has to the store here
+    /// Restore the newest matching snapshot into the store
     Restore(RestoreCommand),
-    /// Save what is new in the store here
+    /// Save what is new in the store
     Save(SaveCommand),
-    /// Show what a snapshot holds: paths, sizes, layers, lanes
+    /// Show the paths, sizes, layers and lanes of a snapshot
     Inspect(InspectCommand),
-    /// Hash what was restored once more and compare it with the Nix database
+    /// Hash the restored paths again and compare them with the Nix database
     Verify(VerifyCommand),
-    /// Build with Nix, and explain what failed
+    /// Build with Nix and explain what failed
     Build(BuildCommand),
-    /// Unmount what restores have mounted over the store; what is new stays, with all it refers to
+    /// Unmount restored layers; new paths stay, with everything they refer to
     Detach(DetachCommand),
-    /// Find out which targets of a flake a change affects, and which jobs build them
+    /// Find out which targets of a flake a change affects and which jobs build them
     Plan(super::plan_args::PlanCommand),
-    /// The steps of the GitHub action, with settings from the environment
+    /// Run a step of the GitHub action, with settings from the environment
     #[command(hide = true)]
     Action(crate::action::ActionCommand),
-    /// The steps that need root, for the program itself
+    /// Run a step that needs root, for the program itself
     #[command(hide = true)]
     Privileged,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct LoggingArgs {
-    /// Say more about what happens (environment: `NIX_CACHE_LOG`, as in `debug` or `nix_cache=trace`)
+    /// Log more (environment: `NIX_CACHE_LOG`, such as `debug` or `nix_cache=trace`)
     #[arg(short, long, global = true)]
     pub verbose: bool,
-    /// Say nothing but warnings and errors
+    /// Log only warnings and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
 }
@@ -83,20 +82,20 @@ pub(super) enum Format {
     Json,
 }
 
-/// How the key is made; the same for every command.
+/// How the key is computed; the same for every command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Key")]
 pub(super) struct KeyArgs {
     /// The project's folder
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub project: PathBuf,
-    /// A lock file, or a glob of them [default: flake.lock in the project, if there is one]
+    /// A lock file, or a glob for several [default: flake.lock in the project, if there is one]
     #[arg(long, value_name = "FILE")]
     pub flake_lock: Vec<PathBuf>,
     /// The first word of the key
     #[arg(long, value_name = "WORD", default_value = "nix")]
     pub prefix_key: String,
-    /// Files that the key depends on as well: globs in the project's folder, `!` in front of what to leave out
+    /// Globs of further files that the key depends on, in the project's folder; `!` in front excludes files
     #[arg(long, value_name = "GLOB")]
     pub key_files: Vec<String>,
     /// Environment variables whose values the key depends on
@@ -108,10 +107,10 @@ pub(super) struct KeyArgs {
     /// The Nix system [default: that of this machine]
     #[arg(long, value_name = "SYSTEM", default_value = "", hide_default_value = true)]
     pub system: String,
-    /// A key to use as it is; nothing is computed then
+    /// Use this key as it is instead of computing one
     #[arg(long, value_name = "KEY", alias = "key")]
     pub primary_key: Option<String>,
-    /// Prefixes of keys to fall back on, used as they are, the first one first
+    /// Key prefixes to fall back to, used as they are, in this order
     #[arg(long, value_name = "PREFIX", aliases = ["restore-key", "restore-prefix"])]
     pub restore_prefixes_first_match: Vec<String>,
 }
@@ -120,10 +119,10 @@ pub(super) struct KeyArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Cache")]
 pub(super) struct RemoteArgs {
-    /// Where layers and snapshots live: `dir:PATH`, or `github` inside of an action
+    /// Where layers and snapshots are stored: `dir:PATH`, or `github` inside an action
     #[arg(long, value_name = "REMOTE", env = env_vars::NIX_CACHE_REMOTE)]
     pub remote: String,
-    /// The job's name among those that share the key: who used what
+    /// The name that distinguishes this job from others with the same key
     #[arg(long, value_name = "NAME", env = env_vars::NIX_CACHE_LANE, default_value = "default", value_parser = lane)]
     pub lane: String,
 }
@@ -132,10 +131,10 @@ pub(super) struct RemoteArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Signatures")]
 pub(super) struct TrustArgs {
-    /// Use only what one of these keys signed, written as NAME:BASE64 with white space between them [default: trust all]
+    /// Use only what is signed by one of these keys, as NAME:BASE64, separated by white space [default: trust everything]
     #[arg(long, value_name = "KEYS")]
     pub trusted_public_keys: Vec<String>,
-    /// Use nothing that is not signed by a trusted key, even if there is none
+    /// Use only what is signed by a trusted key, even if no key is given
     #[arg(long)]
     pub require_signatures: bool,
 }
@@ -144,10 +143,10 @@ pub(super) struct TrustArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Store")]
 pub(super) struct StoreArgs {
-    /// A store under another root, as `nix --store DIR`; made if it is not there [default: the store at /nix]
+    /// A store under another root, as in `nix --store DIR`; created if it does not exist [default: the store at /nix]
     #[arg(long, value_name = "DIR")]
     pub store_root: Option<PathBuf>,
-    /// Threads that pack, unpack and hash [default: one for each core]
+    /// Number of threads that pack, unpack and hash [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
 }
@@ -156,7 +155,7 @@ pub(super) struct StoreArgs {
 pub(super) struct KeyCommand {
     #[command(flatten)]
     pub key: KeyArgs,
-    /// How to print it
+    /// How to print the result
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
@@ -165,8 +164,8 @@ pub(super) struct KeyCommand {
 pub(super) enum RestoreMode {
     /// Mount on GitHub-hosted machines where the kernel can, unpack everywhere else
     Auto,
-    /// Mount layers below the store directory; unpack them where that does not work. Run `nix-cache detach` before the machine
-    /// restarts, or after it: until then, or until the next restore, Nix takes paths for valid that are not there
+    /// Mount layers below the store directory; unpack them if that does not work. Run `nix-cache detach` before or after the
+    /// machine restarts: until then, or until the next restore, Nix considers paths valid that are gone
     Mount,
     /// Write every path into the store directory
     Unpack,
@@ -185,13 +184,13 @@ pub(super) struct RestoreCommand {
     /// How layers get into the store
     #[arg(long, value_enum, default_value_t = RestoreMode::Auto)]
     pub restore_mode: RestoreMode,
-    /// Longest time for all of it; what is complete by then is used
+    /// Longest time for the whole restore; what is complete by then is used
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = time)]
     pub restore_timeout: Duration,
-    /// End with exit code 1 when nothing fits
+    /// Exit with code 1 if neither the key nor a prefix is found
     #[arg(long)]
     pub fail_on_miss: bool,
-    /// How to print what came of it
+    /// How to print the result
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
@@ -200,7 +199,7 @@ pub(super) struct RestoreCommand {
 pub(super) enum Include {
     /// Every path
     All,
-    /// Only paths that none of Nix's substituters offers; a restore fetches the others from there
+    /// Only paths that no substituter offers; a restore fetches the others from there
     NotUpstream,
 }
 
@@ -214,26 +213,27 @@ pub(super) struct SaveCommand {
     pub store: StoreArgs,
     #[command(flatten)]
     pub trust: TrustArgs,
-    /// Sign with the secret keys in this file, as `nix key generate-secret` makes them; only what they or the trusted keys
-    /// signed is built upon then
+    /// Sign with the secret keys in this file, as printed by `nix key generate-secret`; only snapshots signed by them or by
+    /// the trusted keys are extended then
     #[arg(long, value_name = "FILE", help_heading = "Signatures")]
     pub signing_key_file: Option<PathBuf>,
-    /// What to save
+    /// Which paths to save
     #[arg(long, value_enum, default_value_t = Include::All)]
     pub include: Include,
-    /// Level of zstd for new layers
+    /// zstd level of new layers
     #[arg(long, value_name = "1-22", default_value_t = DEFAULT_LEVEL, value_parser = clap::value_parser!(i32).range(1..=22))]
     pub compression_level: i32,
-    /// Most that the layers of one snapshot may take, such as 5G or 500M; what was used longest ago goes first
+    /// Largest size of the layers of one snapshot, such as 5G or 500M; the least recently used paths are dropped first
     #[arg(long, value_name = "SIZE")]
     pub max_size: Option<String>,
-    /// Longest time that the save may wait for its cache [default: no limit]
+    /// Longest time that the save may wait for the cache [default: no limit]
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub save_timeout: Option<Duration>,
-    /// How many saves of its lane a path outlives that was replaced by a newer one of the same name; 0 keeps everything
+    /// Number of saves of its lane after which an unused path is dropped once a newer path of the same name replaced it; 0
+    /// keeps everything
     #[arg(long, value_name = "NUMBER", default_value_t = crate::cache::DEFAULT_KEEP_SAVES)]
     pub keep_saves: u32,
-    /// How to print what came of it
+    /// How to print the result
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
@@ -249,7 +249,7 @@ pub(super) struct InspectCommand {
     /// List every path
     #[arg(long)]
     pub paths: bool,
-    /// How to print it; JSON has every path
+    /// How to print the result; JSON has every path
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
@@ -258,7 +258,7 @@ pub(super) struct InspectCommand {
 pub(super) struct VerifyCommand {
     #[command(flatten)]
     pub store: StoreArgs,
-    /// How to print what came of it
+    /// How to print the result
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
@@ -269,13 +269,13 @@ pub(super) struct BuildCommand {
     /// [default: default, or nothing with --checks]
     #[arg(value_name = "ATTR")]
     pub targets: Vec<String>,
-    /// The flake
+    /// The flake that contains the targets
     #[arg(long, value_name = "FLAKE", default_value = ".")]
     pub flake: String,
     /// Further arguments for `nix build`
     #[arg(last = true, value_name = "NIX ARGUMENTS")]
     pub nix_args: Vec<String>,
-    /// A store under another root, as `nix --store DIR` [default: the store at /nix]
+    /// A store under another root, as in `nix --store DIR` [default: the store at /nix]
     #[arg(long, value_name = "DIR")]
     pub store_root: Option<PathBuf>,
     /// The link to the results
@@ -286,46 +286,46 @@ pub(super) struct BuildCommand {
     pub no_link: bool,
     #[command(flatten)]
     pub limits: BuildLimits,
-    /// Run the usual checks too: formatter, statix, deadnix, `nix flake check`
+    /// Also run the standard checks: formatter, statix, deadnix, `nix flake check`
     #[arg(long)]
     pub checks: bool,
-    /// Run this check too, such as `lint: ./lint.sh`
+    /// Also run this check, such as `lint: ./lint.sh`
     #[arg(long, value_name = "NAME: COMMAND", value_parser = check)]
     pub check_command: Vec<CheckRequest>,
-    /// A folder for compressed NARs of what was built
+    /// Folder for compressed NARs of what was built
     #[arg(long, value_name = "DIR")]
     pub artifacts: Option<PathBuf>,
-    /// How they are compressed
+    /// How artifacts are compressed
     #[arg(long, value_enum, default_value_t = ArtifactFormat::NarZst)]
     pub artifact_format: ArtifactFormat,
-    /// How to print what came of it; the log goes to standard error
+    /// How to print the result; the log goes to standard error
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
 
-/// How much, how long, how often.
+/// Parallelism, retries and timeouts.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 pub(super) struct BuildLimits {
-    /// Builds at once: `auto` (from free processors and memory), `config` (as nix.conf has it) or a number
+    /// Number of builds that run at once: `auto` (from free processors and memory), `config` (as in nix.conf) or a number
     #[arg(long, value_name = "N", default_value = "auto", value_parser = limit)]
     pub max_jobs: Limit,
-    /// Processes that each build may use, likewise
+    /// Number of cores that each build may use: `auto`, `config` or a number; 0 means all
     #[arg(long, value_name = "N", default_value = "auto", value_parser = limit)]
     pub cores: Limit,
     /// Stop at the first failure
     #[arg(long)]
     pub no_keep_going: bool,
-    /// How often it is tried again after a failure that may pass (network, substituters)
+    /// How often to retry after a temporary failure (network, substituters)
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=20))]
     pub retries: u32,
-    /// The first pause before that, in seconds or as 10m; each one is twice as long as the one before it
+    /// Pause before the first retry, in seconds or as 10m; it doubles with each retry
     #[arg(long, value_name = "TIME", default_value = "5", value_parser = time)]
     pub retry_delay: Duration,
-    /// So long after the first failure, it is not tried again
+    /// Time after the first failure during which retries may start
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = time)]
     pub retry_budget: Duration,
-    /// Longest time for all of it
+    /// Longest time for the whole build
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub timeout: Option<Duration>,
     /// Longest time for one derivation
@@ -347,26 +347,26 @@ pub(super) enum ArtifactFormat {
 }
 
 fn limit(text: &str) -> Result<Limit, String> {
-    Limit::parse(text).ok_or_else(|| format!("it takes {}", Limit::TAKES))
+    Limit::parse(text).ok_or_else(|| format!("expected {}", Limit::TAKES))
 }
 
 fn time(text: &str) -> Result<Duration, String> {
-    duration(text).ok_or_else(|| "it takes a number of seconds above 0, or a time such as 10m or 1h30m".to_owned())
+    duration(text).ok_or_else(|| "expected a number of seconds above 0, or a time such as 10m or 1h30m".to_owned())
 }
 
 fn lane(text: &str) -> Result<String, String> {
-    names::parse(text).ok_or_else(|| format!("a name takes {}", names::TAKES))
+    names::parse(text).ok_or_else(|| format!("a name consists of {}", names::TAKES))
 }
 
 fn check(text: &str) -> Result<CheckRequest, String> {
-    parse_check(text).ok_or_else(|| "it takes a name, a colon and a command, such as `lint: ./lint.sh`".to_owned())
+    parse_check(text).ok_or_else(|| "expected a name, a colon and a command, such as `lint: ./lint.sh`".to_owned())
 }
 
 #[derive(Debug, Args)]
 pub(super) struct DetachCommand {
     #[command(flatten)]
     pub store: StoreArgs,
-    /// How to print what came of it
+    /// How to print the result
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }

@@ -1,4 +1,4 @@
-//! `nix-cache build`, and what it shares with the action of that name.
+//! `nix-cache build`.
 
 use super::args::{ArtifactFormat, BuildCommand, Format};
 use crate::app::Failure;
@@ -10,7 +10,7 @@ use crate::building::checks::{Verdict, defaults};
 use crate::building::{BuildReport, Live, Request, Retry, Style};
 use crate::report::summary::build_headline;
 
-/// Builds and prints what came of it.
+/// Builds and prints the result.
 pub(super) async fn build(command: &BuildCommand) -> Result<(), Failure> {
     let request = request(command)?;
     let mut live = Live::new(Box::new(Raw::err()), Style::Plain);

@@ -1,4 +1,4 @@
-//! `nix-cache inspect`: what a snapshot holds.
+//! `nix-cache inspect`: shows the content of a snapshot.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -16,13 +16,13 @@ use crate::cache::{SnapshotFound, find_snapshot};
 use crate::snapshot::{Facts, generation_prefix};
 use crate::store::StorePath;
 
-/// A snapshot for people and programs.
+/// The content of a snapshot, as printed.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Inspection {
     key: String,
     generation: u64,
-    /// The trusted key that signed it; null where no signature was asked for.
+    /// The trusted key that signed it; null if no signature was required.
     signed_by: Option<String>,
     facts: Facts,
     nar_bytes: u64,
@@ -48,7 +48,7 @@ struct InspectedPath {
 struct InspectedLayer {
     id: String,
     bytes: u64,
-    /// Bytes in the remote for this layer alone; the rest is taken from older ones.
+    /// Bytes stored for this layer alone; the rest comes from older layers.
     stored_bytes: u64,
     paths: u64,
     wanted_nar_bytes: u64,
@@ -63,7 +63,7 @@ struct InspectedLane {
     paths: u64,
 }
 
-/// Prints what the newest snapshot of the key holds, or of the first restore prefix that has one.
+/// Prints the newest snapshot of the key, or of the first restore prefix that has one.
 pub(super) async fn inspect(command: &InspectCommand) -> Result<(), Failure> {
     let key = show::of(&command.key)?;
     let (primary, prefixes) = show::escaped(&key)?;
@@ -72,10 +72,7 @@ pub(super) async fn inspect(command: &InspectCommand) -> Result<(), Failure> {
     let keys = verbs::keys(None, &command.trust)?;
     let search = find_snapshot(&*remote, &names, &keys, &mut Vec::new()).await.map_err(Failure::work)?;
     let Some(found) = search.found else {
-        return Err(Failure::work(format!(
-            "There is no snapshot for {primary} in the {} that can be used.",
-            remote.describe()
-        )));
+        return Err(Failure::work(format!("The {} has no usable snapshot for {primary}.", remote.describe())));
     };
     let inspection = of(found);
     match command.format {
@@ -142,7 +139,7 @@ fn describe(inspection: &Inspection, with_paths: bool) -> String {
         let all = human::bytes(layer.nar_bytes);
         let id = &layer.id[..16];
         let made = if layer.bytes > layer.stored_bytes {
-            format!(" stored, {} with what older layers have", human::bytes(layer.bytes))
+            format!(" stored, {} with parts of older layers", human::bytes(layer.bytes))
         } else {
             String::new()
         };
@@ -163,7 +160,7 @@ fn describe(inspection: &Inspection, with_paths: bool) -> String {
     out
 }
 
-/// How long ago a moment was, for a person.
+/// Describes how long ago a moment was.
 fn ago(seconds_since_1970: u64) -> String {
     let age = now().saturating_sub(seconds_since_1970);
     match age {

@@ -22,7 +22,7 @@ pub(super) fn start(args: &LoggingArgs) {
     }
 }
 
-/// What is logged, and what is wrong with what the user asked for.
+/// The log filter, and what is wrong with the one that the user set.
 fn filter(args: &LoggingArgs) -> (Targets, Option<String>) {
     let level = match (args.verbose, args.quiet) {
         (true, _) => LevelFilter::DEBUG,
@@ -36,7 +36,7 @@ fn filter(args: &LoggingArgs) -> (Targets, Option<String>) {
     match wanted.parse() {
         Ok(filter) => (filter, None),
         Err(error) => {
-            (ours, Some(format!("NIX_CACHE_LOG={wanted} is not understood: {error}. As an example: nix_cache=debug")))
+            (ours, Some(format!("NIX_CACHE_LOG={wanted} is not a valid log filter: {error}. Example: nix_cache=debug")))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The command line. What was typed becomes what is meant here, and nowhere else.
+//! The command line: parses the arguments, sets up the process and runs the command.
 
 mod args;
 mod build;
@@ -18,8 +18,8 @@ use crate::app::Failure;
 use crate::base::{printing, secrets};
 use args::{Cli, Command};
 
-/// Runs the program with the arguments of this process. Exit codes: 0 done, a miss included; 1 the work failed, or a
-/// condition was asked for that does not hold; 2 wrong arguments or settings.
+/// Runs the program with the arguments of this process. Exit codes: 0 success, misses included; 1 the work failed, or a
+/// requested condition does not hold; 2 invalid arguments or settings.
 #[must_use]
 pub fn run() -> ExitCode {
     secrets::lock();
@@ -30,7 +30,7 @@ pub fn run() -> ExitCode {
     };
     logging::start(&cli.logging);
     match cli.command {
-        // What is built can look at the processes above it.
+        // Builders can inspect their parent processes, so the secrets go before anything is built.
         Command::Build(_) => secrets::shed(),
         Command::Action(ref action) if matches!(action.step, action::Step::Build) => secrets::shed(),
         Command::Action(_) => {
@@ -40,19 +40,19 @@ pub fn run() -> ExitCode {
         }
         _ => {}
     }
-    // Files in a store have fixed modes; what is made on the way must not depend on who calls.
+    // Files in a store have fixed modes. Temporary files and folders must not depend on the caller's umask either.
     rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
     let done = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => {
             let done = runtime.block_on(dispatch(cli.command));
-            // A save that was given up at its deadline may still be packing: nobody waits for that.
+            // A save that was abandoned at its deadline may still be packing; do not wait for it.
             runtime.shutdown_background();
             done
         }
-        Err(error) => Err(Failure::work(format!("No threads can be started: {error}."))),
+        Err(error) => Err(Failure::work(format!("Cannot start threads: {error}."))),
     };
     if let Some(memory) = most_memory() {
-        tracing::debug!("The most memory in use at a time was {memory} KiB.");
+        tracing::debug!("Peak memory use: {memory} KiB.");
     }
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -63,13 +63,13 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// The most memory that this process had in use at a time, in KiB, as Linux counts it.
+/// The peak memory use of this process in KiB, as Linux counts it.
 fn most_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
-/// Shows what clap says: help or a version that was asked for, or what is wrong with the arguments.
+/// Prints the text of clap: help or version if requested, otherwise what is wrong with the arguments.
 fn told(said: &clap::Error) -> ExitCode {
     let text = said.render().to_string();
     if said.use_stderr() {

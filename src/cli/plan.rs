@@ -75,7 +75,7 @@ fn context(remote: Arc<dyn Remote>, key: String, keys: Keyring, store_root: Opti
 
 fn request(command: &PlanCommand) -> Result<Request, Failure> {
     let project = command.key.project.canonicalize().map_err(|error| {
-        Failure::usage(format!("The project {} cannot be found: {error}.", command.key.project.display()))
+        Failure::usage(format!("Cannot find the project {}: {error}.", command.key.project.display()))
     })?;
     let repository = Repository::open(&project, None).map_err(|error| not_a_repository(&error.to_string()));
     let top = repository.as_ref().map_or(project.as_path(), Repository::top);

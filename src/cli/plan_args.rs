@@ -1,4 +1,4 @@
-//! What can be typed after `nix-cache plan`.
+//! The arguments of `nix-cache plan`.
 
 use clap::{Args, ValueEnum};
 
@@ -9,7 +9,7 @@ use crate::base::env_vars;
 pub(super) enum PlanFormat {
     /// For people
     Text,
-    /// For programs: all that was decided, and the matrix
+    /// For programs: every decision, and the matrix
     Json,
     /// The matrix alone, as GitHub takes it
     Matrix,
@@ -17,7 +17,7 @@ pub(super) enum PlanFormat {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum When {
-    /// Where it is needed
+    /// If needed
     Auto,
     /// Always
     Always,
@@ -30,43 +30,43 @@ pub(super) enum When {
 pub(super) struct PlanCommand {
     #[command(flatten)]
     pub key: KeyArgs,
-    /// The commit to compare with; it counts as built [default: HEAD when files differ from it, else the one before]
+    /// The commit to compare with, assumed to be built [default: HEAD if files differ from it, otherwise its parent]
     #[arg(long, value_name = "COMMIT")]
     pub base: Option<String>,
-    /// As `--base`, for a commit that counts as built only if it, or one before it, was planned
+    /// Like `--base`, but assumed to be built only if it or an earlier commit was planned
     #[arg(long, value_name = "COMMIT", conflicts_with = "base")]
     pub before: Option<String>,
-    /// Targets to look at, such as `nixosConfigurations.*` or `checks.x86_64-linux` [default: all]
+    /// Patterns of the targets to consider, such as `nixosConfigurations.*` or `checks.x86_64-linux` [default: all]
     #[arg(long, value_name = "PATTERN")]
     pub include: Vec<String>,
-    /// Targets to leave out
+    /// Patterns of the targets to ignore
     #[arg(long, value_name = "PATTERN")]
     pub exclude: Vec<String>,
-    /// The file with the rules [default: nix-cache.toml at the top of the repository, if it is there]
+    /// The rules file [default: nix-cache.toml at the top of the repository, if it exists]
     #[arg(long, value_name = "FILE")]
     pub rules: Option<std::path::PathBuf>,
-    /// Which targets are evaluated
+    /// Which targets to evaluate
     #[arg(long, value_enum, default_value_t = When::Auto)]
     pub evaluate: When,
-    /// Whether the base is evaluated, where its derivations are not known
+    /// Whether to evaluate the base if its derivations are not known
     #[arg(long, value_enum, default_value_t = When::Auto)]
     pub evaluate_base: When,
-    /// JSON from systems to what `runs-on` takes
+    /// JSON object from systems to `runs-on` values
     #[arg(long, value_name = "JSON")]
     pub runner_map: Option<String>,
-    /// Most packages, checks and shells that share one job
+    /// Largest number of packages, checks and shells that share one job
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub group_size: u16,
-    /// How many targets are evaluated at a time [default: as many as there are cores, and memory for]
+    /// Number of targets to evaluate at the same time [default: as many as there are cores and memory for]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub workers: Option<u16>,
-    /// Memory that one evaluation may take
+    /// Memory that one evaluation may use
     #[arg(long, value_name = "SIZE", default_value = "4G")]
     pub worker_memory: String,
-    /// Build what changed although its outputs are cached
+    /// Build changed targets even if their outputs are cached
     #[arg(long)]
     pub build_cached: bool,
-    /// Leave alone what did not change although it may never have been built
+    /// Skip unchanged targets even if they may never have been built
     #[arg(long)]
     pub no_retry: bool,
     /// Do not ask the substituters that Nix is configured with
@@ -75,21 +75,21 @@ pub(super) struct PlanCommand {
     /// One more argument for `nix eval`
     #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
     pub nix_arg: Vec<String>,
-    /// Where snapshots and earlier plans are: `dir:PATH`, or `github` inside of an action [default: nowhere]
+    /// Where snapshots and earlier plans are stored: `dir:PATH`, or `github` inside an action [default: nowhere]
     #[arg(long, value_name = "REMOTE", env = env_vars::NIX_CACHE_REMOTE, help_heading = "Cache")]
     pub remote: Option<String>,
-    /// Keep this plan there, for later ones to compare with
+    /// Store this plan there, for later plans to compare with
     #[arg(long, requires = "remote", help_heading = "Cache")]
     pub keep: bool,
     #[command(flatten)]
     pub trust: TrustArgs,
-    /// Sign the plan that is kept with the secret keys in this file
+    /// Sign the stored plan with the secret keys in this file
     #[arg(long, value_name = "FILE", help_heading = "Signatures")]
     pub signing_key_file: Option<std::path::PathBuf>,
-    /// A store under another root to evaluate in, as `nix --store DIR`
+    /// A store under another root to evaluate in, as in `nix --store DIR`
     #[arg(long, value_name = "DIR", help_heading = "Store")]
     pub store_root: Option<std::path::PathBuf>,
-    /// How to print it
+    /// How to print the plan
     #[arg(long, value_enum, default_value_t = PlanFormat::Text)]
     pub format: PlanFormat,
 }

@@ -1,4 +1,4 @@
-//! `nix-cache key`, and how every command makes its key.
+//! `nix-cache key`, and how every command computes its key.
 
 use super::args::{Format, KeyArgs, KeyCommand};
 use crate::app::Failure;
@@ -17,12 +17,12 @@ pub(super) fn key(command: &KeyCommand) -> Result<(), Failure> {
     }
 }
 
-/// The key that the arguments ask for.
+/// Returns the key that the arguments describe.
 pub(super) fn of(args: &KeyArgs) -> Result<Key, Failure> {
     make_key(&request(args)).map_err(Failure::usage)
 }
 
-/// What the key that the arguments ask for is made of.
+/// Returns what the key of these arguments is computed from.
 pub(super) fn request(args: &KeyArgs) -> KeyRequest {
     let given = &args.restore_prefixes_first_match;
     KeyRequest {
@@ -38,14 +38,14 @@ pub(super) fn request(args: &KeyArgs) -> KeyRequest {
     }
 }
 
-/// The escaped forms that a remote takes: primary key and restore prefixes.
+/// Returns primary key and restore prefixes, escaped for remotes.
 pub(super) fn escaped(key: &Key) -> Result<(String, Vec<String>), Failure> {
     let primary = escape(&key.primary).map_err(Failure::usage)?;
     let prefixes = key.restore_prefixes.iter().map(|prefix| escape(prefix)).collect::<Result<_, _>>();
     Ok((primary, prefixes.map_err(Failure::usage)?))
 }
 
-/// The system that the arguments mean.
+/// Returns the system that the arguments name, or that of this machine.
 pub(super) fn system(args: &KeyArgs) -> String {
     if args.system.is_empty() { current_system() } else { args.system.clone() }
 }

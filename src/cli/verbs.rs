@@ -1,4 +1,4 @@
-//! `nix-cache restore`, `save` and `verify`.
+//! `nix-cache restore`, `save`, `verify` and `detach`.
 
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
@@ -23,7 +23,7 @@ use crate::series::Hit;
 use crate::series::sign::Keyring;
 use crate::store::StoreDirs;
 
-/// Restores and prints what came of it.
+/// Restores and prints the result.
 pub(super) async fn restore(command: &RestoreCommand) -> Result<(), Failure> {
     let mut context = context(&command.key, &command.remote, &command.store, DEFAULT_LEVEL)?;
     context.place.deadline = Some(Instant::now() + command.restore_timeout);
@@ -43,14 +43,14 @@ pub(super) async fn restore(command: &RestoreCommand) -> Result<(), Failure> {
     }
     if command.fail_on_miss && outcome.hit == Hit::Miss {
         return Err(Failure::work(format!(
-            "Nothing fits the key {}, and --fail-on-miss was given.",
+            "Cache miss for the key {}, and --fail-on-miss was given.",
             context.identity.key
         )));
     }
     Ok(())
 }
 
-/// Saves and prints what came of it.
+/// Saves and prints the result.
 pub(super) async fn save(command: &SaveCommand) -> Result<(), Failure> {
     let mut context = context(&command.key, &command.remote, &command.store, command.compression_level)?;
     context.place.keys = keys(command.signing_key_file.as_deref(), &command.trust)?;
@@ -71,7 +71,7 @@ pub(super) async fn save(command: &SaveCommand) -> Result<(), Failure> {
     }
 }
 
-/// Verifies and prints what came of it; damage is a failure.
+/// Verifies and prints the result; damage is a failure.
 pub(super) async fn verify(command: &VerifyCommand) -> Result<(), Failure> {
     let dirs = StoreDirs::new(command.store.store_root.as_deref());
     let threads = threads(&command.store);
@@ -81,10 +81,7 @@ pub(super) async fn verify(command: &VerifyCommand) -> Result<(), Failure> {
         Format::Json => print_json(&verified)?,
         Format::Text => {
             let size = human::bytes(verified.nar_bytes);
-            print(&format!(
-                "{} ({size}) with the content that the Nix database says.\n",
-                human::count(verified.sound, "path")
-            ));
+            print(&format!("{} ({size}) verified.\n", human::count(verified.sound, "path")));
             for (path, why) in &verified.damaged {
                 print(&format!("DAMAGED {path}: {why}\n"));
             }
@@ -99,7 +96,7 @@ pub(super) async fn verify(command: &VerifyCommand) -> Result<(), Failure> {
     }
 }
 
-/// Detaches and prints what came of it.
+/// Detaches and prints the result.
 pub(super) async fn detach(command: &DetachCommand) -> Result<(), Failure> {
     let dirs = StoreDirs::new(command.store.store_root.as_deref());
     let threads = threads(&command.store);
@@ -109,7 +106,7 @@ pub(super) async fn detach(command: &DetachCommand) -> Result<(), Failure> {
         Format::Json => print_json(&detached)?,
         Format::Text if !detached.was_mounted => print("Nothing was mounted.\n"),
         Format::Text => print(&format!(
-            "Unmounted. {} from layers no longer valid; {} kept, needed by what was built since.\n",
+            "Unmounted. {} from layers removed; {} kept because new paths need them.\n",
             human::count(detached.unregistered, "path"),
             human::count(detached.kept, "path")
         )),
@@ -117,11 +114,11 @@ pub(super) async fn detach(command: &DetachCommand) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Carries out the step on standard input and answers on standard output.
+/// Performs the step read from standard input and answers on standard output.
 pub(super) async fn privileged() -> Result<(), Failure> {
     let task = tokio::task::spawn_blocking(|| {
         let request: attach::Request = serde_json::from_reader(std::io::stdin().lock()).map_err(Failure::usage)?;
-        // The caller says why it did not work; here nobody reads it.
+        // The caller reports the reason; nobody reads the log of this process.
         let refused = |error: attach::CacheError| attach::Answer::Refused(error.to_string());
         Ok::<_, Failure>(attach::perform(&request, &AtomicU64::new(0)).unwrap_or_else(refused))
     });
@@ -153,21 +150,18 @@ fn context(key: &KeyArgs, place: &RemoteArgs, store: &StoreArgs, level: i32) -> 
     })
 }
 
-/// The keys in a file and on the command line.
+/// Returns the keys in a file and on the command line.
 pub(super) fn keys(signing: Option<&Path>, trust: &TrustArgs) -> Result<Keyring, Failure> {
     let signing = match signing {
         None => String::new(),
         Some(file) => match crate::base::bounds::read_text(file, crate::base::bounds::MAX_TEXT) {
             Ok(text) if text.trim().is_empty() => {
-                return Err(Failure::usage(format!(
-                    "There is no key in {}, which --signing-key-file names.",
-                    file.display()
-                )));
+                return Err(Failure::usage(format!("--signing-key-file: {} contains no key.", file.display())));
             }
             Ok(text) => text,
             Err(error) => {
                 let file = file.display();
-                return Err(Failure::usage(format!("--signing-key-file {file} cannot be read: {error}.")));
+                return Err(Failure::usage(format!("--signing-key-file: cannot read {file}: {error}.")));
             }
         },
     };
@@ -186,14 +180,14 @@ fn threads(store: &StoreArgs) -> usize {
 fn describe_restore(outcome: &RestoreOutcome) -> String {
     let RestoreOutcome { paths_restored, paths_in_snapshot, paths_already_valid, seconds, .. } = outcome;
     let (Some(key), Some(generation)) = (&outcome.matched_key, outcome.generation) else {
-        return format!("Miss: no snapshot for {} nor for any restore prefix could be used.\n", outcome.primary_key);
+        return format!("Miss: no usable snapshot for {} or its restore prefixes.\n", outcome.primary_key);
     };
-    let kind = if outcome.hit == Hit::Exact { "Exact hit" } else { "Near hit" };
+    let kind = if outcome.hit == Hit::Exact { "Exact hit" } else { "Partial hit" };
     let nar = human::bytes(outcome.nar_bytes_restored);
     let fetched = human::bytes(outcome.bytes_downloaded);
     format!(
         "{kind}: generation {generation} of {key}. {paths_restored} of {} restored ({nar}, \
-         {fetched} fetched), {paths_already_valid} already here; {seconds:.1} s.\n",
+         {fetched} downloaded), {paths_already_valid} already present; {seconds:.1} s.\n",
         human::count(*paths_in_snapshot, "store path")
     )
 }
@@ -206,10 +200,10 @@ fn describe_save(outcome: &SaveOutcome) -> String {
             let nar = human::bytes(outcome.nar_bytes_new);
             let dropped = match outcome.paths_dropped {
                 0 => String::new(),
-                count => format!(", {count} no longer needed and dropped"),
+                count => format!(", {count} unused dropped"),
             };
             format!(
-                "Saved generation {} of {}: {} in {}. {} ({nar}, {sent} sent){dropped}; {seconds:.1} s.\n",
+                "Saved generation {} of {}: {} in {}. {} ({nar}, {sent} uploaded){dropped}; {seconds:.1} s.\n",
                 saved.generation,
                 outcome.primary_key,
                 human::count(saved.paths, "store path"),
@@ -223,9 +217,9 @@ fn describe_save(outcome: &SaveOutcome) -> String {
 
 fn why_not(reason: SaveReason) -> &'static str {
     match reason {
-        SaveReason::NothingNew => "Nothing saved: the snapshot of this key has everything already",
-        SaveReason::NothingToSave => "Nothing saved: the store holds nothing but what was there before the restore",
-        SaveReason::Refused => "Nothing saved: the cache does not take it, or it could not be signed",
+        SaveReason::NothingNew => "Nothing saved: the snapshot of this key already has everything",
+        SaveReason::NothingToSave => "Nothing saved: the store has no paths besides those from before the restore",
+        SaveReason::Refused => "Nothing saved: the cache refused it, or it could not be signed",
         SaveReason::Failed
         | SaveReason::NewKey
         | SaveReason::NewPaths

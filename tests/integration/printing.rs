@@ -64,7 +64,7 @@ fn arguments_that_are_refused_are_harmless() {
     let Some(nix) = nix::all().first() else { return };
     let machine = Machine::new(nix);
     shown(&on_runner(machine.nix_cache(&[COMMANDS])), "add-mask");
-    shown(&on_runner(machine.nix_cache(&["restore", "--lane", INLINE, "--remote", "dir:x"])), "a name takes");
+    shown(&on_runner(machine.nix_cache(&["restore", "--lane", INLINE, "--remote", "dir:x"])), "a name consists of");
     shown(&on_runner(machine.nix_cache(&["restore", "--remote", COMMANDS])), "add-mask");
     let mut command = machine.nix_cache(&["key", "--prefix-key", "y"]);
     command.env("NIX_CACHE_LOG", format!("a={INLINE}"));
