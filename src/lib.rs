@@ -1,17 +1,18 @@
-//! The library behind `nix-cache`: it makes the Nix store of one CI job the start of the next.
+//! The library behind `nix-cache`, which starts each CI job with the Nix store of the last one.
 //!
-//! A folder for each noun, on floors: each uses only what stands beside or below it, and no two use each other.
+//! There is one folder per noun. Folders stand on floors: each imports only from its own floor or lower ones, and no two import
+//! each other.
 //!
 //! | floor | folders |
 //! |---|---|
-//! | what is typed and printed | [`cli`] |
+//! | the command line: what is typed and printed | [`cli`] |
 //! | the steps of the actions | [`action`] |
-//! | what both share | `app` |
+//! | shared by both | `app` |
 //! | the verbs | [`cache`]: restore and save; [`plan`]: which targets of a flake a change affects |
-//! | what they are made of | [`attach`]: layers into the store, all that runs as root; [`snapshot`]: the index of one key; [`files`]: further files and Nix's own caches; [`report`]: what was measured; [`upstream`]: what substituters have |
-//! | | [`series`]: generations of one name, and who vouches for them; [`layer`]: the format of images; [`nix`]: asking Nix; [`building`]: `nix build`, explained |
-//! | | [`store`]: the Nix store here, and our folder beside it; [`remote`]: where entries live; [`flake`]: keys; [`github`]: what the runner says |
-//! | what knows nothing of Nix | [`base`] |
+//! | their parts | [`attach`]: layers into the store, everything that runs as root; [`snapshot`]: the index of one key; [`files`]: further files and Nix's own caches; [`report`]: what was measured; [`upstream`]: what substituters offer |
+//! | | [`series`]: generations of one name, and their signatures; [`layer`]: the format of images; [`nix`]: querying Nix; [`building`]: `nix build`, explained |
+//! | | [`store`]: the Nix store of this machine, and our folder beside it; [`remote`]: where entries are stored; [`flake`]: keys; [`github`]: what the runner provides |
+//! | independent of Nix | [`base`] |
 
 #![forbid(unsafe_code)]
 #![cfg_attr(

@@ -48,7 +48,7 @@ impl Anchor {
         Ok(None)
     }
 
-    /// Opens the folder, made where it is missing.
+    /// Opens the folder, created if missing.
     pub(crate) fn make(places: &Places) -> io::Result<Self> {
         if let Some(anchor) = Self::open(places)? {
             return Ok(anchor);

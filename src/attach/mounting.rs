@@ -99,7 +99,7 @@ fn in_use(store: &Path) -> Result<Option<String>, MountError> {
     Ok(held.map(|name| format!("another process is at work in the store: it holds {}", name.display())))
 }
 
-/// As [`in_use`], once more and more while somebody is.
+/// Like [`in_use`], once more and more while somebody is.
 fn in_use_for_long(store: &Path) -> Result<Option<String>, MountError> {
     let start = Instant::now();
     loop {

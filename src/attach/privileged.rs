@@ -119,7 +119,7 @@ fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Our folder, made where it is missing, as its owner's.
+/// Our folder, created if missing, as its owner's.
 fn own_folder(dirs: &StoreDirs) -> Result<OwnFolder, CacheError> {
     let failed = |error| CacheError::File { what: "Cannot make", path: dirs.own_dir(), error };
     // The owner of the store may not own the folder above it.

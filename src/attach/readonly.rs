@@ -18,7 +18,7 @@ pub(crate) fn is_read_only(dirs: &StoreDirs) -> bool {
 /// which it is mounted writable. Nothing outside of that thread, and those that it starts, sees the difference.
 ///
 /// # Errors
-/// When the directory cannot be made writable, and those of `work`.
+/// When the directory cannot be created writable, and those of `work`.
 pub(crate) fn with_writable_store<T: Send>(
     dirs: &StoreDirs,
     work: impl FnOnce() -> Result<T, CacheError> + Send,

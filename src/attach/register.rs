@@ -65,10 +65,10 @@ pub(crate) fn register_closed(
     Ok(registered)
 }
 
-/// As [`register_closed`]; what became valid is in `registered`, also where an error ends it.
+/// See [`register_closed`]; what became valid is in `registered`, also where an error ends it.
 ///
 /// # Errors
-/// As [`register_closed`].
+/// See [`register_closed`].
 pub(crate) fn register_into(
     registered: &mut BTreeSet<StorePath>,
     dirs: &StoreDirs,

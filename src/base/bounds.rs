@@ -1,8 +1,8 @@
-//! Bounds on what is read from outside, so that memory stays small whatever it is: files, output of programs, answers of
+//! Limits on everything that is read from outside, so that memory use stays small: files, output of programs, answers of
 //! servers, and JSON.
 //!
-//! A file or answer is measured while it is read, never by what it says of itself. JSON is weighed as well, by [`Weighing`]: a
-//! megabyte of `[[],[],[]]` becomes a hundred megabytes of memory.
+//! The size of a file or answer is measured while it is read; a declared size is never trusted. JSON is also weighed, by
+//! [`Weighing`], because a megabyte of `[[],[],[]]` becomes a hundred megabytes of memory.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -10,45 +10,45 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-/// Most bytes of one answer of a service that answers in JSON or text.
+/// Largest answer of a service in JSON or text, in bytes.
 pub(crate) const MAX_ANSWER: usize = 1 << 20;
-/// Most bytes of a text file of the user's or of the runner's: an event, a configuration, a derivation.
+/// Largest text file of the user or the runner, in bytes: an event, a configuration, a derivation.
 pub(crate) const MAX_TEXT: u64 = 32 << 20;
-/// Most bytes of a record of ours in the folder beside the store: each path of 150,000 takes less than 400.
+/// Largest record in our folder beside the store, in bytes: 150,000 paths take less than 400 bytes each.
 pub(crate) const MAX_RECORD: u64 = 64 << 20;
-/// Most bytes that a program prints for us to read.
+/// Largest output of a program that is read, in bytes.
 pub(crate) const MAX_OUTPUT: u64 = 32 << 20;
-/// The most that one piece of JSON may weigh, in bytes of memory: see [`Weighing`].
+/// Largest weight of a JSON document, in bytes of memory: see [`Weighing`].
 pub(crate) const MAX_WEIGHT: u64 = 128 << 20;
-/// The most that a record of ours may weigh.
+/// Largest weight of a record in our folder.
 const MAX_RECORD_WEIGHT: u64 = 168 << 20;
 
-/// The error for what is larger than `most` bytes.
+/// Returns the error for input of more than `most` bytes.
 pub(crate) fn too_large(most: u64) -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {} MiB", most >> 20))
 }
 
-/// The bytes of a file that has no more than `most` of them.
+/// Reads a file of at most `most` bytes.
 ///
 /// # Errors
-/// When it cannot be read, or has more; nothing but a regular file is read.
+/// When it cannot be read, is larger, or is not a regular file.
 pub(crate) fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    // Asked before opening, which would wait forever on a pipe.
+    // Check before opening: opening a pipe would block forever.
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
     read_to_end(File::open(path)?, most)
 }
 
-/// As [`read_file`], for text.
+/// Like [`read_file`], for text.
 ///
 /// # Errors
-/// As [`read_file`], and when it is not UTF-8.
+/// Like [`read_file`], and when it is not UTF-8.
 pub(crate) fn read_text(path: &Path, most: u64) -> io::Result<String> {
     String::from_utf8(read_file(path, most)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-/// All that `reader` yields, up to `most` bytes.
+/// Reads `reader` to its end, up to `most` bytes.
 ///
 /// # Errors
 /// When it cannot be read, or yields more.
@@ -58,11 +58,11 @@ pub(crate) fn read_to_end(reader: impl Read, most: u64) -> io::Result<Vec<u8>> {
     if bytes.len() as u64 > most { Err(too_large(most)) } else { Ok(bytes) }
 }
 
-/// The value in the JSON file `path` of no more than `most` bytes, read without holding the text.
+/// Parses the JSON file `path` of at most `most` bytes without holding its text in memory.
 ///
 /// # Errors
-/// As [`read_file`]; of the kind [`io::ErrorKind::InvalidData`] or [`io::ErrorKind::UnexpectedEof`] when it is other JSON than
-/// expected, or weighs more than [`MAX_WEIGHT`].
+/// See [`read_file`]. The kind is [`io::ErrorKind::InvalidData`] or [`io::ErrorKind::UnexpectedEof`] if the JSON is not as
+/// expected or weighs more than [`MAX_WEIGHT`].
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, most: u64) -> io::Result<T> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a regular file"));
@@ -70,19 +70,19 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, most: u64) -> io::Resu
     read_json_file(File::open(path)?, most)
 }
 
-/// As [`read_json`], of a file that is open.
+/// Like [`read_json`], for an open file.
 ///
 /// # Errors
-/// As [`read_json`].
+/// See [`read_json`].
 pub(crate) fn read_json_file<T: DeserializeOwned>(file: File, most: u64) -> io::Result<T> {
     read_weighed(file, most, (Costs::TREES, MAX_WEIGHT))
 }
 
-/// As [`read_json_file`], for a record of ours: what it is read into has lists, not trees, and there may be a hundred thousand
-/// paths in it.
+/// Like [`read_json_file`], for a record in our folder: it may have a hundred thousand paths, and it is read into sorted lists
+/// instead of trees.
 ///
 /// # Errors
-/// As [`read_json`].
+/// See [`read_json`].
 pub(crate) fn read_record<T: DeserializeOwned>(file: File) -> io::Result<T> {
     read_weighed(file, MAX_RECORD, (Costs::LISTS, MAX_RECORD_WEIGHT))
 }
@@ -99,7 +99,7 @@ fn read_weighed<T: DeserializeOwned>(file: File, most: u64, (costs, weight): (Co
     Ok(serde_json::from_reader(BufReader::new(reader))?)
 }
 
-/// The value in some JSON that weighs no more than [`MAX_WEIGHT`].
+/// Parses JSON that weighs at most [`MAX_WEIGHT`].
 ///
 /// # Errors
 /// As `serde_json`.
@@ -113,12 +113,12 @@ pub(crate) fn from_json<T: DeserializeOwned>(json: &[u8]) -> serde_json::Result<
 }
 
 fn too_heavy(most: u64) -> String {
-    format!("it would take more than {} MiB of memory", most >> 20)
+    format!("it would need more than {} MiB of memory", most >> 20)
 }
 
-/// An upper bound on the memory that JSON takes once it is read into our structures, in bytes: each character one, and for each
-/// text, field, list and element what the structures around it take. The figures are measured: a node of a B-tree for the first
-/// element of each set is the largest part.
+/// An upper bound on the memory that JSON needs once it is read into our structures, in bytes: one for each character, plus the
+/// structures around each text, field, list and element. The figures are measured; the largest part is the B-tree node for the
+/// first element of each set.
 pub(crate) struct Weight {
     pub total: u64,
     costs: Costs,
@@ -128,21 +128,21 @@ pub(crate) struct Weight {
     record: u64,
 }
 
-/// What parts of JSON take in memory, beside their characters, in bytes.
+/// The memory that parts of JSON need besides their characters, in bytes.
 #[derive(Clone, Copy)]
 pub(crate) struct Costs {
     text: u64,
     element: u64,
     field: u64,
     list: u64,
-    /// The most that one record may weigh: what stands two levels below the top is held twice while it is read.
+    /// Largest weight of one record: everything two levels below the top is held twice while it is read.
     record: u64,
 }
 
 impl Costs {
-    /// Where maps and sets are B-trees: a node has room for eleven elements, and one is enough to make it.
+    /// For maps and sets that are B-trees: a single element allocates a node with room for eleven.
     pub(crate) const TREES: Self = Self { text: 32, element: 16, field: 64, list: 64, record: u64::MAX };
-    /// Where the many small maps and sets are sorted lists ([`crate::store::SharedSet`]), and fields are those of structures.
+    /// For many small maps and sets that are sorted lists ([`crate::store::SharedSet`]), with the fields of structures.
     pub(crate) const LISTS: Self = Self { text: 32, element: 16, field: 0, list: 64, record: 16 << 20 };
 }
 
@@ -163,7 +163,7 @@ impl Weight {
         }
     }
 
-    /// What `byte` takes beside itself.
+    /// Returns the memory that `byte` adds besides itself.
     fn cost(&mut self, byte: u8) -> u64 {
         if self.in_text {
             match byte {
@@ -194,7 +194,7 @@ impl Weight {
     }
 }
 
-/// Passes JSON on from a reader until it weighs more than a limit, which is an error of kind [`io::ErrorKind::FileTooLarge`].
+/// Passes JSON from a reader through until it weighs more than a limit, which is an error of kind [`io::ErrorKind::FileTooLarge`].
 pub(crate) struct Weighing<R> {
     inner: R,
     weight: Weight,
@@ -202,7 +202,7 @@ pub(crate) struct Weighing<R> {
 }
 
 impl<R: Read> Weighing<R> {
-    /// JSON from `inner` that may weigh up to `most` bytes.
+    /// Wraps `inner`, whose JSON may weigh up to `most` bytes.
     pub(crate) fn new(inner: R, costs: Costs, most: u64) -> Self {
         Self { inner, weight: Weight::new(costs), most }
     }
@@ -227,7 +227,7 @@ mod tests {
     fn json_is_weighed_by_what_it_becomes_and_not_by_what_stands_in_its_texts() {
         let weigh = |json: &str| {
             let mut weight = Weight::new(Costs::TREES);
-            // In pieces of any length: a text and an escape go on from one to the next.
+            // In pieces of any length: texts and escapes continue across pieces.
             json.as_bytes().chunks(3).for_each(|piece| weight.add(piece));
             weight.total
         };

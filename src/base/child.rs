@@ -1,4 +1,4 @@
-//! The processes that this program starts.
+//! Child processes: without secrets in their environment, and with a limit on their output.
 
 use std::io::{self, Read};
 use std::process::{Child, Command, Output, Stdio};
@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use crate::base::bounds::{MAX_OUTPUT, read_to_end, too_large};
 use crate::base::env_vars;
 
-/// Variables with a token in them. Nothing that we start needs one.
+/// Variables that contain a token. No child process needs one.
 pub(crate) const SECRETS: [&str; 6] = [
     env_vars::NIX_CACHE_INPUTS,
     env_vars::NIX_CACHE_SECRETS,
@@ -18,13 +18,13 @@ pub(crate) const SECRETS: [&str; 6] = [
     env_vars::GH_TOKEN,
 ];
 
-/// Whether a variable holds a token, or leads to where one is good for something: inputs of actions and what the runner tells
-/// its own.
+/// Returns whether a variable contains a token or says where one can be used: inputs of actions and the runner's variables for
+/// its own actions.
 pub(crate) fn is_secret(name: &str) -> bool {
     SECRETS.contains(&name) || name.starts_with(env_vars::ACTIONS_PREFIX) || name.starts_with(env_vars::INPUT_PREFIX)
 }
 
-/// `command` without the variables that [`is_secret`] names. For every process that this program starts.
+/// Removes the variables that [`is_secret`] names from `command`. Every process that this program starts goes through here.
 pub(crate) fn without_secrets(command: &mut Command) -> &mut Command {
     for name in SECRETS {
         command.env_remove(name);
@@ -37,11 +37,11 @@ pub(crate) fn without_secrets(command: &mut Command) -> &mut Command {
     command
 }
 
-/// Most bytes of what a program says on standard error that are kept: the end, where the reason stands.
+/// Number of bytes of standard error that are kept: the end, which has the reason.
 const MAX_SAID: usize = 1 << 20;
 
-/// As [`Command::output`], for a program that prints no more than [`MAX_OUTPUT`]. One that prints more is ended. Of what it says on
-/// standard error the last megabyte is kept.
+/// Like [`Command::output`], for a program that prints at most [`MAX_OUTPUT`]. A program that prints more is killed. The last
+/// megabyte of standard error is kept.
 ///
 /// # Errors
 /// When it cannot be started, or prints more.
@@ -51,7 +51,7 @@ pub(crate) fn output(command: &mut Command) -> io::Result<Output> {
     let said = child.stderr.take().map(|stderr| std::thread::spawn(move || read_end(stderr)));
     let printed = read_printed(&mut child);
     if printed.is_err() {
-        // It may have ended by itself.
+        // It may already have ended.
         let _ = child.kill();
     }
     let status = child.wait()?;
@@ -81,27 +81,27 @@ fn keep_end(kept: &mut Vec<u8>, more: &[u8]) {
     }
 }
 
-/// As [`output`], without holding up anything else.
+/// Like [`output`], without blocking the thread.
 ///
 /// # Errors
-/// As [`output`].
+/// See [`output`].
 pub(crate) async fn output_of(command: &mut tokio::process::Command) -> io::Result<Output> {
     #[allow(clippy::disallowed_methods, reason = "all it prints goes through pipes")]
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let read = tokio::join!(read_up_to(stdout, MAX_OUTPUT), read_end_of(stderr));
     if read.0.is_err() {
-        // It may have ended by itself.
+        // It may already have ended.
         let _ = child.start_kill();
     }
     let status = child.wait().await?;
     Ok(Output { status, stdout: read.0?, stderr: read.1 })
 }
 
-/// All that comes from a pipe, up to `most` bytes.
+/// Reads a pipe to its end, up to `most` bytes.
 ///
 /// # Errors
-/// When it cannot be read, or there is more; then the pipe is closed.
+/// When it cannot be read, or has more; then the pipe is closed.
 pub(crate) async fn read_up_to(pipe: Option<impl AsyncRead + Unpin>, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let Some(pipe) = pipe else { return Ok(bytes) };

@@ -1,4 +1,4 @@
-//! A SHA-256.
+//! SHA-256 digests.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,18 +6,18 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// A SHA-256.
+/// A SHA-256 digest, written as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Sha(pub [u8; 32]);
 
-/// A text that is not 64 digits of hex.
+/// A text that is not 64 hexadecimal digits.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not a SHA-256 in 64 digits of hex")]
+#[error("{0:?} is not a SHA-256 digest of 64 hexadecimal digits")]
 pub struct DigestError(String);
 
 impl Sha {
-    /// The digest of `bytes`.
+    /// Computes the digest of `bytes`.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(sha.to_string().parse::<Sha>().unwrap(), sha);
         let text = "0123456789abcdefABCDEF0123456789".repeat(2);
         assert_eq!(text.parse::<Sha>().unwrap().to_string(), text.to_lowercase());
-        // Rust's own parser takes a sign.
+        // Rust's own parser accepts a sign.
         for wrong in ["", "0", &text[1..], &format!("{text}0"), &text.replacen("01", "+1", 1), &"é".repeat(32)] {
             assert!(wrong.parse::<Sha>().is_err(), "{wrong}");
         }

@@ -1,4 +1,4 @@
-//! Room on a disk: what may be written to it, with a reserve that is always left to the job.
+//! Free space: how much may be written to a disk while a reserve is left to the job.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -8,37 +8,37 @@ use std::time::Duration;
 
 use rustix::fs::StatVfs;
 
-/// The reserve is never larger than this.
+/// Largest reserve, in bytes.
 const MOST_RESERVED: u64 = 1 << 30;
-/// One part in so many of the disk is the reserve, where that is less.
+/// The reserve is the disk size divided by this, if that is less.
 const RESERVED_PART: u64 = 20;
-/// How often a disk is looked at while something is written to it.
+/// How often the free space is checked while something is written.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// How much of a disk may be used.
+/// The free space of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
     /// Bytes that this user may still write, the reserve included.
     pub free: u64,
-    /// Bytes of them that are left alone: 1 GiB, or 5 % of the disk where that is less.
+    /// Bytes of them that are left to the job: 1 GiB, or 5 % of the disk if that is less.
     pub reserve: u64,
-    /// Files that may still be made; `u64::MAX` where the file system has no limit of its own.
+    /// Number of files that may still be created; `u64::MAX` if the file system has no limit.
     pub files: u64,
-    /// Tells this disk from others.
+    /// Device number, which distinguishes this disk from others.
     pub device: u64,
 }
 
 impl Room {
-    /// Bytes that may be written.
+    /// Returns the bytes that may be written.
     pub(crate) fn usable(&self) -> u64 {
         self.free.saturating_sub(self.reserve)
     }
 }
 
-/// The room on the disk of `path`, which need not be there yet.
+/// Returns the free space on the disk of `path`, which need not exist yet.
 ///
 /// # Errors
-/// When that disk does not say.
+/// When the file system does not report it.
 pub(crate) fn room(path: &Path) -> io::Result<Room> {
     let there = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     Ok(room_of(&rustix::fs::statvfs(there)?, fs::metadata(there)?.dev()))
@@ -51,19 +51,19 @@ fn room_of(found: &StatVfs, device: u64) -> Room {
     Room { free: found.f_bavail.saturating_mul(unit), reserve, files, device }
 }
 
-/// As [`Room::usable`] of [`room`]; without limit where the disk does not say.
+/// Like [`Room::usable`] of [`room`]; unlimited if the file system does not report it.
 pub(crate) fn usable(path: &Path) -> u64 {
     room(path).map_or(u64::MAX, |room| room.usable())
 }
 
-/// The error for something of `needed` bytes that does not fit on the disk of `path`.
+/// Returns the error for `needed` bytes that do not fit on the disk of `path`.
 pub(crate) fn no_room(path: &Path, needed: u64) -> io::Error {
     let (free, reserve) = room(path).map_or((0, 0), |room| (room.free, room.reserve));
     let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     io::Error::new(
         io::ErrorKind::StorageFull,
         format!(
-            "it takes {} MiB, and the disk of {} has {} MiB free, of which {} MiB are left to the job",
+            "it needs {} MiB, but the disk of {} has {} MiB free, of which {} MiB are left to the job",
             mib(needed),
             path.display(),
             mib(free),
@@ -75,29 +75,29 @@ pub(crate) fn no_room(path: &Path, needed: u64) -> io::Error {
 /// Makes sure that `needed` bytes fit on the disk of `path`.
 ///
 /// # Errors
-/// When they do not, with how much is needed and free.
+/// When they do not, with the needed and the free space.
 pub(crate) fn ensure(path: &Path, needed: u64) -> io::Result<()> {
     if needed <= usable(path) { Ok(()) } else { Err(no_room(path, needed)) }
 }
 
-/// Returns once nothing but the reserve is left on the disk of `path`.
+/// Waits until only the reserve is left on the disk of `path`.
 pub(crate) async fn filled(path: &Path) {
     while usable(path) > 0 {
         tokio::time::sleep(LOOK).await;
     }
 }
 
-/// How much is written before a disk is looked at again.
+/// Number of bytes written before the free space is checked again.
 const STEP: u64 = 16 << 20;
 
-/// Writes to a file as long as its disk has more than the reserve.
+/// A writer to a file that fails once only the reserve is left on its disk.
 pub(crate) struct Guarded<'a> {
     file: &'a File,
     unseen: u64,
 }
 
 impl<'a> Guarded<'a> {
-    /// A writer to `file`.
+    /// Wraps `file`.
     pub(crate) fn new(file: &'a File) -> Self {
         Self { file, unseen: STEP }
     }
@@ -107,12 +107,13 @@ impl Write for Guarded<'_> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         if self.unseen >= STEP {
             self.unseen = 0;
-            // A disk that does not say is not guarded.
+            // If the file system does not report its free space, there is no limit.
             let room = rustix::fs::fstatvfs(self.file).map(|found| room_of(&found, 0));
             if let Ok(room) = room
                 && room.usable() == 0
             {
-                let message = format!("the disk is full but for the {} MiB that are left to the job", room.free >> 20);
+                let message =
+                    format!("the disk is full except for the {} MiB that are left to the job", room.free >> 20);
                 return Err(io::Error::new(io::ErrorKind::StorageFull, message));
             }
         }

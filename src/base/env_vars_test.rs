@@ -1,9 +1,9 @@
-//! Tests of [`super`]: the list is complete, and the documentation for users has the part of it that is for them.
+//! Tests of [`super`]: the list is complete, and the user documentation has the variables for users.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Words that look like variables and are none.
+/// Words that look like variables but are not.
 const OTHERS: [&str; 1] = ["FETCH_HEAD"];
 
 const LIST: &str = include_str!("env_vars.rs");
@@ -21,7 +21,7 @@ fn sections() -> BTreeMap<&'static str, BTreeSet<&'static str>> {
     found
 }
 
-/// The words in capitals that stand between two quotation marks next to each other, in a line of source.
+/// The capitalised words between adjacent quotation marks in a line of source.
 fn literals(line: &str) -> impl Iterator<Item = &str> {
     let count = line.matches('"').count();
     let capital = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
@@ -29,9 +29,9 @@ fn literals(line: &str) -> impl Iterator<Item = &str> {
     line.split('"').skip(1).take(count.saturating_sub(1)).filter(is_word)
 }
 
-/// What is wrong with a file of source: the lines that name a variable themselves.
+/// The lines of a source file that name a variable without its constant.
 fn strays(source: &str, known: &BTreeSet<&str>) -> Vec<String> {
-    // Tests name variables as GitHub and Nix do, so that a wrong name in the list cannot hide.
+    // Tests spell out the names that GitHub and Nix use, so that a wrong name in the list is found.
     let program = source.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
     let calls = ["env::var(", "env::var_os(", ".env(", ".env_remove("];
     let is_stray = |line: &&str| {
@@ -73,7 +73,7 @@ fn no_other_file_names_a_variable() {
             lines.into_iter().map(|line| format!("{}: {}", file.display(), line.trim()))
         })
         .collect();
-    assert!(wrong.is_empty(), "these belong into src/base/env_vars.rs:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "these belong in src/base/env_vars.rs:\n{}", wrong.join("\n"));
 }
 
 #[test]

@@ -1,14 +1,14 @@
-//! Globs as they are understood everywhere here: `*` and `?` stay within one name, `**` crosses folders, and `[a-z]` and `{a,b}`
-//! are known.
+//! Globs, with the same syntax everywhere: `*` and `?` match within one name, `**` matches across folders, and `[a-z]` and
+//! `{a,b}` are supported.
 
 use globset::{Glob, GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 
-/// Why a text cannot be used as a glob. The caller says where the text is from.
+/// Why a text is not a usable glob. The caller adds where the text comes from.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it is not a glob: {0}")]
 pub(crate) struct GlobError(String);
 
-/// A set of globs whose members are of any origin `T`, which the set does not keep.
+/// A set of globs. Each has an origin `T` for error messages, which the set does not keep.
 pub(crate) fn set<T>(globs: impl IntoIterator<Item = (T, String)>) -> Result<GlobSet, (Option<T>, GlobError)> {
     let mut set = GlobSetBuilder::new();
     let mut last = None;
@@ -19,7 +19,7 @@ pub(crate) fn set<T>(globs: impl IntoIterator<Item = (T, String)>) -> Result<Glo
         };
         last = Some(origin);
     }
-    // Each one is a glob, so they are too large together.
+    // Each one is a valid glob, so the set as a whole is too large.
     set.build().map_err(|error| (last, GlobError(error.to_string())))
 }
 

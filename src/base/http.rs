@@ -1,4 +1,4 @@
-//! The HTTP client that all requests share the making of.
+//! The HTTP client for all requests.
 
 use std::error::Error;
 use std::path::Path;
@@ -7,22 +7,22 @@ use std::time::Duration;
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Certificate, Client, ClientBuilder, Response};
 
-/// What we call ourselves in every request.
+/// The user agent of every request.
 const USER_AGENT: &str = concat!("nix-cache-action/", env!("CARGO_PKG_VERSION"));
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Enough for the blocks and ranges that are under way at once.
+/// Number of idle connections to keep: enough for all blocks and ranges that are transferred at once.
 const IDLE_CONNECTIONS: usize = 16;
 const MAX_REDIRECTS: usize = 5;
 
-/// There is no HTTPS on this machine.
+/// HTTPS cannot be used on this machine.
 #[derive(Debug, thiserror::Error)]
 #[error("Cannot set up HTTPS on this machine: {0}. Check its CA certificates (SSL_CERT_FILE).")]
 pub struct HttpError(String);
 
-/// A client for any server: rustls with ring, names by hickory (a static binary cannot use the C library's resolver),
-/// HTTP/1.1 so that parallel transfers get connections of their own, no limit on the whole of a request. It trusts the
-/// certificates of `ca_file` if that holds any, else those of the system, else Mozilla's as they were when this was built.
+/// Creates a client for any server: rustls with ring, hickory as resolver (a static binary cannot use that of the C library),
+/// HTTP/1.1 so that parallel transfers get separate connections, and no time limit for a whole request. It trusts the
+/// certificates in `ca_file` if there are any, otherwise those of the system, otherwise Mozilla's as of the build.
 ///
 /// # Errors
 /// When no client can be built.
@@ -30,7 +30,7 @@ pub fn client(ca_file: Option<&Path>) -> Result<Client, HttpError> {
     build(ca_file, &base)
 }
 
-/// As [`client`], for calls with a token: it follows no redirect, so that the token goes nowhere else.
+/// Like [`client`], for calls with a token: it follows no redirect, so that the token is not sent anywhere else.
 ///
 /// # Errors
 /// When no client can be built.
@@ -39,7 +39,7 @@ pub fn caller(ca_file: Option<&Path>) -> Result<Client, HttpError> {
 }
 
 fn build(ca_file: Option<&Path>, base: &dyn Fn() -> ClientBuilder) -> Result<Client, HttpError> {
-    // An error says that a provider is installed already, which is all we want.
+    // An error means that a provider is already installed, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     if let Some(certificates) = ca_file.and_then(certificates_of) {
         return base().tls_certs_only(certificates).build().map_err(|error| unavailable(&error));
@@ -50,10 +50,10 @@ fn build(ca_file: Option<&Path>, base: &dyn Fn() -> ClientBuilder) -> Result<Cli
     })
 }
 
-/// Why an answer could not be read to its end.
+/// Why an answer could not be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
-    /// It is longer than any answer that makes sense. The rest was not read.
+    /// It is longer than any valid answer. The rest was not read.
     #[error("its answer is larger than {} KiB", .0 >> 10)]
     TooLarge(usize),
     /// The connection failed.
@@ -61,10 +61,10 @@ pub(crate) enum BodyError {
     Broken(#[from] reqwest::Error),
 }
 
-/// The body of an answer of no more than `most` bytes, as it was sent: nothing is decompressed.
+/// Reads the body of an answer of at most `most` bytes, as it was sent: nothing is decompressed.
 ///
 /// # Errors
-/// When it is longer, whatever it says of its length, or the connection breaks off.
+/// When it is longer, whatever length it declares, or the connection fails.
 pub(crate) async fn body(mut response: Response, most: usize) -> Result<Vec<u8>, BodyError> {
     if response.content_length().is_some_and(|length| length > most as u64) {
         return Err(BodyError::TooLarge(most));
@@ -86,7 +86,7 @@ fn base() -> ClientBuilder {
         .http1_only()
         .connect_timeout(CONNECT_TIMEOUT)
         .pool_max_idle_per_host(IDLE_CONNECTIONS)
-        // A signed address must not travel in a header to where a redirect points.
+        // A signed address must not be sent to the target of a redirect in a header.
         .referer(false)
         .redirect(Policy::custom(|attempt| if may_follow(&attempt) { attempt.follow() } else { attempt.stop() }))
 }
@@ -102,7 +102,7 @@ fn certificates_of(file: &Path) -> Option<Vec<Certificate>> {
         .ok()?;
     let certificates = Certificate::from_pem_bundle(&pem).unwrap_or_default();
     if certificates.is_empty() {
-        tracing::warn!("There are no CA certificates in {}; using those of the system.", file.display());
+        tracing::warn!("{} contains no CA certificates; using those of the system.", file.display());
         return None;
     }
     Some(certificates)
@@ -117,7 +117,7 @@ fn unavailable(error: &reqwest::Error) -> HttpError {
     HttpError(chain(error))
 }
 
-/// An error and all its causes in one line. The errors here come before any request, so no address is in them.
+/// Formats an error and all its causes as one line. These errors occur before any request, so they contain no address.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -174,7 +174,7 @@ mod tests {
         assert_eq!(stopped.status(), 307);
     }
 
-    /// Names that nobody answers for.
+    /// A resolver that never answers.
     struct Silent;
 
     impl reqwest::dns::Resolve for Silent {
@@ -211,7 +211,7 @@ mod tests {
             }
             answer.body(axum::body::Body::from_stream(pieces)).unwrap()
         };
-        // A megabyte of zeros; unpacked it would be a thousand times as much.
+        // A compressed megabyte; decompressed, it would be a thousand times as large.
         let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         let zeros = vec![0; 1 << 20];
         (0..1024).for_each(|_| std::io::Write::write_all(&mut bomb, &zeros).unwrap());

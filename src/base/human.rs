@@ -1,6 +1,6 @@
-//! Numbers, sizes and counts as people read them, everywhere the same.
+//! Formatting of numbers, sizes and counts for people.
 
-/// A whole number with commas: `1,440`.
+/// Formats a whole number with commas: `1,440`.
 pub(crate) fn number(value: u64) -> String {
     let digits = value.to_string();
     let mut out = String::new();
@@ -13,7 +13,7 @@ pub(crate) fn number(value: u64) -> String {
     out
 }
 
-/// Bytes in powers of 1024 with one decimal: `979.2 MiB`.
+/// Formats bytes in powers of 1024 with one decimal: `979.2 MiB`.
 pub(crate) fn bytes(value: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if value < 1024 {
@@ -29,7 +29,7 @@ pub(crate) fn bytes(value: u64) -> String {
     format!("{amount:.1} {}", units[unit])
 }
 
-/// `1 path`, `2,000 paths`. A noun whose plural has another ending is given with it: `entry|entries`.
+/// Formats a number with a noun: `1 path`, `2,000 paths`. An irregular plural is given after a bar: `entry|entries`.
 pub(crate) fn count(value: u64, one: &str) -> String {
     let (one, many) =
         one.split_once('|').map_or_else(|| (one, format!("{one}s")), |(one, many)| (one, many.to_owned()));

@@ -1,16 +1,16 @@
-//! The memory of this machine, as `/proc/meminfo` tells it. Source: `proc_meminfo(5)`.
+//! The memory of this machine, from `/proc/meminfo`. Source: `proc_meminfo(5)`.
 
 /// Bytes of memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Memory {
-    /// All of it.
+    /// Total memory.
     pub total: u64,
-    /// What a program may take without making others swap.
+    /// Memory that a program may use without making others swap.
     pub available: u64,
 }
 
 impl Memory {
-    /// The memory now. None where nothing tells of it, as on macOS.
+    /// Reads the current values. Returns None if the system does not report them, as on macOS.
     pub(crate) fn now() -> Option<Self> {
         Self::parse(&std::fs::read_to_string("/proc/meminfo").ok()?)
     }

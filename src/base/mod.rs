@@ -1,4 +1,4 @@
-//! What knows nothing of Nix: bounds, child processes, digests, disks, environment variables, globs, HTTP, memory, texts for people,
+//! Code that knows nothing of Nix: bounds, child processes, digests, disks, environment variables, globs, HTTP, memory, formatting,
 //! printing, secrets and threads.
 
 pub(crate) mod bounds;

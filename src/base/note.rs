@@ -1,4 +1,4 @@
-//! What a user should know of a step: notes, and all the kinds of them.
+//! Notes: what a step tells the user besides its result. Every kind of note is listed here, with its code and remedy.
 
 use std::fmt;
 
@@ -8,37 +8,37 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Severity {
-    /// Good to know.
+    /// Information.
     #[default]
     Notice,
     /// Something did not work.
     Warning,
-    /// The job failed for it, as the user wished.
+    /// The job failed because of it, as the user requested.
     Error,
 }
 
-/// Something that the user should know, with what to do about it.
+/// A message for the user, with what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Note {
     /// How much it matters.
     pub severity: Severity,
-    /// Its kind: a word that stays the same, for programs and for searching the documentation.
+    /// The kind of note: a stable word, for programs and for searching the documentation.
     pub code: Code,
     /// What happened, as a sentence.
     pub message: String,
-    /// What to do about it, as a sentence; empty when there is nothing.
+    /// What to do about it, as a sentence; empty if there is nothing to do.
     pub remedy: String,
 }
 
 impl Note {
-    /// A note with the remedy of its kind, which nobody has been told yet.
+    /// Creates a note with the remedy of its kind, without logging it.
     #[must_use]
     pub fn silent(severity: Severity, code: Code, message: impl Into<String>) -> Self {
         Self { severity, code, message: message.into(), remedy: code.remedy().to_owned() }
     }
 
-    /// A note that is also logged as a warning now.
+    /// Creates a note and logs it as a warning.
     #[must_use]
     pub fn warn(code: Code, message: impl Into<String>) -> Self {
         let note = Self::silent(Severity::Warning, code, message);
@@ -46,7 +46,7 @@ impl Note {
         note
     }
 
-    /// A note that is also logged for information now.
+    /// Creates a note and logs it as information.
     #[must_use]
     pub fn info(code: Code, message: impl Into<String>) -> Self {
         let note = Self::silent(Severity::Notice, code, message);
@@ -54,7 +54,7 @@ impl Note {
         note
     }
 
-    /// The same note with another remedy.
+    /// Replaces the remedy.
     #[must_use]
     pub fn with_remedy(self, remedy: impl Into<String>) -> Self {
         Self { remedy: remedy.into(), ..self }
@@ -68,7 +68,7 @@ impl fmt::Display for Note {
     }
 }
 
-/// Defines [`Code`]: each kind of note with its word, what it means, and what to do about it.
+/// Defines [`Code`]: each kind of note with its word, meaning and remedy.
 macro_rules! codes {
     ($($name:ident $word:literal $meaning:literal $remedy:literal)*) => {
         /// The kinds of notes.
@@ -78,22 +78,22 @@ macro_rules! codes {
         }
 
         impl Code {
-            /// All of them.
+            /// All codes.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// Its word.
+            /// Returns the word of the code.
             #[must_use]
             pub const fn word(self) -> &'static str {
                 match self { $(Self::$name => $word),* }
             }
 
-            /// What it means, as a sentence.
+            /// Returns the meaning, as a sentence.
             #[must_use]
             pub const fn meaning(self) -> &'static str {
                 match self { $(Self::$name => $meaning),* }
             }
 
-            /// What to do about it, as a sentence; empty where the message itself says so, or there is nothing.
+            /// Returns what to do about it, as a sentence; empty if the message says so itself, or if there is nothing to do.
             #[must_use]
             pub const fn remedy(self) -> &'static str {
                 match self { $(Self::$name => $remedy),* }
@@ -103,54 +103,54 @@ macro_rules! codes {
 }
 
 codes! {
-    BaseUnread "base-unread" "A save could not read what the cache has, and writes all that it needs." ""
-    CannotAttach "cannot-attach" "Nothing can be put into the store of this machine." ""
-    Deadline "deadline" "A save took longer than `save-timeout`." "Raise `save-timeout` if that happens often."
-    EntriesLost "entries-lost" "Entries of the cache are gone, and what they held is saved again." ""
-    EvalCache "eval-cache" "Nix's own caches could not be looked at." "They are left out."
-    EvalCacheTooLarge "eval-cache-too-large" "A cache of Nix's is too large to be kept." ""
-    EvalCacheUnreadable "eval-cache-unreadable" "A cache of Nix's could not be read." ""
-    Evicted "evicted" "What earlier jobs saved is not in GitHub's cache any more." ""
-    FilesDamaged "files-damaged" "An entry of files is damaged, and was passed over." ""
-    FilesFailed "files-failed" "An entry of files could not be fetched." ""
-    FilesFormat "files-format" "An entry of files was written by another version of this program." ""
-    FilesLookupFailed "files-lookup-failed" "The cache could not be asked for files." ""
-    FilesLookupRefused "files-lookup-refused" "The cache refused to be asked for files." ""
-    FilesNoRoom "files-no-room" "The disk has no room for an entry of files." ""
-    FilesNotPlaced "files-not-placed" "Files of an entry could not be put in their places." ""
-    FilesNotSaved "files-not-saved" "Files could not be packed, and were not saved." ""
-    FilesOutside "files-outside" "Files of an entry lie outside of the places that this job names." ""
-    FilesRefused "files-refused" "An entry of files is not one that this program would write." ""
+    BaseUnread "base-unread" "A save could not read the newest snapshot, so it uploads everything that it needs." ""
+    CannotAttach "cannot-attach" "Nothing can be added to the store of this machine." ""
+    Deadline "deadline" "A save took longer than `save-timeout`." "Increase `save-timeout` if this happens often."
+    EntriesLost "entries-lost" "Entries of the cache are missing, and their content is saved again." ""
+    EvalCache "eval-cache" "Nix's own caches could not be inspected." "They are left out."
+    EvalCacheTooLarge "eval-cache-too-large" "One of Nix's own caches is too large to be saved." ""
+    EvalCacheUnreadable "eval-cache-unreadable" "One of Nix's own caches could not be read." ""
+    Evicted "evicted" "Entries that earlier jobs saved are no longer in GitHub's cache." ""
+    FilesDamaged "files-damaged" "A files entry is damaged and was skipped." ""
+    FilesFailed "files-failed" "A files entry could not be downloaded." ""
+    FilesFormat "files-format" "A files entry was written by another version of this program." ""
+    FilesLookupFailed "files-lookup-failed" "The lookup of a files entry failed." ""
+    FilesLookupRefused "files-lookup-refused" "The cache refused the lookup of a files entry." ""
+    FilesNoRoom "files-no-room" "The disk has no room for a files entry." ""
+    FilesNotPlaced "files-not-placed" "Some files of an entry could not be written." ""
+    FilesNotSaved "files-not-saved" "Files could not be packed and were not saved." ""
+    FilesOutside "files-outside" "A files entry contains files outside the paths that this job names." ""
+    FilesRefused "files-refused" "A files entry is not one that this program would write." ""
     FilesSaveFailed "files-save-failed" "Files could not be saved." ""
-    FilesSaveRefused "files-save-refused" "The cache takes no files from this job." ""
-    FilesSpecial "files-special" "Things that are neither files, folders nor links were left out." ""
+    FilesSaveRefused "files-save-refused" "The cache refused the files of this job." ""
+    FilesSpecial "files-special" "Special files (neither files, folders nor links) were left out." ""
     FilesUnmatched "files-unmatched" "A pattern matches no file." ""
-    FilesUnreadable "files-unreadable" "Files could not be read, and were left out." ""
-    FilesUntrusted "files-untrusted" "An entry of files is not signed by a trusted key." ""
-    LayerDamaged "layer-damaged" "A layer is damaged, and was not used." ""
-    LayerFailed "layer-failed" "A layer could not be fetched." ""
-    LayerMissing "layer-missing" "A layer is not in the cache any more." ""
+    FilesUnreadable "files-unreadable" "Some files could not be read and were left out." ""
+    FilesUntrusted "files-untrusted" "A files entry is not signed by a trusted key." ""
+    LayerDamaged "layer-damaged" "A layer is damaged and was not used." ""
+    LayerFailed "layer-failed" "A layer could not be downloaded." ""
+    LayerMissing "layer-missing" "A layer is no longer in the cache." ""
     LayerRefused "layer-refused" "A layer is not an image that this program would write." ""
-    LookupFailed "lookup-failed" "The cache could not be asked for a snapshot." ""
-    LookupRefused "lookup-refused" "The cache refused to be asked for a snapshot." ""
-    NoCache "no-cache" "There is no cache in this job." "The job goes on without a cache."
-    NoRoom "no-room" "The disk has no room for all that the cache has." ""
-    NoSigningKey "no-signing-key" "This job has no key to sign with, and saves nothing." ""
-    NotMounted "not-mounted" "Layers were unpacked and not mounted." ""
-    NotVerified "not-verified" "Paths that nothing vouches for were not signed." ""
-    PathCorrupt "path-corrupt" "A path of the store here is damaged, and was not saved." ""
-    PathsRejected "paths-rejected" "Paths of the cache could not be used." ""
-    Quota "quota" "GitHub's cache is nearly full." "Give `max-size` to keep this cache small, or raise the limit in the repository's settings."
-    ReadOnlyToken "read-only-token" "This job may not write to the cache." ""
-    RecordsFaulty "records-faulty" "Records of a snapshot contradict themselves, and were left out." ""
-    RestoreFailed "restore-failed" "The restore broke off." "The job goes on without the cache."
-    RestoreTimeout "restore-timeout" "A restore took longer than `restore-timeout`, and used what was whole." ""
-    SaveFailed "save-failed" "Nothing was saved." ""
-    SaveRefused "save-refused" "The cache takes nothing from this job." ""
-    SnapshotOtherSystem "snapshot-other-system" "A snapshot of another system has this key, and was passed over." ""
-    SnapshotUnreadable "snapshot-unreadable" "A snapshot could not be read, and was passed over." ""
-    SnapshotUntrusted "snapshot-untrusted" "A snapshot is not signed by a trusted key, and was passed over." ""
-    StoreInUse "store-in-use" "Somebody else uses the store, and nothing was restored." ""
+    LookupFailed "lookup-failed" "The lookup of a snapshot failed." ""
+    LookupRefused "lookup-refused" "The cache refused the lookup of a snapshot." ""
+    NoCache "no-cache" "This job has no cache." "The job continues without a cache."
+    NoRoom "no-room" "The disk has no room for everything in the cache." ""
+    NoSigningKey "no-signing-key" "This job has no signing key, so it saves nothing." ""
+    NotMounted "not-mounted" "Layers were unpacked instead of mounted." ""
+    NotVerified "not-verified" "Unverified paths were not signed." ""
+    PathCorrupt "path-corrupt" "A path in the store is damaged and was not saved." ""
+    PathsRejected "paths-rejected" "Some paths of the cache could not be used." ""
+    Quota "quota" "GitHub's cache is nearly full." "Set `max-size` to keep this cache small, or raise the limit in the repository's settings."
+    ReadOnlyToken "read-only-token" "This job has no write access to the cache." ""
+    RecordsFaulty "records-faulty" "Records of a snapshot contradict themselves and were left out." ""
+    RestoreFailed "restore-failed" "The restore failed." "The job continues without the cache."
+    RestoreTimeout "restore-timeout" "A restore took longer than `restore-timeout`; what was complete was used." ""
+    SaveFailed "save-failed" "The save failed, and nothing was saved." ""
+    SaveRefused "save-refused" "The cache accepts nothing from this job." ""
+    SnapshotOtherSystem "snapshot-other-system" "A snapshot of another system has the same key and was skipped." ""
+    SnapshotUnreadable "snapshot-unreadable" "A snapshot could not be read and was skipped." ""
+    SnapshotUntrusted "snapshot-untrusted" "A snapshot is not signed by a trusted key and was skipped." ""
+    StoreInUse "store-in-use" "Another process uses the store, so nothing was restored." ""
 }
 
 #[cfg(test)]

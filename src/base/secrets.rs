@@ -1,9 +1,9 @@
-//! What this process knows and no other may: tokens and keys, and how they get here.
+//! Tokens and keys that only this process may know, and how it receives them.
 //!
-//! The environment of a process can be read in `/proc` by every process of its user, so the hook hands tokens over on standard
-//! input: a JSON object with `variables`, which stand in the place of those in the environment, and `inputs`, which are added
-//! to the others. Where nobody hands anything over, the environment is asked. Other processes of the same user can look into
-//! neither memory nor environment ([`lock`]); root can.
+//! Every process of the same user can read the environment of a process in `/proc`. The hook therefore passes tokens on standard
+//! input: a JSON object with `variables`, which replace those in the environment, and `inputs`, which are added to the others.
+//! If nothing is passed, the environment is used. Other processes of the same user can read neither memory nor environment
+//! ([`lock`]); root can.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -17,9 +17,9 @@ use serde_json::{Map, Value};
 use crate::base::child::{is_secret, without_secrets};
 use crate::base::env_vars::{NIX_CACHE_INPUTS, NIX_CACHE_JOB_STATUS, NIX_CACHE_MATRIX, NIX_CACHE_SECRETS};
 
-/// Inputs that a composite action cannot put into that JSON.
+/// Inputs that a composite action cannot add to that JSON.
 const ADDED: [(&str, &str); 2] = [(NIX_CACHE_MATRIX, "matrix"), (NIX_CACHE_JOB_STATUS, "job-status")];
-/// More bytes than any token has.
+/// Largest input in bytes; more than any token has.
 const MOST: u64 = 1 << 20;
 
 static TAKEN: OnceLock<Secrets> = OnceLock::new();
@@ -31,36 +31,36 @@ struct Secrets {
     inputs: Map<String, Value>,
 }
 
-/// Keeps other processes of the same user out of this one's memory and environment, as far as the system can.
+/// Keeps other processes of the same user from reading the memory and environment of this one, as far as the system supports it.
 pub(crate) fn lock() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
-        tracing::debug!("other processes can look into this one: {error}");
+        tracing::debug!("other processes can inspect this one: {error}");
     }
 }
 
-/// Takes in what the hook hands over, if it does. To be called once, before anything asks for it.
+/// Reads what the hook passes on standard input, if it does. Call this once, before any value is needed.
 pub(crate) fn take_in() -> Result<(), String> {
     if std::env::var_os(NIX_CACHE_SECRETS).is_none_or(|how| how != "stdin") {
         return Ok(());
     }
     let mut text = String::new();
     let read = std::io::stdin().lock().take(MOST).read_to_string(&mut text);
-    // What was given is never part of the message.
+    // The message never contains the input.
     let Some(secrets) = read.ok().and_then(|_| serde_json::from_str::<Secrets>(&text).ok()) else {
-        return Err(format!("{NIX_CACHE_SECRETS} says that tokens come on standard input, and none came."));
+        return Err(format!("{NIX_CACHE_SECRETS} says that tokens are passed on standard input, but none were."));
     };
     let _ = TAKEN.set(secrets); // only the first call sets it
     Ok(())
 }
 
-/// The value of a variable: as it was handed over, or as the environment has it.
+/// Returns the value of a variable: the one passed by the hook, otherwise that of the environment.
 pub(crate) fn var(name: &str) -> Option<String> {
     let handed = TAKEN.get().and_then(|secrets| secrets.variables.get(name).cloned());
     handed.or_else(|| std::env::var(name).ok())
 }
 
-/// The inputs of the action, as JSON.
+/// Returns the inputs of the action, as JSON.
 pub(crate) fn inputs() -> String {
     let given = std::env::var(NIX_CACHE_INPUTS).unwrap_or_else(|_| "{}".to_owned());
     let Ok(Value::Object(mut all)) = serde_json::from_str(&given) else { return given };
@@ -75,8 +75,8 @@ pub(crate) fn inputs() -> String {
     Value::Object(all).to_string()
 }
 
-/// Starts this program again without the tokens in its environment, if it has any: for work that needs none and runs code of
-/// others. The environment that a process began with stays readable whatever it does, so removing variables is not enough.
+/// Restarts this program without the tokens in its environment, if there are any: for work that needs none and runs foreign code.
+/// The initial environment of a process stays readable whatever it does, so removing variables is not enough.
 pub(crate) fn shed() {
     let secret = |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| is_secret(name) && name != NIX_CACHE_INPUTS);
     if !std::env::vars_os().any(|(name, _)| secret(&name)) {
@@ -89,7 +89,7 @@ pub(crate) fn shed() {
     if let Some(inputs) = std::env::var_os(NIX_CACHE_INPUTS) {
         command.env(NIX_CACHE_INPUTS, inputs);
     }
-    // It comes back only when that fails.
+    // `exec` returns only if it fails.
     let error = command.exec();
-    tracing::warn!("The tokens in the environment cannot be removed ({error}): what is built here can read them.");
+    tracing::warn!("Cannot remove the tokens from the environment ({error}): builders can read them.");
 }

@@ -1,12 +1,12 @@
-//! Work for a few threads.
+//! Running work in parallel threads.
 
 use std::io;
 
-/// What `work` makes of each item, in their order: all at the same time, each by a thread of its own. For few items that wait
-/// for the system.
+/// Applies `work` to all items at the same time, with one thread per item, and returns the results in order. For a few items that
+/// wait for the system.
 ///
 /// # Errors
-/// The first of the items' errors; what `crashed` makes of a thread that panicked.
+/// The error of the first item that failed; `crashed` creates the error for a thread that panicked.
 pub(crate) fn side_by_side<T: Sync, R: Send, E: Send>(
     items: &[T],
     work: impl Fn(&T) -> Result<R, E> + Sync,
@@ -18,7 +18,7 @@ pub(crate) fn side_by_side<T: Sync, R: Send, E: Send>(
         let join = |thread: std::thread::ScopedJoinHandle<'_, Result<R, E>>| {
             thread.join().unwrap_or_else(|_| Err(crashed(io::Error::other("a thread crashed"))))
         };
-        // All are awaited before the first error counts.
+        // All threads are joined before the first error is returned.
         threads.into_iter().map(join).collect::<Vec<_>>().into_iter().collect()
     })
 }

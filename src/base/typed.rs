@@ -1,9 +1,9 @@
-//! Sizes and times as people type them.
+//! Parsing of sizes and times that people type.
 
 use std::time::Duration;
 
-/// Bytes: `5G`, `500M`, `1024K`, `2T` (powers of 1024, either case) or a plain number. None for zero and for more than
-/// 64 bits can hold.
+/// Parses a number of bytes: `5G`, `500M`, `1024K`, `2T` (powers of 1024, either case) or a plain number. Returns None for zero
+/// and for numbers that do not fit in 64 bits.
 #[must_use]
 pub(crate) fn size(text: &str) -> Option<u64> {
     let last = text.chars().next_back()?;
@@ -18,14 +18,15 @@ pub(crate) fn size(text: &str) -> Option<u64> {
     number(digits)?.checked_mul(1 << shift).filter(|bytes| *bytes > 0)
 }
 
-/// A time: seconds (`600`) or parts in falling order (`1h30m`, `10m`, `90s`). None for zero and for anything else.
+/// Parses a time: seconds (`600`) or parts in descending order (`1h30m`, `10m`, `90s`). Returns None for zero and for anything
+/// else.
 #[must_use]
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     let seconds = if text.ends_with(|last: char| last.is_ascii_digit()) { number(text)? } else { parts(text)? };
     (seconds > 0).then(|| Duration::from_secs(seconds))
 }
 
-/// Digits only: `parse` alone would take a sign.
+/// Accepts digits only: `parse` alone would accept a sign.
 pub(crate) fn number(text: &str) -> Option<u64> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }

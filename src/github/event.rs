@@ -80,7 +80,7 @@ impl Event {
     /// The event called `name`, with this payload.
     ///
     /// # Errors
-    /// As [`Event::read`].
+    /// See [`Event::read`].
     pub(crate) fn parse(name: &str, payload: &str) -> Result<Self, String> {
         let payload: Payload = crate::base::bounds::from_json(payload.as_bytes())
             .map_err(|error| format!("the payload of the event cannot be read: {error}"))?;

@@ -34,7 +34,7 @@ impl DirectoryRemote {
     /// The remote in `root`, which is made if it is not there.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created.
     pub fn open(root: &Path) -> io::Result<Self> {
         for folder in [Kind::Snapshot.word(), Kind::Layer.word(), Kind::Files.word(), Kind::Offer.word(), "tmp"] {
             fs::create_dir_all(root.join(folder))?;

@@ -95,7 +95,7 @@ pub enum RemoteError {
     /// The time that the step has for it is used up.
     #[error("{0}")]
     OutOfTime(String),
-    /// As [`RemoteError::OutOfTime`], to all but the first who met with it: that one warns for all.
+    /// Like [`RemoteError::OutOfTime`], to all but the first who met with it: that one warns for all.
     #[error("{0}")]
     StillOutOfTime(String),
     /// Throttled for longer than is worth waiting.
@@ -141,7 +141,7 @@ pub trait Remote: Send + Sync {
     /// The whole entry from its start, in pieces, for a reader that wants everything in order.
     ///
     /// # Errors
-    /// As [`Remote::read`], also inside the stream.
+    /// Like [`Remote::read`], also inside the stream.
     async fn stream(&self, entry: &Entry) -> Result<BoxStream<'static, Result<Bytes, RemoteError>>, RemoteError>;
 
     /// Stores the bytes of the file `body` under `name`, unless the name is taken. A reader never sees a part of it.
@@ -192,7 +192,7 @@ pub async fn confirmed(remote: &dyn Remote, kind: Kind, name: &str) -> bool {
     confirmed_within(remote, kind, name, CONFIRM_TRIES, CONFIRM_DELAY).await
 }
 
-/// As [`confirmed`], with so many lookups and a pause of `delay` between two of them.
+/// Like [`confirmed`], with so many lookups and a pause of `delay` between two of them.
 pub(crate) async fn confirmed_within(remote: &dyn Remote, kind: Kind, name: &str, tries: u32, delay: Duration) -> bool {
     for attempt in 0..tries {
         if attempt > 0 {

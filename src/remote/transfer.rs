@@ -70,7 +70,7 @@ impl FetchPlan {
 /// is read once more, and reported if it stays wrong. Where ranges do not work, everything comes as one stream.
 ///
 /// # Errors
-/// As [`Remote::read`] and [`Remote::stream`]; [`RemoteError::Failed`] also when the plan contradicts itself or the
+/// See [`Remote::read`] and [`Remote::stream`]; [`RemoteError::Failed`] also when the plan contradicts itself or the
 /// file cannot be written.
 pub(crate) async fn fetch_file(
     remote: &dyn Remote,

@@ -34,7 +34,7 @@ pub(crate) fn write(report: &Report) -> Result<(), SummaryError> {
 /// Appends the summary of a build alone, for a job in which no cache writes one. Without a runner it does nothing.
 ///
 /// # Errors
-/// As [`write`].
+/// See [`write`].
 pub(crate) fn write_build(build: &BuildReport) -> Result<(), SummaryError> {
     append(build_summary::one(build), || markdown::plain(&build_headline(build)))
 }

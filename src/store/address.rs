@@ -1,7 +1,7 @@
-//! What a record says of itself, checked without looking at any file.
+//! Checks that a record of a path is consistent in itself, without reading any file.
 //!
-//! A store path that has a content address follows from it: the path is computed again and must be the same. So must be what a
-//! record repeats: a recursive SHA-256 is the NAR hash. And every value must be one that Nix could have written.
+//! A store path with a content address is recomputed from it and must be the same. Repeated values must agree: a recursive
+//! SHA-256 is the NAR hash. And every value must be one that Nix could have written.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -9,21 +9,21 @@ use nix_derivation::{CAHash, NixHash, StorePath as Address};
 
 use super::{PathInfo, StorePath};
 
-/// The SHA-256 of nothing. No NAR is empty, so no path has it; some tools write it where they know no hash.
+/// The SHA-256 of no bytes. No NAR is empty, so no path has it; some tools write it as a placeholder.
 const HASH_OF_NOTHING: [u8; 32] = [
     0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27, 0xae, 0x41,
     0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
 ];
 /// The NAR of an empty directory; no NAR is smaller.
 const SMALLEST_NAR: u64 = 96;
-/// A NAR consists of words of so many bytes.
+/// Size of the words of a NAR, in bytes.
 const NAR_WORD: u64 = 8;
-/// Larger than any file system that a job has.
+/// Upper limit of NAR sizes: larger than any file system of a job.
 const LARGEST_NAR: u64 = 1 << 44;
-/// Longest name of a key in a signature.
+/// Longest key name in a signature.
 const LONGEST_KEY_NAME: usize = 128;
 
-/// Why the record of a path cannot be true, or cannot be registered; None where nothing speaks against it.
+/// Returns why the record of a path cannot be true or cannot be registered, or None.
 pub(crate) fn fault(info: &PathInfo) -> Option<String> {
     if info.nar_hash.0 == [0; 32] || info.nar_hash.0 == HASH_OF_NOTHING {
         return Some("its NAR hash is a placeholder".to_owned());
@@ -47,8 +47,8 @@ pub(crate) fn fault(info: &PathInfo) -> Option<String> {
     }
 }
 
-/// Whether `text` is a signature as Nix writes it: the name of a key, a colon, 64 bytes in base64. Names of keys have few kinds
-/// of characters, because they are printed.
+/// Returns whether `text` is a signature as Nix writes it: a key name, a colon, and 64 bytes in base64. Key names are limited to a
+/// small alphabet because they are printed.
 pub(crate) fn is_signature(text: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "+-._?=/@~".contains(c);
     text.split_once(':').is_some_and(|(name, bytes)| {
@@ -58,12 +58,12 @@ pub(crate) fn is_signature(text: &str) -> bool {
     })
 }
 
-/// The content address that `text` is, if it is written exactly as Nix writes it.
+/// Parses a content address, if it is written exactly as Nix writes it.
 pub(crate) fn content_address(text: &str) -> Option<CAHash> {
     CAHash::parse(text).ok().filter(|address| address.to_nix_string() == text)
 }
 
-/// What speaks against `info` being the path that `address` makes.
+/// Returns why `info` cannot be the path that follows from `address`, or None.
 fn address_fault(info: &PathInfo, address: &CAHash) -> Option<String> {
     let refers_to_itself = info.references.contains(&info.path);
     let others: Option<Vec<Address>> =
@@ -82,7 +82,7 @@ fn address_fault(info: &PathInfo, address: &CAHash) -> Option<String> {
     }
 }
 
-/// The path as the crate for derivations has it.
+/// Converts a path to the type of the derivation crate.
 pub(super) fn to_address(path: &StorePath) -> Option<Address> {
     Address::from_basename(path.as_str().as_bytes()).ok()
 }
@@ -145,7 +145,7 @@ mod tests {
         for ca in ["", "x", "fixed:r:sha256:", "fixed:r:sha256:00", "text:sha1:00", "fixed:x:sha256:1", "r:sha256:1"] {
             assert!(fault_with(|info| info.ca = Some(ca.to_owned())).contains("malformed"), "{ca}");
         }
-        // The same hash in another spelling is not what Nix writes.
+        // Nix does not write the same hash in another encoding.
         let hex = format!("fixed:r:sha256:{}", NarHash([7; 32]));
         assert!(fault_with(|info| info.ca = Some(hex)).contains("malformed"));
         assert!(fault_with(|info| info.registration_time = -1).contains("1970"));

@@ -1,4 +1,4 @@
-//! Whether another process is at work in the store directory, told by the locks that it holds there.
+//! Detects other processes that are working in the store directory, by the locks that they hold there.
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
@@ -11,11 +11,11 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 
 use super::StorePath;
 
-/// The name of a lock in the directory `store` that another process holds; None if there is none.
+/// Returns the name of a lock in the directory `store` that another process holds, or None.
 ///
 /// Nix locks `NAME.lock` while it builds, fetches or adds the path `NAME`, and the temporary directory into which it writes a
-/// large path. A lock belongs to the file by which it was taken, so this sees the locks that were taken by way of `store`,
-/// and not those that were taken through an overlay on it, or below one.
+/// large path. A lock belongs to the file through which it was taken: locks taken through an overlay on `store`, or below one,
+/// are not visible here.
 ///
 /// # Errors
 /// When the directory cannot be read.
@@ -33,9 +33,9 @@ pub(crate) fn held_lock(store: &Path) -> io::Result<Option<OsString>> {
     Ok(None)
 }
 
-/// Whether somebody has locked this file for themselves. What cannot be opened, or is gone, is taken for free.
+/// Returns whether a process holds an exclusive lock on this file. A file that is gone or cannot be opened counts as free.
 fn is_held(path: &Path) -> io::Result<bool> {
-    // Neither a link nor a pipe in the place of a lock may lead astray or block.
+    // If a link or a pipe has the name of a lock, do not follow it or block on it.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let Ok(file) = OpenOptions::new().read(true).custom_flags(flags).open(path) else { return Ok(false) };
     match flock(&file, FlockOperation::NonBlockingLockShared) {

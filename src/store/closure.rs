@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::{PathInfo, StorePath};
 
-/// The paths of `paths` that `roots` need, themselves included, as `nix-store --query --requisites`. What is not in
-/// `paths` is left out.
+/// Returns the paths in `paths` that `roots` need, including the roots, like `nix-store --query --requisites`. References
+/// outside `paths` are ignored.
 #[must_use]
 pub fn closure<'a, I: Borrow<PathInfo>>(
     paths: &'a BTreeMap<StorePath, I>,
@@ -19,7 +19,7 @@ pub fn closure<'a, I: Borrow<PathInfo>>(
     })
 }
 
-/// As [`closure`], where a derivation also needs those of its outputs that are in `paths`, as `nix-store --query
+/// Like [`closure`], but a derivation also needs those of its outputs that are in `paths`, like `nix-store --query
 /// --requisites --include-outputs`.
 #[must_use]
 pub fn closure_with_outputs<'a, I: Borrow<PathInfo>>(
@@ -34,7 +34,7 @@ pub fn closure_with_outputs<'a, I: Borrow<PathInfo>>(
     })
 }
 
-/// The paths of `paths` that need one of `of`, those themselves included, as `nix-store --query --referrers-closure`.
+/// Returns the paths in `paths` that need one of `of`, including these, like `nix-store --query --referrers-closure`.
 #[must_use]
 pub fn referrers_closure<'a, I: Borrow<PathInfo>>(
     paths: &'a BTreeMap<StorePath, I>,
@@ -47,8 +47,8 @@ pub fn referrers_closure<'a, I: Borrow<PathInfo>>(
     })
 }
 
-/// `lost`, all that refers to them, and the other outputs of the derivations that made any of these, with what refers to
-/// those: several versions of Nix fail to build a derivation of which one output is valid and another is not.
+/// Returns `lost`, everything that refers to them, and the other outputs of the derivations that built any of these, with
+/// their referrers: several versions of Nix fail to build a derivation if one output is valid and another is not.
 #[must_use]
 pub(crate) fn useless_without<'a, I: Borrow<PathInfo>>(
     map: &'a BTreeMap<StorePath, I>,
@@ -73,8 +73,8 @@ pub(crate) fn useless_without<'a, I: Borrow<PathInfo>>(
     }
 }
 
-/// The largest part of `candidates` in which every reference is in that part too, or is `valid` already. A candidate
-/// that lacks something is out, and so is all that refers to it.
+/// Returns the largest subset of `candidates` in which every reference is in the subset or already `valid`. A candidate with a
+/// missing reference is left out, and so is everything that refers to it.
 #[must_use]
 pub(crate) fn closed_subset<I: Borrow<PathInfo>>(
     candidates: &BTreeMap<StorePath, I>,
@@ -110,7 +110,7 @@ fn referrers<I: Borrow<PathInfo>>(paths: &BTreeMap<StorePath, I>) -> HashMap<&St
     referrers
 }
 
-/// Everything that can be reached from `start`. `next` adds the neighbours of a path and says whether it counts itself.
+/// Returns everything reachable from `start`. `next` adds the neighbours of a path and returns whether the path itself counts.
 fn follow<'a>(
     start: impl IntoIterator<Item = &'a StorePath>,
     next: impl Fn(&StorePath, &mut Vec<&'a StorePath>) -> bool,
@@ -151,7 +151,7 @@ mod tests {
 
     type Edges = Vec<(usize, usize)>;
 
-    /// Any graph, circles included. Numbers up to `PATHS + 3` leave some references without a path.
+    /// Any graph, including cycles. Numbers up to `PATHS + 3` leave some references dangling.
     fn edges() -> impl Strategy<Value = Edges> {
         prop::collection::vec((0..PATHS, 0..PATHS + 3), 0..40)
     }
@@ -163,7 +163,7 @@ mod tests {
             .collect()
     }
 
-    /// The slow way: add what the edges reach until nothing changes.
+    /// The slow way: add the targets of edges until nothing changes.
     fn reach(edges: &[(usize, usize)], start: usize) -> BTreeSet<usize> {
         let mut set = BTreeSet::from([start]);
         loop {
@@ -215,7 +215,7 @@ mod tests {
             let valid = |path: &StorePath| named(here.clone()).contains(path);
             let subset = closed_subset(&paths, &valid);
 
-            // The slow way: drop whatever lacks something until nothing does.
+            // The slow way: remove candidates with missing references until there are none.
             let mut largest: BTreeSet<usize> = (0..PATHS).collect();
             while let Some(&(lacking, _)) = references
                 .iter()

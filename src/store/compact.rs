@@ -1,7 +1,7 @@
-//! Small sets and maps that take little memory: sorted, in one piece, and shared by their clones.
+//! Small sets and maps that need little memory: sorted, contiguous, and shared by their clones.
 //!
-//! A store has a hundred thousand paths with a few references, a signature and perhaps an output each. A node of a B-tree takes the
-//! room of eleven elements for the first of them, and a clone takes it once more.
+//! A store has a hundred thousand paths with a few references, a signature and perhaps an output each. A B-tree node allocates
+//! room for eleven elements with the first one, and a clone allocates it again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,12 +12,12 @@ use std::sync::Arc;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A set in ascending order. What changes it copies it, so it is meant for sets that are made once.
+/// A set in ascending order. Every change copies it, so it is meant for sets that are built once.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SharedSet<T>(Option<Arc<[T]>>);
 
 impl<T> SharedSet<T> {
-    /// The empty set, which takes no memory.
+    /// The empty set, which allocates nothing.
     #[must_use]
     pub const fn new() -> Self {
         Self(None)
@@ -125,12 +125,12 @@ impl<'de, T: Ord + Deserialize<'de>> Deserialize<'de> for SharedSet<T> {
     }
 }
 
-/// A map in ascending order of its keys; of several values of one key the last counts. As [`SharedSet`].
+/// A map in ascending order of its keys; if a key occurs more than once, its last value counts. See [`SharedSet`].
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SharedMap<K, V>(Option<Arc<[(K, V)]>>);
 
 impl<K, V> SharedMap<K, V> {
-    /// The empty map, which takes no memory.
+    /// The empty map, which allocates nothing.
     #[must_use]
     pub const fn new() -> Self {
         Self(None)
@@ -178,7 +178,7 @@ impl<K, V> Default for SharedMap<K, V> {
 impl<K: Ord, V> FromIterator<(K, V)> for SharedMap<K, V> {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
         let mut entries: Vec<(K, V)> = entries.into_iter().collect();
-        // In front of an equal key stands the one that came later.
+        // Of equal keys, the later one comes first.
         entries.reverse();
         entries.sort_by(|a, b| a.0.cmp(&b.0));
         entries.dedup_by(|later, kept| later.0 == kept.0);

@@ -1,5 +1,5 @@
-//! Asking a nix-daemon what it sees, by the protocol of its socket: `src/libstore/worker-protocol.hh` of Nix, in version 1.35 and
-//! whatever older one the daemon speaks. Only the two questions that we have are here.
+//! Asks a nix-daemon what it sees, through its socket. The protocol is `src/libstore/worker-protocol.hh` of Nix, in version 1.35
+//! or whatever older one the daemon supports. Only the two requests that we need are implemented.
 
 use std::io::{self, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -15,34 +15,34 @@ const DAEMON: u64 = 0x6478_696f;
 const VERSION: u64 = 0x0123;
 const IS_VALID_PATH: u64 = 1;
 const NAR_FROM_PATH: u64 = 38;
-/// What may come between a question and its answer.
+/// Messages that may come between a request and its answer.
 const LOG: u64 = 0x6f6c_6d67;
 const ERROR: u64 = 0x6378_7470;
 const START_ACTIVITY: u64 = 0x5354_5254;
 const STOP_ACTIVITY: u64 = 0x5354_4f50;
 const RESULT: u64 = 0x5253_4c54;
 const LAST: u64 = 0x616c_7473;
-/// Words of a NAR as the numbers that they are on the wire: `nix-archive-1`, `(` and `)`, each behind its length.
+/// The words `nix-archive-1`, `(` and `)` of a NAR as numbers on the wire, each after its length.
 const NAR_MAGIC: [u64; 3] = [13, u64::from_le_bytes(*b"nix-arch"), u64::from_le_bytes(*b"ive-1\0\0\0")];
 const OPENING: [u64; 2] = [1, b'(' as u64];
 const CLOSING: [u64; 2] = [1, b')' as u64];
-/// The longest text that is read.
+/// Longest text that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
 
-/// What a daemon says of a path.
+/// A daemon's view of a path.
 #[derive(Debug)]
 pub(crate) enum View {
     /// It read the whole path.
     Seen,
-    /// It takes the path for valid and cannot read it, or does not answer.
+    /// It considers the path valid but cannot read it, or does not answer.
     NotSeen(io::Error),
-    /// The path is not valid in its store, so that store is another one.
+    /// The path is not valid in its store, so it serves another store.
     OtherStore,
-    /// Nobody listens there.
+    /// Nothing listens there.
     NoDaemon,
 }
 
-/// The sockets by which clients of this process's environment would reach a daemon of the store, as far as they are there.
+/// Returns the existing sockets through which clients in this process's environment would reach a daemon of the store.
 pub(crate) fn sockets(dirs: &StoreDirs) -> Vec<PathBuf> {
     let mut places = vec![dirs.state_dir().join("daemon-socket/socket")];
     places.extend(std::env::var_os(env_vars::NIX_DAEMON_SOCKET_PATH).map(PathBuf::from));
@@ -54,11 +54,11 @@ pub(crate) fn sockets(dirs: &StoreDirs) -> Vec<PathBuf> {
     places
 }
 
-/// Has the daemon at `socket` read a path that is valid in the database, within `patience`.
+/// Asks the daemon at `socket` to read a path that is valid in the database, within `patience`.
 pub(crate) fn look_through(socket: &Path, info: &PathInfo, patience: Duration) -> View {
     let (sender, receiver) = mpsc::channel();
     let (socket, path, size) = (socket.to_owned(), info.path.full(STORE_DIR), info.nar_size);
-    // In a thread of its own: even connecting may block.
+    // In a separate thread, because even connecting may block.
     std::thread::spawn(move || sender.send(ask(&socket, &path, size, patience)));
     receiver.recv_timeout(patience).unwrap_or_else(|_| View::NotSeen(ErrorKind::TimedOut.into()))
 }
@@ -95,10 +95,10 @@ impl Daemon {
     fn greet(&mut self) -> io::Result<()> {
         self.send(&CLIENT.to_le_bytes())?;
         if self.number()? != DAEMON {
-            return Err(io::Error::new(ErrorKind::InvalidData, "it is no nix-daemon"));
+            return Err(io::Error::new(ErrorKind::InvalidData, "it is not a nix-daemon"));
         }
         let version = self.number()?.min(VERSION);
-        // Our version, no processor to run on, and no reserved space.
+        // Our version, no CPU affinity, and no reserved space.
         self.send(&[VERSION, 0, 0].map(u64::to_le_bytes).concat())?;
         if version >= 0x0121 {
             self.text()?;
@@ -117,8 +117,8 @@ impl Daemon {
         self.wait()
     }
 
-    /// Reads a NAR of `size` bytes. What fails while a daemon makes one it writes as an error in the middle of it, behind the first
-    /// words, which come before it looks.
+    /// Reads a NAR of `size` bytes. If a daemon fails while it writes a NAR, it sends the error in the middle of the NAR, after the
+    /// first words, which it writes before it accesses the path.
     fn read_nar(&mut self, size: u64) -> io::Result<()> {
         let (start, end) = ([&NAR_MAGIC[..], &OPENING].concat(), CLOSING);
         let broken = || io::Error::new(ErrorKind::NotFound, "it cannot read the path");
@@ -137,7 +137,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Reads what comes before an answer.
+    /// Reads the messages that come before an answer.
     fn wait(&mut self) -> io::Result<()> {
         loop {
             match self.number()? {
@@ -155,7 +155,7 @@ impl Daemon {
                     self.skip(2 * 8)?;
                     self.fields()?;
                 }
-                _ => return Err(io::Error::new(ErrorKind::InvalidData, "its answer makes no sense")),
+                _ => return Err(io::Error::new(ErrorKind::InvalidData, "its answer is invalid")),
             }
         }
     }
@@ -191,7 +191,7 @@ impl Daemon {
     fn skip(&mut self, bytes: u64) -> io::Result<()> {
         match io::copy(&mut (&mut self.stream).take(bytes), &mut io::sink())? {
             read if read == bytes => Ok(()),
-            _ => Err(io::Error::new(ErrorKind::UnexpectedEof, "it broke off while it read the path")),
+            _ => Err(io::Error::new(ErrorKind::UnexpectedEof, "the connection ended while it read the path")),
         }
     }
 }
@@ -217,7 +217,7 @@ mod tests {
         }
     }
 
-    /// What is said of a path by a listener that answers with these bytes.
+    /// The view of a path through a listener that answers with these bytes.
     fn answered(answer: Vec<u8>) -> View {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("socket");
@@ -237,7 +237,7 @@ mod tests {
         numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
     }
 
-    /// A daemon of version 1.33, which sends a text of its own: `2.8`.
+    /// A daemon of version 1.33, which also sends the text `2.8`.
     const HELLO: [u64; 5] = [DAEMON, 0x0121, 3, 0x38_2e32, LAST];
 
     #[test]
@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn an_error_in_the_middle_of_an_archive_is_no_archive() {
-        // As Nix 2.8 and 2.34 do it for a path that is not there.
+        // What Nix 2.8 and 2.34 send for a path that does not exist.
         let error = [numbers(&[ERROR, 5]), b"Error\0\0\0".to_vec(), vec![0; 400]].concat();
         let before = [numbers(&HELLO), numbers(&[LAST, 1, LAST]), numbers(&NAR_MAGIC)].concat();
         assert!(matches!(answered([before.clone(), error.clone()].concat()), View::NotSeen(_)));

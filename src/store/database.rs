@@ -1,4 +1,4 @@
-//! Opening the Nix database: the checks of its layout, and the two ways to read it.
+//! Opens the Nix database: checks its schema, and reads it with or without locks.
 //!
 //! The layout is that of `src/libstore/schema.sql` in Nix, version 10, in use since Nix 2.0.
 
@@ -21,12 +21,12 @@ const USED: [(&str, &[&str]); 3] = [
     ("DerivationOutputs", &["drv", "id", "path"]),
 ];
 
-/// How often an unlocked read is tried while somebody writes.
+/// How often an unlocked read is retried while another process writes.
 const ATTEMPTS: usize = 5;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Opens the database to change it, with the settings that Nix gives its own connections. The journal mode stays as it
-/// is in the file.
+/// Opens the database for writing, with the settings that Nix uses for its own connections. The journal mode of the file is not
+/// changed.
 pub(super) fn open_for_writing(dirs: &StoreDirs) -> Result<Connection, StoreError> {
     check_version(dirs)?;
     let failed = StoreError::database("open", dirs);
@@ -40,9 +40,9 @@ pub(super) fn open_for_writing(dirs: &StoreDirs) -> Result<Connection, StoreErro
 
 /// Runs `read` in one read transaction on the database.
 ///
-/// A database with a write-ahead log can only be opened by who may make the files beside it, unless they are there.
-/// For everybody else the database is read without locks, which is right as long as nothing is in the log and nobody
-/// writes; both are checked before and after.
+/// A database with a write-ahead log can only be opened by users who may create the files beside it, unless these exist. For
+/// other users, the database is read without locks. This is correct as long as the log is empty and no process writes; both are
+/// checked before and after.
 pub(super) fn reading<T>(dirs: &StoreDirs, read: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
     check_version(dirs)?;
     match read_locked(dirs, &read) {
@@ -57,7 +57,7 @@ fn read_locked<T>(dirs: &StoreDirs, read: impl Fn(&Connection) -> rusqlite::Resu
     read_once(&db, dirs, read)
 }
 
-/// Whether `SQLite` failed because this user cannot make or change the files beside the database.
+/// Returns whether `SQLite` failed because this user cannot create or change the files beside the database.
 fn needs_more_rights(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied))
 }
@@ -74,7 +74,7 @@ fn read_once<T>(
     read(&transaction).map_err(&failed)
 }
 
-/// Reads the database file as if nothing could change it, and believes the result only if nothing did.
+/// Reads the database file as immutable and uses the result only if it did not change meanwhile.
 fn read_unlocked<T>(dirs: &StoreDirs, read: impl Fn(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
     for attempt in 0..ATTEMPTS {
         if attempt > 0 {
@@ -85,7 +85,7 @@ fn read_unlocked<T>(dirs: &StoreDirs, read: impl Fn(&Connection) -> rusqlite::Re
         let db = Connection::open_with_flags(immutable_uri(&dirs.db_path()), flags)
             .map_err(StoreError::database("open", dirs))?;
         let result = read_once(&db, dirs, &read);
-        // A change under our hands makes errors as well as wrong answers: neither counts then.
+        // A concurrent change can cause errors as well as wrong answers, so neither counts then.
         if settled(dirs)?.is_some_and(|after| after == before) {
             return result;
         }
@@ -93,8 +93,8 @@ fn read_unlocked<T>(dirs: &StoreDirs, read: impl Fn(&Connection) -> rusqlite::Re
     Err(StoreError::Unsettled { place: show(&dirs.db_path()) })
 }
 
-/// The size and time of the database file, where all of its content is in that file: no log or journal with anything in
-/// it. Nix leaves empty ones behind.
+/// Returns the size and time of the database file if it has all of the content, that is, log and journal are empty. Nix leaves
+/// empty ones behind.
 fn settled(dirs: &StoreDirs) -> Result<Option<(u64, SystemTime)>, StoreError> {
     let database = dirs.db_path();
     for suffix in ["-wal", "-journal"] {
@@ -112,7 +112,7 @@ fn settled(dirs: &StoreDirs) -> Result<Option<(u64, SystemTime)>, StoreError> {
     looked.map(Some).map_err(|error| StoreError::io("look at", &database, error))
 }
 
-/// The address of a database that `SQLite` takes for unchangeable (<https://www.sqlite.org/uri.html>).
+/// Returns the address of a database that `SQLite` treats as immutable (<https://www.sqlite.org/uri.html>).
 fn immutable_uri(path: &Path) -> String {
     use std::fmt::Write as _;
     use std::os::unix::ffi::OsStrExt as _;
@@ -171,7 +171,7 @@ mod tests {
 
     fn with_value() -> (tempfile::TempDir, StoreDirs) {
         let dir = tempfile::tempdir().unwrap();
-        // A name that a careless address would cut off or misread.
+        // A name with characters that need escaping in an address.
         let dirs = StoreDirs::new(Some(&dir.path().join("a?b#c%41 d")));
         std::fs::create_dir_all(dirs.state_dir().join("db")).unwrap();
         std::fs::write(dirs.state_dir().join("db/schema"), "10").unwrap();

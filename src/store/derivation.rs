@@ -1,4 +1,4 @@
-//! What follows from the bytes of a `.drv` file: its own store path, and its outputs.
+//! Computes the store path and the outputs of a derivation from the bytes of its `.drv` file.
 
 use std::collections::BTreeMap;
 
@@ -10,20 +10,20 @@ use super::{PathInfo, SharedMap, StorePath};
 /// The outputs of a derivation whose store path was computed from its bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outputs {
-    /// Those whose paths are known before a build, by name: the rows of the table `DerivationOutputs`.
+    /// Outputs whose paths are known before a build, by name: the rows of the table `DerivationOutputs`.
     pub paths: SharedMap<String, StorePath>,
-    /// The content address of each that has a fixed one.
+    /// The content address of each fixed output.
     pub fixed: BTreeMap<StorePath, String>,
-    /// Whether `paths` has all outputs.
+    /// Whether `paths` contains all outputs.
     pub is_complete: bool,
 }
 
 /// Reads the outputs of the derivation `info` from `content`, the bytes of its file.
 ///
 /// # Errors
-/// Why `content` is not this derivation, as a part of a sentence.
+/// The reason that `content` is not this derivation, as part of a sentence.
 pub(crate) fn outputs(info: &PathInfo, content: &[u8]) -> Result<Outputs, String> {
-    // A copy of a .drv file that was added as any file is: its path is that of its `ca`, which the caller checks.
+    // A copy of a .drv file that was added like any other file: its path follows from its `ca`, which the caller checks.
     let is_text = info.ca.as_ref().is_none_or(|ca| ca.starts_with("text:"));
     if is_text {
         let references: Option<Vec<_>> = info.references.iter().map(to_address).collect();

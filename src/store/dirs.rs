@@ -1,4 +1,4 @@
-//! Where the store is: its directory, its state and our own folder beside it.
+//! The directories of a store: store paths, Nix's state, and our folder beside it.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -9,25 +9,24 @@ use std::path::{Component, Path, PathBuf};
 
 use super::{StoreError, StorePath};
 
-/// The logical store directory: what store paths begin with in the database, in references and inside files, wherever
-/// the store really lies.
+/// The logical store directory: the start of store paths in the database, in references and in files, wherever the store is.
 pub(crate) const STORE_DIR: &str = "/nix/store";
 
-/// The directories of one store: the machine's own under `/nix`, or one below another root as `nix --store DIR` has it.
+/// The directories of one store: the machine's own under `/nix`, or one below another root, as with `nix --store DIR`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreDirs {
     root: Option<PathBuf>,
 }
 
 impl StoreDirs {
-    /// The machine's own store, or the one below `root`: files in `root/nix/store`, state in `root/nix/var/nix`. A
-    /// relative `root` is taken from the working directory of now. Nothing is looked at or made on disk.
+    /// The machine's own store, or the one below `root`: files in `root/nix/store`, state in `root/nix/var/nix`. A relative `root`
+    /// is resolved against the current working directory. The disk is not accessed.
     #[must_use]
     pub fn new(root: Option<&Path>) -> Self {
         Self { root: root.map(absolute) }
     }
 
-    /// The root as `nix --store` takes it; nothing for the machine's own store.
+    /// The root as `nix --store` takes it; None for the machine's own store.
     #[must_use]
     pub fn root(&self) -> Option<&Path> {
         self.root.as_deref()
@@ -39,7 +38,7 @@ impl StoreDirs {
         STORE_DIR
     }
 
-    /// The directory that really holds the store paths.
+    /// The real directory of the store paths.
     #[must_use]
     pub fn real_store(&self) -> PathBuf {
         self.below_root("nix/store")
@@ -57,13 +56,13 @@ impl StoreDirs {
         self.state_dir().join("db/db.sqlite")
     }
 
-    /// Where the files of `path` really are.
+    /// The real location of `path`.
     #[must_use]
     pub fn real(&self, path: &StorePath) -> PathBuf {
         self.real_store().join(path.as_str())
     }
 
-    /// Our own folder, beside Nix's state and so normally on the store's file system. It need not exist.
+    /// Our folder, beside Nix's state and therefore normally on the store's file system. It need not exist.
     #[must_use]
     pub fn own_dir(&self) -> PathBuf {
         self.below_root("nix/var").join(super::own::NAME)
@@ -72,26 +71,26 @@ impl StoreDirs {
     /// User and group that own the real store directory.
     ///
     /// # Errors
-    /// When the store directory cannot be looked at.
+    /// When the store directory cannot be accessed.
     pub fn owner(&self) -> Result<(u32, u32), StoreError> {
         let store = self.real_store();
         match store.metadata() {
             Ok(metadata) => Ok((metadata.uid(), metadata.gid())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StoreError::no_store(self)),
-            Err(error) => Err(StoreError::io("look at the store directory", &store, error)),
+            Err(error) => Err(StoreError::io("access the store directory", &store, error)),
         }
     }
 
-    /// User and group that Nix gives to the files of store paths: those of whoever owns the store. Root's files belong to
-    /// root's group, although `/nix/store` belongs to the group of the build users.
+    /// User and group of the files of store paths: those of the owner of the store. Root's files belong to root's group, although
+    /// `/nix/store` belongs to the group of the build users.
     ///
     /// # Errors
-    /// When the store directory cannot be looked at.
+    /// When the store directory cannot be accessed.
     pub fn path_owner(&self) -> Result<(u32, u32), StoreError> {
         self.owner().map(|(user, group)| if user == 0 { (0, 0) } else { (user, group) })
     }
 
-    /// The store as `nix --store` takes it; nothing for the machine's own store.
+    /// The store as an argument of `nix --store`; None for the machine's own store.
     #[must_use]
     pub fn argument(&self) -> Option<OsString> {
         self.root.as_deref().map(store_argument)
@@ -102,8 +101,8 @@ impl StoreDirs {
     }
 }
 
-/// The store below `root` as `nix --store` takes it. Nix reads the argument as an address, in which a question mark begins
-/// parameters and a percent sign a byte: a path with such characters in it is written as a parameter.
+/// The store below `root` as an argument of `nix --store`. Nix parses the argument as a URL, in which a question mark starts the
+/// parameters and a percent sign an escaped byte. A path with such characters is passed as a parameter.
 #[must_use]
 pub fn store_argument(root: &Path) -> OsString {
     let root = absolute(root);
@@ -124,7 +123,7 @@ pub fn store_argument(root: &Path) -> OsString {
     address.into()
 }
 
-/// The path from the root directory on, without `.` and `..`, which Nix removes by name, without a look at links.
+/// Makes the path absolute and removes `.` and `..` lexically, as Nix does, without resolving links.
 fn absolute(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut result = PathBuf::new();

@@ -1,46 +1,46 @@
-//! What can go wrong with a store, in whole sentences.
+//! Errors of the store, as whole sentences.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{StoreDirs, StorePath};
 
-/// How many names an error lists before it only counts.
+/// Number of names that an error lists; the rest is only counted.
 const LISTED: usize = 5;
 
 /// Why the store could not be read or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// There is no database, so Nix was never set up here.
+    /// There is no database, so Nix was never installed here.
     #[error("There is no Nix store at {place}: {remedy}.")]
     NoStore {
-        /// The database that was looked for.
+        /// The expected database.
         place: String,
         /// What the user can do.
         remedy: String,
     },
-    /// Nix could not make a new store.
-    #[error("Nix could not make a store under {root} (`nix-store --store {root} --init`): {why}.")]
+    /// Nix could not create a new store.
+    #[error("Nix could not create a store under {root} (`nix-store --store {root} --init`): {why}.")]
     Init {
         /// The root of the store.
         root: String,
-        /// What Nix said.
+        /// Nix's message.
         why: String,
     },
-    /// The database is of another layout than the one we know.
+    /// The database has an unsupported schema.
     #[error(
-        "The Nix database of {place} has {found}, and only {supported} is supported: use a Nix of version 2.x, or a newer \
+        "The Nix database of {place} has {found}, but only {supported} is supported: use Nix 2.x, or a newer \
          nix-cache."
     )]
     Schema {
         /// The state directory or the database.
         place: String,
-        /// What is there.
+        /// The schema that was found.
         found: String,
-        /// What we can work with.
+        /// The supported schema.
         supported: String,
     },
-    /// `SQLite` gave an error.
+    /// `SQLite` reported an error.
     #[error(
         "Could not {action} the Nix database {place}: {source}. Check that this user may use it, and run `nix-store --verify`."
     )]
@@ -52,10 +52,10 @@ pub enum StoreError {
         /// The error of `SQLite`.
         source: rusqlite::Error,
     },
-    /// This user cannot take part in the locking of the database, and there are changes that only the log holds.
+    /// This user cannot lock the database, and some changes are only in the log.
     #[error(
         "The Nix database {place} is being written, and this user may not write to its folder, so it cannot be read \
-         safely: wait for the other Nix commands, or run as the owner of the store."
+        safely. Wait for the other Nix commands, or run as the owner of the store."
     )]
     Unsettled {
         /// The database.
@@ -77,15 +77,15 @@ pub enum StoreError {
         /// Some of the paths.
         list: String,
     },
-    /// A batch has paths that refer to each other in a circle.
-    #[error("Could not register {list} in {place}: they refer to each other in a circle, which no store can hold.")]
+    /// A batch has a cycle of references.
+    #[error("Could not register {list} in {place}: their references form a cycle, which no store can contain.")]
     Cycle {
         /// The database.
         place: String,
-        /// Some of the paths on or behind the circle.
+        /// Some of the paths in the cycle, or with references to it.
         list: String,
     },
-    /// A value that the database has no way to hold.
+    /// A value that the database cannot represent.
     #[error("Could not register {path} in {place}: {why}.")]
     Unstorable {
         /// The database.
@@ -95,15 +95,15 @@ pub enum StoreError {
         /// What is wrong with the value.
         why: String,
     },
-    /// Paths cannot be taken out because others need them.
-    #[error("Could not take paths out of {place}: {list} still refers to them. Take those out as well, or keep both.")]
+    /// Paths cannot be removed because others need them.
+    #[error("Could not remove paths from {place}: {list} still refers to them. Remove those as well, or keep both.")]
     StillReferred {
         /// The database.
         place: String,
         /// Some of the paths that refer to them.
         list: String,
     },
-    /// Another process holds a lock for longer than we wait.
+    /// Another process held a lock for longer than we wait.
     #[error("{place} was locked for {seconds} s by {holder}: try again when it has ended.")]
     Locked {
         /// The lock file.
@@ -113,7 +113,7 @@ pub enum StoreError {
         /// How long we waited.
         seconds: u64,
     },
-    /// The file system gave an error.
+    /// The file system reported an error.
     #[error("Could not {action} {place}: {source}.")]
     Io {
         /// What was being done, as a verb.
@@ -129,7 +129,7 @@ impl StoreError {
     pub(super) fn no_store(dirs: &StoreDirs) -> Self {
         let remedy = match dirs.root() {
             None => "install Nix in a step before this one".to_owned(),
-            Some(root) => format!("make one with `nix-store --store {} --init`", root.display()),
+            Some(root) => format!("create one with `nix-store --store {} --init`", root.display()),
         };
         Self::NoStore { place: show(&dirs.db_path()), remedy }
     }
@@ -138,7 +138,7 @@ impl StoreError {
         Self::Io { action, place: show(place), source }
     }
 
-    /// For `map_err`: an error of `SQLite` while doing `action` to the database of `dirs`.
+    /// For `map_err`: converts an error of `SQLite` during `action` on the database of `dirs`.
     pub(super) fn database(action: &'static str, dirs: &StoreDirs) -> impl Fn(rusqlite::Error) -> Self + use<> {
         let place: PathBuf = dirs.db_path();
         move |source| Self::Database { action, place: show(&place), source }
@@ -149,7 +149,7 @@ pub(super) fn show(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// The first few of `paths` by name, and how many more there are.
+/// Lists the first few of `paths`, and the number of the others.
 pub(super) fn list<'a>(paths: impl IntoIterator<Item = &'a StorePath>) -> String {
     let names: Vec<_> = paths.into_iter().map(StorePath::as_str).collect();
     let shown = names[..names.len().min(LISTED)].join(", ");

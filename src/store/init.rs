@@ -1,4 +1,4 @@
-//! Making sure that there is a store to work with.
+//! Makes sure that the store exists.
 
 use std::ffi::OsStr;
 use std::io;
@@ -11,8 +11,8 @@ use super::{StoreDirs, StoreError};
 use crate::base::child::without_secrets;
 use crate::base::env_vars;
 
-/// Makes sure that the store has a database. An empty store below a root is made with the `nix-store` of `PATH`; the
-/// machine's own store is for the Nix installer to make.
+/// Makes sure that the store has a database. An empty store below a root is created with the `nix-store` in `PATH`; creating the
+/// machine's own store is left to the Nix installer.
 ///
 /// # Errors
 /// When there is no database and none can be made, with the remedy.
@@ -20,7 +20,7 @@ pub(crate) fn ensure(dirs: &StoreDirs) -> Result<(), StoreError> {
     ensure_with(dirs, OsStr::new("nix-store"))
 }
 
-/// As [`ensure`], with a `nix-store` of the caller's choice: a path, or a name to look for in `PATH`.
+/// Like [`ensure`], with a given `nix-store`: a path, or a name to look up in `PATH`.
 ///
 /// # Errors
 /// When there is no database and none can be made, with the remedy.
@@ -39,19 +39,18 @@ fn is_there(dirs: &StoreDirs) -> bool {
     dirs.db_path().is_file() && dirs.state_dir().join("db/schema").is_file()
 }
 
-/// `--init` of Nix 2.8 and 2.34 makes every missing folder above the store itself and needs no home, group or settings.
+/// `--init` of Nix 2.8 and 2.34 creates every missing folder above the store and needs no home, group or settings.
 fn initialise(dirs: &StoreDirs, root: &Path, nix_store: &OsStr) -> Result<(), StoreError> {
     let mut command = Command::new(nix_store);
     command.arg("--store").arg(store_argument(root)).arg("--init").stdin(Stdio::null());
-    // They would make it look elsewhere for a part of the store.
+    // They would make it use another place for a part of the store.
     for name in env_vars::NIX_FOLDERS.into_iter().chain([env_vars::NIX_REMOTE]) {
         command.env_remove(name);
     }
     let output = crate::base::child::output(without_secrets(&mut command)).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => StoreError::NoStore {
             place: show(&dirs.db_path()),
-            remedy: "one can be made there as soon as `nix-store` is on PATH; install Nix in a step before this one"
-                .into(),
+            remedy: "`nix-store` is needed on PATH to create one; install Nix in a step before this one".into(),
         },
         _ => StoreError::Init { root: show(root), why: error.to_string() },
     })?;

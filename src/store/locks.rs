@@ -1,9 +1,9 @@
-//! Nix's own locks, taken as Nix takes them.
+//! Nix's own locks, used as Nix uses them.
 //!
-//! Nix uses `flock` on two files of its state. `gc.lock` is held alone by a garbage collection (also by `nix-store
-//! --delete` and the automatic collection of `min-free`) and shared by whoever adds paths or verifies. `db/big-lock` is
-//! held alone while a Nix changes the layout of the database and shared by every process that has it open. We only ever
-//! take them shared, so no Nix command waits for us except a garbage collection.
+//! Nix uses `flock` on two files of its state. A garbage collection (also `nix-store --delete` and the automatic collection of
+//! `min-free`) holds `gc.lock` exclusively; processes that add paths or verify hold it shared. A change of the database schema
+//! holds `db/big-lock` exclusively; every process that has the database open holds it shared. We only take them shared, so the
+//! only Nix command that waits for us is a garbage collection.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -22,20 +22,19 @@ use super::{StoreDirs, StoreError};
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A lock that is held until it is dropped. Programs that we start do not inherit it.
+/// A lock that is held until it is dropped. Child processes do not inherit it.
 #[derive(Debug)]
 #[must_use = "the lock is released when it is dropped"]
 pub struct StoreLock {
     _file: File,
 }
 
-/// Keeps a garbage collection from running until the guard is dropped: hold it from before the first file is attached
-/// until the paths are registered, and while files of the store are read. Waits up to a minute for a collection that
-/// runs. Nothing when this user may not open the lock (the store is another user's); what Nix deletes meanwhile is then
-/// up to the roots.
+/// Keeps a garbage collection from running until the guard is dropped. Hold it from before the first file is attached until the
+/// paths are registered, and while files of the store are read. Waits up to a minute for a running collection. Returns None if
+/// this user may not open the lock (the store is another user's); then only roots keep Nix from deleting paths.
 ///
-/// While it is held, do not run a command that collects garbage or deletes: it would wait for us. Everything else of
-/// Nix's takes this lock shared as well.
+/// Do not run a command that collects garbage or deletes paths while the lock is held: it would wait for us. All other Nix
+/// commands take this lock shared as well.
 ///
 /// # Errors
 /// When a garbage collection still runs after the wait, or locking fails.
@@ -43,17 +42,17 @@ pub fn gc_lock(dirs: &StoreDirs) -> Result<Option<StoreLock>, StoreError> {
     gc_lock_within(dirs, PATIENCE)
 }
 
-/// As [`gc_lock`], waiting no longer than `patience`.
+/// Like [`gc_lock`], waiting no longer than `patience`.
 ///
 /// # Errors
 /// When a garbage collection still runs after the wait, or locking fails.
 pub(super) fn gc_lock_within(dirs: &StoreDirs, patience: Duration) -> Result<Option<StoreLock>, StoreError> {
-    // The file must be made where it is missing: a collection that starts later makes and locks it.
+    // If the file is missing, it must be created: a collection that starts later would create and lock it.
     shared(dirs, &dirs.state_dir().join("gc.lock"), patience, "a garbage collection")
 }
 
-/// Nix's lock on one path. Whoever holds it may make the path valid, and nobody else: a build aborts when one of its outputs
-/// becomes valid under its hands.
+/// Nix's lock on one path. Only its holder may make the path valid: a build aborts if one of its outputs becomes valid
+/// meanwhile.
 #[derive(Debug)]
 pub struct PathLock {
     file: File,
@@ -66,26 +65,26 @@ fn lock_file(place: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// How often a lock is tried that others delete again and again.
+/// How often to retry a lock that others delete repeatedly.
 const ATTEMPTS: usize = 100;
 
-/// The lock on the path whose real place is `place`: an exclusive lock on the file `<place>.lock`. None if it is taken, or
-/// if something that is not a lock has that name, such as a store path.
+/// Locks the path at the real location `place`: an exclusive lock on the file `<place>.lock`. Returns None if it is taken, or
+/// if something other than a lock has that name, such as a store path.
 ///
 /// # Errors
-/// When the lock file cannot be made.
+/// When the lock file cannot be created.
 pub fn path_lock(place: &Path) -> io::Result<Option<PathLock>> {
     let path = lock_file(place);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     for _ in 0..ATTEMPTS {
         let file = match openat(CWD, &path, flags, Mode::from_raw_mode(0o600)) {
             Ok(file) => File::from(file),
-            // A link, a folder, a pipe without a reader, or a file of somebody else's.
+            // A link, a folder, a pipe without a reader, or a file of another user.
             Err(Errno::LOOP | Errno::ISDIR | Errno::NXIO) => return Ok(None),
             Err(Errno::ACCESS | Errno::PERM) if path.symlink_metadata().is_ok() => return Ok(None),
             Err(error) => return Err(error.into()),
         };
-        // Nix makes its locks writable, and nothing in a store path is.
+        // Nix's locks are writable; files in store paths are not.
         let found = file.metadata()?;
         if !found.is_file() || found.mode() & 0o200 == 0 {
             return Ok(None);
@@ -95,8 +94,8 @@ pub fn path_lock(place: &Path) -> io::Result<Option<PathLock>> {
             Err(Errno::WOULDBLOCK) => return Ok(None),
             Err(error) => return Err(error.into()),
         }
-        // One that its last holder deleted between our two calls is a lock no more. It was deleted first and got its one byte
-        // then: what is not empty and still there never was a lock.
+        // If its last holder deleted the file between our two calls, it is no longer the lock. A holder deletes the file first and
+        // then writes one byte to it, so an existing file that is not empty never was a lock.
         match (is_at(&file, &path), file.metadata()?.len()) {
             (true, 0) => return Ok(Some(PathLock { file, path })),
             (true, _) => return Ok(None),
@@ -106,19 +105,19 @@ pub fn path_lock(place: &Path) -> io::Result<Option<PathLock>> {
     Ok(None)
 }
 
-/// Whether a path names this open file.
+/// Returns whether a path refers to this open file.
 fn is_at(file: &File, path: &Path) -> bool {
     let here = path.symlink_metadata().map(|found| (found.dev(), found.ino()));
     file.metadata().is_ok_and(|own| here.is_ok_and(|here| here == (own.dev(), own.ino())))
 }
 
 impl PathLock {
-    /// Gives this lock up for the one on the path whose real place is `place`; none if that is taken. Where possible the file
-    /// goes along under its new name, locked all the time, since new files take longer. Whoever waits for the old lock waits
-    /// until the new one is given back.
+    /// Exchanges this lock for the one on the path at the real location `place`; returns None if that is taken. If possible, the
+    /// locked file is renamed, because creating files takes longer. Processes that wait for the old lock then wait until the new
+    /// one is released.
     ///
     /// # Errors
-    /// When the lock file cannot be made.
+    /// When the lock file cannot be created.
     pub fn move_to(mut self, place: &Path) -> io::Result<Option<Self>> {
         let path = lock_file(place);
         let is_ours = is_at(&self.file, &self.path);
@@ -133,8 +132,8 @@ impl PathLock {
 
 impl Drop for PathLock {
     fn drop(&mut self) {
-        // Whoever waits for this file learns from its one byte that it is no longer the lock. A failure leaves a lock file
-        // that nobody holds, which does no harm.
+        // Processes that wait for this file recognise by its one byte that it is no longer the lock. A failure leaves a lock
+        // file that nobody holds, which is harmless.
         if is_at(&self.file, &self.path) {
             let _ = std::fs::remove_file(&self.path);
         }
@@ -142,7 +141,7 @@ impl Drop for PathLock {
     }
 }
 
-/// Makes restores into one store come one after the other: waits a minute for the one that runs.
+/// Serialises restores into one store: waits up to a minute for a running one.
 ///
 /// # Errors
 /// When another one still runs then, with its process; or when our folder cannot be written.
@@ -150,7 +149,7 @@ pub(crate) fn own_lock(dirs: &StoreDirs) -> Result<StoreLock, StoreError> {
     own_lock_within(dirs, PATIENCE)
 }
 
-/// As [`own_lock`], waiting no longer than `patience`.
+/// Like [`own_lock`], waiting no longer than `patience`.
 ///
 /// # Errors
 /// When another one still runs then, with its process; or when our folder cannot be written.
@@ -173,7 +172,7 @@ pub(super) fn own_lock_within(dirs: &StoreDirs, patience: Duration) -> Result<St
     }
 }
 
-/// The process that holds a lock on this file, as far as the kernel tells (see `proc_locks(5)`).
+/// Returns the process that holds a lock on this file, as far as the kernel reports it (see `proc_locks(5)`).
 fn holder(file: &File) -> Option<String> {
     let inode = file.metadata().ok()?.ino().to_string();
     let locks = std::fs::read_to_string("/proc/locks").ok()?;
@@ -185,9 +184,9 @@ fn holder(file: &File) -> Option<String> {
     Some(format!("process {process} ({})", name.trim()))
 }
 
-/// The lock that every user of the database holds, so that no Nix changes its layout meanwhile.
+/// The lock that every user of the database holds, so that no Nix changes its schema meanwhile.
 pub(super) fn big_lock(dirs: &StoreDirs) -> Result<Option<StoreLock>, StoreError> {
-    shared(dirs, &dirs.state_dir().join("db/big-lock"), PATIENCE, "a change of the database's layout")
+    shared(dirs, &dirs.state_dir().join("db/big-lock"), PATIENCE, "a change of the database's schema")
 }
 
 fn shared(dirs: &StoreDirs, path: &Path, patience: Duration, holder: &str) -> Result<Option<StoreLock>, StoreError> {
@@ -210,9 +209,9 @@ fn shared(dirs: &StoreDirs, path: &Path, patience: Duration, holder: &str) -> Re
     }
 }
 
-/// Opens a lock file, or makes it with the mode that Nix gives it, for the owner of the store.
+/// Opens a lock file, or creates it for the owner of the store with the mode that Nix uses.
 fn open(dirs: &StoreDirs, path: &Path) -> Option<File> {
-    // A pipe in its place must not stop us.
+    // Do not block if a pipe has that name.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
     let existing = OpenOptions::new().read(true).custom_flags(flags).open(path);
     if existing.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
@@ -231,7 +230,7 @@ fn open(dirs: &StoreDirs, path: &Path) -> Option<File> {
     existing.ok()
 }
 
-/// A lock file of root's in a user's store would lock that user out.
+/// A lock file that belongs to root would lock the user of the store out.
 fn hand_to_owner(dirs: &StoreDirs, file: &File) {
     if !rustix::process::geteuid().is_root() {
         return;
@@ -288,7 +287,7 @@ mod tests {
         assert!(path_lock(&two).unwrap().is_none());
         let other = path_lock(&one).unwrap().unwrap();
         assert!(lock.move_to(&one).unwrap().is_none());
-        // A file that nobody holds is no lock, and in nobody's way.
+        // A file that nobody has locked does not block anything.
         File::create(dir.path().join("three.lock")).unwrap();
         drop(other.move_to(&three).unwrap().unwrap());
         let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();

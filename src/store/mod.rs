@@ -48,5 +48,5 @@ pub use roots::roots;
 pub(crate) use settings::trusted_public_keys;
 pub use unregister::unregister;
 
-/// What a snapshot or a database says of some paths.
+/// The records of paths in a snapshot or a database.
 pub(crate) type Infos<'a> = std::collections::BTreeMap<StorePath, &'a PathInfo>;

@@ -1,11 +1,11 @@
-//! Our folder beside the store: its names, and how files in it are opened and written.
+//! Our folder beside the store: the names in it, and how its files are opened and written.
 //!
-//! 1. The folder belongs to the owner of the store. A user who may only change the store through `sudo` has a folder of
-//!    their own in it, `users/UID`, for downloads and records.
-//! 2. Everything in it is opened by a descriptor of the folder, without following links: root works here too, in a folder
+//! 1. The folder belongs to the owner of the store. A user who may only change the store through `sudo` has a separate folder
+//!    in it, `users/UID`, for downloads and records.
+//! 2. Everything in it is opened through a descriptor of the folder, without following links: root works here too, in a folder
 //!    that another user may write to.
-//! 3. A new file takes the place of whatever had its name. JSON is written to the disk under another name first and then
-//!    renamed, so that it is there whole or not at all.
+//! 3. A new file replaces whatever had its name. JSON is written and synced under another name first and then renamed, so that
+//!    it is either complete or absent.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -24,41 +24,41 @@ use super::StoreDirs;
 use super::tree::remove_at;
 use crate::base::bounds::read_record;
 
-/// Its own name, beside Nix's state.
+/// The name of the folder, beside Nix's state.
 pub(super) const NAME: &str = "nix-cache";
 /// The lock that one restore or detach holds at a time.
 pub(crate) const LOCK: &str = "lock";
-/// What the last restore knew, for the save.
+/// The state of the last restore, for the save.
 pub(crate) const RECORD: &str = "restore.json";
-/// What was taken over without a signature that counts, for saves that sign.
+/// What was restored without a valid signature, for saves that sign.
 pub(crate) const LEDGER: &str = "unverified.json";
 /// What is mounted, for the detach.
 pub(crate) const MOUNTED: &str = "mounted.json";
-/// Layers while they are fetched and attached.
+/// Layers while they are downloaded and attached.
 pub(crate) const LAYERS: &str = "layers";
 /// The indexes of restored layers, for the save.
 pub(crate) const INDEXES: &str = "indexes";
-/// Everything of a mount: see [`crate::attach::mount::Places`].
+/// The files of a mount: see [`crate::attach::mount::Places`].
 pub(crate) const MOUNTS: &str = "mounts";
-/// What a detach copied out of layers and has not put into the store yet.
+/// Paths that a detach has copied out of layers and not yet moved into the store.
 pub(crate) const KEPT: &str = "kept";
-/// Folders of users who are not the owner of the store, by their number.
+/// Folders of users who are not the owner of the store, by user number.
 pub(crate) const USERS: &str = "users";
-/// Layers that are packed begin with this.
+/// Prefix of layers that are being packed.
 pub(crate) const PACKING_PREFIX: &str = "layer-";
-/// Files that are written begin with this until they have their name.
+/// Prefix of files that are being written and not yet renamed.
 pub(super) const NEW_PREFIX: &str = ".new-";
 
-/// The folder, or one in it, open.
+/// Our folder, or one in it, opened.
 #[derive(Debug)]
 pub(crate) struct OwnFolder {
     pub(super) path: PathBuf,
     pub(super) fd: OwnedFd,
-    /// Who gets what is made in it, if that is not this process's user.
+    /// The owner of new files in it, if that is not this process's user.
     owner: Option<(u32, u32)>,
 }
 
-/// Where this process keeps its files: our folder, or the part of it that is this user's.
+/// The folder for the files of this process: our folder, or this user's part of it.
 pub(crate) fn work_dir(dirs: &StoreDirs) -> PathBuf {
     let own = dirs.own_dir();
     let user = rustix::process::geteuid();
@@ -71,7 +71,7 @@ pub(crate) fn work_dir(dirs: &StoreDirs) -> PathBuf {
 }
 
 impl OwnFolder {
-    /// Our folder; None if it is not there.
+    /// Opens our folder; None if it does not exist.
     ///
     /// # Errors
     /// When it cannot be opened, or something else has its name.
@@ -84,10 +84,10 @@ impl OwnFolder {
         }
     }
 
-    /// Our folder, made where it is missing.
+    /// Opens our folder, and creates it if missing.
     ///
     /// # Errors
-    /// When it cannot be made or opened, or something else has its name.
+    /// When it cannot be created or opened, or something else has its name.
     pub(crate) fn make(dirs: &StoreDirs) -> io::Result<Self> {
         let owner = new_owner(dirs);
         let parent = open_parent(dirs)?;
@@ -95,10 +95,10 @@ impl OwnFolder {
         Ok(Self { path: dirs.own_dir(), fd: open_folder(&parent, Path::new(NAME))?, owner })
     }
 
-    /// Where this process keeps its files; made where it is missing.
+    /// Opens the folder for the files of this process, and creates it if missing.
     ///
     /// # Errors
-    /// When it cannot be made or opened.
+    /// When it cannot be created or opened.
     pub(crate) fn work(dirs: &StoreDirs) -> io::Result<Self> {
         let folder = Self::make(dirs).or_else(|error| Self::open(dirs)?.ok_or(error))?;
         if work_dir(dirs) == folder.path {
@@ -107,15 +107,15 @@ impl OwnFolder {
         folder.folder(USERS)?.folder(&rustix::process::geteuid().as_raw().to_string())
     }
 
-    /// Where the folder is.
+    /// The path of the folder.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// A folder in it, made where it is missing, in the place of whatever else has its name.
+    /// Opens a folder in it, and creates it if missing; anything else of that name is replaced.
     ///
     /// # Errors
-    /// When it cannot be made or opened.
+    /// When it cannot be created or opened.
     pub(crate) fn folder(&self, name: &str) -> io::Result<Self> {
         let place = |fd| Self { path: self.path.join(name), fd, owner: self.owner };
         match open_folder(&self.fd, Path::new(name)) {
@@ -128,7 +128,7 @@ impl OwnFolder {
         open_folder(&self.fd, Path::new(name)).map(place)
     }
 
-    /// The names in it.
+    /// Lists the names in it.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -146,20 +146,20 @@ impl OwnFolder {
         Ok(names)
     }
 
-    /// A new file, to be written and read, in the place of whatever had its name.
+    /// Creates a file for writing and reading; anything of that name is replaced.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created.
     pub(crate) fn create(&self, name: &str) -> io::Result<File> {
         let file = self.create_private(name)?;
         give(&file, self.owner)?;
         Ok(file)
     }
 
-    /// The value in a JSON file of ours. None when there is none.
+    /// Reads a JSON file; None if it does not exist.
     ///
     /// # Errors
-    /// When it cannot be read or understood.
+    /// When it cannot be read or parsed.
     pub(crate) fn read_json<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
@@ -169,23 +169,23 @@ impl OwnFolder {
         }
     }
 
-    /// When a file of ours was written last; None when there is none.
+    /// The modification time of a file; None if it does not exist.
     pub(crate) fn modified(&self, name: &str) -> Option<(i64, u64)> {
         let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
         #[allow(clippy::useless_conversion, reason = "the types differ between systems")]
         Some((stat.st_mtime.into(), u64::from(stat.st_mtime_nsec)))
     }
 
-    /// Writes a file as JSON, whole or not at all, also if the machine loses power.
+    /// Writes a file as JSON atomically, even if the machine loses power.
     ///
     /// # Errors
-    /// When it cannot be written; the old one is still there then.
+    /// When it cannot be written; the old file is kept then.
     pub(crate) fn write_json(&self, name: &str, value: &impl Serialize) -> io::Result<()> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let new = format!("{NEW_PREFIX}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let written = (|| {
             let file = self.create(&new)?;
-            // Whoever removes leftovers leaves alone what is locked.
+            // The removal of leftovers skips locked files.
             rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared)?;
             let mut out = BufWriter::with_capacity(64 << 10, &file);
             serde_json::to_writer(&mut out, value)?;
@@ -208,7 +208,7 @@ impl OwnFolder {
         written
     }
 
-    /// Removes a file, link or folder with all that is in it. What is not there is fine.
+    /// Removes a file, a link, or a folder with its content. It need not exist.
     ///
     /// # Errors
     /// When something cannot be removed.
@@ -216,7 +216,7 @@ impl OwnFolder {
         remove_at(&self.fd, OsStr::new(name))
     }
 
-    /// The folders of users who are not the owner of the store, as far as each belongs to its user.
+    /// The folders of users who are not the owner of the store, if each belongs to its user.
     pub(crate) fn users(&self) -> Vec<Self> {
         let Ok(fd) = open_folder(&self.fd, Path::new(USERS)) else { return Vec::new() };
         let users = Self { path: self.path.join(USERS), fd, owner: self.owner };
@@ -228,7 +228,7 @@ impl OwnFolder {
         users.names().unwrap_or_default().into_iter().filter_map(open).collect()
     }
 
-    /// A folder that is not ours, such as one for temporary files.
+    /// Opens another folder, such as one for temporary files.
     ///
     /// # Errors
     /// When it cannot be opened.
@@ -236,11 +236,11 @@ impl OwnFolder {
         Ok(Self { fd: open_folder(CWD, path)?, path: path.to_owned(), owner: None })
     }
 
-    /// As [`OwnFolder::create`], for a file of this process's user also where the folder is another's. Root mounts such files, and
-    /// nobody else must be able to write to them.
+    /// Like [`OwnFolder::create`], but the file belongs to this process's user even if the folder belongs to another. Root mounts
+    /// such files, and nobody else must be able to write to them.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created.
     pub(crate) fn create_private(&self, name: &str) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         for _ in 0..3 {
@@ -253,10 +253,10 @@ impl OwnFolder {
         Err(Errno::EXIST.into())
     }
 
-    /// The folder of a user who is not the owner of the store: made for that user where it is missing.
+    /// Opens the folder of a user who is not the owner of the store, and creates it for that user if missing.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When it cannot be created.
     pub(crate) fn make_for_user(&self, user: u32, group: u32) -> io::Result<()> {
         let users = self.folder(USERS)?;
         let own = users.folder(&user.to_string())?;
@@ -266,7 +266,7 @@ impl OwnFolder {
         Ok(())
     }
 
-    /// Gives the folder, and what root or another user has left in it, to the owner of the store. Root alone can do that.
+    /// Gives the folder, and files that root or another user has left in it, to the owner of the store. Only root can do that.
     ///
     /// # Errors
     /// When the owner of the folder cannot be changed.
@@ -277,7 +277,7 @@ impl OwnFolder {
             give(&self.fd)?;
         }
         for name in self.names()? {
-            // What is mounted or about to be is root's.
+            // Files that are mounted, or about to be, belong to root.
             if name == MOUNTS || name == USERS || self.path.ends_with(LAYERS) {
                 continue;
             }
@@ -290,7 +290,7 @@ impl OwnFolder {
             let Ok(file) = rustix::fs::openat(&self.fd, &*name, flags, Mode::empty()) else { continue };
             let file = File::from(file);
             let metadata = file.metadata()?;
-            // A file with a second name may be anything of root's.
+            // A file with a second hard link may be any file of root's.
             if metadata.is_file() && metadata.nlink() == 1 && metadata.uid() != user {
                 give(&file)?;
             }
@@ -298,8 +298,8 @@ impl OwnFolder {
         Ok(())
     }
 
-    /// The lock file, made where it is missing, in the place of whatever else has its name. It can be locked by whoever may
-    /// read it.
+    /// Opens the lock file, and creates it if missing; anything else of that name is replaced. Every user who can read it can lock
+    /// it.
     ///
     /// # Errors
     /// When it cannot be opened or made.
@@ -328,12 +328,12 @@ impl OwnFolder {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(io::Error::other("something else is put in its place again and again"))
+        Err(io::Error::other("another process replaces it repeatedly"))
     }
 }
 
-/// The folder that holds Nix's state and ours. Where root works for another user, links below the store's root are not followed:
-/// that user may have made them.
+/// Opens the folder that contains Nix's state and ours. When root works for another user, links below the store's root are not
+/// followed, because that user may have made them.
 fn open_parent(dirs: &StoreDirs) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let is_trusted = new_owner(dirs).is_none_or(|(user, _)| user == 0);
@@ -345,7 +345,7 @@ fn open_parent(dirs: &StoreDirs) -> io::Result<OwnedFd> {
     open_folder(open_folder(root, Path::new("nix"))?, Path::new("var"))
 }
 
-/// Who gets what root makes here.
+/// The owner of files that root creates here.
 fn new_owner(dirs: &StoreDirs) -> Option<(u32, u32)> {
     if rustix::process::geteuid().is_root() { dirs.path_owner().ok() } else { None }
 }
@@ -357,7 +357,7 @@ fn give(file: &impl AsFd, owner: Option<(u32, u32)>) -> io::Result<()> {
     }
 }
 
-/// Whether an error says that there is something other than a folder.
+/// Returns whether an error means that the file is not a folder.
 fn is_something_else(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::NOTDIR | Errno::LOOP))
 }

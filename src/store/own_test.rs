@@ -52,7 +52,7 @@ fn no_link_is_followed() {
     folder.remove(LAYERS).unwrap();
     assert!(!dirs.own_dir().join(LAYERS).exists());
     assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "precious");
-    // And not for the folder itself.
+    // The same for the folder itself.
     fs::remove_dir(dirs.own_dir()).unwrap();
     symlink(&outside, dirs.own_dir()).unwrap();
     assert!(OwnFolder::open(&dirs).is_err() && OwnFolder::make(&dirs).is_err());

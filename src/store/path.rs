@@ -1,4 +1,4 @@
-//! Store paths and what the Nix database knows of them.
+//! Store paths and their records in the Nix database.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::{SharedMap, SharedSet};
 use crate::base::digest::{DigestError, Sha};
 
-/// The base name of a store path, `<32 characters of hash>-<name>`, without the store directory. A clone shares the text: a path is
-/// named by all that refer to it, and there may be a hundred thousand of them.
+/// The base name of a store path, `<32 characters of hash>-<name>`, without the store directory. Clones share the text, because
+/// there may be a hundred thousand paths and each referrer names them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct StorePath(Arc<str>);
@@ -24,13 +24,13 @@ pub struct StorePathError {
 }
 
 impl StorePath {
-    /// The base name, as it stands in the store directory.
+    /// The base name, as in the store directory.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The 32 characters of hash in front of the dash.
+    /// The 32 characters of hash before the dash.
     #[must_use]
     pub fn hash_part(&self) -> &str {
         &self.0[..32]
@@ -42,19 +42,19 @@ impl StorePath {
         &self.0[33..]
     }
 
-    /// Whether this is a derivation (its name ends in `.drv`).
+    /// Returns whether this is a derivation (its name ends in `.drv`).
     #[must_use]
     pub fn is_derivation(&self) -> bool {
         self.0.strip_suffix(".drv").is_some()
     }
 
-    /// The path as the database and Nix's own commands write it, under the logical store directory.
+    /// The full path as the database and Nix's commands write it, under the logical store directory.
     #[must_use]
     pub fn full(&self, store_dir: &str) -> String {
         format!("{store_dir}/{}", self.0)
     }
 
-    /// The store path that the full path `text` under `store_dir` names.
+    /// Parses the full path `text` under `store_dir`.
     ///
     /// # Errors
     /// When `text` is not directly under `store_dir`, or its base name is not one of a store path.
@@ -102,19 +102,19 @@ impl fmt::Display for StorePath {
     }
 }
 
-/// The SHA-256 of a store path's NAR serialisation, which is what the Nix database records. Written as 64 digits of hex.
+/// The SHA-256 of a store path's NAR serialisation, as the Nix database records it. Written as 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct NarHash(pub [u8; 32]);
 
 impl NarHash {
-    /// The form of the database: `sha256:` and 64 digits of hex.
+    /// Formats it as in the database: `sha256:` and 64 hexadecimal digits.
     #[must_use]
     pub fn to_database(self) -> String {
         format!("sha256:{self}")
     }
 
-    /// Reads the form of the database.
+    /// Parses the form of the database.
     #[must_use]
     pub fn from_database(text: &str) -> Option<Self> {
         text.strip_prefix("sha256:")?.parse().ok()
@@ -155,7 +155,7 @@ impl From<NarHash> for String {
     }
 }
 
-/// All that the Nix database holds of one valid path.
+/// The record of one valid path in the Nix database.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PathInfo {
     /// The path itself.
@@ -164,9 +164,9 @@ pub struct PathInfo {
     pub nar_hash: NarHash,
     /// Size of its NAR in bytes.
     pub nar_size: u64,
-    /// What it refers to, itself included where it does.
+    /// Its references, possibly including itself.
     pub references: SharedSet<StorePath>,
-    /// The derivation that made it, where known. It need not be valid.
+    /// The derivation that built it, if known. It need not be valid.
     pub deriver: Option<StorePath>,
     /// Signatures, each `<key name>:<base64>`.
     pub signatures: SharedSet<String>,
@@ -174,15 +174,15 @@ pub struct PathInfo {
     pub ca: Option<String>,
     /// When it was registered, in seconds since 1970.
     pub registration_time: i64,
-    /// Whether it was built here, and so is trusted without a signature.
+    /// Whether it was built on this machine and is therefore trusted without a signature.
     pub ultimate: bool,
-    /// For a derivation: its outputs by name (the table `DerivationOutputs`). Empty for all else.
+    /// For a derivation: its outputs by name (the table `DerivationOutputs`). Otherwise empty.
     pub outputs: SharedMap<String, StorePath>,
 }
 
 #[cfg(test)]
 impl PathInfo {
-    /// A path of 100 bytes that refers to nothing.
+    /// A path of 100 bytes without references.
     pub(crate) fn sample(path: StorePath) -> Self {
         Self {
             path,
@@ -199,7 +199,7 @@ impl PathInfo {
     }
 }
 
-/// [`PathInfo`]s that several parts of a process hold, in a file or message: `#[serde(with = "shared_infos")]`.
+/// Serialisation of shared [`PathInfo`]s: `#[serde(with = "shared_infos")]`.
 pub(crate) mod shared_infos {
     use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Reading everything that is valid.
+//! Reads all valid paths.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -8,27 +8,27 @@ use super::{
     NarHash, PathInfo, STORE_DIR, SharedMap, SharedSet, StoreDirs, StoreError, StorePath, closed_subset, database,
 };
 
-/// Every valid path with all that the database holds of it, as of one moment, also while others write.
+/// Reads every valid path with its record, in one consistent view even while others write.
 ///
-/// A row that makes no sense (a name or hash of another form) leaves its path out, and so everything that refers to it:
-/// what is returned is always closed under references. How many were left out is told as a warning.
+/// If a row is invalid (such as a malformed name or hash), its path and everything that refers to it are left out: the result is
+/// always closed under references. A warning says how many were left out.
 ///
 /// # Errors
-/// When there is no database, when it has an unknown layout, or when it cannot be read.
+/// When there is no database, when its schema is not supported, or when it cannot be read.
 pub fn read_all(dirs: &StoreDirs) -> Result<BTreeMap<StorePath, PathInfo>, StoreError> {
     database::reading(dirs, read)
 }
 
-/// Whether one path is valid at this moment.
+/// Returns whether one path is currently valid.
 ///
 /// # Errors
-/// As [`read_all`].
+/// See [`read_all`].
 pub(crate) fn is_valid(dirs: &StoreDirs, path: &StorePath) -> Result<bool, StoreError> {
     let full = path.full(dirs.store_dir());
     database::reading(dirs, |db| db.prepare("select 1 from ValidPaths where path = ?")?.exists([&full]))
 }
 
-/// The rows of the table `ValidPaths` by number, as far as they could be understood.
+/// The valid rows of the table `ValidPaths`, by number.
 #[derive(Default)]
 struct Rows {
     infos: Vec<PathInfo>,
@@ -55,14 +55,14 @@ fn read_paths(db: &Connection) -> rusqlite::Result<Rows> {
             rows.index.insert(id, rows.infos.len());
             rows.infos.push(info);
         } else {
-            tracing::debug!(id, "a row of the Nix database makes no sense");
+            tracing::debug!(id, "a row of the Nix database is invalid");
             rows.unknown.insert(id);
         }
     }
     Ok(rows)
 }
 
-/// Nothing where a column does not hold what Nix writes there.
+/// Returns None if a column contains something that Nix does not write.
 fn path_info(row: &Row<'_>) -> Option<PathInfo> {
     let text = |column| row.get_ref(column).ok()?.as_str_or_null().ok();
     Some(PathInfo {
@@ -86,7 +86,7 @@ fn path_info(row: &Row<'_>) -> Option<PathInfo> {
 fn read_references(db: &Connection, rows: &mut Rows) -> rusqlite::Result<()> {
     let mut statement = db.prepare("select referrer, reference from Refs order by referrer")?;
     let mut query = statement.query([])?;
-    // The references of one path come one behind the other.
+    // The references of one path are consecutive.
     let (mut of, mut found): (Option<usize>, Vec<StorePath>) = (None, Vec::new());
     while let Some(row) = query.next()? {
         let (referrer, reference) = (row.get(0)?, row.get(1)?);
@@ -124,7 +124,7 @@ fn read_outputs(db: &Connection, rows: &mut Rows) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// All paths but those that were not understood and those that need one of them.
+/// Removes paths with invalid rows, and those that need one of them.
 fn understood(rows: Rows) -> BTreeMap<StorePath, PathInfo> {
     let Rows { infos, index, unknown } = rows;
     let all = infos.len() + unknown.iter().filter(|id| !index.contains_key(id)).count();
@@ -136,8 +136,8 @@ fn understood(rows: Rows) -> BTreeMap<StorePath, PathInfo> {
         paths.retain(|path, _| whole.contains(path));
         tracing::warn!(
             count = all - paths.len(),
-            "Paths of the Nix store are left out because their rows in the database make no sense, or those of what \
-             they refer to. `nix-store --verify` may tell more."
+            "Left out paths of the Nix store because their rows in the database, or those of their references, are \
+            invalid. `nix-store --verify` may report more."
         );
     }
     paths

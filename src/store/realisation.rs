@@ -1,7 +1,7 @@
-//! Realisations: which path the build of a content-addressed derivation made.
+//! Realisations: the paths that builds of content-addressed derivations produced.
 //!
-//! Nix has two tables for them (`ca-specific-schema.sql`), which it makes when its experimental feature `ca-derivations` is first
-//! used. Where they are missing there is nothing to read, and nothing is written.
+//! Nix has two tables for them (`ca-specific-schema.sql`), which it creates when its experimental feature `ca-derivations` is
+//! first used. If they are missing, nothing is read or written.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,17 +10,17 @@ use serde::{Deserialize, Serialize};
 
 use super::{STORE_DIR, StoreDirs, StoreError, StorePath, database, is_signature, locks};
 
-/// An output of a derivation, by the hash of what it is made from.
+/// An output of a derivation, by the hash of its inputs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct DrvOutput {
-    /// `sha256:` and 64 digits of hex (`hashDerivationModulo` of Nix).
+    /// `sha256:` and 64 hexadecimal digits (`hashDerivationModulo` of Nix).
     pub drv: String,
-    /// Its name, such as `out`.
+    /// The name of the output, such as `out`.
     pub output: String,
 }
 
 impl DrvOutput {
-    /// Whether it has the form that Nix gives it.
+    /// Returns whether it has the form that Nix uses.
     fn is_sound(&self) -> bool {
         let is_hex = |hash: &str| hash.len() == 64 && hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         let is_name = |c: char| c.is_ascii_alphanumeric() || "+-._?=".contains(c);
@@ -30,7 +30,7 @@ impl DrvOutput {
     }
 }
 
-/// What such an output was found to be.
+/// The path that such an output was built to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Realisation {
     /// The output.
@@ -46,7 +46,7 @@ pub struct Realisation {
 }
 
 impl Realisation {
-    /// Whether Nix could have written it.
+    /// Returns whether Nix could have written it.
     #[must_use]
     pub fn is_sound(&self) -> bool {
         self.id.is_sound()
@@ -55,7 +55,7 @@ impl Realisation {
     }
 }
 
-/// All realisations of valid paths. Those that make no sense are left out.
+/// Reads all realisations of valid paths. Malformed ones are left out.
 ///
 /// # Errors
 /// When the database cannot be read.
@@ -97,8 +97,8 @@ fn read(db: &Connection) -> rusqlite::Result<Vec<Realisation>> {
     Ok(all.into_values().collect())
 }
 
-/// Writes those of `realisations` whose path is valid and whose output has none here. Gives how many were written: none where Nix
-/// has not made the tables.
+/// Writes those of `realisations` whose path is valid and whose output has none here. Returns how many were written; zero if Nix
+/// has not created the tables.
 ///
 /// # Errors
 /// When the database cannot be written.

@@ -1,7 +1,7 @@
-//! Making paths valid.
+//! Registers paths in the database, which makes them valid.
 //!
-//! The same rows that `LocalStore::registerValidPaths` of Nix writes, under the same conditions. What content-addressed
-//! derivations made stands in tables of its own: see [`super::add_realisations`].
+//! Writes the same rows as `LocalStore::registerValidPaths` of Nix, under the same conditions. Realisations of content-addressed
+//! derivations have separate tables: see [`super::add_realisations`].
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -11,29 +11,29 @@ use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, 
 use super::error::{list, show};
 use super::{PathInfo, STORE_DIR, StoreDirs, StoreError, StoreLock, StorePath, database, locks};
 
-/// What became of a batch.
+/// The result of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Registered {
-    /// Paths that are valid because of this batch.
+    /// Paths that this batch made valid.
     pub new: Vec<StorePath>,
-    /// Paths that were valid before. Their rows are as they were.
+    /// Paths that were valid before. Their rows are unchanged.
     pub already: Vec<StorePath>,
 }
 
-/// Makes `infos` valid, as [`Registration::add`] does.
+/// Makes `infos` valid, like [`Registration::add`].
 ///
 /// # Errors
-/// As [`Registration::open`] and [`Registration::add`].
+/// See [`Registration::open`] and [`Registration::add`].
 pub fn register<I: Borrow<PathInfo>>(dirs: &StoreDirs, infos: &[I]) -> Result<Registered, StoreError> {
     Registration::open(dirs)?.add(infos)
 }
 
-/// The database, open for several batches. When the last user of it closes it, everything is brought to the disk, which takes
-/// long while much else is on its way there: once is enough.
+/// The database, opened for several batches. When its last user closes it, everything is synced to the disk, which is slow while
+/// much else is being written: doing it once is enough.
 #[derive(Debug)]
 pub(crate) struct Registration<'a> {
     dirs: &'a StoreDirs,
-    // Closed before the lock is given back.
+    // Closed before the lock is released.
     db: Connection,
     _lock: Option<StoreLock>,
 }
@@ -42,24 +42,24 @@ impl<'a> Registration<'a> {
     /// Opens the database of the store.
     ///
     /// # Errors
-    /// When it cannot be opened to be written, or its layout is one that we do not know.
+    /// When it cannot be opened for writing, or its schema is not supported.
     pub(crate) fn open(dirs: &'a StoreDirs) -> Result<Self, StoreError> {
         let lock = locks::big_lock(dirs)?;
         Ok(Self { dirs, db: database::open_for_writing(dirs)?, _lock: lock })
     }
 
-    /// Makes `infos` valid, all or none, in one transaction, with everything they hold. The order does not matter. Hold
+    /// Makes `infos` valid, all or none, in one transaction, with all their fields. The order does not matter. Hold
     /// [`gc_lock`](super::gc_lock) from before their files appear until this returns.
     ///
-    /// The caller answers for the files being those of the NAR hash, and so for a `ca` that fits the path.
+    /// The caller guarantees that the files match the NAR hash, and therefore that `ca` matches the path.
     ///
     /// # Errors
-    /// Nothing is written when a new path has no files, refers to something that is neither valid nor in the batch, is part
-    /// of a circle of references, or holds a value that the database cannot; nor when the database cannot be written within
-    /// a minute.
+    /// When a new path has no files, refers to a path that is neither valid nor in the batch, is part of a cycle of references, or
+    /// has a value that the database cannot represent; or when the database cannot be written within a minute. Nothing is written
+    /// then.
     pub(crate) fn add<I: Borrow<PathInfo>>(&mut self, infos: &[I]) -> Result<Registered, StoreError> {
         let failed = StoreError::database("write", self.dirs);
-        // Immediate: what we find valid stays so until we have written.
+        // Immediate, so that paths that are valid now stay valid until we have written.
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&failed)?;
         let batch: BTreeMap<&StorePath, &PathInfo> =
             infos.iter().map(Borrow::borrow).map(|info| (&info.path, info)).collect();
@@ -73,7 +73,7 @@ impl<'a> Registration<'a> {
     }
 }
 
-/// The row numbers of those valid paths that the batch holds or refers to.
+/// The row numbers of valid paths that are in the batch or that it refers to.
 fn valid_ids<'a>(
     transaction: &Transaction<'_>,
     batch: &BTreeMap<&'a StorePath, &'a PathInfo>,
@@ -116,7 +116,7 @@ fn check(dirs: &StoreDirs, new: &[&PathInfo], valid: &HashMap<&StorePath, i64>) 
     Ok(())
 }
 
-/// Why a value of `info` would not come back from the database as it is.
+/// Returns why the database would not return a value of `info` unchanged, or None.
 fn unstorable(info: &PathInfo) -> Option<String> {
     let unreadable = |signature: &&String| {
         signature.contains(|c: char| c.is_whitespace() || c.is_control())
@@ -131,8 +131,8 @@ fn unstorable(info: &PathInfo) -> Option<String> {
     i64::try_from(info.nar_size).err().map(|_| format!("its size of {} bytes is too large", info.nar_size))
 }
 
-/// The paths that are in a circle of references, or need one; none normally. A path may refer to itself. Garbage
-/// collection, deletion and export all need an order, which Nix therefore insists on.
+/// Returns the paths that are in a cycle of references or need one; normally there are none. A path may refer to itself. Nix
+/// does not accept cycles, because garbage collection, deletion and export need an order.
 pub(crate) fn circle<'a>(new: &[&'a PathInfo]) -> Vec<&'a StorePath> {
     let mut waits_for: HashMap<&StorePath, usize> = new.iter().map(|info| (&info.path, 0)).collect();
     let mut referrers: HashMap<&StorePath, Vec<&StorePath>> = HashMap::new();
@@ -161,7 +161,7 @@ pub(crate) fn circle<'a>(new: &[&'a PathInfo]) -> Vec<&'a StorePath> {
     rest
 }
 
-/// Writes the rows of `new`. Nix has null where there is nothing to say: no size, not ultimate, no signatures.
+/// Writes the rows of `new`. Like Nix, it writes null for no size, not ultimate and no signatures.
 fn insert<'a>(
     transaction: &Transaction<'_>,
     new: &[&'a PathInfo],

@@ -1,4 +1,4 @@
-//! Garbage collector roots: what Nix will not delete.
+//! Garbage collector roots: paths that Nix does not delete.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -10,12 +10,12 @@ use walkdir::WalkDir;
 
 use super::{STORE_DIR, StoreDirs, StorePath};
 
-/// The store paths that are roots, valid or not, found as `LocalStore::findRoots` of Nix does: links into the store below
-/// `gcroots` and `profiles`, links there to a link elsewhere that leads into the store, files there that are named like
-/// a store path, and the temporary roots of Nix processes that live. Roots are links to the logical store, also when the
-/// store lies below another root.
+/// Returns the store paths that are roots, valid or not, like `LocalStore::findRoots` of Nix: links into the store below
+/// `gcroots` and `profiles`, links there to a link elsewhere that points into the store, files there that are named like a store
+/// path, and the temporary roots of running Nix processes. Roots are links to the logical store, even if the store is below
+/// another root.
 ///
-/// What this user cannot read is no root here, and the running programs that Nix also spares are not looked at.
+/// Roots that this user cannot read are ignored, and so are running programs, which Nix also keeps.
 #[must_use]
 pub fn roots(dirs: &StoreDirs) -> BTreeSet<StorePath> {
     let state = dirs.state_dir();
@@ -35,7 +35,7 @@ pub fn roots(dirs: &StoreDirs) -> BTreeSet<StorePath> {
     roots
 }
 
-/// The store path that a link names itself, or that the link it names does. Nix follows no further.
+/// Returns the store path that a link points to directly or through one other link. Nix follows no further.
 fn linked(link: &Path) -> Option<StorePath> {
     let target = fs::read_link(link).ok()?;
     if target.starts_with(STORE_DIR) {
@@ -45,7 +45,7 @@ fn linked(link: &Path) -> Option<StorePath> {
     in_store(&next)
 }
 
-/// The store path that `path` is or lies in.
+/// Returns the store path that contains `path`.
 fn in_store(path: &Path) -> Option<StorePath> {
     match path.strip_prefix(STORE_DIR).ok()?.components().next()? {
         Component::Normal(name) => name.to_str()?.parse().ok(),
@@ -53,7 +53,7 @@ fn in_store(path: &Path) -> Option<StorePath> {
     }
 }
 
-/// `path` with `.` and `..` taken out by name, without looking at links, as Nix does.
+/// Removes `.` and `..` from `path` lexically, as Nix does, without resolving links.
 fn without_dots(path: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for component in path.components() {
@@ -68,8 +68,8 @@ fn without_dots(path: &Path) -> PathBuf {
     plain
 }
 
-/// The roots in a file of `temproots`: full paths, each with a NUL behind it. A Nix process keeps its file locked for as
-/// long as it lives; one that nobody locks is a leftover.
+/// Returns the roots in a file of `temproots`: full paths, each terminated by a NUL. A Nix process keeps its file locked while it
+/// runs; an unlocked file is a leftover.
 fn temporary(path: &Path) -> Vec<StorePath> {
     let Ok(mut file) = File::open(path) else { return Vec::new() };
     if flock(&file, FlockOperation::NonBlockingLockExclusive) != Err(rustix::io::Errno::WOULDBLOCK) {
@@ -79,7 +79,7 @@ fn temporary(path: &Path) -> Vec<StorePath> {
     if file.read_to_string(&mut text).is_err() {
         return Vec::new();
     }
-    // What has no NUL behind it is still being written.
+    // A path without a NUL is still being written.
     text.split_inclusive('\0')
         .filter_map(|path| StorePath::from_full(path.strip_suffix('\0')?, STORE_DIR).ok())
         .collect()

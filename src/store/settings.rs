@@ -1,4 +1,4 @@
-//! What nix.conf says of trust, as Nix itself reads it.
+//! Trusted keys of nix.conf, as Nix itself reads them.
 
 use std::process::{Command, Stdio};
 
@@ -18,12 +18,13 @@ struct Setting {
     value: Vec<String>,
 }
 
-/// The public keys whose signatures of store paths Nix accepts (`trusted-public-keys` of nix.conf); none where Nix does not say.
+/// Returns the public keys whose signatures of store paths Nix accepts (`trusted-public-keys` of nix.conf); none if Nix does not
+/// report them.
 pub(crate) fn trusted_public_keys() -> Vec<String> {
     // The command was called `show-config` until Nix 2.20.
     let commands = [&["config", "show"][..], &["show-config"]];
     commands.into_iter().find_map(ask).unwrap_or_else(|| {
-        tracing::info!("Nix does not say which keys it trusts (`nix config show`): no signature of a path counts.");
+        tracing::info!("Nix does not report its trusted keys (`nix config show`), so no signature of a path counts.");
         Vec::new()
     })
 }
@@ -32,7 +33,7 @@ fn ask(words: &[&str]) -> Option<Vec<String>> {
     let mut command = Command::new("nix");
     command.args(words).args(["--json", "--extra-experimental-features", "nix-command"]).stdin(Stdio::null());
     let output = child::output(without_secrets(&mut command));
-    let output = output.inspect_err(|error| tracing::debug!("nix cannot be started: {error}")).ok()?;
+    let output = output.inspect_err(|error| tracing::debug!("cannot start nix: {error}")).ok()?;
     output.status.success().then(|| read(&output.stdout))?
 }
 

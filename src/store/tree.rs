@@ -1,4 +1,4 @@
-//! Removing trees without following links, also while somebody else changes them.
+//! Removes trees without following links, even while other processes change them.
 
 use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-/// Removes what is at a name in an open folder, with all that is in it; no link is followed.
+/// Removes a name in an open folder with its content; no link is followed.
 ///
 /// # Errors
 /// When something cannot be removed.
@@ -27,14 +27,14 @@ pub(crate) fn remove_at(parent: &impl AsFd, name: &OsStr) -> io::Result<()> {
     let open = || rustix::fs::openat(parent, name, flags, Mode::empty());
     let fd = match open() {
         Err(Errno::ACCESS) => {
-            // By a name, since it cannot be opened. Only its owner is here: root needs no permission.
+            // By name, because it cannot be opened. This is reached only by its owner: root needs no permission.
             rustix::fs::chmodat(parent, name, Mode::from_raw_mode(0o700), AtFlags::empty())?;
             open()?
         }
         opened => opened?,
     };
     if stat.st_mode & 0o300 != 0o300 {
-        // Root needs none; where it fails, what is in it cannot be removed either.
+        // Root needs none; if this fails, the content cannot be removed either.
         let _ = rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o700));
     }
     for entry in Dir::read_from(&fd)? {
@@ -50,8 +50,8 @@ pub(crate) fn remove_at(parent: &impl AsFd, name: &OsStr) -> io::Result<()> {
     }
 }
 
-/// Removes a file or directory with all that is in it, also where directories are read-only, as in a store. No link in it is
-/// followed. What is not there is fine.
+/// Removes a file or a directory with its content, even if directories are read-only, as in a store. No link in it is followed.
+/// It need not exist.
 ///
 /// # Errors
 /// When something cannot be removed.

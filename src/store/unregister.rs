@@ -1,4 +1,4 @@
-//! Taking paths out of the database.
+//! Removes paths from the database.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,8 +10,8 @@ use super::{STORE_DIR, StoreDirs, StoreError, StorePath, database, locks, realis
 /// Makes `paths` invalid, all or none, in one transaction, and returns those that were valid. Their files stay.
 ///
 /// # Errors
-/// Nothing is changed when a path that stays valid refers to one of them, or when the database cannot be written within
-/// a minute.
+/// When a path that stays valid refers to one of them, or when the database cannot be written within a minute. Nothing is changed
+/// then.
 pub fn unregister(dirs: &StoreDirs, paths: &[StorePath]) -> Result<Vec<StorePath>, StoreError> {
     let _lock = locks::big_lock(dirs)?;
     let mut db = database::open_for_writing(dirs)?;
@@ -38,7 +38,7 @@ fn ids<'a>(transaction: &Transaction<'_>, paths: &'a [StorePath]) -> rusqlite::R
     Ok(ids)
 }
 
-/// Valid paths outside of `ids` that refer to one of them.
+/// Valid paths outside `ids` that refer to one of them.
 fn other_referrers(
     transaction: &Transaction<'_>,
     ids: &BTreeMap<i64, &StorePath>,
@@ -60,8 +60,9 @@ fn other_referrers(
     Ok(found)
 }
 
-/// References go first: the schema forbids to delete a path while one points to it, whatever the order of the paths. The
-/// rows of outputs go with their derivation. So do realisations with their path, but for those that others depend on.
+/// References are deleted first: the schema does not allow deleting a path while a reference points to it, whatever the order of
+/// the paths. Rows of outputs are deleted with their derivation, and realisations with their path, except for those that others
+/// depend on.
 fn delete(transaction: &Transaction<'_>, ids: &BTreeMap<i64, &StorePath>) -> rusqlite::Result<()> {
     if realisation::has_tables(transaction)? {
         let mut statement = transaction.prepare(

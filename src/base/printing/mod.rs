@@ -1,9 +1,9 @@
-//! The only way out of this program: everything it prints goes through here, so that no text from outside can drive a runner.
+//! All printing of this program, so that no text from outside can control a runner.
 //!
-//! A runner reads commands in what a step prints (`::add-mask::…`, `##[group]…`), and texts from a cache, a lock file, a
-//! service or a builder end up in messages. [`out`], [`err`] and [`Lines`] write text in which nothing is a command any more
-//! ([`text`]). The commands that we do mean are written to [`Raw`], which takes nothing else. `clippy.toml` forbids every other
-//! way to print, and starting a process that shares our output.
+//! A runner executes commands in the output of a step (`::add-mask::…`, `##[group]…`), and messages contain texts from a cache, a
+//! lock file, a service or a builder. [`out`], [`err`] and [`Lines`] therefore break every command in their text ([`text`]).
+//! Commands that are meant for the runner go to [`Raw`], and nothing else does. `clippy.toml` forbids every other way to print,
+//! and child processes that share our output.
 
 mod text;
 
@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 
 pub(crate) use text::{json, line, safe};
 
-/// Longest line of another program that is kept in one piece, in bytes.
+/// Longest line of another program that is not split, in bytes.
 const LONGEST: u64 = 64 << 10;
 
 /// Prints `text` to standard output.
@@ -20,7 +20,7 @@ pub(crate) fn out(text: &str) {
     write(Raw::out(), &safe(text));
 }
 
-/// Prints JSON to standard output. Its meaning stays the same.
+/// Prints JSON to standard output without changing its meaning.
 pub(crate) fn out_json(text: &str) {
     write(Raw::out(), &json(text));
 }
@@ -30,12 +30,12 @@ pub(crate) fn err(text: &str) {
     write(Raw::err(), &safe(text));
 }
 
-/// Whoever closed the other end wants no more of it.
+/// Ignores errors: if the reader has closed its end, there is nobody to print to.
 fn write(mut to: Raw, text: &str) {
     let _ = to.write_all(text.as_bytes()).and_then(|()| to.flush());
 }
 
-/// Standard output or standard error as it is. For workflow commands of ours, whose values are escaped, and for lines that went
+/// Unfiltered standard output or standard error. For our workflow commands, whose values are escaped, and for lines that went
 /// through [`safe`].
 #[derive(Debug)]
 pub(crate) enum Raw {
@@ -56,7 +56,7 @@ impl Raw {
         Self::Err(io::stderr())
     }
 
-    /// Whether a person sits there.
+    /// Returns whether this is a terminal.
     pub(crate) fn is_terminal(&self) -> bool {
         match self {
             Self::Out(out) => out.is_terminal(),
@@ -81,7 +81,7 @@ impl Write for Raw {
     }
 }
 
-/// One message for standard error, printed when it is dropped: a writer for what is written in pieces.
+/// A writer that collects one message for standard error and prints it when it is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Lines(Vec<u8>);
 
@@ -118,9 +118,9 @@ pub(crate) fn relay(source: impl Read + Send + 'static) -> JoinHandle<()> {
     })
 }
 
-/// From now on, a panic is told as everything else is.
+/// Makes panics print their message through this module.
 pub(crate) fn catch_panics() {
     std::panic::set_hook(Box::new(|panic| {
-        err(&format!("nix-cache stopped because of a mistake in it; please report it: {panic}\n"));
+        err(&format!("nix-cache stopped because of a bug; please report it: {panic}\n"));
     }));
 }

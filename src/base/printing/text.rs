@@ -1,19 +1,19 @@
-//! Text in which a runner finds no command, and a terminal no control character.
+//! Removes runner commands and control characters from text.
 //!
-//! Source: `ActionCommand.cs` of actions/runner. It takes `##[…]` anywhere in a line and `::…::` at its start, behind white
-//! space, for a command. It compares by culture, which passes over characters without a weight of their own (zero width
-//! spaces, soft hyphens, many more): so only the ASCII characters of a line are looked at here.
+//! Source: `ActionCommand.cs` of actions/runner. `##[…]` anywhere in a line and `::…::` at its start, after white space, are
+//! commands. The comparison is culture-sensitive and ignores characters without a collation weight (zero width spaces, soft
+//! hyphens, many more). Only the ASCII characters of a line are therefore considered here.
 
 use std::fmt::Write;
 
-/// `text` without commands and control characters. Line breaks and tabs stay; a carriage return, where a runner begins a new
-/// line, becomes a line break.
+/// Removes commands and control characters from `text`. Line breaks and tabs stay; a carriage return, which starts a new line for
+/// a runner, becomes a line break.
 #[must_use]
 pub(crate) fn safe(text: &str) -> String {
     lines(text)
 }
 
-/// As [`safe`], for a terminal: colours stay.
+/// Like [`safe`], for a terminal: colours stay.
 pub(super) fn coloured(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -31,14 +31,14 @@ pub(super) fn coloured(text: &str) -> String {
     out + &safe(rest)
 }
 
-/// `text` as one line: every line break becomes a space.
+/// Like [`safe`], as one line: every line break becomes a space.
 #[must_use]
 pub(crate) fn line(text: &str) -> String {
     safe(&text.replace(['\r', '\n'], " "))
 }
 
-/// `text`, which is JSON, with the same meaning and nothing in it that a runner takes for a command: in a string of JSON, every
-/// character can be written by its number.
+/// Rewrites the JSON `text` without changing its meaning so that it contains no command: in a JSON string, every character can be
+/// written as its number.
 #[must_use]
 pub(crate) fn json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -81,14 +81,14 @@ fn lines(text: &str) -> String {
     out
 }
 
-/// What stands at the start of a line so far.
+/// What the line begins with so far.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Start {
-    /// Nothing that a runner surely looks at.
+    /// Only characters that a runner may ignore.
     Blank,
     /// One colon.
     Colon,
-    /// Something else: no command begins here any more.
+    /// Something else: no command can begin any more.
     Text,
 }
 
@@ -103,7 +103,7 @@ impl Start {
     }
 }
 
-/// How many `#` stand before what follows `c`.
+/// Returns how many `#` precede the character after `c`.
 fn count(hashes: u32, c: char) -> u32 {
     match c {
         '#' => hashes + 1,
@@ -112,14 +112,14 @@ fn count(hashes: u32, c: char) -> u32 {
     }
 }
 
-/// `c`, or the sign for what cannot be shown.
+/// Returns `c`, or the replacement character if it cannot be shown.
 fn shown(c: char) -> char {
     let unseen = c != '\t' && (c.is_control() || is_invisible(c));
     if unseen { '\u{FFFD}' } else { c }
 }
 
-/// Characters that are not seen but turn, hide, join or break what stands around them. (Joiners and variation selectors of
-/// emoji are left: they are in many a log, and do nothing else.)
+/// Invisible characters that reverse, hide, join or break the text around them. (Joiners and variation selectors of emoji are
+/// kept: many logs contain them, and they are harmless.)
 pub(crate) fn is_invisible(c: char) -> bool {
     matches!(
         c,
@@ -134,7 +134,7 @@ mod tests {
 
     use super::*;
 
-    /// Whether a runner would find a command in this line, by the rules at the head of this file.
+    /// Whether a runner would find a command in this line, by the rules at the top of this file.
     fn is_command(line: &str) -> bool {
         let ascii: String = line.chars().filter(char::is_ascii).collect();
         let seen: String = ascii.chars().filter(|c| !c.is_ascii_control()).collect();

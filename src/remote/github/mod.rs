@@ -73,10 +73,10 @@ impl GithubRemote {
         Self::with_tuning(config, tuning)
     }
 
-    /// As [`GithubRemote::new`], with other delays and sizes than the default ones.
+    /// Like [`GithubRemote::new`], with other delays and sizes than the default ones.
     ///
     /// # Errors
-    /// As [`GithubRemote::new`].
+    /// See [`GithubRemote::new`].
     pub fn with_tuning(config: GithubConfig, tuning: Tuning) -> Result<Self, RemoteError> {
         let http = crate::base::http::client(config.ca_file.as_deref())
             .map_err(|error| RemoteError::Unavailable(error.to_string()))?;

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-/// What stands in the place of a secret.
+/// What stands in place of a secret.
 const MASK: &str = "***";
 
 /// Marks after which a secret follows, in lower case. They stay in the text. A signed address may be encoded once more
