@@ -1,5 +1,5 @@
-//! Notices, warnings and errors that GitHub shows on the run's page, within its limits: ten of a kind for a step, 4,096
-//! characters each. What would be an eleventh is told in the last one, not lost.
+//! Notices, warnings and errors on the run's page, within GitHub's limits: ten of a kind per step, 4,096 characters each.
+//! Further messages are merged into the last one.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -8,10 +8,10 @@ use actions_rs::{Annotation, AnnotationKind, WorkflowCommand};
 
 use crate::base::printing::{self, Raw, safe};
 
-/// Annotations of a kind that we may make. GitHub counts ten for an action with all its steps; the hook needs one.
+/// Number of annotations of a kind that we may use. GitHub allows ten for an action with all its steps; the hook needs one.
 pub(crate) const MOST: usize = 9;
 
-/// UTF-16 units of one message that GitHub shows.
+/// Longest message that GitHub shows, in UTF-16 units.
 pub(crate) const LONGEST: usize = 4096;
 
 /// How messages are written.
@@ -23,18 +23,18 @@ pub(crate) enum Style {
     Plain,
 }
 
-/// A line of a file of the repository.
+/// A line of a file in the repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place<'a> {
-    /// The file, from the workspace on.
+    /// The file, relative to the workspace.
     pub file: &'a str,
-    /// The line, from 1 on.
+    /// The line, starting at 1.
     pub line: u32,
-    /// The column, from 1 on.
+    /// The column, starting at 1.
     pub column: Option<u32>,
 }
 
-/// Writes annotations and remembers how many. Call [`Annotator::finish`] at the end, or drop it.
+/// Writes annotations and counts them. Call [`Annotator::finish`] at the end, or drop it.
 #[derive(Debug)]
 pub(crate) struct Annotator<W: Write> {
     writer: W,
@@ -50,27 +50,27 @@ struct Kind {
 }
 
 impl<W: Write> Annotator<W> {
-    /// An annotator that writes to `writer`, on a runner its standard output.
+    /// Creates an annotator that writes to `writer`; on a runner this is standard output.
     pub(crate) fn new(writer: W, style: Style) -> Self {
         Self { writer, style, kinds: Default::default() }
     }
 
-    /// Something that went wrong and did not stop the job.
+    /// Reports a problem that does not stop the job.
     pub(crate) fn warning(&mut self, title: &str, message: &str) {
         self.add(AnnotationKind::Warning, title, message);
     }
 
-    /// Why the job stops.
+    /// Reports why the job stops.
     pub(crate) fn error(&mut self, title: &str, message: &str) {
         self.add(AnnotationKind::Error, title, message);
     }
 
-    /// Why the job stops, at a line of a file of the repository.
+    /// Reports why the job stops, at a line of a file in the repository.
     pub(crate) fn error_at(&mut self, place: &Place<'_>, title: &str, message: &str) {
         self.add_at(AnnotationKind::Error, Some(place), title, message);
     }
 
-    /// Writes what is still held back. Later messages would go beyond GitHub's limit.
+    /// Writes the messages that are still held back. Later messages would exceed GitHub's limit.
     pub(crate) fn finish(&mut self) {
         for kind in [AnnotationKind::Notice, AnnotationKind::Warning, AnnotationKind::Error] {
             let waiting = std::mem::take(&mut self.kinds[index(kind)].waiting);
@@ -86,7 +86,8 @@ impl<W: Write> Annotator<W> {
         let _ = self.writer.flush(); // nobody is left to tell
     }
 
-    /// The same message is written once. The last place of a kind is held back until it is known what must share it.
+    /// A repeated message is written only once. The last annotation of a kind is held back until all messages that must share it are
+    /// known.
     fn add(&mut self, kind: AnnotationKind, title: &str, message: &str) {
         self.add_at(kind, None, title, message);
     }
@@ -131,15 +132,15 @@ impl<W: Write> Drop for Annotator<W> {
     }
 }
 
-/// Has the runner replace `value` by `***` in every log from now on, line by line. Texts of fewer than four characters
-/// are left alone: hiding them would make the log unreadable and protect nothing.
+/// Makes the runner replace `value` with `***` in every log from now on, line by line. Texts of fewer than four characters are
+/// not masked: this would make the log unreadable and protect nothing.
 pub(crate) fn mask(value: &str) {
     for line in value.lines().map(str::trim).filter(|line| line.len() >= 4) {
         command(&WorkflowCommand::new("add-mask").message(line));
     }
 }
 
-/// Runs `work` with its lines of log folded under `title`, on a runner; otherwise under a heading.
+/// Runs `work` with its log lines folded under `title` on a runner, or otherwise under a heading.
 pub(crate) fn group<T>(style: Style, title: &str, work: impl FnOnce() -> T) -> T {
     match style {
         Style::Workflow => {
@@ -155,12 +156,12 @@ pub(crate) fn group<T>(style: Style, title: &str, work: impl FnOnce() -> T) -> T
     }
 }
 
-/// Shows `text` as [`group`] shows lines.
+/// Prints `text` as a [`group`].
 pub(crate) fn fold(style: Style, title: &str, text: &str) {
     group(style, title, || printing::out(&format!("{text}\n")));
 }
 
-/// Sends a command of ours to the runner.
+/// Sends a command to the runner.
 fn command(command: &WorkflowCommand) {
     let _ = command.issue_to(Raw::out()); // a log that cannot be written is no reason to stop
 }
@@ -177,7 +178,7 @@ fn word(kind: AnnotationKind) -> &'static str {
     ["notice", "warning", "error"][index(kind)]
 }
 
-/// `text` in at most `most` UTF-16 units, which is what GitHub counts.
+/// Shortens `text` to at most `most` UTF-16 units, which is what GitHub counts.
 fn cut(text: &str, most: usize) -> String {
     if text.encode_utf16().count() <= most {
         return text.to_owned();

@@ -1,4 +1,4 @@
-//! What the environment says about the job: the variables `GITHUB_*` and `RUNNER_*`, which no action can change.
+//! The job as described by the variables `GITHUB_*` and `RUNNER_*`, which no action can change.
 //! Source: "Variables reference" in GitHub's documentation.
 
 use std::path::PathBuf;
@@ -7,25 +7,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::env_vars;
 
-/// Whose machine it is.
+/// The kind of machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Environment {
-    /// GitHub's: fresh for each job and thrown away after it.
+    /// A machine of GitHub's: created for each job and discarded after it.
     GithubHosted,
-    /// The user's: it may keep its store for the next job.
+    /// A machine of the user's: it may keep its store for the next job.
     SelfHosted,
     /// Not a runner, such as a laptop.
     #[default]
     None,
 }
 
-/// Facts about the job. Texts are empty where nothing is known.
+/// Facts about the job. Unknown texts are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
-    /// Whether this is GitHub's runner, which reads workflow commands.
+    /// Whether this is GitHub's runner, which executes workflow commands.
     pub on_github: bool,
-    /// The workflow's name, or its file where it has none.
+    /// The workflow's name, or its file if it has no name.
     pub workflow: String,
     /// The job's id in the workflow's file.
     pub job: String,
@@ -33,7 +33,7 @@ pub(crate) struct Facts {
     pub event: String,
     /// The file with the event's payload.
     pub event_path: Option<PathBuf>,
-    /// Where the repository is, as `https://github.com`.
+    /// The server of the repository, such as `https://github.com`.
     pub server_url: Option<String>,
     /// The full ref, such as `refs/heads/main`.
     pub git_ref: String,
@@ -49,9 +49,9 @@ pub(crate) struct Facts {
     pub base_ref: String,
     /// Whose machine it is.
     pub environment: Environment,
-    /// The machine's operating system and processor as the runner says them (`Linux`, `X64`).
+    /// The machine's operating system and processor as the runner names them (`Linux`, `X64`).
     pub machine: (String, String),
-    /// A folder that is emptied before and after each job; the system's own where there is no runner.
+    /// A folder that is emptied before and after each job; without a runner, the system's temporary folder.
     pub temp: PathBuf,
     /// Where the repository is checked out.
     pub workspace: Option<PathBuf>,
@@ -64,13 +64,13 @@ pub(crate) struct Facts {
 pub(crate) use crate::base::child::{SECRETS, without_secrets};
 
 impl Facts {
-    /// The facts in this process's environment.
+    /// Reads the environment of this process.
     #[must_use]
     pub(crate) fn from_environment() -> Self {
         Self::from_lookup(|name| std::env::var(name).ok())
     }
 
-    /// The facts in an environment that `lookup` answers for. An empty variable counts as none.
+    /// Reads an environment through `lookup`. An empty variable counts as unset.
     #[must_use]
     pub(crate) fn from_lookup(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let maybe = |name: &str| lookup(name).filter(|value| !value.is_empty());
@@ -103,13 +103,13 @@ impl Facts {
         }
     }
 
-    /// The folder for our own files of this job, the same in both halves and in later steps.
+    /// The folder for our files of this job, the same in main, post and later steps.
     #[must_use]
     pub(crate) fn scratch(&self) -> PathBuf {
         self.temp.join("nix-cache")
     }
 
-    /// Where the report of `lane` stands, known from the start of the job.
+    /// The path of the report of `lane`, which is fixed from the start of the job.
     #[must_use]
     pub(crate) fn report_path(&self, lane: &str) -> PathBuf {
         self.scratch().join(super::lane::component(lane)).join("report.json")

@@ -1,31 +1,31 @@
-//! What happened to start the run: the file that `GITHUB_EVENT_PATH` names. Source: "Webhook events and payloads" in GitHub's
+//! The event that started the run, from the file in `GITHUB_EVENT_PATH`. Source: "Webhook events and payloads" in GitHub's
 //! documentation.
 
 use std::path::Path;
 
 use serde::Deserialize;
 
-/// What an event says of the commits before.
+/// An event, with the commits that it is based on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// Commits, or a branch or tag, were pushed.
     Push {
-        /// The commit that the ref was at before; None when the ref is new.
+        /// The previous commit of the ref; None if the ref is new.
         before: Option<String>,
         /// The repository's default branch, short.
         default_branch: String,
     },
     /// A pull request.
     PullRequest {
-        /// The commit that its base branch was at.
+        /// The commit of its base branch.
         base: String,
     },
     /// A group in a merge queue.
     MergeGroup {
-        /// The commit that it is put on top of.
+        /// The commit that it is based on.
         base: String,
     },
-    /// Any other, by its name: nothing was changed.
+    /// Any other event, by name: nothing was changed.
     Other(String),
 }
 
@@ -66,10 +66,10 @@ struct MergeGroup {
 }
 
 impl Event {
-    /// The event called `name`, with its payload in `file`.
+    /// Reads the event `name` with its payload in `file`.
     ///
     /// # Errors
-    /// A sentence, when the payload cannot be read or lacks what it should have.
+    /// A sentence, if the payload cannot be read or lacks a required field.
     pub(crate) fn read(name: &str, file: Option<&Path>) -> Result<Self, String> {
         let file = file.ok_or("GITHUB_EVENT_PATH is not set")?;
         let text = crate::base::bounds::read_text(file, crate::base::bounds::MAX_TEXT)
@@ -77,7 +77,7 @@ impl Event {
         Self::parse(name, &text)
     }
 
-    /// The event called `name`, with this payload.
+    /// Parses the event `name` with this payload.
     ///
     /// # Errors
     /// See [`Event::read`].

@@ -1,5 +1,5 @@
-//! A lane tells jobs apart that have the same key but use other paths: by default the workflow, the job, and the row of
-//! its matrix. Lanes are parts of names in the cache, so they keep to letters, digits, `.`, `_`, `-` and `/`.
+//! Lanes distinguish jobs that have the same key but use different paths: by default, workflow, job and matrix row. Lanes are
+//! parts of names in the cache, so they are limited to letters, digits, `.`, `_`, `-` and `/`.
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -9,8 +9,8 @@ use super::env::Facts;
 /// Longest readable part of a component.
 const READABLE: usize = 40;
 
-/// `<workflow>/<job>`, and `/<matrix>` where the job has one. What is short and plain is kept as it is; anything else
-/// becomes a readable rest and eight digits of its SHA-256, so that two different jobs have different lanes.
+/// Returns `<workflow>/<job>`, and `/<matrix>` if the job has one. Short, plain components are kept as they are; others become a
+/// readable rest and eight digits of their SHA-256, so that different jobs have different lanes.
 #[must_use]
 pub(crate) fn default_lane(facts: &Facts, matrix: &Value) -> String {
     let named = |text: &str, nameless: &str| if text.is_empty() { nameless.to_owned() } else { component(text) };
@@ -22,7 +22,7 @@ pub(crate) fn default_lane(facts: &Facts, matrix: &Value) -> String {
     lane
 }
 
-/// `text` as one component of a name: itself when it is short and plain, otherwise what is plain in it and a digest.
+/// Converts `text` to one component of a name: itself if it is short and plain, otherwise its plain characters and a digest.
 #[must_use]
 pub(crate) fn component(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
@@ -33,7 +33,7 @@ pub(crate) fn component(text: &str) -> String {
     with_digest(text, text)
 }
 
-/// The row of the matrix: the value where there is one plain value, else all plain values and a digest of everything.
+/// The component for a matrix row: the value if there is one plain value, otherwise all plain values and a digest of everything.
 fn row(matrix: &Value) -> Option<String> {
     let rows = matrix.as_object().filter(|rows| !rows.is_empty())?;
     let values: Vec<String> = rows.values().filter_map(scalar).collect();

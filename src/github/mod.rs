@@ -1,5 +1,4 @@
-//! What GitHub's runner says and listens to: the environment of a job, its event, annotations, and the state between the two halves of
-//! an action.
+//! The interface to GitHub's runner: the environment of a job, its event, annotations, and the state that main passes to post.
 
 pub(crate) mod annotate;
 pub(crate) mod env;

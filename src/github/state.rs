@@ -1,14 +1,14 @@
-//! What the main step leaves for the post step. The runner keeps it in a file and hands it over in a variable
-//! `STATE_<name>`, so it must be short, and it must be no secret.
+//! State that the main step passes to the post step. The runner stores it in a file and passes it in a variable `STATE_<name>`,
+//! so it must be short and must not be a secret.
 
 use super::env::SECRETS;
 use crate::base::env_vars;
 
-/// Longest value in bytes. Linux starts no process with a variable above 128 KiB, so a longer one would cost the whole
-/// post step.
+/// Longest value in bytes. Linux starts no process with a variable above 128 KiB, so with a longer value the whole post step
+/// would fail.
 pub(crate) const LONGEST: usize = 32 * 1024;
 
-/// Why a value could not be left for the post step.
+/// Why a value could not be passed to the post step.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StateError {
     /// It is longer than [`LONGEST`].
@@ -21,8 +21,8 @@ pub(crate) enum StateError {
         /// Its length.
         bytes: usize,
     },
-    /// It holds the value of a variable with a token.
-    #[error("The state {name:?} holds a token, and state is written to disk. Keep it out.")]
+    /// It contains the value of a variable with a token.
+    #[error("The state {name:?} contains a token, but state is written to disk. Remove the token.")]
     Secret {
         /// Its name.
         name: &'static str,
@@ -34,12 +34,12 @@ pub(crate) enum StateError {
     File {
         /// Its name.
         name: &'static str,
-        /// What happened.
+        /// The cause.
         cause: actions_rs::Error,
     },
 }
 
-/// Leaves `value` for the post step. Without a runner it does nothing.
+/// Passes `value` to the post step. Does nothing without a runner.
 ///
 /// # Errors
 /// [`StateError`] when the value is too long or a token, or the runner's file cannot be written.
@@ -51,7 +51,7 @@ pub(crate) fn save(name: &'static str, value: &str) -> Result<(), StateError> {
     actions_rs::output::save_state(name, value).map_err(|cause| StateError::File { name, cause })
 }
 
-/// What the main step left under `name`.
+/// Returns the value that the main step passed under `name`.
 #[must_use]
 pub(crate) fn load(name: &str) -> Option<String> {
     actions_rs::output::get_state(name).filter(|value| !value.is_empty())

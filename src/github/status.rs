@@ -1,12 +1,12 @@
-//! How a job went.
+//! The status of a job.
 
 use serde::{Deserialize, Serialize};
 
-/// How the job went so far, as GitHub's `job.status` says it.
+/// The status of the job so far, as in GitHub's `job.status`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum JobStatus {
-    /// Nobody said.
+    /// Not known.
     #[default]
     Unknown,
     /// No step has failed.

@@ -1,4 +1,4 @@
-//! The hashes that content addresses are made of, taken from the bytes of a store path.
+//! Computes the hashes in content addresses from the bytes of a store path.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -26,9 +26,9 @@ pub(crate) enum ContentError {
     NotAFile,
 }
 
-/// The hash of what stands at `path`, by the method and algorithm of `address`. References of a path to itself, by `own`, the hash
-/// part of its name, count as zeros: so does Nix, or no hash could be part of its own content (`HashModuloSink`). There are two
-/// hashes then: Nix 2.8 adds where the references stand, and Nix 2.34 does not.
+/// Hashes `path` by the method and algorithm of `address`. References of a path to itself, that is, occurrences of `own`, the
+/// hash part of its name, are replaced by zeros as in Nix; otherwise no path could contain its own hash (`HashModuloSink`). There
+/// are two hashes then: Nix 2.8 adds the positions of the references, and Nix 2.34 does not.
 pub(crate) fn hashes_for(path: &Path, address: &CAHash, own: Option<&str>) -> Result<Vec<NixHash>, ContentError> {
     let hash = match address {
         CAHash::Text(_) => hash_file(open_plain(path)?, HashAlgorithm::Sha256)?,
@@ -44,7 +44,7 @@ pub(crate) fn hashes_for(path: &Path, address: &CAHash, own: Option<&str>) -> Re
     Ok(vec![hash])
 }
 
-/// The bytes of the file at `path`, which is not executable and has no more than `most` bytes.
+/// Reads the file at `path`, which must not be executable and must have at most `most` bytes.
 pub(crate) fn read_plain(path: &Path, most: u64) -> Result<Vec<u8>, ContentError> {
     let mut bytes = Vec::new();
     open_plain(path)?.take(most + 1).read_to_end(&mut bytes)?;
@@ -54,7 +54,7 @@ pub(crate) fn read_plain(path: &Path, most: u64) -> Result<Vec<u8>, ContentError
     Ok(bytes)
 }
 
-/// Opens a plain file, and nothing that a symlink or a pipe in its place would lead to.
+/// Opens a plain file without following a symlink or blocking on a pipe of that name.
 fn open_plain(path: &Path) -> Result<File, ContentError> {
     let metadata = fs::symlink_metadata(path)?;
     if !metadata.is_file() || metadata.permissions().mode() & 0o111 != 0 {
@@ -75,13 +75,13 @@ fn hash_file(mut file: File, algorithm: HashAlgorithm) -> io::Result<NixHash> {
     }
 }
 
-/// Hashes what is written, with each occurrence of a text replaced by zeros, and the places of these behind it.
+/// Hashes everything that is written, with each occurrence of a text replaced by zeros, followed by the positions of these.
 struct Modulo {
     hasher: NixHasher,
-    /// The same without the places.
+    /// The same without the positions.
     plain: NixHasher,
     own: Vec<u8>,
-    /// What may be the beginning of an occurrence.
+    /// A possible beginning of an occurrence.
     kept: Vec<u8>,
     /// Bytes hashed so far.
     at: u64,
@@ -108,7 +108,7 @@ impl Modulo {
         self.at += end as u64;
     }
 
-    /// The hash with the places, and that without.
+    /// The hash with the positions, and the hash without them.
     fn finish(mut self) -> Vec<NixHash> {
         self.hash(self.kept.len());
         for place in &self.places {
@@ -133,7 +133,7 @@ impl Write for Modulo {
             from = start + self.own.len();
             self.kept[start..from].fill(0);
         }
-        // An occurrence may end in what comes next.
+        // An occurrence may continue in the next write.
         let end = (self.kept.len() + 1).saturating_sub(self.own.len());
         self.hash(end);
         Ok(bytes.len())

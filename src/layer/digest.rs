@@ -1,5 +1,5 @@
-//! Digests of a layer: one SHA-256 for every chunk of fixed size, so that a download is checked as it arrives, and the
-//! layer's name, made of them.
+//! Digests of a layer: one SHA-256 for each chunk of fixed size, so that a download is checked as it arrives. The layer's name
+//! is computed from them.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -9,13 +9,13 @@ use sha2::{Digest, Sha256};
 
 use crate::base::digest::Sha;
 
-/// Bytes of a chunk. A gigabyte has 256 of them, 8 KiB of digests.
+/// Bytes of a chunk. A gigabyte has 256 chunks and 8 KiB of digests.
 pub const CHUNK_SIZE: u64 = 4 * 1024 * 1024;
 
 /// Size and chunk digests of some bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Digests {
-    /// Bytes in all.
+    /// Total bytes.
     pub size: u64,
     /// The digest of each chunk of [`CHUNK_SIZE`] bytes; the last one may be shorter.
     pub chunks: Vec<Sha>,
@@ -33,13 +33,13 @@ impl Digests {
         Sha(hash.finalize().into())
     }
 
-    /// Whether there are as many digests as the size asks for.
+    /// Returns whether the number of digests matches the size.
     #[must_use]
     pub fn is_consistent(&self) -> bool {
         self.chunks.len() as u64 == self.size.div_ceil(CHUNK_SIZE)
     }
 
-    /// The digests of what `reader` gives.
+    /// Computes the digests of the bytes of `reader`.
     ///
     /// # Errors
     /// When it cannot be read.
@@ -50,7 +50,7 @@ impl Digests {
     }
 }
 
-/// Passes bytes on and takes their digests.
+/// A writer that computes the digests of the bytes that it passes on.
 pub struct DigestWriter<W> {
     inner: W,
     hash: Sha256,
@@ -59,7 +59,7 @@ pub struct DigestWriter<W> {
 }
 
 impl<W: Write> DigestWriter<W> {
-    /// A writer in front of `inner`.
+    /// Wraps `inner`.
     pub fn new(inner: W) -> Self {
         Self { inner, hash: Sha256::new(), in_chunk: 0, digests: Digests { size: 0, chunks: Vec::new() } }
     }
@@ -69,7 +69,7 @@ impl<W: Write> DigestWriter<W> {
         self.digests.size
     }
 
-    /// The inner writer and the digests of all that was written.
+    /// Returns the inner writer and the digests of everything written.
     pub fn finish(mut self) -> (W, Digests) {
         if self.in_chunk > 0 {
             self.digests.chunks.push(Sha(self.hash.finalize().into()));
@@ -101,7 +101,7 @@ impl<W: Write> Write for DigestWriter<W> {
     }
 }
 
-/// Replaces the digest of the first chunk by that of what `file` holds there now.
+/// Recomputes the digest of the first chunk from `file`.
 ///
 /// # Errors
 /// When the file cannot be read.

@@ -1,9 +1,9 @@
-//! What follows the squashfs image in a layer's file: the hash of every data block in it. With it a later layer finds blocks that
-//! this one already holds, which then need not travel again.
+//! The block index that follows the squashfs image in a layer's file: the hash of every data block. With it, a later layer finds
+//! blocks that this one already contains, so that they are not uploaded again.
 //!
-//! Format: at the first multiple of 4 KiB behind the image the eight bytes `NCINDEX1`, the number of blocks (8 bytes,
-//! little-endian), for each block the hash of its bytes as stored (16 bytes) and their number (4 bytes, little-endian), zeros up
-//! to the next multiple of 4 KiB. The blocks stand in the image one after the other, from behind the superblock.
+//! Format: at the first multiple of 4 KiB after the image, the eight bytes `NCINDEX1`, the number of blocks (8 bytes,
+//! little-endian), for each block the hash of its stored bytes (16 bytes) and their number (4 bytes, little-endian), and zeros up
+//! to the next multiple of 4 KiB. The blocks are contiguous in the image, starting after the superblock.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -16,17 +16,17 @@ pub type ContentHash = [u8; 16];
 
 const MAGIC: &[u8; 8] = b"NCINDEX1";
 const ENTRY: usize = 20;
-/// More blocks than this are not looked at: 64 GiB of files. An index of that size takes 10 MiB.
+/// Largest number of blocks that is read: 64 GiB of files. An index of that size takes 10 MiB.
 const MAX_BLOCKS: u64 = 1 << 19;
-/// Most bytes of what [`keep`] writes.
+/// Largest output of [`keep`], in bytes.
 pub(crate) const MAX_KEPT: u64 = 32 + 16 + MAX_BLOCKS * ENTRY as u64;
 
-/// A data block or fragment block as it is stored.
+/// A stored data block or fragment block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredBlock {
-    /// Of the stored bytes.
+    /// Hash of the stored bytes.
     pub hash: ContentHash,
-    /// How many they are.
+    /// Number of stored bytes.
     pub length: u32,
 }
 
@@ -36,7 +36,7 @@ pub fn content_hash(bytes: &[u8]) -> ContentHash {
     truncate(&blake3::hash(bytes))
 }
 
-/// The part of a BLAKE3 hash that we keep: 128 bits leave no collision to find.
+/// The part of a BLAKE3 hash that is kept: 128 bits are enough to rule out collisions.
 #[must_use]
 pub fn truncate(hash: &blake3::Hash) -> ContentHash {
     let mut out = [0; 16];
@@ -44,7 +44,7 @@ pub fn truncate(hash: &blake3::Hash) -> ContentHash {
     out
 }
 
-/// The bytes of the index of `blocks`, without the padding behind it.
+/// Encodes the index of `blocks`, without the padding after it.
 #[must_use]
 pub fn encode_index(blocks: &[StoredBlock]) -> Vec<u8> {
     let mut out = Vec::with_capacity(16 + blocks.len() * ENTRY);
@@ -57,7 +57,7 @@ pub fn encode_index(blocks: &[StoredBlock]) -> Vec<u8> {
     out
 }
 
-/// The blocks that the index in `bytes` names; None when it is not whole.
+/// Decodes the index in `bytes`; None if it is incomplete.
 #[must_use]
 pub fn decode_index(bytes: &[u8]) -> Option<Vec<StoredBlock>> {
     let rest = bytes.strip_prefix(MAGIC)?;
@@ -70,7 +70,7 @@ pub fn decode_index(bytes: &[u8]) -> Option<Vec<StoredBlock>> {
     entries.chunks_exact(ENTRY).map(block).collect()
 }
 
-/// Keeps the index in the file of a whole layer in `out`, so that [`decode_kept`] can tell whether it is whole.
+/// Copies the index from the file of a complete layer to `out`, in a form in which [`decode_kept`] detects truncation.
 ///
 /// # Errors
 /// When the file cannot be read or is not a layer, its index is larger than any, or `out` fails.
@@ -107,8 +107,8 @@ pub fn keep(layer: &File, out: &mut File) -> io::Result<()> {
     out.write_all_at(hash.finalize().as_bytes(), 0)
 }
 
-/// Whether what stands in the file of a layer from byte `start` to its end is an index of blocks that have `data` bytes together,
-/// as the packer writes it. Their hashes are not looked at.
+/// Returns whether the file of a layer contains, from byte `start` to its end, an index as the packer writes it, of blocks with
+/// `data` bytes in total. Their hashes are not checked.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -144,7 +144,7 @@ pub(crate) fn is_index(layer: &File, start: u64, data: u64) -> io::Result<bool> 
     Ok(sum == data && padding.iter().all(|byte| *byte == 0))
 }
 
-/// The blocks in what [`keep`] wrote; None when it is not what was written.
+/// Decodes the output of [`keep`]; None if it is damaged.
 #[must_use]
 pub fn decode_kept(bytes: &[u8]) -> Option<Vec<StoredBlock>> {
     let (hash, index) = bytes.split_first_chunk::<32>()?;
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(decode_kept(&kept[..20]), None);
     }
 
-    /// A file that begins like an image that ends at `start`, with these bytes behind it.
+    /// A file that begins like an image that ends at `start`, followed by these bytes.
     fn layer(start: u64, behind: &[u8]) -> File {
         let file = tempfile::tempfile().unwrap();
         let mut superblock = [0; SUPERBLOCK_SIZE];
@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(decode_kept(&kept(&layer(5000, &index)).unwrap()), Some(blocks));
         assert!(kept(&layer(5000, &index[..5000])).is_err(), "cut off");
         assert!(kept(&layer(5000, b"something else altogether")).is_err());
-        // A sparse file behind the image costs an attacker nothing.
+        // A sparse file after the image costs an attacker nothing.
         let large = layer(5000, &[&MAGIC[..], &(1_u64 << 40).to_le_bytes()].concat());
         large.set_len(64 << 30).unwrap();
         assert!(kept(&large).is_err());

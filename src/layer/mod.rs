@@ -1,4 +1,4 @@
-//! Layers: store paths packed into one squashfs image, named by its content, and how they come back.
+//! Layers: store paths packed into one squashfs image, which is named by its content, and how they are read.
 
 pub(crate) mod content;
 pub mod digest;

@@ -1,4 +1,4 @@
-//! The NAR of a store path, of which only the hash is kept.
+//! Hashes the NAR of a store path without storing it.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::store::NarHash;
 
-/// Why a NAR could not be made.
+/// Why a NAR could not be encoded.
 pub(crate) use nix_archive::nar::Error as NarError;
 
 /// An encoder of NARs that hashes what it writes.
@@ -19,24 +19,24 @@ pub(crate) fn hasher() -> Result<NarHasher, Error> {
     hasher_up_to(u64::MAX)
 }
 
-/// A hasher that refuses a NAR of more than `size` bytes: an image of a few bytes can hold a file of many.
+/// A hasher that refuses a NAR of more than `size` bytes: a small image can contain a very large file.
 pub(crate) fn hasher_up_to(size: u64) -> Result<NarHasher, Error> {
     Encoder::new(HashWriter { hash: Sha256::new(), written: 0, left: size })
 }
 
-/// The hash of a NAR that is complete, and its size.
+/// Returns the hash and size of a complete NAR.
 pub(crate) fn finish(nar: NarHasher) -> Result<(NarHash, u64), Error> {
     let HashWriter { hash, written, .. } = nar.finish()?;
     Ok((NarHash(hash.finalize().into()), written))
 }
 
-/// The NAR hash and size of what stands at `path`.
+/// Returns the NAR hash and size of `path`.
 pub(crate) fn hash_and_size_of(path: &Path) -> Result<(NarHash, u64), Error> {
     let found = hash_path(path, CaseHack::Disabled)?;
     Ok((NarHash(found.sha256), found.size))
 }
 
-/// The NAR hash of what stands at `path`.
+/// Returns the NAR hash of `path`.
 ///
 /// # Errors
 /// When it cannot be read.
@@ -44,15 +44,15 @@ pub fn hash_of(path: &Path) -> Result<NarHash, Error> {
     Ok(NarHash(hash_path(path, CaseHack::Disabled)?.sha256))
 }
 
-/// Writes the NAR of what stands at `path`, as `nix-store --dump` does.
+/// Writes the NAR of `path`, like `nix-store --dump`.
 ///
 /// # Errors
-/// When it cannot be read, or the NAR not be written.
+/// When it cannot be read, or the NAR cannot be written.
 pub(crate) fn write_nar(path: &Path, writer: &mut impl Write) -> Result<(), Error> {
     encode_path(writer, path, CaseHack::Disabled)
 }
 
-/// Hashes and forgets.
+/// A writer that only hashes.
 pub(crate) struct HashWriter {
     hash: Sha256,
     written: u64,
@@ -74,7 +74,7 @@ impl Write for HashWriter {
     }
 }
 
-/// Bytes that the parts of a NAR take: it is made of strings, each with its length in front and filled up to a multiple of 8.
+/// Sizes of the parts of a NAR, which consists of strings, each preceded by its length and padded to a multiple of 8.
 pub(crate) mod sizes {
     const fn string(length: u64) -> u64 {
         8 + length.saturating_add(7) / 8 * 8

@@ -1,9 +1,9 @@
-//! Layers stored as recipes: which ranges of the stored bytes of older layers, and which new bytes, make the file of a layer.
+//! Layers stored as recipes: the file of a layer as ranges of stored bytes of older layers, and new bytes.
 //!
-//! A block of a file is compressed on its own, and small files share blocks that are cut where their content says so: the same
-//! bytes become the same stored block in whatever layer they stand. So a layer of paths that changed a little is mostly made of
-//! blocks that an older layer has; only the others travel, with the tables. A recipe refers to *stored* bytes, never to the file
-//! of another recipe, so no layer needs more than one step.
+//! Each block of a file is compressed separately, and small files share blocks whose boundaries depend on their content. The same
+//! bytes therefore become the same stored block in every layer. A layer of slightly changed paths consists mostly of blocks that
+//! an older layer has; only the others are uploaded, with the tables. A recipe refers to *stored* bytes, never to the file of
+//! another recipe, so every layer is assembled in a single step.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -19,7 +19,7 @@ use crate::base::disk::Guarded;
 /// One range of bytes of a layer's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Segment {
-    /// The id of the stored bytes that they are taken from; see [`Digests::id`].
+    /// The id of the stored bytes that contain the range; see [`Digests::id`].
     pub stored: Sha,
     /// Where they begin there.
     pub offset: u64,
@@ -27,19 +27,19 @@ pub struct Segment {
     pub length: u64,
 }
 
-/// How the file of a layer is put together: ranges of stored bytes, in the order of the file.
+/// The composition of a layer's file: ranges of stored bytes, in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Recipe(pub Vec<Segment>);
 
 impl Recipe {
-    /// The ids of all stored bytes that it takes from.
+    /// The ids of all stored bytes that it refers to.
     #[must_use]
     pub fn stored(&self) -> BTreeSet<Sha> {
         self.0.iter().map(|segment| segment.stored).collect()
     }
 
-    /// Whether all that it takes is stored, where `size_of` gives the size of stored bytes, and it makes no more bytes of them than
-    /// there are: nothing that is small makes a large file.
+    /// Returns whether all its ranges are stored, according to the sizes from `size_of`, and whether its result is at most as large
+    /// as the stored bytes, so that small entries cannot expand to a large file.
     pub(crate) fn fits(&self, size_of: impl Fn(&Sha) -> Option<u64>) -> bool {
         let inside = |segment: &Segment| {
             let end = segment.offset.checked_add(segment.length);
@@ -49,24 +49,24 @@ impl Recipe {
         self.0.iter().all(inside) && self.length() <= stored
     }
 
-    /// Bytes of the file that it makes.
+    /// Size of the resulting file in bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.0.iter().fold(0, |sum, segment| sum.saturating_add(segment.length))
     }
 }
 
-/// More blocks of older layers than this are not looked for: 64 GiB of files. Each takes some 100 bytes of memory.
+/// Largest number of blocks of older layers that are indexed: 64 GiB of files. Each takes some 100 bytes of memory.
 const MAX_KNOWN: usize = 1 << 19;
 
-/// Where blocks of older layers are stored.
+/// The positions of stored blocks of older layers.
 #[derive(Default)]
 pub struct KnownBlocks {
     places: HashMap<ContentHash, Segment>,
 }
 
 impl KnownBlocks {
-    /// Takes in the `blocks` of the layer `id`, which is stored by `recipe`, or whole.
+    /// Adds the `blocks` of the layer `id`, which is stored by `recipe`, or whole.
     pub fn add(&mut self, id: Sha, blocks: &[StoredBlock], recipe: Option<&Recipe>) {
         let whole = [Segment { stored: id, offset: 0, length: u64::MAX }];
         let mut segments = recipe.map_or(&whole[..], |recipe| &recipe.0).iter();
@@ -94,7 +94,7 @@ impl KnownBlocks {
         self.places.is_empty()
     }
 
-    /// The ranges that make a file of `length` bytes with these `blocks`: of stored bytes what they have, new for the rest.
+    /// Returns the ranges of a file of `length` bytes with these `blocks`: stored bytes where they exist, new bytes for the rest.
     fn ranges(&self, blocks: &[StoredBlock], length: u64) -> Vec<Range> {
         let mut joined = Joined::default();
         joined.new_bytes(SUPERBLOCK_SIZE as u64);
@@ -112,7 +112,7 @@ impl KnownBlocks {
     }
 }
 
-/// A segment whose bytes may be new, and then have no id yet.
+/// A segment without an id if its bytes are new.
 #[derive(Clone, Copy)]
 struct Range {
     stored: Option<Sha>,
@@ -126,7 +126,7 @@ impl Range {
     }
 }
 
-/// Ranges, joined where one goes on where the last one ended.
+/// Ranges, joined if they are contiguous.
 #[derive(Default)]
 struct Joined {
     list: Vec<Range>,
@@ -150,8 +150,8 @@ impl Joined {
     }
 }
 
-/// Splits the file of a new layer, which holds `blocks`, into a recipe and the new bytes, which are written to `out`. Gives the
-/// recipe and the digests of the new bytes; None, with nothing written, if that would save less than a tenth.
+/// Splits the file of a new layer with these `blocks` into a recipe and the new bytes, which are written to `out`. Returns the
+/// recipe and the digests of the new bytes; None, with nothing written, if this would save less than a tenth.
 ///
 /// # Errors
 /// When a file cannot be read or written.
@@ -183,8 +183,8 @@ pub fn split(
     Ok(Some((Recipe(ranges.into_iter().map(segment).collect()), digests)))
 }
 
-/// Puts the file of a layer together in `out`, which is empty. `open` gives the file of stored bytes by their id. Gives the digests
-/// of what was written, to be compared with those of the layer.
+/// Assembles the file of a layer in `out`, which is empty. `open` opens the file of stored bytes by their id. Returns the digests
+/// of the result, which the caller compares with those of the layer.
 ///
 /// # Errors
 /// When a file cannot be read or written, is missing, or is shorter than the recipe says.
@@ -230,7 +230,7 @@ mod tests {
         bytes
     }
 
-    /// A file made like a layer's: a superblock, blocks, a tail. Blocks with the same number have the same bytes.
+    /// A file with the structure of a layer: a superblock, blocks, a tail. Blocks with the same number have the same bytes.
     fn layer(numbers: &[u8], tail: u8) -> (Vec<u8>, Vec<StoredBlock>) {
         let mut bytes = vec![tail; SUPERBLOCK_SIZE];
         let mut blocks = Vec::new();
@@ -245,8 +245,8 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
-        /// Layers that follow each other, each stored by recipe where that saves something: all come back as they were, and no
-        /// recipe takes anything but stored bytes.
+        /// Successive layers, each stored by recipe if that saves something: all are reassembled unchanged, and recipes refer only
+        /// to stored bytes.
         #[test]
         fn layers_come_back_from_recipes(many in prop::collection::vec(prop::collection::vec(0_u8..12, 0..12), 1..5)) {
             let mut known = KnownBlocks::default();

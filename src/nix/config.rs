@@ -1,4 +1,4 @@
-//! The substituters that Nix is configured with, read from Nix itself.
+//! Asks Nix for its configured substituters.
 
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::base::child::without_secrets;
 
-/// The settings that matter, out of hundreds.
+/// The relevant settings, out of hundreds.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Settings {
@@ -21,18 +21,18 @@ struct Setting<T> {
     value: T,
 }
 
-/// The substituters that Nix asks, in its order; those that are asked over HTTP(S) or are a folder (`file://`), no others. Empty
-/// when Nix uses none, or cannot be asked.
+/// Returns Nix's substituters in its order, limited to HTTP(S) and folders (`file://`). Empty if Nix uses none or cannot be
+/// queried.
 #[must_use]
 pub(crate) fn configured_substituters() -> Vec<String> {
     let usable = |url: &String| ["https://", "http://", "file://"].iter().any(|scheme| url.starts_with(scheme));
     all_configured_substituters(&[]).into_iter().filter(usable).collect()
 }
 
-/// The substituters that Nix asks when it is called with these further arguments, of whatever kind, in its order.
+/// Returns the substituters of any kind that Nix uses with these further arguments, in its order.
 #[must_use]
 pub(crate) fn all_configured_substituters(arguments: &[String]) -> Vec<String> {
-    // The command was called `show-config` until Nix 2.20. It takes settings, and not all that `nix build` takes.
+    // The command was called `show-config` until Nix 2.20. It accepts settings, but not every argument of `nix build`.
     let commands = [&["config", "show"][..], &["show-config"]];
     let with = |more: &[String]| {
         commands.into_iter().find_map(|command| {
@@ -44,7 +44,7 @@ pub(crate) fn all_configured_substituters(arguments: &[String]) -> Vec<String> {
     let found = if arguments.is_empty() { None } else { with(arguments) };
     found.or_else(|| with(&[])).unwrap_or_else(|| {
         tracing::warn!(
-            "Nix does not tell its substituters (`nix config show`): all paths count as not in a substituter."
+            "Nix does not report its substituters (`nix config show`), so no path counts as available from a substituter."
         );
         Vec::new()
     })
@@ -62,7 +62,7 @@ fn ask(program: &str, command: &[String]) -> Option<Vec<String>> {
     read(&output.stdout)
 }
 
-/// Reads the answer. None when it is another one than expected.
+/// Parses the answer. None if it is not as expected.
 fn read(json: &[u8]) -> Option<Vec<String>> {
     let settings: Settings = crate::base::bounds::from_json(json).ok()?;
     if settings.substitute.is_some_and(|setting| !setting.value) {
@@ -133,7 +133,7 @@ mod tests {
         assert!(configured_substituters().iter().all(|url| answer.contains(url)));
         let option = words(&["--option", "substituters", "s3://x"]);
         assert_eq!(all_configured_substituters(&option), ["s3://x"]);
-        // What this command does not take is left away.
+        // Arguments that this command does not accept are omitted.
         assert_eq!(all_configured_substituters(&words(&["--no-link"])), answer);
     }
 }

@@ -1,4 +1,4 @@
-//! Asking Nix: its configuration, and to realise paths.
+//! Queries Nix's configuration and lets Nix realise paths.
 
 mod config;
 pub(crate) mod realise;

@@ -1,4 +1,4 @@
-//! Letting Nix realise paths.
+//! Lets Nix realise paths.
 
 use crate::base::child::without_secrets;
 use crate::base::printing;
@@ -7,11 +7,11 @@ use std::collections::BTreeSet;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// A command line holds so many paths: each has some 60 bytes, and Linux takes 128 KiB in one argument and 2 MiB in all.
+/// Number of paths per command line: each has some 60 bytes, and Linux accepts 128 KiB in one argument and 2 MiB in total.
 pub(crate) const PATHS_AT_ONCE: usize = 2000;
 
-/// Lets Nix fetch `paths` from its substituters. What cannot be fetched is not valid afterwards, and what refers to it is not
-/// restored; there is no other failure. At `end` it is stopped.
+/// Lets Nix fetch `paths` from its substituters, until `end`. Paths that cannot be fetched are not valid afterwards, and paths
+/// that refer to them are not restored; there is no other failure.
 pub(crate) fn fetch(dirs: &StoreDirs, paths: &BTreeSet<StorePath>, end: Option<Instant>) {
     let all: Vec<String> = paths.iter().map(|path| path.full(dirs.store_dir())).collect();
     for some in all.chunks(PATHS_AT_ONCE) {
@@ -25,23 +25,23 @@ pub(crate) fn fetch(dirs: &StoreDirs, paths: &BTreeSet<StorePath>, end: Option<I
             Ok(status) if status.success() => {}
             Ok(status) => {
                 tracing::warn!(
-                    "Nix could not fetch all of {} from its substituters ({status}).",
+                    "Nix could not fetch all {} from its substituters ({status}).",
                     crate::base::human::count(some.len() as u64, "path")
                 );
             }
-            Err(error) => tracing::warn!("`nix-store`, which fetches what a substituter has, cannot be run: {error}."),
+            Err(error) => tracing::warn!("Cannot run `nix-store` to fetch paths from substituters: {error}."),
         }
     }
 }
 
-/// How soon the end of a process is noticed.
+/// Interval for polling whether a process has ended.
 pub(crate) const LOOK: Duration = Duration::from_millis(20);
 
-/// Runs `command` to its end, or stops it at `end`.
+/// Runs `command` until it exits, or stops it at `end`.
 pub(crate) fn run_until(command: &mut Command, end: Option<Instant>) -> std::io::Result<ExitStatus> {
     #[allow(clippy::disallowed_methods, reason = "what it says goes through a pipe")]
     let mut child = command.stderr(Stdio::piped()).spawn()?;
-    // It ends with the last process that holds the other end, which may outlive Nix: nobody waits for that.
+    // The reader ends with the last process that holds the pipe, which may outlive Nix, so it is not joined.
     let _ = child.stderr.take().map(printing::relay);
     let Some(end) = end else { return child.wait() };
     loop {
@@ -50,7 +50,7 @@ pub(crate) fn run_until(command: &mut Command, end: Option<Instant>) -> std::io:
         }
         if Instant::now() >= end {
             tracing::warn!(
-                "Nix is still asking its substituters, and the time of `restore-timeout` is over: it is stopped."
+                "Stopped Nix, which was still fetching from its substituters, because `restore-timeout` is over."
             );
             child.kill()?;
             return child.wait();

@@ -1,4 +1,4 @@
-//! Asks for many paths, side by side and for a limited time.
+//! Queries substituters for many paths in parallel, within a time limit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -11,17 +11,17 @@ use super::Options;
 use super::substituter::Substituter;
 use crate::store::{NarHash, PathInfo, StorePath};
 
-/// The substituters, and what they said so far.
+/// The substituters, and their answers so far.
 pub(crate) struct Upstream {
     substituters: Vec<Substituter>,
     client: Option<Client>,
     options: Options,
-    /// What is known for sure: whether any of them has a path.
+    /// Definite answers: whether any of them has a path.
     known: Mutex<BTreeMap<(StorePath, NarHash), bool>>,
 }
 
 impl Upstream {
-    /// The substituters with these addresses, as [`crate::nix::configured_substituters`] gives them. Nothing is asked yet.
+    /// The substituters with these addresses, as [`crate::nix::configured_substituters`] returns them. No request is sent yet.
     #[must_use]
     pub(crate) fn new(substituters: &[String], options: Options) -> Self {
         let substituters: Vec<Substituter> = substituters
@@ -29,7 +29,7 @@ impl Upstream {
             .filter_map(|address| {
                 let parsed = Substituter::parse(address);
                 if parsed.is_none() {
-                    tracing::debug!("a substituter of a kind that cannot be asked is left out");
+                    tracing::debug!("left out a substituter of an unsupported kind");
                 }
                 parsed
             })
@@ -39,10 +39,10 @@ impl Upstream {
         Self { substituters, client, options, known: Mutex::default() }
     }
 
-    /// Those of `paths` that at least one substituter has, with the same content. Paths that were built here are asked for like
-    /// all others. What was answered before is not asked again.
+    /// Returns those of `paths` that at least one substituter has with the same content. Paths that were built here are queried like
+    /// all others. Earlier answers are remembered.
     ///
-    /// Never an error: a path that no answer came for in time counts as absent.
+    /// Never fails: a path without an answer in time counts as absent.
     pub(crate) async fn present(&self, paths: &[&PathInfo]) -> BTreeSet<StorePath> {
         let deadline = Instant::now() + self.options.deadline;
         let asked = futures_util::stream::iter(paths.iter().filter(|info| self.answer(info).is_none()))
@@ -50,7 +50,7 @@ impl Upstream {
         if tokio::time::timeout_at(deadline, asked).await.is_err() {
             let open = paths.iter().filter(|info| self.answer(info).is_none()).count();
             tracing::warn!(
-                "The substituters did not answer for {open} of {} within {} s: these count as absent, and are kept.",
+                "The substituters did not answer for {open} of {} within {} s. These count as absent and are saved.",
                 crate::base::human::count(paths.len() as u64, "path"),
                 self.options.deadline.as_secs_f32()
             );
@@ -59,7 +59,7 @@ impl Upstream {
         present.map(|info| info.path.clone()).collect()
     }
 
-    /// Those of `paths` that at least one substituter has, with whatever content. A path that no answer came for in time counts as
+    /// Returns those of `paths` that at least one substituter has with any content. A path without an answer in time counts as
     /// absent. Nothing is remembered.
     pub(crate) async fn present_in_any_form(&self, paths: &[&StorePath]) -> BTreeSet<StorePath> {
         let deadline = Instant::now() + self.options.deadline;
@@ -76,14 +76,14 @@ impl Upstream {
             futures_util::stream::iter(paths.iter().copied()).for_each_concurrent(self.options.parallel.max(1), ask);
         if tokio::time::timeout_at(deadline, asked).await.is_err() {
             tracing::warn!(
-                "The substituters did not answer within {} s: what they did not answer for counts as absent.",
+                "The substituters did not answer within {} s. Paths without an answer count as absent.",
                 self.options.deadline.as_secs_f32()
             );
         }
         found.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks one substituter after the other until one has the path.
+    /// Queries one substituter after the other until one has the path.
     async fn ask(&self, info: &PathInfo) {
         let mut complete = true;
         for substituter in &self.substituters {

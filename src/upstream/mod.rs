@@ -1,5 +1,5 @@
-//! Which store paths a substituter already has, so that there is no need to keep them: asked of the substituter itself, path
-//! by path, because a signature only tells where a path once came from.
+//! Finds store paths that a substituter already has, so that they need not be saved. Each path is queried at the substituter,
+//! because a signature only says where a path once came from.
 
 mod ask;
 mod narinfo;
@@ -15,16 +15,16 @@ use crate::store::{PathInfo, StorePath};
 
 pub(crate) use ask::Upstream;
 
-/// How to ask.
+/// Limits of the queries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Options {
-    /// The longest time for one call of [`Upstream::present`]; what is not answered by then counts as absent.
+    /// Longest time for one call of [`Upstream::present`]; paths without an answer by then count as absent.
     pub deadline: Duration,
-    /// The longest time for one answer.
+    /// Longest time for one answer.
     pub patience: Duration,
-    /// Paths that are asked for at the same time.
+    /// Number of concurrent queries.
     pub parallel: usize,
-    /// CA certificates to trust in place of the system's.
+    /// CA certificates to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
 }
 
@@ -34,10 +34,10 @@ impl Default for Options {
     }
 }
 
-/// Those of `paths` that at least one of `substituters` has, with the same content. Whoever asks more than once keeps an
+/// Returns those of `paths` that at least one of `substituters` has with the same content. For repeated queries, keep an
 /// [`Upstream`], which remembers answers.
 ///
-/// Never an error: a path that no answer came for counts as absent, and is kept.
+/// Never fails: a path without an answer counts as absent and is saved.
 pub(crate) async fn present(substituters: &[String], paths: &[&PathInfo], options: Options) -> BTreeSet<StorePath> {
     Upstream::new(substituters, options).present(paths).await
 }

@@ -1,18 +1,18 @@
-//! The two lines of a narinfo that tell whether a substituter has the path that we have.
+//! Reads the two lines of a narinfo that show whether a substituter has the same path.
 
 use nix_derivation::nixbase32;
 
 use crate::store::{NarHash, PathInfo, StorePath};
 
-/// Whether the narinfo `text` is about the path of `info`, and its NAR is the one that is here. Another NAR is another build of
-/// the same derivation: a job that relies on the bytes here would not get them.
+/// Returns whether the narinfo `text` is about the path of `info` with the same NAR. A different NAR is another build of the same
+/// derivation, and a job that relies on the bytes in this store would not get them.
 ///
 /// Source of the format: `NarInfo::NarInfo` in Nix's `src/libstore/nar-info.cc`.
 pub(super) fn is_of(text: &str, info: &PathInfo) -> bool {
     is_of_path(text, &info.path) && field(text, "NarHash").is_some_and(|hash| is_hash(hash, info.nar_hash))
 }
 
-/// Whether the narinfo `text` is about this path, whatever NAR it has.
+/// Returns whether the narinfo `text` is about this path, with any NAR.
 pub(super) fn is_of_path(text: &str, path: &StorePath) -> bool {
     field(text, "StorePath").and_then(|path| path.rsplit('/').next()) == Some(path.as_str())
 }
@@ -21,7 +21,7 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(str::trim)
 }
 
-/// Whether `text` is this hash, in Nix's base 32 or in hex.
+/// Returns whether `text` is this hash, in Nix's base 32 or in hexadecimal.
 fn is_hash(text: &str, hash: NarHash) -> bool {
     let digits = text.strip_prefix("sha256:");
     digits.is_some_and(|digits| digits == nixbase32::encode(&hash.0) || digits == hash.to_string())
@@ -34,7 +34,7 @@ mod tests {
 
     #[test]
     fn path_and_hash_must_be_the_same() {
-        // The SHA-256 of nothing, as Nix writes it.
+        // The SHA-256 of no bytes, as Nix writes it.
         let nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".parse().unwrap();
         let info = PathInfo { nar_hash: nothing, ..info("a") };
         let nix32 = "0mdqa9w1p6cmli6976v4wi0sw9r4p5prkj7lzfd1877wk11c9c73";

@@ -1,4 +1,4 @@
-//! One substituter: how it is asked, and when it is asked no more.
+//! One substituter: how it is queried, and when it is given up.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,11 +12,11 @@ use crate::base::bounds::{MAX_ANSWER, read_text};
 use crate::base::http::{BodyError, body};
 use crate::store::{PathInfo, StorePath};
 
-/// So many failures in a row end it.
+/// Number of consecutive failures after which it is given up.
 const FAILURES: u32 = 5;
-/// How often a request is made.
+/// Number of attempts for a request.
 const TRIES: u32 = 2;
-/// The pause before the second.
+/// Pause before the second attempt.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// A place that may have a path.
@@ -33,7 +33,7 @@ enum Place {
 }
 
 impl Substituter {
-    /// The substituter at `address`, a URL as in Nix's configuration. None for a kind that cannot be asked.
+    /// Parses `address`, a URL as in Nix's configuration. None for an unsupported kind.
     pub(super) fn parse(address: &str) -> Option<Self> {
         let mut url = Url::parse(address).ok()?;
         // Parameters such as `priority` are Nix's own.
@@ -52,7 +52,7 @@ impl Substituter {
         Some(Self { place, failures: AtomicU32::new(0) })
     }
 
-    /// What to call it, without name and password.
+    /// Its name for messages, without user name and password.
     pub(super) fn describe(&self) -> String {
         match &self.place {
             Place::Http(url) => url.host_str().unwrap_or("a substituter").to_owned(),
@@ -60,17 +60,17 @@ impl Substituter {
         }
     }
 
-    /// Whether it has failed too often.
+    /// Returns whether it has failed too often.
     pub(super) fn is_given_up(&self) -> bool {
         self.failures.load(Ordering::Relaxed) >= FAILURES
     }
 
-    /// Whether it has the path of `info`, with the same content. None when it does not say.
+    /// Returns whether it has the path of `info` with the same content. None if it does not answer.
     pub(super) async fn has(&self, client: Option<&Client>, info: &PathInfo, patience: Duration) -> Option<bool> {
         self.ask(client, &info.path, patience, |text| narinfo::is_of(text, info)).await
     }
 
-    /// Whether it has a path, with whatever content. None when it does not say.
+    /// Returns whether it has a path with any content. None if it does not answer.
     pub(super) async fn has_any(&self, client: Option<&Client>, path: &StorePath, patience: Duration) -> Option<bool> {
         self.ask(client, path, patience, |text| narinfo::is_of_path(text, path)).await
     }
@@ -85,7 +85,7 @@ impl Substituter {
         let name = format!("{}.narinfo", path.hash_part());
         let text = match (&self.place, client) {
             (Place::Http(url), Some(client)) => get(client, url.join(&name).ok()?, patience).await,
-            (Place::Http(_), None) => Err("there is no HTTPS here".to_owned()),
+            (Place::Http(_), None) => Err("HTTPS is not available".to_owned()),
             (Place::Folder(folder), _) => read(folder.join(name)).await,
         };
         match text {
@@ -98,8 +98,8 @@ impl Substituter {
                 tracing::debug!("{} does not answer for {path}: {why}", self.describe());
                 if count == FAILURES {
                     tracing::warn!(
-                        "The substituter {} failed {FAILURES} times in a row ({why}): it is asked no more, and what it \
-                         may have counts as absent.",
+                        "The substituter {} failed {FAILURES} times in a row ({why}). It is not queried any more, and its \
+                         paths count as absent.",
                         self.describe()
                     );
                 }
@@ -109,7 +109,7 @@ impl Substituter {
     }
 }
 
-/// The text at `url`; none when there is none.
+/// Fetches the text at `url`; None if there is none.
 async fn get(client: &Client, url: Url, patience: Duration) -> Result<Option<String>, String> {
     let mut tries = 1;
     loop {
@@ -129,19 +129,19 @@ async fn get(client: &Client, url: Url, patience: Duration) -> Result<Option<Str
 }
 
 enum Failure {
-    /// Worth another try.
+    /// A retry may help.
     Passing(String),
-    /// Not worth one.
+    /// A retry does not help.
     Lasting(String),
 }
 
 async fn get_once(client: &Client, url: Url) -> Result<Option<String>, Failure> {
-    // The address may hold a password.
+    // The address may contain a password.
     let passing = |error: reqwest::Error| Failure::Passing(error.without_url().to_string());
     let response = client.get(url).send().await.map_err(passing)?;
     match response.status() {
         StatusCode::OK => {}
-        // A bucket that may not be listed answers 403 for what is not there; Nix takes 401 so, too.
+        // A bucket without list permission answers 403 for absent objects; Nix treats 401 in the same way.
         StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED => return Ok(None),
         status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
             return Err(Failure::Passing(format!("it answers {status}")));
@@ -150,7 +150,7 @@ async fn get_once(client: &Client, url: Url) -> Result<Option<String>, Failure> 
     }
     let text = body(response, MAX_ANSWER).await.map_err(|error| match error {
         BodyError::Broken(error) => passing(error),
-        BodyError::TooLarge(_) => Failure::Lasting("its answer is no narinfo".to_owned()),
+        BodyError::TooLarge(_) => Failure::Lasting("its answer is not a narinfo".to_owned()),
     })?;
     Ok(Some(String::from_utf8_lossy(&text).into_owned()))
 }

@@ -1,8 +1,11 @@
-//! Packing store paths into a layer.
+//! Packs store paths into a layer.
 //!
-//! One thread reads: it walks the paths in order, takes the NAR hash of each from the very bytes that it hands on, and
-//! finds files that were packed before. A pool compresses blocks, and one thread writes them in order, so the same paths
-//! give the same image however many threads there are. At most a few megabytes are in flight.
+//! 1. One thread walks the paths in order, computes the NAR hash of each from the bytes that it passes on, and finds files that
+//!    were packed before.
+//! 2. A pool of threads compresses blocks.
+//! 3. One thread writes the blocks in order, so the image does not depend on the number of threads.
+//!
+//! At most a few megabytes are in memory at once.
 
 mod pipeline;
 mod walk;
@@ -23,26 +26,26 @@ use super::squashfs::{SUPERBLOCK_SIZE, round_up_to_page, write_tables};
 use crate::base::disk::Guarded;
 use crate::store::{NarHash, StorePath};
 
-/// A path to pack, and what the Nix database says its NAR is.
+/// A path to pack, and its NAR according to the Nix database.
 #[derive(Clone, Debug)]
 pub struct Item {
     /// The path.
     pub path: StorePath,
-    /// What its bytes must hash to.
+    /// The expected NAR hash.
     pub nar_hash: NarHash,
 }
 
-/// How to pack.
+/// Settings for packing.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Level of zstd, 1 to 22.
+    /// zstd level, 1 to 22.
     pub level: i32,
-    /// Threads that compress.
+    /// Number of threads that compress.
     pub threads: usize,
 }
 
 impl Options {
-    /// The level that measurement favours, on all cores.
+    /// The default level, on all cores.
     #[must_use]
     pub fn new() -> Self {
         Self { level: DEFAULT_LEVEL, threads: std::thread::available_parallelism().map_or(2, usize::from) }
@@ -55,7 +58,7 @@ impl Default for Options {
     }
 }
 
-/// The level of zstd unless the user asks for another.
+/// The default zstd level, chosen by measurement.
 pub const DEFAULT_LEVEL: i32 = 4;
 
 /// A path that must not be packed, and why.
@@ -67,37 +70,37 @@ pub struct Rejected {
     pub why: String,
 }
 
-/// A layer that was written.
+/// A written layer.
 #[derive(Clone, Debug)]
 pub struct Packed {
-    /// Size and digests of the whole file; its name is their id.
+    /// Size and digests of the whole file; the layer's name is their id.
     pub digests: Digests,
     /// Files, symlinks and directories in it.
     pub nodes: u64,
-    /// The size of each path's NAR, as it was read. The database need not know it.
+    /// The NAR size of each path, as read. The database need not know it.
     pub nar_sizes: BTreeMap<StorePath, u64>,
-    /// Bytes of all its files, before compression and counting every copy.
+    /// Total bytes of its files before compression, counting every copy.
     pub bytes: u64,
-    /// Of these, bytes of files that stood in it already.
+    /// The part of these bytes that are copies of files already in the layer.
     pub duplicate_bytes: u64,
     /// Its blocks, in the order of the file.
     pub blocks: Vec<StoredBlock>,
 }
 
-/// What packing came to.
+/// The result of packing.
 #[derive(Debug)]
 pub enum Outcome {
     /// The layer is written.
     Packed(Packed),
-    /// These paths are not what the database says, or cannot be read. Nothing of use was written: pack again without them
-    /// and without what refers to them.
+    /// These paths do not match the database or cannot be read. Nothing useful was written: pack again without them and their
+    /// referrers.
     Rejected(Vec<Rejected>),
 }
 
 /// Packs `items` from the directory `store` into `file`, which is empty. `progress` counts bytes read.
 ///
 /// # Errors
-/// When the layer cannot be written (disk full). What is wrong with single paths is in the outcome.
+/// When the layer cannot be written (disk full). Problems with single paths are in the outcome.
 pub fn pack(store: &Path, items: &[Item], file: &File, options: Options, progress: &AtomicU64) -> io::Result<Outcome> {
     let mut sorted: Vec<&Item> = items.iter().collect();
     sorted.sort_by(|a, b| packing_order(&a.path, &b.path));
@@ -130,8 +133,8 @@ pub fn pack(store: &Path, items: &[Item], file: &File, options: Options, progres
     }))
 }
 
-/// The order in which paths are packed. Outputs and versions of one package lie side by side: they resemble each other, and are
-/// used together.
+/// The order in which paths are packed. Outputs and versions of one package are adjacent, because they are similar and used
+/// together.
 pub(super) fn packing_order(a: &StorePath, b: &StorePath) -> Ordering {
     a.name().cmp(b.name()).then_with(|| a.cmp(b))
 }

@@ -1,4 +1,4 @@
-//! Compression on all cores, in order: what is sent in is written in the same order.
+//! Compresses on all cores and writes the blocks in the order in which they were sent.
 
 use std::io::{self, Write};
 
@@ -24,21 +24,21 @@ struct Job {
     reply: Sender<io::Result<Compressed>>,
 }
 
-/// What the writer does next.
+/// A task for the writer.
 enum Step {
     /// The next block of a content.
     Block(u32, Receiver<io::Result<Compressed>>),
-    /// The next block of a content is zeros: nothing to write.
+    /// The next block of a content is all zeros: nothing is written.
     Hole(u32),
     /// The next fragment block.
     Fragment(Receiver<io::Result<Compressed>>),
 }
 
-/// The writer is gone: it failed, and [`run`] says why.
+/// The writer has failed; [`run`] returns the reason.
 #[derive(Debug)]
 pub(super) struct WriterGone;
 
-/// Where blocks go in.
+/// The input of the pipeline.
 pub(super) struct BlockSender {
     jobs: Sender<Job>,
     steps: Sender<Step>,
@@ -67,26 +67,26 @@ impl BlockSender {
     }
 }
 
-/// Where everything was written.
+/// The positions of everything that was written.
 #[derive(Default)]
 pub(super) struct Written {
     /// Content, start of its first block, size word: one for each block, in order.
     blocks: Vec<(u32, u64, u32)>,
     /// Start and size word of each fragment block.
     pub fragments: Vec<(u64, u32)>,
-    /// All that was written, in order.
+    /// All blocks, in order.
     pub stored: Vec<StoredBlock>,
 }
 
 impl Written {
-    /// Writes a block, and gives its size word.
+    /// Writes a block and returns its size word.
     fn store(&mut self, out: &mut impl Write, block: &Compressed) -> io::Result<u32> {
         out.write_all(&block.bytes)?;
         self.stored.push(StoredBlock { hash: block.hash, length: block.bytes.len() as u32 });
         Ok(block.word)
     }
 
-    /// Tells the contents of `tree` where their blocks are.
+    /// Sets the positions of the blocks in the contents of `tree`.
     pub(super) fn complete(&self, tree: &mut Tree) {
         for &(content, start, word) in &self.blocks {
             let content = &mut tree.contents[content as usize];
@@ -98,7 +98,7 @@ impl Written {
     }
 }
 
-/// Runs `produce` on this thread and writes what it sends to `out`. Gives what `produce` came to and where all is.
+/// Runs `produce` on this thread and writes the blocks that it sends to `out`. Returns the result of `produce` and the positions.
 pub(super) fn run<W: Write + Send, T>(
     out: &mut DigestWriter<W>,
     options: Options,
@@ -127,7 +127,7 @@ fn compress_all(queue: &Receiver<Job>, level: i32) {
     let mut buffer = vec![0; BLOCK_SIZE];
     for job in queue {
         let done = match &mut compressor {
-            // A block that does not become smaller does not fit the buffer, and stays as it is.
+            // A block that does not become smaller does not fit the buffer and is stored uncompressed.
             Ok(compressor) => {
                 let compressed = compressor.compress_to_buffer(&job.block, &mut buffer[..job.block.len() - 1]);
                 let (word, bytes) = match compressed {
@@ -138,7 +138,7 @@ fn compress_all(queue: &Receiver<Job>, level: i32) {
             }
             Err(error) => Err(io::Error::new(error.kind(), format!("zstd cannot be set up: {error}"))),
         };
-        // Nobody waits any more when the writer failed.
+        // If the writer failed, there is no receiver any more.
         let _ = job.reply.send(done);
     }
 }

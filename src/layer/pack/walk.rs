@@ -1,4 +1,4 @@
-//! Reading store paths: the tree of the image, the NAR hash of each path, and its blocks for the pipeline.
+//! Reads store paths: builds the tree of the image, hashes the NAR of each path, and sends its blocks to the pipeline.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
@@ -16,7 +16,7 @@ use crate::layer::nar::{self, NarHasher};
 use crate::layer::squashfs::{BLOCK_SIZE, Content, Fragment, Kind, MAX_FILE, MAX_INODES, MAX_LISTING, Tree};
 use crate::store::StorePath;
 
-/// What the walk found.
+/// The result of the walk.
 pub(super) struct Walked {
     pub tree: Tree,
     pub rejected: Vec<Rejected>,
@@ -33,13 +33,13 @@ enum Trouble {
 
 impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Self {
-        Self::Path(format!("It cannot be read: {error}."))
+        Self::Path(format!("Cannot read it: {error}."))
     }
 }
 
 impl From<nix_archive::nar::Error> for Trouble {
     fn from(error: nix_archive::nar::Error) -> Self {
-        Self::Path(format!("It changed while it was read, or is no store path: {error}."))
+        Self::Path(format!("It changed while it was read, or is not a store path: {error}."))
     }
 }
 
@@ -49,8 +49,8 @@ impl From<WriterGone> for Trouble {
     }
 }
 
-/// Reads `items` in order and sends their blocks. A path that is not what it should be stands in the result; after the
-/// first of them the others are only checked, since the layer is of no use.
+/// Reads `items` in order and sends their blocks. Paths that do not match are in the result; after the first of them, the others
+/// are only checked, because the layer will not be used.
 pub(super) fn walk(
     store: &Path,
     items: &[&Item],
@@ -94,26 +94,26 @@ struct Walker<'a> {
     progress: &'a AtomicU64,
     walked: Walked,
     known: HashMap<ContentHash, u32>,
-    /// Sizes of the contents that have blocks: only a file of such a size can be a copy of one.
+    /// Sizes of the contents with blocks: only a file of one of these sizes can be a copy.
     large_sizes: HashSet<u64>,
     fragment: Vec<u8>,
     fragments: u32,
     buffer: Vec<u8>,
 }
 
-/// A fragment block shorter than this is only cut for want of room.
+/// A fragment block shorter than this is cut only if it is full.
 const FRAGMENT_LEAST: usize = 32 * 1024;
-/// Beyond it, so many bytes lie between two cuts on average.
+/// Average number of bytes between two cuts beyond that.
 const FRAGMENT_MEAN: u64 = 64 * 1024;
 
-/// Whether a fragment block ends after a small file. Its content decides, and a large file is more likely to be the last one: so
-/// after files that changed, blocks soon are cut again as in an older layer, and are the same.
+/// Returns whether a fragment block ends after a small file. This depends on the content of the file, and is more likely for a
+/// large one. After changed files, blocks are therefore soon cut at the same places as in an older layer, and are identical.
 fn is_cut_after(hash: &ContentHash, size: usize) -> bool {
     let [a, b, c, d, ..] = *hash;
     u64::from(u32::from_le_bytes([a, b, c, d])) * FRAGMENT_MEAN < (size as u64) << 32
 }
 
-/// Which file is being read: where it is, and as what it goes into the NAR.
+/// The file that is being read, and its role in the NAR.
 struct Source<'a> {
     path: &'a Path,
     nar_name: Option<&'a [u8]>,
@@ -129,7 +129,9 @@ impl Walker<'_> {
         let kind = self.kind(&full, kind, None, &mut nar)?;
         let (found, size) = nar::finish(nar)?;
         if self.walked.tree.nodes.len() >= MAX_INODES as usize {
-            return Err(Trouble::Path(format!("A layer has room for {MAX_INODES} files, and this path exceeds it.")));
+            return Err(Trouble::Path(format!(
+                "A layer can contain {MAX_INODES} files, and this path exceeds the limit."
+            )));
         }
         if found != item.nar_hash {
             let expected = item.nar_hash;
@@ -152,7 +154,9 @@ impl Walker<'_> {
             return Ok(Kind::Symlink(target.into()));
         }
         if !kind.is_file() {
-            return Err(Trouble::Path("It holds a device, socket or pipe, which no store path can.".into()));
+            return Err(Trouble::Path(
+                "It contains a device, socket or pipe, which is not allowed in a store path.".into(),
+            ));
         }
         self.file(full, name, nar)
     }
@@ -162,10 +166,12 @@ impl Walker<'_> {
         let mut entries = fs::read_dir(full)?
             .map(|entry| entry.and_then(|entry| Ok((entry.file_name().into_vec(), entry.file_type()?))))
             .collect::<io::Result<Vec<_>>>()?;
-        // In the listing an entry takes eight bytes, and perhaps a header of its own.
+        // An entry of a listing takes eight bytes, and perhaps a separate header.
         if entries.iter().map(|(name, _)| name.len() + 20).sum::<usize>() > MAX_LISTING {
             let count = entries.len();
-            return Err(Trouble::Path(format!("It holds a directory of {count} entries, which a layer cannot hold.")));
+            return Err(Trouble::Path(format!(
+                "It contains a directory of {count} entries, which is too large for a layer."
+            )));
         }
         entries.sort_by(|a, b| a.0.cmp(&b.0));
         let mut children = Vec::with_capacity(entries.len());
@@ -182,7 +188,7 @@ impl Walker<'_> {
         let metadata = file.metadata()?;
         let size = metadata.len();
         if size > MAX_FILE {
-            return Err(Trouble::Path(format!("It holds a file of {size} bytes, which a layer cannot hold.")));
+            return Err(Trouble::Path(format!("It contains a file of {size} bytes, which is too large for a layer.")));
         }
         let source = Source { path: full, nar_name: name, executable: metadata.mode() & 0o100 != 0, size };
         let content = if size < BLOCK_SIZE as u64 {
@@ -239,7 +245,7 @@ impl Walker<'_> {
         if self.is_useless() { Ok(()) } else { self.sender.fragment(block) }
     }
 
-    /// Whether the layer is lost already, so that nothing needs compressing.
+    /// Returns whether the layer will not be used, so that nothing needs to be compressed.
     fn is_useless(&self) -> bool {
         !self.walked.rejected.is_empty()
     }
@@ -254,7 +260,7 @@ impl Walker<'_> {
         self.known.insert(hash, number);
     }
 
-    /// A file of blocks whose size no other has: read once, sent as it is read.
+    /// A file with blocks whose size is unique: it is read once and sent while it is read.
     fn large(&mut self, file: &mut File, source: &Source<'_>, nar: &mut NarHasher) -> Result<u32, Trouble> {
         let mut payload = nar.start_regular(source.nar_name, source.executable, source.size)?;
         let (hash, number) = self.send(file, source.size, |block| payload.write_all(block))?;
@@ -263,7 +269,7 @@ impl Walker<'_> {
         Ok(number)
     }
 
-    /// A file as large as one before it: its hash is taken first, and only if it is new is it read again and sent.
+    /// A file of the same size as an earlier one: it is hashed first, and read again and sent only if it is new.
     fn large_that_may_be_known(
         &mut self,
         file: &mut File,
@@ -293,7 +299,7 @@ impl Walker<'_> {
         Ok(number)
     }
 
-    /// Sends the blocks of a file as a new content, and shows them to `also`. Gives their hash and the content's number.
+    /// Sends the blocks of a file as a new content, and passes them to `also`. Returns their hash and the content's number.
     fn send(
         &mut self,
         file: &mut File,
@@ -318,7 +324,7 @@ impl Walker<'_> {
     }
 }
 
-/// Opens a file, but not what a symlink in its place would lead to.
+/// Opens a file without following a symlink.
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()).open(path)
 }

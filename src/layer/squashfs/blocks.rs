@@ -1,4 +1,4 @@
-//! The bytes of the files of an image.
+//! Reads the bytes of files in an image.
 
 use std::collections::HashMap;
 use std::io;
@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use super::format::{BLOCK_SIZE, UNCOMPRESSED_BLOCK};
 use super::read::{FileInode, Image, ImageError};
 
-/// Reads blocks of an image, one thread's worth: buffers, a decompressor, and the fragment blocks used last.
+/// Reads blocks of an image, for one thread: buffers, a decompressor, and recently used fragment blocks.
 pub(crate) struct BlockReader<'a> {
     image: &'a Image,
     decompressor: zstd::bulk::Decompressor<'static>,
@@ -16,7 +16,7 @@ pub(crate) struct BlockReader<'a> {
     fragments: HashMap<u32, Vec<u8>>,
 }
 
-/// Fragment blocks that a reader keeps: files of one store path share few.
+/// Number of fragment blocks that a reader caches: files of one store path share few.
 const KEPT_FRAGMENTS: usize = 8;
 
 impl<'a> BlockReader<'a> {
@@ -34,7 +34,7 @@ impl<'a> BlockReader<'a> {
         })
     }
 
-    /// Shows the bytes of a file to `sink`, block by block.
+    /// Passes the bytes of a file to `sink`, block by block.
     ///
     /// # Errors
     /// When the image is damaged, or `sink` fails.
@@ -111,8 +111,8 @@ impl<'a> BlockReader<'a> {
 
 /// A part of a file.
 pub(crate) enum Piece<'a> {
-    /// Bytes as they are.
+    /// Plain bytes.
     Bytes(&'a [u8]),
-    /// So many zeros, which are not stored.
+    /// A number of zeros, which are not stored.
     Hole(usize),
 }

@@ -1,18 +1,18 @@
-//! Whether an image is one that this program makes, before the kernel reads it.
+//! Checks, before the kernel reads an image, that this program could have written it.
 //!
-//! The packer is deterministic, so there is one way to write down a tree of files. The metadata is read from the first inode to
-//! the last, each inode is encoded once more by the packer's own functions, and what comes out must be what is there:
+//! The packer is deterministic, so each tree of files has exactly one encoding. The metadata is read from the first inode to the
+//! last, each inode is encoded again by the packer's own functions, and the result must be equal:
 //!
-//! 1. The superblock, and that the tables follow each other without a gap up to the end of the image.
-//! 2. Inodes come in post-order, so a directory's entries are the last ones that belong to no directory yet. Each inode and each
-//!    listing must be equal, byte for byte; what the packer cannot write (devices, other modes and owners, attributes, links to
-//!    a directory, a name twice) has no encoding that could be equal.
-//! 3. Inode numbers are those that the packer gives, which excludes that anything is shared or hidden.
+//! 1. The superblock is equal, and the tables follow each other without a gap up to the end of the image.
+//! 2. Inodes are in post-order, so a directory's entries are the last ones that belong to no directory yet. Each inode and each
+//!    listing must be equal, byte for byte. Things that the packer cannot write (devices, other modes and owners, attributes, links
+//!    to a directory, duplicate names) have no encoding that could be equal.
+//! 3. Inode numbers are those that the packer assigns, so nothing is shared or hidden.
 //! 4. The bytes of files fill the data area in that order ([`super::layout`]).
-//! 5. What follows the image is the index of its blocks and zeros.
+//! 5. The image is followed by the index of its blocks and zeros.
 //!
-//! Compressed metadata is not compared: another version of zstd may compress otherwise. [`super::stream`] says what is asked of it.
-//! Not looked at is what blocks of data decompress to: the digests of the layer and the NAR hashes are about that.
+//! Compressed metadata is not compared, because another version of zstd may compress differently; [`super::stream`] lists the
+//! requirements. The content of data blocks is not inspected: the digests of the layer and the NAR hashes cover it.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -39,19 +39,19 @@ use crate::store::StorePath;
 pub struct Member {
     /// The path.
     pub path: StorePath,
-    /// Bytes of its NAR, which follow from its names and the sizes of its files.
+    /// The size of its NAR, which follows from its names and the sizes of its files.
     pub nar_size: u64,
 }
 
-/// Images with more inodes than this are looked at one at a time: together they would take too much memory.
+/// Images with more inodes than this are checked one at a time: together they would need too much memory.
 const LARGE_IMAGE: u32 = 1 << 17;
 static ONE_LARGE_IMAGE: Mutex<()> = Mutex::new(());
 
-/// The store paths in the image in `file`, which is exactly what the packer would have written for them, index included.
-/// `room` is how many paths there may still be, over all images.
+/// Returns the store paths in the image in `file`, which must be exactly what the packer would have written for them, including
+/// the index. `room` is the number of paths that there may still be, over all images.
 ///
 /// # Errors
-/// When it is anything else, or cannot be read.
+/// When it differs or cannot be read.
 pub fn check(file: &File, room: &AtomicUsize) -> Result<Vec<Member>, ImageError> {
     let superblock = read_superblock(file)?;
     let _one = (superblock.inodes > LARGE_IMAGE)
@@ -89,7 +89,7 @@ pub fn check(file: &File, room: &AtomicUsize) -> Result<Vec<Member>, ImageError>
     let data = superblock.inode_table - SUPERBLOCK_SIZE as u64;
     check_zeros(file, superblock.bytes_used, round_up_to_page(superblock.bytes_used))?;
     if !is_index(file, round_up_to_page(superblock.bytes_used), data)? {
-        return Err(ImageError::Malformed("what follows it is not the index of its blocks"));
+        return Err(ImageError::Malformed("it is not followed by the index of its blocks"));
     }
     Ok(members)
 }
@@ -98,7 +98,7 @@ fn other() -> ImageError {
     ImageError::Malformed("its metadata is not as this program writes it")
 }
 
-/// Every byte of the superblock: decoded and encoded, those that we do not vary are as we write them.
+/// Checks every byte of the superblock by decoding and encoding it: the bytes that never vary must be as we write them.
 fn check_superblock(file: &File, superblock: &Superblock, root: Position) -> Result<(), ImageError> {
     let mut bytes = [0; SUPERBLOCK_SIZE];
     file.read_exact_at(&mut bytes, 0)?;
@@ -106,7 +106,7 @@ fn check_superblock(file: &File, superblock: &Superblock, root: Position) -> Res
     if expected.encode() == bytes { Ok(()) } else { Err(other()) }
 }
 
-/// The tables of fragments and owners with their lists, up to the end of the image. Returns the fragments.
+/// Checks the tables of fragments and owners with their lists, up to the end of the image. Returns the fragments.
 fn check_end(file: &File, superblock: &Superblock, start: u64) -> Result<Vec<(u64, u32)>, ImageError> {
     let mut fragments = Vec::new();
     let mut table = TableReader::new(file, start, superblock.fragment_table)?;
@@ -123,7 +123,7 @@ fn check_end(file: &File, superblock: &Superblock, start: u64) -> Result<Vec<(u6
     }
     let list = table.starts().iter().flat_map(|at| (start + u64::from(*at)).to_le_bytes());
     let owners = superblock.fragment_table + table.starts().len() as u64 * 8;
-    // One block of eight bytes, stored as it is, and the list of this one block.
+    // One uncompressed block of eight bytes, and the list of this one block.
     let expected: Vec<u8> = list.chain([8, 0x80]).chain([0; 8]).chain(owners.to_le_bytes()).collect();
     let mut found = vec![0; expected.len()];
     file.read_exact_at(&mut found, superblock.fragment_table)?;
@@ -137,17 +137,17 @@ fn check_zeros(file: &File, start: u64, end: u64) -> Result<(), ImageError> {
     if padding.iter().all(|byte| *byte == 0) { Ok(()) } else { Err(other()) }
 }
 
-/// A file, symlink or directory with all below it that is in no directory yet.
+/// A file, symlink or directory, with everything below it, that is not in a directory yet.
 struct Subtree {
-    /// Where its inode stands in the table before compression, and its type as listings name it.
+    /// The position of its inode in the uncompressed table, and its type as in listings.
     at: u32,
     kind: u16,
     /// The lowest number in it, and its own, which is the highest.
     first: u32,
     number: u32,
-    /// The number of the directory above it, if it says so.
+    /// The number of its parent directory, if it has that field.
     parent: Option<u32>,
-    /// Bytes of its NAR, without the beginning that a whole NAR has.
+    /// The size of its NAR, without the header of a whole NAR.
     nar_size: u64,
 }
 
@@ -156,21 +156,21 @@ struct Checker<'a> {
     listings: TableReader<'a>,
     contents: Contents,
     waiting: Vec<Subtree>,
-    /// Used over and over.
+    /// Reused buffers.
     content: Content,
     count: u32,
     room: &'a AtomicUsize,
 }
 
 impl Checker<'_> {
-    /// Goes through all inodes. Returns the store paths and the place of the root.
+    /// Reads all inodes. Returns the store paths and the position of the root.
     fn all(&mut self) -> Result<(Vec<Member>, Position), ImageError> {
         for _ in 1..self.count {
             match half(self.inodes.peek(2)?, 0) {
                 kind @ (TYPE_DIRECTORY | TYPE_LONG_DIRECTORY) => self.directory(kind)?,
                 TYPE_LONG_FILE => self.file()?,
                 TYPE_SYMLINK => self.symlink()?,
-                _ => return Err(ImageError::Malformed("it holds something that a store path cannot hold")),
+                _ => return Err(ImageError::Malformed("it contains something that is not allowed in a store path")),
             }
         }
         let root = self.inodes.taken();
@@ -189,7 +189,7 @@ impl Checker<'_> {
         let (size, fragment) = (long(inode, 24), word(inode, 44));
         let offset = word(inode, 48);
         if size > MAX_FILE {
-            return Err(ImageError::Malformed("a file is larger than any in a layer can be"));
+            return Err(ImageError::Malformed("a file is too large for a layer"));
         }
         self.content.start = long(inode, 16);
         self.content.size = size;
@@ -210,11 +210,11 @@ impl Checker<'_> {
         let inode = self.inodes.peek(24)?;
         let (number, length) = (word(inode, 12), word(inode, 20) as usize);
         if !(1..=MAX_LINK).contains(&length) {
-            return Err(ImageError::Malformed("the target of a symlink is longer than any can be, or empty"));
+            return Err(ImageError::Malformed("the target of a symlink is too long or empty"));
         }
         let target = self.inodes.peek(24 + length)?[24..].to_vec();
         if target.contains(&0) {
-            return Err(ImageError::Malformed("the target of a symlink has a zero in it"));
+            return Err(ImageError::Malformed("the target of a symlink contains a NUL"));
         }
         self.inodes.expect(&symlink_inode(number, &target))?;
         self.leaf(at, TYPE_SYMLINK, number, sizes::symlink(length as u64));
@@ -252,7 +252,7 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// The root: what is left over is in it. The packer numbers store paths in its own order, after the root.
+    /// The root, which contains everything that is left. The packer numbers store paths in its own order, after the root.
     fn root(&mut self) -> Result<Vec<Member>, ImageError> {
         let kind = half(self.inodes.peek(2)?, 0);
         if !matches!(kind, TYPE_DIRECTORY | TYPE_LONG_DIRECTORY) {
@@ -264,7 +264,7 @@ impl Checker<'_> {
             return Err(other());
         }
         let left = self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(names.len()));
-        left.map_err(|_| ImageError::Malformed("it holds more store paths than a store needs"))?;
+        left.map_err(|_| ImageError::Malformed("it has too many store paths"))?;
         let listing = self.listings.peeked(fields.size);
         let path = |name: &Name| std::str::from_utf8(name.of(listing)).ok().and_then(|name| name.parse().ok());
         let paths: Option<Vec<StorePath>> = names.iter().map(path).collect();
@@ -290,8 +290,8 @@ impl Checker<'_> {
         Ok(paths.into_iter().zip(&self.waiting).map(member).collect())
     }
 
-    /// Checks the next listing and takes the inode of its directory, of this `kind`. Returns its names, as many as the last subtrees
-    /// that wait; the listing itself is not taken yet.
+    /// Checks the next listing and consumes the inode of its directory, of this `kind`. Returns its names, one for each of the last
+    /// pending subtrees; the listing itself is not consumed yet.
     fn listing(&mut self, kind: u16) -> Result<(DirectoryFields, Vec<Name>), ImageError> {
         let fields = directory_fields(&mut self.inodes, kind)?;
         self.listings.peek(fields.size)?;
@@ -300,7 +300,7 @@ impl Checker<'_> {
         let most = self.waiting.len();
         read_listing(bytes, |at, name, _| {
             if names.len() == most {
-                return Err(ImageError::Malformed("a directory lists more than there is"));
+                return Err(ImageError::Malformed("a directory lists more entries than there are"));
             }
             names.push(Name { at: at as u32, length: name.len() as u16 });
             Ok(())
@@ -328,7 +328,7 @@ impl Checker<'_> {
     }
 }
 
-/// What a directory's inode says that does not follow from what is in it.
+/// The fields of a directory's inode that do not follow from its content.
 struct DirectoryFields {
     number: u32,
     parent: u32,
@@ -341,12 +341,12 @@ fn directory_fields(inodes: &mut TableReader<'_>, kind: u16) -> Result<Directory
     let size = if kind == TYPE_DIRECTORY { u32::from(half(inode, 24)) } else { word(inode, 20) };
     let size = size.checked_sub(3).ok_or(ImageError::Malformed("a directory has no size"))? as usize;
     if size > MAX_LISTING {
-        return Err(ImageError::Malformed("a directory is larger than any can be"));
+        return Err(ImageError::Malformed("a directory is too large"));
     }
     Ok(DirectoryFields { number: word(inode, 12), parent: word(inode, 28), size })
 }
 
-/// Where a name stands in a listing.
+/// The position of a name in a listing.
 struct Name {
     at: u32,
     length: u16,
@@ -358,11 +358,11 @@ impl Name {
     }
 }
 
-/// The bytes of a listing that is there, to which its encoding is written.
+/// An existing listing, against which its encoding is compared while it is written.
 struct Compared<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// Where the listing begins in the table before compression.
+    /// The start of the listing in the uncompressed table.
     base: usize,
     table: &'a TableReader<'a>,
     equal: bool,

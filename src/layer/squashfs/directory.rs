@@ -1,4 +1,4 @@
-//! The listing of one directory: runs of entries behind headers, and an index for the large ones.
+//! The listing of one directory: runs of entries with headers, and an index for large directories.
 
 use std::io;
 
@@ -21,16 +21,16 @@ pub(super) struct Index {
     pub name: Box<[u8]>,
 }
 
-/// A listing that was written.
+/// A written listing.
 pub(super) struct Listing {
     pub position: Position,
     pub size: u32,
     pub index: Vec<Index>,
 }
 
-/// The kernel takes at most this many entries behind one header.
+/// The kernel accepts at most this many entries after one header.
 const MAX_RUN: usize = 256;
-/// Bytes of a name, on every file system that a store can be on.
+/// Longest name in bytes, on every file system that a store can be on.
 const MAX_NAME: usize = 255;
 
 /// Writes the listing of `entries`, which are in ascending order of name.
@@ -40,8 +40,8 @@ pub(super) fn write_listing(table: &mut impl Table, entries: &[Entry<'_>]) -> io
     let mut rest = entries;
     let mut indexed_blocks = 0;
     while let Some(first) = rest.first() {
-        // A run that begins in another metadata block than the listing gets an index entry, one for each block, so that
-        // a lookup in a directory of thousands of store paths reads two blocks and not all.
+        // A run that begins in a different metadata block from the listing gets an index entry, one per block, so that a lookup
+        // in a directory of thousands of store paths reads two blocks instead of all.
         let block_number = (usize::from(position.offset) + listing.size as usize) / METADATA_SIZE;
         if block_number > indexed_blocks {
             indexed_blocks = block_number;
@@ -55,8 +55,8 @@ pub(super) fn write_listing(table: &mut impl Table, entries: &[Entry<'_>]) -> io
     Ok(listing)
 }
 
-/// How many of `entries` may stand behind one header: those with inodes in one metadata block, with numbers in reach of
-/// the first, and that begin within the `room` bytes left in the block of the directory table.
+/// Returns how many of `entries` fit after one header: those with inodes in the same metadata block, with numbers in reach of the
+/// first, and that begin within the `room` bytes left in the block of the directory table.
 fn run_length(entries: &[Entry<'_>], room: usize) -> usize {
     let first = &entries[0];
     let mut used = 12;
@@ -86,8 +86,8 @@ fn write_run(table: &mut impl Table, run: &[Entry<'_>]) -> io::Result<u32> {
     Ok(bytes.len() as u32)
 }
 
-/// Goes through the bytes of a listing and shows `entry` each name with its place in them and the reference of its inode. Names are in
-/// ascending order, as the kernel relies on and as a NAR wants them, and none leads out of the directory.
+/// Reads a listing and passes each name to `entry`, with its position and the reference of its inode. Names are in ascending
+/// order, as the kernel and NARs require, and none leads out of the directory.
 pub(super) fn read_listing<'a>(
     listing: &'a [u8],
     mut entry: impl FnMut(usize, &'a [u8], u64) -> Result<(), ImageError>,
@@ -99,16 +99,16 @@ pub(super) fn read_listing<'a>(
         let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let block = u64::from(word(4));
         if word(0) as usize >= MAX_RUN {
-            return Err(ImageError::Malformed("a run of directory entries is longer than the kernel takes"));
+            return Err(ImageError::Malformed("a run of directory entries is longer than the kernel accepts"));
         }
         for _ in 0..=word(0) {
-            // The number and the type are in the inode too.
+            // The number and the type are also in the inode.
             let fields = take(&mut bytes, 8)?;
             let offset = u16::from_le_bytes([fields[0], fields[1]]);
             let name = take(&mut bytes, usize::from(u16::from_le_bytes([fields[6], fields[7]])) + 1)?;
             let is_name = !matches!(name, b"." | b"..") && !name.contains(&b'/') && !name.contains(&0);
             if !is_name || name.len() > MAX_NAME || last.is_some_and(|last| last >= name) {
-                return Err(ImageError::Malformed("a directory holds a name that is out of order or no name"));
+                return Err(ImageError::Malformed("a directory contains an invalid name, or one that is out of order"));
             }
             last = Some(name);
             entry(listing.len() - bytes.len() - name.len(), name, block << 16 | u64::from(offset))?;

@@ -5,21 +5,21 @@
 pub const BLOCK_SIZE: usize = 128 * 1024;
 /// The time stamp of everything in the image, in seconds since 1970: what Nix gives store paths.
 pub(crate) const MODIFICATION_TIME: u32 = 1;
-/// Set in the size word of a data block or fragment that is stored as it is.
+/// Flag in the size word of an uncompressed data block or fragment.
 pub(crate) const UNCOMPRESSED_BLOCK: u32 = 1 << 24;
 /// Bytes of the superblock at the start of an image.
 pub const SUPERBLOCK_SIZE: usize = 96;
 /// Bytes of a metadata block before compression.
 pub(super) const METADATA_SIZE: usize = 8192;
-/// Set in the header of a metadata block that is stored as it is.
+/// Flag in the header of an uncompressed metadata block.
 pub(super) const UNCOMPRESSED_METADATA: u16 = 1 << 15;
-/// Inodes of an image at most: the bound on the memory that it takes to look through one.
+/// Largest number of inodes in an image, which limits the memory for reading one.
 pub(crate) const MAX_INODES: u32 = 1 << 21;
-/// Bytes of the listing of one directory at most: half a million files with names of average length.
+/// Largest listing of one directory in bytes: half a million files with names of average length.
 pub(crate) const MAX_LISTING: usize = 16 << 20;
-/// Bytes of one file at most.
+/// Largest file in bytes.
 pub(crate) const MAX_FILE: u64 = 256 << 30;
-/// Bytes of the target of a symlink at most: Linux takes no more.
+/// Longest target of a symlink in bytes, the limit of Linux.
 pub(super) const MAX_LINK: usize = 4095;
 /// "This file has no fragment", and other absent references of 32 bits.
 pub(super) const NONE_32: u32 = u32::MAX;
@@ -38,16 +38,16 @@ pub(super) const TYPE_SYMLINK: u16 = 3;
 pub(super) const TYPE_LONG_DIRECTORY: u16 = 8;
 pub(super) const TYPE_LONG_FILE: u16 = 9;
 
-/// `length` rounded up to 4 KiB: loop devices cut an image that ends in the middle of a sector.
+/// `length` rounded up to 4 KiB: loop devices truncate an image that ends in the middle of a sector.
 #[must_use]
 pub(crate) fn round_up_to_page(length: u64) -> u64 {
     length.next_multiple_of(4096)
 }
 
-/// The bytes that the image with this superblock takes.
+/// Returns the size of the image with this superblock in bytes.
 ///
 /// # Errors
-/// When it is no superblock of an image of ours; says why.
+/// The reason that it is not a superblock of our images.
 pub(crate) fn image_length(superblock: &[u8; SUPERBLOCK_SIZE]) -> Result<u64, String> {
     Superblock::decode(superblock).map(|superblock| superblock.bytes_used)
 }

@@ -1,24 +1,24 @@
-//! Where the bytes of an image's files stand: from behind the superblock to the inodes, block after block, in the order in which
-//! the files are numbered, with no gap and no overlap. A file either comes next or has all its bytes in common with one before.
+//! The positions of file contents in an image: from the superblock to the inodes, block after block, in the order of the file
+//! numbers, without gaps or overlaps. A file either comes next or shares all its bytes with an earlier one.
 
 use super::format::{BLOCK_SIZE, SUPERBLOCK_SIZE, UNCOMPRESSED_BLOCK};
 use super::read::ImageError;
 use super::tree::{Content, Fragment};
 
-/// Files of more than one block in an image at most. They hold 64 GiB at least.
+/// Largest number of files with more than one block in an image. They have at least 64 GiB.
 const MAX_LARGE: usize = 1 << 19;
 
-/// Where the bytes of an inode are.
+/// The location of the bytes of an inode.
 #[derive(Clone, Copy)]
 enum Data {
     Nowhere,
-    /// In a fragment: its number, the first byte, the count.
+    /// In a fragment: its number, the first byte, the number of bytes.
     Small(u32, u32, u32),
     /// Number of a large file.
     Large(u32),
 }
 
-/// A file of blocks: where they begin, the bytes they take, and a hash of their size words and the size.
+/// A file with blocks: their start, their stored bytes, and a hash of their size words and the size.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Large {
     start: u64,
@@ -38,8 +38,8 @@ impl Contents {
         Self { by_number: vec![Data::Nowhere; inodes as usize], large: Vec::new() }
     }
 
-    /// Notes the content of inode `number`, once it is one that the packer makes: empty; less than a block, in a fragment; or
-    /// blocks, and nothing else.
+    /// Records the content of inode `number` if the packer could have written it: empty; less than a block, in a fragment; or blocks
+    /// only.
     pub(super) fn add(&mut self, number: u32, content: &Content) -> Result<(), ImageError> {
         let unknown = ImageError::Malformed("an inode has a number that none can have");
         let slot = self.by_number.get_mut((number as usize).wrapping_sub(1)).ok_or(unknown)?;
@@ -106,26 +106,26 @@ fn large(content: &Content) -> Result<Large, ImageError> {
     Ok(Large { start: content.start, length, hash: crate::layer::index::truncate(&hash.finalize()) })
 }
 
-/// The stored bytes of a block that has `plain` bytes; refused where the packer would not store so many.
+/// The stored bytes of a block of `plain` bytes; an error if the packer would not store that many.
 fn stored(word: u32, plain: u32) -> Result<u32, ImageError> {
     let is_sound =
         if word & UNCOMPRESSED_BLOCK == 0 { (1..plain).contains(&word) } else { word ^ UNCOMPRESSED_BLOCK == plain };
     if !is_sound {
-        return Err(ImageError::Malformed("a block of data has a size that none can have"));
+        return Err(ImageError::Malformed("a block of data has an impossible size"));
     }
     Ok(word & !UNCOMPRESSED_BLOCK)
 }
 
-/// The packer's steps, taken once more.
+/// Repeats the steps of the packer.
 struct Layout<'a> {
     fragments: &'a [(u64, u32)],
-    /// Where the next block stands.
+    /// The position of the next block.
     at: u64,
-    /// Fragment blocks behind which `at` is, and the number of the one that takes small files now, with its bytes so far.
+    /// Number of fragment blocks before `at`, and the number of the current one for small files, with its bytes so far.
     placed: u32,
     open: u32,
     filled: u32,
-    /// What was placed, in ascending order.
+    /// The files placed so far, in ascending order.
     small: Vec<(u32, u32, u32)>,
     large: Vec<Large>,
 }
@@ -136,8 +136,7 @@ impl Layout<'_> {
         let opens = self.filled > 0 && index == self.open + 1 && offset == 0;
         if !is_next && !opens {
             let known = self.small.binary_search(&(index, offset, size));
-            let overlaps =
-                |_| ImageError::Malformed("a small file overlaps others, or its place is not where it comes");
+            let overlaps = |_| ImageError::Malformed("a small file overlaps others or is out of place");
             return known.map(drop).map_err(overlaps);
         }
         if opens {
@@ -158,7 +157,7 @@ impl Layout<'_> {
             }
             self.place()?;
         }
-        // A file of zeros alone takes no bytes: there can be several in one place.
+        // A file of only zeros takes no bytes, so several can be at one position.
         let first = self.large.partition_point(|known| known.start < large.start);
         let known =
             self.large[first..].iter().take_while(|known| known.start == large.start).any(|known| *known == large);
@@ -166,14 +165,14 @@ impl Layout<'_> {
             return Ok(());
         }
         if self.at != large.start {
-            return Err(ImageError::Malformed("a large file overlaps others, or its place is not where it comes"));
+            return Err(ImageError::Malformed("a large file overlaps others or is out of place"));
         }
         self.at += large.length;
         self.large.push(large);
         Ok(())
     }
 
-    /// Ends the fragment that takes small files.
+    /// Ends the current fragment for small files.
     fn close(&mut self) -> Result<(), ImageError> {
         let missing = ImageError::Malformed("a file names a fragment that is not there");
         let (_, word) = self.fragments.get(self.open as usize).ok_or(missing)?;
@@ -183,11 +182,11 @@ impl Layout<'_> {
         Ok(())
     }
 
-    /// Goes past a fragment that was ended.
+    /// Advances past a fragment that has ended.
     fn place(&mut self) -> Result<(), ImageError> {
         let (start, word) = self.fragments[self.placed as usize];
         if start != self.at {
-            return Err(ImageError::Malformed("a fragment is not where it comes"));
+            return Err(ImageError::Malformed("a fragment is out of place"));
         }
         self.at += u64::from(word & !UNCOMPRESSED_BLOCK);
         self.placed += 1;

@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::format::{METADATA_SIZE, UNCOMPRESSED_METADATA};
 use super::read::ImageError;
 
-/// Metadata is little and read often: it is worth a better level than data.
+/// Metadata is small and read often, so it gets a higher level than data.
 const LEVEL: i32 = 9;
-/// Blocks of a table that are kept decompressed, twice over: 2 MiB in all. Reading a store path goes on in the same few blocks.
+/// Number of decompressed blocks of a table in each of two generations, 2 MiB in total. Reading a store path uses the same few
+/// blocks.
 const KEPT: usize = 128;
 
-/// A position in a table: where its compressed block begins, from the start of the table, and the byte in it.
+/// A position in a table: the start of its compressed block, relative to the table, and the byte in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Position {
     pub block: u32,
@@ -22,15 +23,15 @@ pub(super) struct Position {
 }
 
 impl Position {
-    /// The packed form that inode references have: 32 bits of block, 16 bits of offset.
+    /// The packed form of inode references: 32 bits of block, 16 bits of offset.
     pub(super) fn reference(self) -> u64 {
         u64::from(self.block) << 16 | u64::from(self.offset)
     }
 }
 
-/// What a table is written to: to make one, or to compare it with one that is there.
+/// The target to which a table is written, either to create one or to compare it with an existing one.
 pub(super) trait Table {
-    /// Where the next byte will stand.
+    /// The position of the next byte.
     fn position(&self) -> Position;
 
     /// Appends `bytes`.
@@ -65,7 +66,7 @@ impl MetadataWriter {
         Ok(())
     }
 
-    /// The whole table as it goes into the image, and where each of its blocks begins in it.
+    /// The whole table as stored in the image, and the start of each of its blocks.
     pub(super) fn finish(mut self) -> io::Result<(Vec<u8>, Vec<u32>)> {
         if !self.block.is_empty() {
             self.flush()?;
@@ -92,7 +93,7 @@ impl Table for MetadataWriter {
     }
 }
 
-/// A table of an image, read where it is needed. Few blocks of it are in memory at a time.
+/// A table of an image, read on demand. Few of its blocks are in memory at a time.
 pub(super) struct Metadata {
     file: Arc<File>,
     start: u64,
@@ -100,13 +101,13 @@ pub(super) struct Metadata {
     kept: Mutex<Kept>,
 }
 
-/// A block, decompressed, and where the next one begins.
+/// A decompressed block, and the start of the next one.
 struct Block {
     bytes: Vec<u8>,
     next: u64,
 }
 
-/// The blocks used last, and those used before them.
+/// The most recently used blocks, and those used before them.
 struct Kept {
     newer: HashMap<u64, Arc<Block>>,
     older: HashMap<u64, Arc<Block>>,
@@ -122,7 +123,7 @@ impl Metadata {
         Ok(Self { file, start, length, kept: Mutex::new(kept) })
     }
 
-    /// A cursor at byte `offset` of the block that begins at `block`.
+    /// Creates a cursor at byte `offset` of the block that begins at `block`.
     pub(super) fn at(&self, block: u64, offset: u16) -> Result<Cursor<'_>, ImageError> {
         let cursor = Cursor { table: self, block: self.block(block)?, at: usize::from(offset) };
         if cursor.at > cursor.block.bytes.len() {
@@ -170,7 +171,7 @@ impl Metadata {
     }
 }
 
-/// Takes numbers and bytes from a table.
+/// Reads numbers and bytes from a table.
 #[derive(Clone)]
 pub(super) struct Cursor<'a> {
     table: &'a Metadata,
@@ -183,7 +184,7 @@ impl Cursor<'_> {
     pub(super) fn read(&mut self, mut out: &mut [u8]) -> Result<(), ImageError> {
         while !out.is_empty() {
             if self.at == self.block.bytes.len() {
-                // An empty block would be read for ever.
+                // An empty block would be read forever.
                 let next = self.block.next;
                 if self.block.bytes.is_empty() || next == self.table.length {
                     return Err(ImageError::Malformed("a table ends in the middle of an entry"));
@@ -201,7 +202,7 @@ impl Cursor<'_> {
         Ok(())
     }
 
-    /// The next `count` bytes: the caller sees to it that they are not too many. Memory is taken as they come.
+    /// Reads the next `count` bytes, which the caller has limited. Memory is allocated as they arrive.
     pub(super) fn bytes(&mut self, count: usize) -> Result<Vec<u8>, ImageError> {
         let mut out = Vec::new();
         while out.len() < count {

@@ -1,6 +1,6 @@
-//! The squashfs 4.0 image format, as far as layers use it: zstd, blocks of 128 KiB, one owner, one time stamp, no
-//! extended attributes. Written so that the Linux kernel mounts it and `unsquashfs` reads it; read with every number
-//! checked, because an image comes from a cache that others can write.
+//! The squashfs 4.0 image format, as far as layers use it: zstd, blocks of 128 KiB, one owner, one time stamp, no extended
+//! attributes. The Linux kernel can mount our images and `unsquashfs` can read them. When an image is read, every number is
+//! checked, because it comes from a cache that others can write to.
 //!
 //! Source of the format: `fs/squashfs/squashfs_fs.h` of the Linux kernel.
 

@@ -1,5 +1,5 @@
-//! The owner of everything in an image. Images are made with owner and group 0, so that the same paths give the same bytes on
-//! every machine; where a store belongs to somebody else, its owner is written into the image before that is mounted.
+//! The owner of everything in an image. Images are packed with owner and group 0, so that the same paths yield the same bytes on
+//! every machine. If a store belongs to another user, its owner is written into the image before it is mounted.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -11,7 +11,7 @@ use super::format::{SUPERBLOCK_SIZE, Superblock, UNCOMPRESSED_METADATA};
 /// Makes `owner` (user and group) the owner of everything in the image in `file`.
 ///
 /// # Errors
-/// When it is not an image of ours, or cannot be written.
+/// When it is not one of our images, or cannot be written.
 pub fn set_owner(file: &Path, owner: (u32, u32)) -> Result<(), ImageError> {
     let file = File::options().read(true).write(true).open(file)?;
     let mut first = [0; SUPERBLOCK_SIZE];
@@ -22,7 +22,7 @@ pub fn set_owner(file: &Path, owner: (u32, u32)) -> Result<(), ImageError> {
     let table = u64::from_le_bytes(list);
     let mut header = [0; 2];
     file.read_exact_at(&mut header, table)?;
-    // Eight bytes do not become smaller by compression, so the writer stores them as they are.
+    // Compression does not make eight bytes smaller, so the writer stores them uncompressed.
     if superblock.ids != 2 || u16::from_le_bytes(header) != UNCOMPRESSED_METADATA | 8 || table >= superblock.id_table {
         return Err(ImageError::Malformed("its table of owners is not as we write it"));
     }

@@ -1,4 +1,4 @@
-//! Reading an image: its tree. Nothing in the image is believed, and what it takes in memory is bounded whatever it says.
+//! Reads the tree of an image. Nothing in the image is trusted, and memory use is limited whatever it contains.
 
 use std::fs::File;
 use std::io;
@@ -49,9 +49,9 @@ pub struct Listed {
     pub inode: u64,
 }
 
-/// What a name stands for.
+/// The inode of a name.
 pub enum Inode<'a> {
-    /// A directory and what is in it, in the order of the image.
+    /// A directory and its entries, in the order of the image.
     Directory(Vec<Listed>),
     /// A regular file.
     File(FileInode<'a>),
@@ -59,7 +59,7 @@ pub enum Inode<'a> {
     Symlink(Vec<u8>),
 }
 
-/// A regular file: where its bytes are.
+/// A regular file: the location of its bytes.
 pub struct FileInode<'a> {
     /// Mode 555 instead of 444.
     pub executable: bool,
@@ -67,16 +67,16 @@ pub struct FileInode<'a> {
     pub size: u64,
     pub(super) start: u64,
     pub(super) fragment: Option<Fragment>,
-    /// Whole blocks, and where their size words are listed. They are read one by one: a few bytes can stand for millions.
+    /// Number of whole blocks, and the position of their size words. These are read one by one: a few bytes can declare millions.
     pub(super) blocks: u64,
     pub(super) words: Cursor<'a>,
 }
 
 impl FileInode<'_> {
-    /// Its place in the data, with all size words: four bytes for each 128 KiB of the file.
+    /// Its position in the data, with all size words: four bytes for each 128 KiB of the file.
     ///
     /// # Errors
-    /// When the image does not list so many.
+    /// When the image does not have that many.
     pub fn content(&self) -> Result<Content, ImageError> {
         let mut words = self.words.clone();
         let blocks = (0..self.blocks).map(|_| words.word()).collect::<Result<_, _>>()?;
@@ -88,7 +88,7 @@ impl Image {
     /// Opens the image in `file`.
     ///
     /// # Errors
-    /// When it cannot be read or is not an image of ours.
+    /// When it cannot be read or is not one of our images.
     pub fn open(file: File) -> Result<Self, ImageError> {
         let superblock = read_superblock(&file)?;
         let file = Arc::new(file);
@@ -103,7 +103,7 @@ impl Image {
             fragments,
             root: superblock.root_inode,
             bytes_used: superblock.bytes_used,
-            // The root is in no directory, and its own listing may be read by several.
+            // The root is in no directory, and several callers may read its listing.
             entries: AtomicU64::new(u64::from(superblock.inodes) * 2),
             file,
         })
@@ -120,13 +120,13 @@ impl Image {
         }
     }
 
-    /// Where each fragment block begins, and its size word.
+    /// The start of each fragment block, and its size word.
     #[must_use]
     pub fn fragments(&self) -> &[(u64, u32)] {
         &self.fragments
     }
 
-    /// Bytes of the image proper, without what may follow it in the file.
+    /// Size of the image in bytes, without the index that follows it in the file.
     #[must_use]
     pub fn bytes_used(&self) -> u64 {
         self.bytes_used
@@ -135,8 +135,8 @@ impl Image {
     /// The inode behind a reference.
     ///
     /// # Errors
-    /// When the reference or the inode is not sound, or more directory entries were read than the image has inodes: then a
-    /// directory is in more than one place, and a few of them can stand for more files than there are atoms.
+    /// When the reference or the inode is invalid, or more directory entries were read than the image has inodes: then a directory
+    /// is in more than one place, and a few such directories can expand to an astronomical number of files.
     pub fn inode(&self, reference: u64) -> Result<Inode<'_>, ImageError> {
         let mut cursor = self.inodes.at(reference >> 16, (reference & 0xffff) as u16)?;
         let kind = cursor.half()?;
@@ -163,18 +163,18 @@ impl Image {
                 cursor.word()?;
                 let length = cursor.word()? as usize;
                 if length > MAX_LINK {
-                    return Err(ImageError::Malformed("the target of a symlink is longer than any can be"));
+                    return Err(ImageError::Malformed("the target of a symlink is too long"));
                 }
                 Ok(Inode::Symlink(cursor.bytes(length)?))
             }
-            _ => Err(ImageError::Malformed("it holds something that a store path cannot hold")),
+            _ => Err(ImageError::Malformed("it contains something that is not allowed in a store path")),
         }
     }
 
     fn listing(&self, block: u32, offset: u16, size: u32) -> Result<Vec<Listed>, ImageError> {
         let size = size.checked_sub(3).ok_or(ImageError::Malformed("a directory has no size"))? as usize;
         if size > MAX_LISTING {
-            return Err(ImageError::Malformed("a directory is larger than any can be"));
+            return Err(ImageError::Malformed("a directory is too large"));
         }
         let mut out: Vec<Listed> = Vec::new();
         if size == 0 {
@@ -207,7 +207,7 @@ fn file(mut cursor: Cursor<'_>, kind: u16, mode: u16) -> Result<FileInode<'_>, I
         size = u64::from(cursor.word()?);
     }
     if size > MAX_FILE {
-        return Err(ImageError::Malformed("a file is larger than any in a layer can be"));
+        return Err(ImageError::Malformed("a file is too large for a layer"));
     }
     let block = BLOCK_SIZE as u64;
     let blocks = if fragment == NONE_32 { size.div_ceil(block) } else { size / block };
@@ -215,16 +215,16 @@ fn file(mut cursor: Cursor<'_>, kind: u16, mode: u16) -> Result<FileInode<'_>, I
     Ok(FileInode { executable: mode & 0o100 != 0, size, start, fragment, blocks, words: cursor })
 }
 
-/// The superblock at the start of `file`, which is at least as long as that says.
+/// Reads the superblock at the start of `file`, and checks that the file is long enough.
 pub(super) fn read_superblock(file: &File) -> Result<Superblock, ImageError> {
     let mut first = [0; SUPERBLOCK_SIZE];
     file.read_exact_at(&mut first, 0)?;
     let superblock = Superblock::decode(&first).map_err(ImageError::Foreign)?;
     if superblock.bytes_used > file.metadata()?.len() {
-        return Err(ImageError::Malformed("it is shorter than it says"));
+        return Err(ImageError::Malformed("it is shorter than it declares"));
     }
     if superblock.inodes > MAX_INODES || superblock.fragments > superblock.inodes {
-        return Err(ImageError::Malformed("it has more files than a layer can have"));
+        return Err(ImageError::Malformed("it has too many files for a layer"));
     }
     Ok(superblock)
 }
@@ -236,7 +236,7 @@ pub(super) fn first_of_list(file: &File, list: u64) -> Result<u64, ImageError> {
     Ok(u64::from_le_bytes(first))
 }
 
-/// Start and size word of each fragment block, and where their table begins, which is where the listings end.
+/// Start and size word of each fragment block, and the start of their table, which is the end of the listings.
 type Fragments = (Vec<(u64, u32)>, Option<u64>);
 
 fn read_fragments(file: &Arc<File>, superblock: &Superblock) -> Result<Fragments, ImageError> {

@@ -1,6 +1,6 @@
-//! Reading a table of an image from its first byte to its last, and taking nothing but what our writer makes: full blocks one
-//! behind the other, each a single zstd frame with the header that our encoder writes, or stored as it is where compression
-//! does not make it smaller. Only what is being looked at is in memory.
+//! Reads a table of an image from its first byte to its last and accepts only what our writer produces: contiguous full blocks,
+//! each a single zstd frame with the header that our encoder writes, or uncompressed if compression does not make it smaller.
+//! Only the part that is being read is in memory.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -13,22 +13,22 @@ use super::read::ImageError;
 const MAX_TABLE: usize = 256 << 20;
 /// Compressed bytes that are read at a time.
 const CHUNK: u64 = 256 * 1024;
-/// Bytes that were taken and may stay before the rest moves to the front.
+/// Number of consumed bytes that may stay before the rest is moved to the front.
 const SLACK: usize = 128 * METADATA_SIZE;
 
-/// A table, and how far it has been taken.
+/// A table, and how much of it has been consumed.
 pub(super) struct TableReader<'a> {
     file: &'a File,
     base: u64,
     length: u64,
     raw: Vec<u8>,
-    /// Where `raw` begins, from the start of the table; so is `next`.
+    /// The start of `raw`, relative to the table, like `next`.
     raw_at: u64,
-    /// Where the next compressed block begins.
+    /// The start of the next compressed block.
     next: u64,
     plain: Vec<u8>,
     at: usize,
-    /// Uncompressed bytes that are no longer in `plain`: always whole blocks.
+    /// Number of uncompressed bytes that are no longer in `plain`: always whole blocks.
     dropped: usize,
     starts: Vec<u32>,
     decompressor: zstd::bulk::Decompressor<'static>,
@@ -39,7 +39,7 @@ impl<'a> TableReader<'a> {
     pub(super) fn new(file: &'a File, start: u64, end: u64) -> Result<Self, ImageError> {
         let length = end.checked_sub(start).ok_or(ImageError::Malformed("its tables overlap"))?;
         if length > MAX_TABLE as u64 {
-            return Err(ImageError::Malformed("one of its tables is larger than any store needs"));
+            return Err(ImageError::Malformed("one of its tables is too large"));
         }
         Ok(Self {
             file,
@@ -56,28 +56,28 @@ impl<'a> TableReader<'a> {
         })
     }
 
-    /// Uncompressed bytes that were taken.
+    /// Number of consumed uncompressed bytes.
     pub(super) fn taken(&self) -> usize {
         self.dropped + self.at
     }
 
-    /// Whether everything was taken.
+    /// Returns whether everything was consumed.
     pub(super) fn is_at_end(&self) -> bool {
         self.at == self.plain.len() && self.next == self.length
     }
 
-    /// Where uncompressed byte `at` stands, which is at most the next one to be read.
+    /// The position of uncompressed byte `at`, which is at most the next one to be read.
     pub(super) fn place(&self, at: usize) -> Position {
         let block = self.starts.get(at / METADATA_SIZE).copied();
         Position { block: block.unwrap_or(self.next as u32), offset: (at % METADATA_SIZE) as u16 }
     }
 
-    /// Where each compressed block read so far begins.
+    /// The start of each compressed block read so far.
     pub(super) fn starts(&self) -> &[u32] {
         &self.starts
     }
 
-    /// The next `count` bytes, which are not taken.
+    /// Returns the next `count` bytes without consuming them.
     pub(super) fn peek(&mut self, count: usize) -> Result<&[u8], ImageError> {
         while self.plain.len() - self.at < count {
             self.read_block()?;
@@ -85,12 +85,12 @@ impl<'a> TableReader<'a> {
         Ok(self.peeked(count))
     }
 
-    /// The next `count` bytes, which were peeked at before.
+    /// Returns the next `count` bytes, which were peeked before.
     pub(super) fn peeked(&self, count: usize) -> &[u8] {
         &self.plain[self.at..self.at + count]
     }
 
-    /// Takes the next bytes, which must be these.
+    /// Consumes the next bytes, which must be these.
     pub(super) fn expect(&mut self, bytes: &[u8]) -> Result<(), ImageError> {
         if self.peek(bytes.len())? != bytes {
             return Err(ImageError::Malformed("its metadata is not as this program writes it"));
@@ -99,7 +99,7 @@ impl<'a> TableReader<'a> {
         Ok(())
     }
 
-    /// Takes `count` bytes that were peeked at.
+    /// Consumes `count` bytes that were peeked.
     pub(super) fn take(&mut self, count: usize) {
         self.at += count;
         if self.at > SLACK {
@@ -116,16 +116,14 @@ impl<'a> TableReader<'a> {
             return Err(ImageError::Malformed("a table ends in the middle of an entry"));
         }
         if !read.is_multiple_of(METADATA_SIZE) || read >= MAX_TABLE {
-            return Err(ImageError::Malformed(
-                "a metadata block is not full, or a table is larger than any store needs",
-            ));
+            return Err(ImageError::Malformed("a metadata block is not full, or a table is too large"));
         }
         self.fill(2)?;
         let from = (self.next - self.raw_at) as usize;
         let header = u16::from_le_bytes([self.raw[from], self.raw[from + 1]]);
         let size = usize::from(header & !UNCOMPRESSED_METADATA);
         if size == 0 || size > METADATA_SIZE {
-            return Err(ImageError::Malformed("a metadata block has a size that none can have"));
+            return Err(ImageError::Malformed("a metadata block has an impossible size"));
         }
         self.fill(2 + size as u64)?;
         let from = (self.next - self.raw_at) as usize + 2;
@@ -150,7 +148,7 @@ impl<'a> TableReader<'a> {
         Ok(())
     }
 
-    /// Sees to it that `count` compressed bytes from the next block on are in `raw`.
+    /// Makes sure that `count` compressed bytes from the next block on are in `raw`.
     fn fill(&mut self, count: u64) -> Result<(), ImageError> {
         let cut = ImageError::Malformed("a metadata block is cut off");
         let end = self.next.checked_add(count).filter(|end| *end <= self.length).ok_or(cut)?;
@@ -164,9 +162,9 @@ impl<'a> TableReader<'a> {
     }
 }
 
-/// Whether `body` is one zstd frame with a header as our encoder writes it for `length` bytes: a single segment with its size, no
-/// checksum and no dictionary. The kernel stops at the end of the first frame, so with a second one it would see other bytes
-/// than we do.
+/// Returns whether `body` is one zstd frame with a header as our encoder writes it for `length` bytes: a single segment with its
+/// size, no checksum and no dictionary. The kernel stops at the end of the first frame, so with a second one it would see
+/// different bytes from those that we see.
 fn is_our_frame(body: &[u8], length: usize) -> bool {
     let mut header = vec![0x28, 0xb5, 0x2f, 0xfd];
     if let Ok(length) = u8::try_from(length) {

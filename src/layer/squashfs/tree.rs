@@ -1,19 +1,19 @@
-//! What an image holds, before it has inodes: a tree of names, and the contents that files share.
+//! The content of an image before it has inodes: a tree of names, and the contents that files share.
 
-/// A place in the data of an image where the bytes of a file stand. Files with the same bytes share one.
+/// The location of a file's bytes in the data of an image. Files with the same bytes share one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Content {
     /// Bytes of the file.
     pub size: u64,
-    /// Where its first block begins, from the start of the image. Without meaning when there are no blocks.
+    /// The start of its first block, relative to the image. Meaningless if there are no blocks.
     pub start: u64,
     /// The size word of each block (see [`super::UNCOMPRESSED_BLOCK`]); 0 is a block of zeros that is not stored.
     pub blocks: Vec<u32>,
-    /// For a small file: the fragment block that holds it.
+    /// For a small file: the fragment block that contains it.
     pub fragment: Option<Fragment>,
 }
 
-/// A small file's place in a block that it shares with others.
+/// A small file's position in a block that it shares with others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fragment {
     /// Number of the fragment block.
@@ -27,11 +27,11 @@ pub struct Fragment {
 pub struct Node {
     /// Its name in the directory above; empty for the root.
     pub name: Box<[u8]>,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
 }
 
-/// What a node is.
+/// The kind of a node.
 #[derive(Debug)]
 pub enum Kind {
     /// A directory, with the numbers of its nodes in ascending byte order of their names.
@@ -47,7 +47,7 @@ pub enum Kind {
     Symlink(Box<[u8]>),
 }
 
-/// A whole image: the nodes, the root being number 0, and the contents they refer to.
+/// A whole image: its nodes, with the root as number 0, and the contents that they refer to.
 #[derive(Debug)]
 pub struct Tree {
     /// All nodes.
@@ -63,13 +63,13 @@ impl Tree {
         Self { nodes: vec![Node { name: Box::default(), kind: Kind::Directory(Vec::new()) }], contents: Vec::new() }
     }
 
-    /// Adds a node, which belongs to no directory yet, and gives its number.
+    /// Adds a node, which belongs to no directory yet, and returns its number.
     pub fn add(&mut self, name: &[u8], kind: Kind) -> u32 {
         self.nodes.push(Node { name: name.into(), kind });
         self.nodes.len() as u32 - 1
     }
 
-    /// Adds a content and gives its number.
+    /// Adds a content and returns its number.
     pub fn add_content(&mut self, content: Content) -> u32 {
         self.contents.push(content);
         self.contents.len() as u32 - 1

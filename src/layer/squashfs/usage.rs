@@ -1,8 +1,8 @@
-//! Which bytes of an image belong to which store path: what a layer would be without some of them.
+//! Which bytes of an image belong to which store path, to estimate a layer without some of them.
 //!
-//! 1. [`Usage::of`] walks the image and notes the places of each path's files. A file that several paths have belongs to all of
-//!    them. Small files share blocks: each gets the part of the compressed block that it has of the block's content.
-//! 2. A restore keeps that for the save ([`Usage::encode`]), which decides by it which layers to pack again.
+//! 1. [`Usage::of`] walks the image and records the positions of each path's files. A file that several paths share belongs to
+//!    all of them. Small files share blocks: each gets its proportional part of the compressed block.
+//! 2. A restore stores this for the save ([`Usage::encode`]), which uses it to decide which layers to repack.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -12,35 +12,35 @@ use super::read::{FileInode, Image, ImageError, Inode};
 use crate::layer::index::content_hash;
 use crate::store::StorePath;
 
-/// Most spans that are noted: 24 MiB of them.
+/// Largest number of recorded spans: 24 MiB.
 const MAX_SPANS: usize = 1 << 20;
-/// Most blocks that are looked at: 256 GiB of files.
+/// Largest number of blocks that are read: 256 GiB of files.
 const MAX_BLOCKS: u64 = 1 << 21;
 const ENTRY: usize = 24;
-/// Most bytes of an encoded usage.
+/// Largest encoded usage in bytes.
 pub(crate) const MAX_USAGE: u64 = 32 + (MAX_SPANS * ENTRY) as u64;
 
-/// From the first byte to behind the last one.
+/// From the first byte to after the last one.
 pub(crate) type Span = (u64, u64);
 
-/// The places in the file of a layer that belong to a path.
+/// The spans in the file of a layer that belong to each path.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Usage {
-    /// By path and place. What stands for a path is a part of its hash: thousands of paths take little memory.
+    /// Sorted by path and position. A path is represented by a part of its hash, so that thousands of paths need little memory.
     spans: Vec<(u64, Span)>,
 }
 
 impl Usage {
-    /// That of the image in `file`.
+    /// Reads the usage of the image in `file`.
     ///
     /// # Errors
-    /// When it is not an image of ours, or has more files and blocks than are looked at.
+    /// When it is not one of our images, or has too many files and blocks.
     pub(crate) fn of(file: File) -> Result<Self, ImageError> {
         let image = Image::open(file)?;
         let mut walk = Walk::default();
         for root in image.root()? {
             let path = number(&root.name);
-            // An empty path has a place too: so all are counted.
+            // An empty path gets a span too, so that all paths are counted.
             walk.spans.push((path, (0, 0)));
             let mut todo = vec![root.inode];
             while let Some(inode) = todo.pop() {
@@ -54,7 +54,7 @@ impl Usage {
         Ok(Self { spans: walk.end(image.fragments()) })
     }
 
-    /// The places of `paths`, ascending and apart.
+    /// The spans of `paths`, ascending and disjoint.
     pub(crate) fn spans_of<'a>(&self, paths: impl Iterator<Item = &'a StorePath>) -> Vec<Span> {
         let mut found = Vec::new();
         for path in paths {
@@ -65,7 +65,7 @@ impl Usage {
         union(found)
     }
 
-    /// The places of all paths.
+    /// The spans of all paths.
     pub(crate) fn all_spans(&self) -> Vec<Span> {
         union(self.spans.iter().map(|(_, span)| *span).collect())
     }
@@ -75,7 +75,7 @@ impl Usage {
         self.spans.iter().map(|(path, _)| path).collect::<BTreeSet<_>>().len() as u64
     }
 
-    /// What [`Usage::decode`] reads, whole or not at all.
+    /// Encodes it for [`Usage::decode`], which detects truncation.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let body: Vec<u8> =
             self.spans.iter().flat_map(|(path, (from, to))| [*path, *from, *to]).flat_map(u64::to_le_bytes).collect();
@@ -93,12 +93,12 @@ impl Usage {
     }
 }
 
-/// What stands for a path.
+/// The number that represents a path.
 fn number(name: &[u8]) -> u64 {
     content_hash(name).first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
-/// `spans` ascending, those that touch joined.
+/// Sorts `spans` and joins adjacent ones.
 pub(crate) fn union(mut spans: Vec<Span>) -> Vec<Span> {
     spans.sort_unstable();
     let mut joined: Vec<Span> = Vec::new();
@@ -111,7 +111,7 @@ pub(crate) fn union(mut spans: Vec<Span>) -> Vec<Span> {
     joined
 }
 
-/// Bytes in spans that are apart.
+/// Total bytes of disjoint spans.
 pub(crate) fn length(spans: &[Span]) -> u64 {
     spans.iter().map(|(from, to)| to - from).sum()
 }
@@ -119,7 +119,7 @@ pub(crate) fn length(spans: &[Span]) -> u64 {
 #[derive(Default)]
 struct Walk {
     spans: Vec<(u64, Span)>,
-    /// Path, block of small files, and the place in its content.
+    /// Path, block of small files, and the position in its content.
     small: Vec<(u64, u32, Span)>,
     blocks: u64,
 }
@@ -128,7 +128,7 @@ impl Walk {
     fn file(&mut self, path: u64, file: &FileInode<'_>) -> Result<(), ImageError> {
         self.blocks = self.blocks.saturating_add(file.blocks);
         if self.blocks > MAX_BLOCKS || self.spans.len() + self.small.len() >= MAX_SPANS {
-            return Err(ImageError::Malformed("it has more files than are looked at"));
+            return Err(ImageError::Malformed("it has too many files"));
         }
         let (mut words, mut bytes) = (file.words.clone(), 0);
         for _ in 0..file.blocks {
@@ -152,7 +152,7 @@ impl Walk {
         Ok(())
     }
 
-    /// All spans, those of small files as their part of the `fragments`.
+    /// All spans; those of small files are their part of the `fragments`.
     fn end(mut self, fragments: &[(u64, u32)]) -> Vec<(u64, Span)> {
         let mut sizes: BTreeMap<u32, u64> = BTreeMap::new();
         for (_, index, (_, to)) in &self.small {

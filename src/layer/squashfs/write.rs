@@ -1,4 +1,4 @@
-//! Writing what follows the data of an image: inodes, listings, fragments, owner, and the superblock that ties them.
+//! Writes everything that follows the data of an image: inodes, listings, fragments, owner, and the superblock.
 
 use std::io;
 
@@ -12,23 +12,23 @@ use super::tree::{Content, Kind, Tree};
 
 /// The end of an image, ready to be written.
 pub struct Tables {
-    /// All that follows the data.
+    /// Everything that follows the data.
     pub tail: Vec<u8>,
     /// The first 96 bytes of the image.
     pub superblock: [u8; super::SUPERBLOCK_SIZE],
 }
 
-/// How many links every file and symlink claims to have. With one, an overlay on several images takes a file and a hard link made
-/// of it on the overlay for two files: the kernel does not follow a copied file back to an image without an identifier of its own
-/// when there is more than one, and Nix's `store optimise` then fails with "Stale file handle". A file with more than one link is
-/// on its own from the first copy.
+/// The link count of every file and symlink. With a count of one, an overlay on several images would treat a file and a hard link
+/// to it, made on the overlay, as two files: if there is more than one image, the kernel does not trace a copied file back to an
+/// image without an identifier, and Nix's `store optimise` then fails with "Stale file handle". A file with more than one link is
+/// independent from the first copy on.
 const LINKS: u32 = 2;
 
-/// The tables for `tree`, whose data and `fragments` (start and size word of each block) end at byte `data_end`.
-/// Owner and group are entries of their own in the table of owners, both 0.
+/// Encodes the tables for `tree`, whose data and `fragments` (start and size word of each block) end at byte `data_end`. Owner and
+/// group are separate entries in the table of owners, both 0.
 ///
 /// # Errors
-/// When zstd fails, which it does only without memory.
+/// When zstd fails, which happens only without memory.
 pub fn write_tables(tree: &Tree, fragments: &[(u64, u32)], data_end: u64) -> io::Result<Tables> {
     let mut inodes = InodeWriter { inodes: MetadataWriter::new()?, listings: MetadataWriter::new()? };
     let beyond_root = tree.nodes.len() as u32 + 1;
@@ -59,7 +59,7 @@ pub fn write_tables(tree: &Tree, fragments: &[(u64, u32)], data_end: u64) -> io:
     Ok(Tables { tail, superblock: superblock.encode() })
 }
 
-/// Appends a table of small entries and the list of where its blocks are; gives the position of that list.
+/// Appends a table of small entries and the list of its blocks; returns the position of that list.
 fn append_indexed(tail: &mut Vec<u8>, base: u64, entries: &[u8]) -> io::Result<u64> {
     let at = base + tail.len() as u64;
     let mut writer = MetadataWriter::new()?;
@@ -85,7 +85,7 @@ fn number(node: u32) -> u32 {
 }
 
 impl InodeWriter {
-    /// Writes the inode of `node`, after those below it, and gives its place and its type as listings name it.
+    /// Writes the inode of `node`, after those below it, and returns its position and its type as in listings.
     fn node(&mut self, tree: &Tree, node: u32, parent: u32) -> io::Result<(Position, u16)> {
         match &tree.nodes[node as usize].kind {
             Kind::Directory(children) => self.directory(tree, node, children, parent),
@@ -146,7 +146,7 @@ pub(super) fn symlink_inode(number: u32, target: &[u8]) -> Vec<u8> {
     inode
 }
 
-/// The inode of a directory whose listing is written. `parent` is the number of the directory above it.
+/// The inode of a directory whose listing has been written. `parent` is the number of its parent directory.
 pub(super) fn directory_inode(number: u32, parent: u32, links: u32, listing: &Listing) -> Vec<u8> {
     // The size counts three bytes for "." and "..", which are not stored.
     let size = listing.size + 3;

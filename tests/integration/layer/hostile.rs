@@ -162,7 +162,7 @@ fn names_that_lead_elsewhere_are_refused() {
             vec![tree.add(name, Kind::File { content, executable: false })]
         });
         let said = refusal(&file);
-        assert!(said.contains("no name"), "{}: {said}", name.escape_ascii());
+        assert!(said.contains("invalid name"), "{}: {said}", name.escape_ascii());
     }
 }
 
