@@ -11,7 +11,7 @@ use crate::building::artifacts::Format;
 use crate::building::checks::{self, CheckRequest};
 use crate::building::limits::Limit;
 use crate::building::{Retry, words};
-use crate::snapshot::names;
+use crate::series::names;
 
 /// Every input, with defaults filled in.
 #[derive(Clone, Debug, PartialEq)]

@@ -14,7 +14,7 @@ use crate::github::status::JobStatus;
 use crate::layer::pack::DEFAULT_LEVEL;
 use crate::report::Action;
 use crate::series::Hit;
-use crate::snapshot::names;
+use crate::series::names;
 
 /// Every input, with synonyms resolved and defaults filled in.
 #[allow(clippy::struct_excessive_bools, reason = "each is an input that the user gives or not")]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use super::job::{Job, Lookup, annotator};
+use super::job::{Job, annotator};
 use crate::action::plan_inputs::PlanInputs;
 use crate::action::values::SaveWhen;
 use crate::app::Failure;
@@ -48,15 +48,10 @@ pub(super) async fn run() -> Result<(), Failure> {
     }
     set_outputs(&plan)?;
     report(&plan, &inputs);
-    if let Some(place) = place.filter(|_| is_kept(&inputs, &event)) {
-        let lookup = Lookup { primary: plan_key, prefixes: Vec::new(), lock: String::new() };
-        let mut context = job.context(&place, &lookup);
-        "plan".clone_into(&mut context.identity.lane);
-        if let Err(error) = keep(&context, &plan).await {
-            tracing::warn!(
-                "The plan is not kept: {error} The next one compares with an older commit, and builds more."
-            );
-        }
+    if let Some(place) = place.filter(|_| is_kept(&inputs, &event))
+        && let Err(error) = keep(&*place.remote, &plan_key, &job.keys, &plan).await
+    {
+        tracing::warn!("The plan is not kept: {error} The next one compares with an older commit, and builds more.");
     }
     Ok(())
 }

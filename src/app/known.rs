@@ -7,10 +7,9 @@ use async_trait::async_trait;
 
 use crate::base::env_vars;
 use crate::flake::{KeyRequest, escape, key as make_key};
-use crate::plan::Known;
+use crate::plan::{Known, Planned, recall};
 use crate::remote::Remote;
 use crate::series::sign::Keyring;
-use crate::snapshot::Planned;
 use crate::store::StorePath;
 use crate::{cache, nix, upstream};
 
@@ -39,7 +38,7 @@ pub(crate) fn plan_key(prefix: &str) -> String {
 impl Known for Caches {
     async fn planned(&self) -> Option<Planned> {
         let remote = self.remote.as_ref()?;
-        let loaded = cache::load_planned(&**remote, &self.plan_key, &self.keys).await;
+        let loaded = recall(&**remote, &self.plan_key, &self.keys).await;
         loaded.inspect_err(|error| tracing::warn!("Earlier plans cannot be read: {error}")).ok()
     }
 

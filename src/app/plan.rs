@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use crate::app::Failure;
-use crate::cache::{self, Context};
 use crate::plan::{self, Filter, Plan, RulesFile, Verdict};
+use crate::remote::{Remote, RemoteError};
+use crate::series::sign::Keyring;
 
 /// What is said of a folder that Git does not know.
 pub(crate) fn not_a_repository(why: &str) -> String {
@@ -48,13 +49,12 @@ pub(crate) fn headline(plan: &Plan) -> String {
 }
 
 /// Keeps a plan for later ones. Says so where there is nothing that could be kept.
-pub(crate) async fn keep(context: &Context, plan: &Plan) -> Result<(), crate::remote::RemoteError> {
-    let Some((commit, targets)) = plan.kept.clone() else {
+pub(crate) async fn keep(remote: &dyn Remote, key: &str, keys: &Keyring, plan: &Plan) -> Result<(), RemoteError> {
+    let Some(kept) = plan.kept.clone() else {
         tracing::info!("This plan is not kept: it is of no commit, or nothing was evaluated.");
         return Ok(());
     };
-    let mut notes = Vec::new();
-    let saved = cache::save_planned(context, commit, targets, &mut notes).await?;
-    tracing::info!("The plan is kept, as generation {} of {}.", saved.generation, context.identity.key);
+    let saved = plan::remember(remote, key, keys, kept).await?;
+    tracing::info!("The plan is kept, as generation {} of {key}.", saved.number);
     Ok(())
 }

@@ -10,7 +10,8 @@ use super::search::{Search, find_snapshot};
 use super::system::{find_fitting, is_exact, note_foreign, own_key, own_prefixes};
 use crate::base::note::{Code, Note};
 use crate::remote::RemoteError;
-use crate::snapshot::{PathKey, Snapshot, generation_prefix};
+use crate::series::generation_prefix;
+use crate::snapshot::{PathKey, Snapshot};
 use crate::store::{PathInfo, Realisation, StorePath};
 
 /// The snapshots that a save starts from.

@@ -9,7 +9,6 @@ use bytes::Bytes;
 
 use super::Context;
 use super::outcome::Saved;
-use super::search::{Unusable, note_unusable, read_whole};
 use super::system::{note_foreign, own_key};
 use crate::attach::facts::drop_faulty;
 use crate::base::clock::now;
@@ -17,8 +16,10 @@ use crate::base::digest::Sha;
 use crate::base::note::Note;
 use crate::layer::digest::Digests;
 use crate::remote::{Entry, Kind, Put, Remote, RemoteError, confirmed, confirmed_within, taken_unseen};
-use crate::series::{self, Record, Series, SystemClock, TakenIn};
-use crate::snapshot::{Facts, Snapshot, decode_signed, encode_signed, generation_prefix};
+use crate::series::{
+    self, Draft, Series, SystemClock, TakenIn, Unusable, generation_prefix, note_unusable, read_generation, record,
+};
+use crate::snapshot::{Facts, Snapshot};
 
 /// The pause between two lookups for a layer that another job is sending.
 const LAYER_DELAY: Duration = Duration::from_secs(1);
@@ -105,10 +106,10 @@ pub(super) async fn push_snapshot(
 ) -> Result<(Saved, Snapshot), RemoteError> {
     let (facts, lanes) = (snapshot.facts.clone(), BTreeSet::from([context.identity.lane.clone()]));
     let writers = snapshot.lanes.len();
-    let mut draft = Draft { context, snapshot, facts, lanes, lost, notes, is_foreign: false };
+    let mut draft = SnapshotDraft { context, snapshot, facts, lanes, lost, notes, is_foreign: false };
     let clock = SystemClock::start();
     let prefix = generation_prefix(&context.identity.key);
-    let series = Series { remote: &*context.place.remote, prefix, clock: &clock, writers };
+    let series = Series { remote: &*context.place.remote, kind: Kind::Snapshot, prefix, clock: &clock, writers };
     let appended = match series::append(&series, &mut draft, newest).await {
         Err(_) if draft.is_foreign => {
             note_foreign(context, &context.identity.key, "another system", draft.notes);
@@ -126,7 +127,7 @@ pub(super) async fn push_snapshot(
 }
 
 /// A snapshot that is going to be written.
-struct Draft<'a> {
+struct SnapshotDraft<'a> {
     context: &'a Context,
     snapshot: Snapshot,
     facts: Facts,
@@ -138,9 +139,9 @@ struct Draft<'a> {
     is_foreign: bool,
 }
 
-impl Draft<'_> {
+impl SnapshotDraft<'_> {
     fn decode(&mut self, entry: &Entry, bytes: &[u8]) -> Option<Snapshot> {
-        let mut other = match decode_signed(bytes, &entry.name, &self.context.place.keys) {
+        let mut other = match record::decode::<Snapshot>(bytes, &entry.name, &self.context.place.keys) {
             Ok((other, _)) => other,
             // What is not trusted is not merged, or it would be signed.
             Err(error) => {
@@ -157,8 +158,8 @@ impl Draft<'_> {
 }
 
 #[async_trait]
-impl Record for Draft<'_> {
-    fn encode(&mut self, name: &str) -> Result<Bytes, RemoteError> {
+impl Draft for SnapshotDraft<'_> {
+    fn encode(&mut self, _: Kind, name: &str) -> Result<Bytes, RemoteError> {
         if self.is_foreign {
             let message =
                 "a job of another system saved under this key at the same time. The next save keeps them apart.";
@@ -166,19 +167,12 @@ impl Record for Draft<'_> {
         }
         self.snapshot.facts = self.facts.clone();
         // The name is signed too: every try has signatures of its own.
-        let bytes = encode_signed(&self.snapshot, name, &self.context.place.keys);
-        bytes.map(Bytes::from).map_err(|error| RemoteError::Local(error.to_string()))
+        let bytes = record::encode(&self.snapshot, name, &self.context.place.keys);
+        bytes.map(Bytes::from).map_err(|error| RemoteError::Local(format!("The snapshot is not saved: {error}")))
     }
 
     async fn read(&self, entry: &Entry) -> Result<Option<Vec<u8>>, RemoteError> {
-        match read_whole(&*self.context.place.remote, entry).await {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(RemoteError::Gone(why)) => {
-                tracing::warn!("{} cannot be read: {why}", entry.name);
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
+        read_generation(&*self.context.place.remote, entry).await
     }
 
     fn unread(&mut self, number: u64) {
@@ -186,7 +180,9 @@ impl Record for Draft<'_> {
     }
 
     fn has(&self, entry: &Entry, bytes: Vec<u8>) -> bool {
-        let Ok((other, _)) = decode_signed(&bytes, &entry.name, &self.context.place.keys) else { return true };
+        let Ok((other, _)) = record::decode::<Snapshot>(&bytes, &entry.name, &self.context.place.keys) else {
+            return true;
+        };
         self.snapshot.covers(&other, &BTreeSet::from([other.facts.lane.clone()]))
     }
 

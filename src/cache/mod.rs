@@ -7,12 +7,12 @@ mod base;
 mod commit;
 mod dead;
 mod fetch;
+mod held;
 mod layers;
 mod ledger;
 mod mode;
 mod outcome;
 mod parts;
-mod planned;
 mod progress;
 mod proof;
 mod record;
@@ -42,9 +42,9 @@ use crate::remote::Remote;
 use crate::series::sign::Keyring;
 use crate::store::StoreDirs;
 
+pub(crate) use held::held;
 pub(crate) use mode::ModeRequest;
 pub(crate) use outcome::{LayerFetch, LayerState, Phase, RestoreOutcome, SaveOutcome, SaveReason};
-pub(crate) use planned::{held, load_planned, save_planned};
 
 pub use record::load as load_record;
 pub(crate) use restore::{detach, look_up, restore};

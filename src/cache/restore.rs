@@ -26,7 +26,8 @@ use crate::layer::pack::Rejected;
 use crate::nix;
 use crate::remote::RemoteError;
 use crate::series::Hit;
-use crate::snapshot::{Layer, Snapshot, generation_name};
+use crate::series::generation_name;
+use crate::snapshot::{Layer, Snapshot};
 use crate::store::daemon::sockets;
 use crate::store::{self, Infos, PathInfo, Realisation, StoreDirs, StoreError, StorePath, closed_subset, closure};
 

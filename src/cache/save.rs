@@ -21,7 +21,8 @@ use crate::base::clock::now;
 use crate::base::digest::Sha;
 use crate::base::note::{Code, Note};
 use crate::remote::RemoteError;
-use crate::snapshot::{Snapshot, generation_prefix};
+use crate::series::generation_prefix;
+use crate::snapshot::Snapshot;
 use crate::store::{self, PathInfo, Realisation, StorePath, closure};
 
 /// Saves what is new in the store here under the primary key.

@@ -8,7 +8,7 @@ use super::Context;
 use super::search::{Search, find_snapshot};
 use crate::base::note::{Code, Note};
 use crate::remote::RemoteError;
-use crate::snapshot::{generation_name, generation_prefix};
+use crate::series::{generation_name, generation_prefix};
 
 /// The key for this system where another one has the plain key.
 pub(super) fn own_key(context: &Context) -> String {

@@ -26,8 +26,9 @@ use crate::base::clock::now;
 use crate::base::digest::Sha;
 use crate::layer::squashfs::Image;
 use crate::remote::Kind;
+use crate::series::generation_prefix;
 use crate::series::{self, Clock, SystemClock};
-use crate::snapshot::{Snapshot, generation_prefix};
+use crate::snapshot::Snapshot;
 use crate::store::tree::remove_tree;
 use crate::store::{PathInfo, StoreDirs, StorePath};
 

@@ -11,7 +11,7 @@ use crate::base::typed::duration;
 use crate::building::checks::{CheckRequest, parse as parse_check};
 use crate::building::limits::Limit;
 use crate::layer::pack::DEFAULT_LEVEL;
-use crate::snapshot::names;
+use crate::series::names;
 
 /// Starts each job with the Nix store of the last one.
 ///

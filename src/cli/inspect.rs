@@ -13,7 +13,8 @@ use crate::app::print::{print, print_json};
 use crate::base::clock::now;
 use crate::base::human;
 use crate::cache::{SnapshotFound, find_snapshot};
-use crate::snapshot::{Facts, generation_prefix};
+use crate::series::generation_prefix;
+use crate::snapshot::Facts;
 use crate::store::StorePath;
 
 /// The content of a snapshot, as printed.

@@ -1,8 +1,6 @@
 //! `nix-cache plan`.
 
 use std::fmt::Write;
-use std::path::Path;
-use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -13,14 +11,10 @@ use crate::app::known::{Caches, plan_key};
 use crate::app::place::{bytes, remote};
 use crate::app::plan::{given_rules, headline, keep, not_a_repository, rules_and_filter};
 use crate::app::print::{print, print_json};
-use crate::cache::{Context, Identity, ModeRequest, Packing, Place};
 use crate::plan::{
     self, Decision, Evaluate, EvaluateBase, Matrix, Nix, Plan, Policy, RULES_FILE, Repository, Request, RulesFile,
     RunnerMap, Trust, Verdict, Wish,
 };
-use crate::remote::Remote;
-use crate::series::sign::Keyring;
-use crate::store::StoreDirs;
 
 /// Plans and prints the plan.
 pub(super) async fn plan(command: &PlanCommand) -> Result<(), Failure> {
@@ -46,31 +40,9 @@ pub(super) async fn plan(command: &PlanCommand) -> Result<(), Failure> {
         tracing::warn!("{note}");
     }
     if let (true, Some(remote)) = (command.keep, remote) {
-        let context = context(remote, plan_key, keys, request.nix.store_root.as_deref());
-        keep(&context, &plan).await.map_err(Failure::work)?;
+        keep(&*remote, &plan_key, &keys, &plan).await.map_err(Failure::work)?;
     }
     Ok(())
-}
-
-fn context(remote: Arc<dyn Remote>, key: String, keys: Keyring, store_root: Option<&Path>) -> Context {
-    Context {
-        identity: Identity {
-            key,
-            prefixes: Vec::new(),
-            system: crate::flake::current_system(),
-            lane: "plan".to_owned(),
-            run: String::new(),
-        },
-        packing: Packing::default(),
-        place: Place {
-            dirs: StoreDirs::new(store_root),
-            remote,
-            keys,
-            mode: ModeRequest::Unpack,
-            temporary: std::env::temp_dir(),
-            deadline: None,
-        },
-    }
 }
 
 fn request(command: &PlanCommand) -> Result<Request, Failure> {

@@ -7,13 +7,14 @@ use std::path::Path;
 use futures_util::{StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 
-use super::header::{Header, HeaderError, SIZE};
+use super::header::{FORMAT, Header};
 use super::{KIND, parse_name};
 use crate::base::digest::Sha;
 use crate::base::disk;
 use crate::remote::{Entry, Remote, RemoteError};
 use crate::series;
-use crate::series::sign::{Keyring, Untrusted};
+use crate::series::sign::Keyring;
+use crate::series::{HEAD, RecordError};
 
 /// Bytes of a range.
 const RANGE: u64 = 4 << 20;
@@ -54,15 +55,9 @@ pub(super) enum FetchError {
     /// The remote failed.
     #[error("{0}")]
     Remote(#[from] RemoteError),
-    /// The header cannot be used.
-    #[error("{0}.")]
-    Header(#[from] HeaderError),
-    /// Nobody who is trusted here vouches for it.
+    /// It is damaged, of another format, or not trusted.
     #[error("{0}")]
-    Untrusted(#[from] Untrusted),
-    /// The bytes are not those that were stored.
-    #[error("its bytes are not those that were stored.")]
-    Damaged,
+    Record(#[from] RecordError),
     /// Our own disk.
     #[error("it could not be written to {0}. Is the disk full?")]
     Local(String),
@@ -73,11 +68,13 @@ pub(super) enum FetchError {
 /// # Errors
 /// When it cannot be read, or is not trusted.
 pub(super) async fn header(remote: &dyn Remote, entry: &Entry, keys: &Keyring) -> Result<Header, FetchError> {
-    let bytes = remote.read(entry, 0..SIZE as u64).await?;
-    let (header, signatures) = Header::decode(&bytes)?;
-    keys.verify(&header.fingerprint(&entry.name), &signatures)?;
-    let whole = header.body_size.checked_add(SIZE as u64).ok_or(FetchError::Damaged)?;
-    if entry.size.is_some_and(|size| size != whole) { Err(FetchError::Damaged) } else { Ok(header) }
+    let bytes = remote.read(entry, 0..HEAD as u64).await?;
+    let (header, _) = Header::open(FORMAT, &entry.name, &bytes, keys)?;
+    if entry.size.is_some_and(|size| size != header.entry_size()) { Err(damaged()) } else { Ok(header) }
+}
+
+fn damaged() -> FetchError {
+    RecordError::damaged("its bytes are not those that were stored").into()
 }
 
 /// Fetches the body of an entry into a new temporary file in the folder `scratch`, and makes sure of its bytes.
@@ -94,21 +91,25 @@ pub(super) async fn body(
     let file = tempfile::tempfile_in(scratch).map_err(local)?;
     let received = tokio::select! {
         received = receive(remote, entry, header, file) => received?,
-        () = disk::filled(scratch) => Err(disk::no_room(scratch, header.body_size)),
+        () = disk::filled(scratch) => Err(disk::no_room(scratch, header.size)),
     };
     let (file, digest) = received.map_err(local)?;
-    if digest == header.body_digest { Ok(file) } else { Err(FetchError::Damaged) }
+    if digest == header.digest { Ok(file) } else { Err(damaged()) }
 }
 
 /// Whether the remote gives the body that `header` tells of, as far as that can be known now. It is fetched for that, and not kept.
 pub(super) async fn is_whole(remote: &dyn Remote, entry: &Entry, header: &Header) -> bool {
     match receive(remote, entry, header, io::sink()).await {
-        Ok(Ok((_, digest))) => digest == header.body_digest,
+        Ok(Ok((_, digest))) => digest == header.digest,
         Ok(Err(_)) => false,
         Err(error) => {
             tracing::debug!("{} cannot be read: {error}", entry.name);
             // What cannot be read now is not damaged for that.
-            !matches!(error, FetchError::Remote(RemoteError::Gone(_) | RemoteError::Short(_)) | FetchError::Damaged)
+            !matches!(
+                error,
+                FetchError::Remote(RemoteError::Gone(_) | RemoteError::Short(_))
+                    | FetchError::Record(RecordError::Damaged(_))
+            )
         }
     }
 }
@@ -119,8 +120,8 @@ async fn receive<W: Write + Send + 'static>(
     header: &Header,
     writer: W,
 ) -> Result<io::Result<(W, Sha)>, FetchError> {
-    let end = SIZE as u64 + header.body_size;
-    let starts = (0..header.body_size.div_ceil(RANGE)).map(|range| SIZE as u64 + range * RANGE);
+    let end = HEAD as u64 + header.size;
+    let starts = (0..header.size.div_ceil(RANGE)).map(|range| HEAD as u64 + range * RANGE);
     let reads = starts.map(|start| remote.read(entry, start..(start + RANGE).min(end)));
     let mut pieces = futures_util::stream::iter(reads).buffered(PARALLEL);
     let (mut writer, mut hash) = (writer, Sha256::new());

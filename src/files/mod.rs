@@ -172,5 +172,5 @@ fn generation_name(level: &str, key: &str, number: u64) -> String {
 /// The escaped key and the number that the name of an entry of `level` has, if it is one.
 fn parse_name<'a>(level: &str, name: &'a str) -> Option<(&'a str, u64)> {
     let generation = name.strip_prefix("files/")?.strip_prefix(level)?.strip_prefix('/')?;
-    generation_of(generation).filter(|_| crate::snapshot::names::is_name(name))
+    generation_of(generation).filter(|_| crate::series::names::is_name(name))
 }

@@ -8,10 +8,11 @@ use std::os::unix::fs::PermissionsExt;
 use sha2::{Digest, Sha256};
 
 use super::archive::{Attributes, Writer};
-use super::header::{Header, SIZE};
+use super::header::{Content, Header};
 use super::walk::{Findings, Gaps, Item, Sources};
 use crate::base::digest::Sha;
 use crate::base::disk::Guarded;
+use crate::series::HEAD;
 
 /// Files up to this size are read before their header is written, so that one that changes meanwhile does no harm.
 const SMALL: u64 = 1 << 20;
@@ -46,7 +47,7 @@ pub(super) fn pack(
     now: u64,
     findings: &mut Findings,
 ) -> io::Result<(Packed, Header)> {
-    file.seek(SeekFrom::Start(SIZE as u64))?;
+    file.seek(SeekFrom::Start(HEAD as u64))?;
     let body =
         Hashing { inner: io::BufWriter::with_capacity(1 << 20, Guarded::new(file)), hash: Sha256::new(), size: 0 };
     let mut zstd = zstd::Encoder::new(body, level)?;
@@ -55,12 +56,9 @@ pub(super) fn pack(
     let mut body = zstd.finish()?;
     body.flush()?;
     let header = Header {
-        digest: packed.digest,
-        files: packed.files,
-        bytes: packed.bytes,
-        created: now,
-        body_size: body.size,
-        body_digest: Sha(body.hash.finalize().into()),
+        facts: Content { digest: packed.digest, files: packed.files, bytes: packed.bytes, created: now },
+        size: body.size,
+        digest: Sha(body.hash.finalize().into()),
     };
     drop(body.inner);
     Ok((packed, header))

@@ -4,12 +4,11 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::fetch::{self, FetchError, Generation};
-use super::header::HeaderError;
 use super::unpack::{self, Placed};
 use super::{FilesLevel, FilesRestored, UNREAD, entry_prefix, generation_name, generation_prefix};
 use crate::base::note::Code;
 use crate::remote::{Remote, RemoteError};
-use crate::series::Hit;
+use crate::series::{Hit, RecordError};
 
 /// So many generations are tried when the newest ones are damaged.
 const GENERATIONS_TRIED: u64 = 3;
@@ -104,13 +103,12 @@ enum Trouble {
 impl Trouble {
     fn code(&self) -> Code {
         match self {
-            Self::Fetch(FetchError::Header(HeaderError::Format(_))) => Code::FilesFormat,
+            Self::Fetch(FetchError::Record(RecordError::Format { .. })) => Code::FilesFormat,
             Self::Fetch(
-                FetchError::Header(HeaderError::Damaged)
-                | FetchError::Damaged
+                FetchError::Record(RecordError::Damaged(_))
                 | FetchError::Remote(RemoteError::Gone(_) | RemoteError::Short(_)),
             ) => Code::FilesDamaged,
-            Self::Fetch(FetchError::Untrusted(_)) => Code::FilesUntrusted,
+            Self::Fetch(FetchError::Record(RecordError::Untrusted(_))) => Code::FilesUntrusted,
             Self::Refused(_) => Code::FilesRefused,
             Self::Room(_) => Code::FilesNoRoom,
             Self::Fetch(_) => Code::FilesFailed,
@@ -144,7 +142,7 @@ async fn restore_one(
     })?;
     let file = fetch::body(remote, &generation.entry, &header, scratch).await?;
     restored.downloaded += header.entry_size();
-    let (roots, digest) = (level.roots.clone(), header.digest.to_string());
+    let (roots, digest) = (level.roots.clone(), header.facts.digest.to_string());
     let work = move || {
         unpack::check(&file, &header, &roots).map_err(|error| match error.kind() {
             ErrorKind::InvalidData => Trouble::Refused(error),

@@ -8,7 +8,7 @@ use std::{fs, io};
 use tempfile::NamedTempFile;
 
 use super::fetch::{self, FetchError, Generation};
-use super::header::Header;
+use super::header::{FORMAT, Header};
 use super::pack::{self, Packed};
 use super::place::TEMPORARY;
 use super::walk::{Findings, Sources};
@@ -16,7 +16,7 @@ use super::{FilesLevel, FilesOutcome, FilesSaved, KIND, Roots, UNREAD, generatio
 use crate::base::digest::Sha;
 use crate::base::note::{Code, Note};
 use crate::remote::{Put, Remote, RemoteError, confirmed, taken_unseen};
-use crate::series::{Clock, SystemClock, next_number};
+use crate::series::{Clock, RecordError, SystemClock, next_number};
 
 /// So many generations are tried when others save at the same time, each up to this many numbers behind the last one, and twice as
 /// many with each try.
@@ -85,7 +85,7 @@ async fn try_save(
         None => None,
     };
     let restored: Option<Sha> = restored_digest.and_then(|digest| digest.parse().ok());
-    let known: Vec<Sha> = restored.into_iter().chain(header.as_ref().map(|header| header.digest)).collect();
+    let known: Vec<Sha> = restored.into_iter().chain(header.as_ref().map(|header| header.facts.digest)).collect();
     let mut made = make(level, scratch, known).await?;
     if let (None, Some(newest), Some(header)) = (&made.file, &newest, &header) {
         // The restore before may have found its bytes damaged: then the next generation replaces it.
@@ -117,7 +117,7 @@ async fn header(remote: &dyn Remote, level: &FilesLevel, newest: &Generation) ->
             Err(FetchError::Remote(error)) if !matches!(error, RemoteError::Gone(_) | RemoteError::Short(_)) => {
                 return Err(error);
             }
-            Err(FetchError::Untrusted(_)) => return Ok(None),
+            Err(FetchError::Record(RecordError::Untrusted(_))) => return Ok(None),
             Err(error) => tracing::debug!("{}: {error}", entry.name),
         }
         if attempt == 0 {
@@ -193,12 +193,12 @@ async fn push(
     next: u64,
     saved: &mut FilesSaved,
 ) -> Result<FilesOutcome, Trouble> {
-    let (digest, size) = (header.digest, header.entry_size());
+    let (digest, size) = (header.facts.digest, header.entry_size());
     let mut number = next;
     for tried in 0..TRIES {
         let name = generation_name(level.name, &level.key, number);
         // The name is signed too: every try has a header of its own.
-        file.as_file().write_all_at(&header.encode(&name, &level.keys), 0)?;
+        file.as_file().write_all_at(&header.encode(FORMAT, &name, &level.keys), 0)?;
         if remote.put_file(KIND, &name, file.path()).await? == Put::Stored {
             (saved.uploaded, saved.entries) = (saved.uploaded + size, saved.entries + 1);
             return Ok(FilesOutcome::Saved);
@@ -232,7 +232,7 @@ async fn has_content(remote: &dyn Remote, level: &FilesLevel, name: &str, digest
     let names = [name.to_owned()];
     let Ok(Some(other)) = fetch::find(remote, level.name, &names).await else { return false };
     match fetch::header(remote, &other.entry, &level.keys).await {
-        Ok(header) if header.digest == digest => fetch::is_whole(remote, &other.entry, &header).await,
+        Ok(header) if header.facts.digest == digest => fetch::is_whole(remote, &other.entry, &header).await,
         _ => false,
     }
 }

@@ -88,18 +88,18 @@ pub(super) fn check(file: &File, header: &Header, roots: &Roots) -> io::Result<(
                 files += 1;
                 bytes = bytes.saturating_add(size);
                 // Before it is unpacked: a file of any size packs to nothing.
-                if bytes <= header.bytes {
+                if bytes <= header.facts.bytes {
                     io::copy(&mut reader.take(size), &mut io::sink())?;
                 }
             }
         }
-        if files > header.files || bytes > header.bytes || folders > most_folders(header) {
+        if files > header.facts.files || bytes > header.facts.bytes || folders > most_folders(header) {
             return Err(other_content());
         }
         Ok(())
     })?;
     admission.map_or(Ok(()), Admission::finish)?;
-    if (files, bytes) == (header.files, header.bytes) { Ok(()) } else { Err(other_content()) }
+    if (files, bytes) == (header.facts.files, header.facts.bytes) { Ok(()) } else { Err(other_content()) }
 }
 
 fn other_content() -> io::Error {
@@ -107,7 +107,7 @@ fn other_content() -> io::Error {
 }
 
 fn most_folders(header: &Header) -> u64 {
-    header.files.saturating_add(SPARE_FOLDERS)
+    header.facts.files.saturating_add(SPARE_FOLDERS)
 }
 
 /// Makes sure, before anything is fetched, that an entry with this header can be unpacked into the folders of `roots`, and that
@@ -116,8 +116,8 @@ fn most_folders(header: &Header) -> u64 {
 /// # Errors
 /// When there is no room, of the kind [`ErrorKind::StorageFull`]; or when no entry of ours has so much in it.
 pub(super) fn ensure_room(header: &Header, roots: &Roots, scratch: &Path) -> io::Result<()> {
-    if header.files > MAX_MEMBERS {
-        let message = format!("it says that it has {} files, more than {MAX_MEMBERS}", header.files);
+    if header.facts.files > MAX_MEMBERS {
+        let message = format!("it says that it has {} files, more than {MAX_MEMBERS}", header.facts.files);
         return Err(io::Error::new(ErrorKind::InvalidData, message));
     }
     let scratch_room = disk::room(scratch);
@@ -128,16 +128,16 @@ pub(super) fn ensure_room(header: &Header, roots: &Roots, scratch: &Path) -> io:
         // Where both are on one disk, the body is there while its files are put in their places.
         let shares = scratch_room.as_ref().is_ok_and(|scratch| scratch.device == room.device);
         fetched |= shares;
-        let needed = header.bytes.saturating_add(if shares { header.body_size } else { 0 });
+        let needed = header.facts.bytes.saturating_add(if shares { header.size } else { 0 });
         if needed > room.usable() {
             return Err(disk::no_room(&location.base, needed));
         }
-        if header.files > room.files {
-            let message = format!("it has {} files, and the disk takes {} more", header.files, room.files);
+        if header.facts.files > room.files {
+            let message = format!("it has {} files, and the disk takes {} more", header.facts.files, room.files);
             return Err(io::Error::new(ErrorKind::StorageFull, message));
         }
     }
-    if fetched { Ok(()) } else { disk::ensure(scratch, header.body_size) }
+    if fetched { Ok(()) } else { disk::ensure(scratch, header.size) }
 }
 
 /// Puts the members of the archive in `file` where `roots` wants them.
@@ -160,8 +160,8 @@ pub(super) fn place(file: &File, header: &Header, roots: &Roots) -> io::Result<P
 /// The archive, which ends where no archive with this header goes on.
 fn body(mut file: &File, header: &Header) -> io::Result<impl Read> {
     file.seek(SeekFrom::Start(0))?;
-    let members = header.files.saturating_add(most_folders(header)).min(2 * MAX_MEMBERS);
-    let most = header.bytes.saturating_add(members.saturating_mul(MAX_AROUND));
+    let members = header.facts.files.saturating_add(most_folders(header)).min(2 * MAX_MEMBERS);
+    let most = header.facts.bytes.saturating_add(members.saturating_mul(MAX_AROUND));
     Ok(zstd::Decoder::new(file)?.take(most))
 }
 

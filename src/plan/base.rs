@@ -5,7 +5,7 @@
 //! a push is compared with the newest commit before it that was planned, and with none when there is no such commit.
 
 use super::Repository;
-use crate::snapshot::{Planned, PlannedCommit};
+use super::memory::{Planned, PlannedCommit};
 
 /// How far back a planned commit is looked for.
 const FAR: usize = 64;

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::evaluate::{Derivation, Evaluated};
+use super::memory::{PlannedCommit, PlannedTarget};
 use super::rules::Touched;
 use super::{AttrPath, Output, Target};
 use crate::flake::current_system;
-use crate::snapshot::{PlannedCommit, PlannedTarget};
 use crate::store::{SharedMap, StorePath};
 
 /// What becomes of a target.

@@ -11,10 +11,10 @@ use super::decide::{Decision, Facts, Level, Policy, Verdict, decide, planned, qu
 use super::discover::discover;
 use super::evaluate::{Evaluated, Workers, evaluate};
 use super::matrix::{Matrix, RunnerMap, leave_out, matrix};
+use super::memory::{Planned, PlannedCommit, PlannedTarget};
 use super::nix::FlakeRef;
 use super::{AttrPath, Filter, Nix, NixError, Output, Reads, Repository, Rules, Target, Touched, defaults};
 use crate::base::bounds::{MAX_TEXT, read_text};
-use crate::snapshot::{Planned, PlannedCommit, PlannedTarget};
 use crate::store::StorePath;
 
 /// Which targets are evaluated.

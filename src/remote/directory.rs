@@ -36,7 +36,7 @@ impl DirectoryRemote {
     /// # Errors
     /// When it cannot be created.
     pub fn open(root: &Path) -> io::Result<Self> {
-        for folder in [Kind::Snapshot.word(), Kind::Layer.word(), Kind::Files.word(), Kind::Offer.word(), "tmp"] {
+        for folder in Kind::ALL.map(Kind::word).into_iter().chain(["tmp"]) {
             fs::create_dir_all(root.join(folder))?;
         }
         let remote = Self { root: root.to_owned() };

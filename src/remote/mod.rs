@@ -29,11 +29,16 @@ pub enum Kind {
     Layer,
     /// Further files and folders of the user's, and Nix's own caches: an archive.
     Files,
-    /// What a job has to add to a snapshot that many write at once; see [`crate::series`].
+    /// What a job has to add to a record that many write at once; see [`crate::series`].
     Offer,
+    /// What plans remember.
+    Plan,
 }
 
 impl Kind {
+    /// All kinds.
+    pub(crate) const ALL: [Self; 5] = [Self::Snapshot, Self::Layer, Self::Files, Self::Offer, Self::Plan];
+
     /// A short word for messages and names.
     #[must_use]
     pub fn word(self) -> &'static str {
@@ -42,6 +47,7 @@ impl Kind {
             Self::Layer => "layer",
             Self::Files => "files",
             Self::Offer => "offer",
+            Self::Plan => "plan",
         }
     }
 }

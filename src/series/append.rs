@@ -50,9 +50,9 @@ const LONGEST: Duration = Duration::from_mins(8);
 
 /// What is written, and can take in what others wrote.
 #[async_trait]
-pub(crate) trait Record: Send + Sync {
-    /// The bytes to be stored under `name`.
-    fn encode(&mut self, name: &str) -> Result<Bytes, RemoteError>;
+pub(crate) trait Draft: Send + Sync {
+    /// The bytes to be stored under `name`, as a generation or as an offer.
+    fn encode(&mut self, kind: Kind, name: &str) -> Result<Bytes, RemoteError>;
 
     /// The bytes of a generation or an offer; none if its bytes are not there any more.
     ///
@@ -98,7 +98,7 @@ pub(crate) struct Appended {
 ///
 /// # Errors
 /// When the remote refuses or fails, or other jobs were faster for minutes.
-pub(crate) async fn append(series: &Series<'_>, record: &mut dyn Record, seen: u64) -> Result<Appended, RemoteError> {
+pub(crate) async fn append(series: &Series<'_>, record: &mut dyn Draft, seen: u64) -> Result<Appended, RemoteError> {
     let written = Appended { number: 0, entries: 0, bytes: 0, contended: false };
     let mut writer = Writer {
         series,
@@ -137,7 +137,7 @@ pub(crate) async fn append(series: &Series<'_>, record: &mut dyn Record, seen: u
 
 pub(super) struct Writer<'a, 'b> {
     pub(super) series: &'a Series<'b>,
-    pub(super) record: &'a mut dyn Record,
+    pub(super) record: &'a mut dyn Draft,
     /// The newest generation whose content `record` has.
     seen: u64,
     /// Numbers that are taken and could not be read.
@@ -164,7 +164,7 @@ impl Writer<'_, '_> {
         }
         let (start, number) = (self.series.clock.now(), self.next());
         let name = format!("{}{number}", self.series.prefix);
-        if self.put(Kind::Snapshot, &name).await? == Put::Stored {
+        if self.put(self.series.kind, &name).await? == Put::Stored {
             // It is written: what cannot be looked up now changes nothing about that.
             if self.was_passed(number, start).await.unwrap_or(false) {
                 return Ok(None);
@@ -172,7 +172,7 @@ impl Writer<'_, '_> {
             return Ok(Some(self.done(number)));
         }
         if !self.is_readable() {
-            return Err(crate::remote::taken_unseen("A snapshot of this key"));
+            return Err(crate::remote::taken_unseen("A generation of this key"));
         }
         self.written.contended = true;
         self.line_up(Some(number)).await
@@ -236,7 +236,7 @@ impl Writer<'_, '_> {
     }
 
     pub(super) async fn put(&mut self, kind: Kind, name: &str) -> Result<Put, RemoteError> {
-        let bytes = self.record.encode(name)?;
+        let bytes = self.record.encode(kind, name)?;
         let size = bytes.len() as u64;
         let put = self.series.remote.put_bytes(kind, name, bytes).await?;
         if put == Put::Stored {
@@ -272,7 +272,7 @@ impl Writer<'_, '_> {
 
     async fn newest(&self) -> Result<Option<Newest>, RemoteError> {
         let prefix = std::slice::from_ref(&self.series.prefix);
-        let newest = self.series.patiently(|| find(self.series.remote, Kind::Snapshot, prefix)).await?;
+        let newest = self.series.patiently(|| find(self.series.remote, self.series.kind, prefix)).await?;
         Ok(newest.filter(|newest| newest.entry.name.starts_with(&self.series.prefix)))
     }
 
@@ -287,7 +287,7 @@ impl Writer<'_, '_> {
         let mut again = false;
         for passed in std::mem::take(&mut self.passed) {
             let name = format!("{}{passed}", self.series.prefix);
-            let found = self.series.find(Kind::Snapshot, std::slice::from_ref(&name)).await?;
+            let found = self.series.find(self.series.kind, std::slice::from_ref(&name)).await?;
             match found.filter(|entry| entry.name == name) {
                 Some(entry) => again |= self.take_in(&entry).await? != TakenIn::Unusable,
                 None => drop(self.passed.insert(passed)),

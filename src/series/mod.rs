@@ -1,26 +1,41 @@
 //! A series: the generations of one record under one name, `<name>#g<number>`. No generation is ever changed.
 //!
+//! A [`Record`] says what its body is and how two are merged; every entry has the same envelope, with a digest and signatures.
+//!
 //! 1. [`find()`] returns the newest generation of a name; numbers that no job of ours can have reached are passed over.
 //! 2. [`append()`] writes the next generation. Of several jobs that write at the same time one wins the number; the others
 //!    leave an *offer* (an entry of its own that holds what they have to add), and one of them adds all offers in one
 //!    generation. So a round of many jobs costs about three reservations a job and a few seconds, not one generation a job.
 //! 3. A number that was reserved and never finished is waited for once and then passed over.
 
+mod add;
 mod append;
 mod clock;
+mod envelope;
+mod error;
 mod find;
 mod hit;
 mod key;
+pub(crate) mod names;
 mod number;
 mod offers;
 mod place;
+pub(crate) mod record;
+mod search;
 pub mod sign;
 #[cfg(test)]
 mod simulation;
 
-pub(crate) use append::{Record, TakenIn, append};
+pub(crate) use add::{Target, add};
+pub(crate) use append::{Appended, Draft, TakenIn, append};
 pub(crate) use clock::{Clock, SystemClock, nonce};
+#[cfg(test)]
+pub(crate) use envelope::seal;
+pub(crate) use envelope::{Format, HEAD, Head};
+pub use error::RecordError;
 pub(crate) use find::find;
 pub(crate) use hit::Hit;
-pub(crate) use number::{generation_of, next_number};
+pub(crate) use number::{generation_name, generation_of, generation_prefix, next_number};
 pub(crate) use place::Series;
+pub(crate) use record::{Record, read_json, write_json};
+pub(crate) use search::{Found, Search, Unusable, find_record, note_unusable, read_generation};

@@ -14,6 +14,16 @@ pub(crate) fn generation_of(name: &str) -> Option<(&str, u64)> {
     Some((series, number))
 }
 
+/// The name of generation `number` of the series with the escaped key `key`.
+pub(crate) fn generation_name(key: &str, number: u64) -> String {
+    format!("{key}#g{number}")
+}
+
+/// The prefix that all generations of the series with the escaped key `key` have in common, and no other key's.
+pub(crate) fn generation_prefix(key: &str) -> String {
+    format!("{key}#g")
+}
+
 /// The number after `newest`. Lookups return the newest entry, whatever its number: so where the numbers end, any number
 /// that is free will do.
 pub(crate) fn next_number(newest: u64) -> u64 {
@@ -22,7 +32,18 @@ pub(crate) fn next_number(newest: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn names_of_generations_are_read_back(key in "[a-z#g0-9]{0,12}", number in 1..1_000_000_000_u64) {
+            let name = generation_name(&key, number);
+            prop_assert!(name.starts_with(&generation_prefix(&key)));
+            prop_assert_eq!(generation_of(&name), Some((&*key, number)));
+        }
+    }
 
     #[test]
     fn only_plausible_numbers_are_numbers() {

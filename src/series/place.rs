@@ -15,6 +15,8 @@ const SPREAD: u64 = 10_000;
 pub(crate) struct Series<'a> {
     /// Where it is.
     pub remote: &'a dyn Remote,
+    /// The kind of its generations.
+    pub kind: Kind,
     /// What the names of its generations start with: ends with `#g`.
     pub prefix: String,
     /// The time.

@@ -17,7 +17,7 @@ use futures_util::stream::BoxStream;
 
 use super::append::Appended;
 use super::number::MOST;
-use super::{Clock, Record, Series, TakenIn, append, find};
+use super::{Clock, Draft, Series, TakenIn, append, find};
 use crate::remote::{Entry, Kind, Put, Remote, RemoteError};
 
 /// Time that passes when everybody sleeps.
@@ -224,8 +224,8 @@ struct Numbers<'a> {
 }
 
 #[async_trait]
-impl Record for Numbers<'_> {
-    fn encode(&mut self, _: &str) -> Result<Bytes, RemoteError> {
+impl Draft for Numbers<'_> {
+    fn encode(&mut self, _: Kind, _: &str) -> Result<Bytes, RemoteError> {
         Ok(serde_json::to_vec(&self.all).unwrap().into())
     }
 
@@ -259,12 +259,17 @@ async fn write(world: &World, number: u64, arrival: u64) -> Result<Appended, Rem
     let own = BTreeSet::from([number]);
     let mut record = Numbers { world, all: own.clone(), own };
     if let Some(seen) = &seen {
-        let bytes = Record::read(&record, &seen.entry).await?.unwrap();
+        let bytes = Draft::read(&record, &seen.entry).await?.unwrap();
         record.take_in(&seen.entry, bytes);
     }
     world.put_bytes(Kind::Layer, &format!("layer-{number}"), Bytes::from_static(b"l")).await?;
-    let series =
-        Series { remote: world, prefix: PREFIX.into(), clock: world, writers: if number < 1000 { 0 } else { 100 } };
+    let series = Series {
+        remote: world,
+        kind: Kind::Snapshot,
+        prefix: PREFIX.into(),
+        clock: world,
+        writers: if number < 1000 { 0 } else { 100 },
+    };
     append(&series, &mut record, seen.map_or(0, |seen| seen.number)).await
 }
 

@@ -178,23 +178,17 @@ impl Snapshot {
         }
     }
 
-    /// Whether all that `other` has for `lanes` is here too, held by a layer; and the plan that `other` made last.
+    /// Whether all that `other` has for `lanes` is here too, held by a layer.
     pub(crate) fn covers(&self, other: &Snapshot, lanes: &BTreeSet<String>) -> bool {
         let held: BTreeSet<&StorePath> =
             self.layers.values().flat_map(|layer| &layer.paths).map(|(path, _)| path).collect();
         let theirs: BTreeSet<&StorePath> = other.paths.keys().map(|(path, _)| path).collect();
         let has = |path: &&StorePath| held.contains(*path) || self.upstream.contains(*path);
-        let lanes_are_here = other.lanes.iter().filter(|(name, _)| lanes.contains(*name)).all(|(name, lane)| {
+        other.lanes.iter().filter(|(name, _)| lanes.contains(*name)).all(|(name, lane)| {
             let Some(mine) = self.lanes.get(name) else { return false };
             let mut paths = lane.paths.keys().filter(|path| theirs.contains(path));
             paths.all(|path| mine.paths.contains_key(path) && has(&path))
-        });
-        let mut plans = other.planned.iter().max_by_key(|(_, plan)| plan.time).into_iter();
-        let plan_is_here = plans.all(|(commit, plan)| {
-            let Some(mine) = self.planned.get(commit) else { return false };
-            plan.targets.iter().all(|(attr, target)| mine.targets.get(attr).is_some_and(|mine| mine >= target))
-        });
-        lanes_are_here && plan_is_here
+        })
     }
 
     /// Whether it is for machines of `system`, as far as it says; one without paths is for all.

@@ -29,7 +29,6 @@ impl Snapshot {
                 *realisation = other;
             }
         });
-        super::targets::merge(&mut self.planned, other.planned);
         union(&mut self.unread, other.unread, |since, other| *since = other.min(*since));
     }
 }

@@ -7,13 +7,10 @@
 mod codec;
 mod keep;
 mod merge;
-pub(crate) mod names;
 #[cfg(test)]
 mod properties;
-mod signatures;
 #[cfg(test)]
 mod size_test;
-mod targets;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,13 +20,11 @@ use serde::{Deserialize, Serialize};
 use crate::base::digest::Sha;
 use crate::layer::digest::Digests;
 use crate::layer::recipe::Recipe;
+use crate::series::names::is_name;
 use crate::store::{DrvOutput, NarHash, PathInfo, Realisation, StorePath};
 
-pub(crate) use codec::{SnapshotError, decode_signed, encode_signed};
 pub use codec::{decode, encode};
 pub use keep::Lane;
-pub(crate) use targets::{Planned, keep_newest};
-pub use targets::{PlannedCommit, PlannedTarget};
 
 /// A store path with the bytes it has. The same path can have been built twice with different bytes; both versions may stand
 /// in one snapshot, each with the layer that holds it.
@@ -50,8 +45,6 @@ pub struct Snapshot {
     pub upstream: BTreeSet<StorePath>,
     /// What each lane used when it last saved.
     pub lanes: BTreeMap<String, Lane>,
-    /// What plans found out about the targets of a flake, by commit.
-    pub planned: Planned,
     /// Generations of the same key that exist, or may, and were not read before this one was written; each with the time of that, in
     /// seconds since 1970. What they hold belongs to this snapshot too: a reader takes them in.
     pub unread: BTreeMap<u64, u64>,
@@ -75,6 +68,13 @@ pub struct Facts {
     pub tool: String,
     /// Which job wrote it: its lane.
     pub lane: String,
+}
+
+impl Facts {
+    /// Whether all names in it are names.
+    fn are_sound(&self) -> bool {
+        [&self.key, &self.system, &self.tool, &self.lane].into_iter().all(|name| is_name(name))
+    }
 }
 
 /// One path.
@@ -236,16 +236,4 @@ impl Snapshot {
         self.paths.append(&mut new.into_iter().collect());
         self.layers.insert(layer.digests.id(), layer);
     }
-}
-
-/// The name of generation `number` of the snapshot with the escaped key `key`.
-#[must_use]
-pub fn generation_name(key: &str, number: u64) -> String {
-    format!("{key}#g{number}")
-}
-
-/// The prefix that all generations of the snapshot with the escaped key `key` have in common, and no other key's.
-#[must_use]
-pub fn generation_prefix(key: &str) -> String {
-    format!("{key}#g")
 }

@@ -8,21 +8,13 @@ use std::marker::PhantomData;
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{Facts, Lane, Layer, PathKey, Planned, Record, Snapshot, SnapshotError, Stored};
-use super::{names, targets};
+use super::{Facts, Lane, Layer, PathKey, Record, Snapshot, Stored};
 use crate::base::digest::Sha;
 use crate::layer::digest::Digests;
 use crate::layer::recipe::{Recipe, Segment};
+use crate::series::RecordError;
+use crate::series::names::is_name;
 use crate::store::{NarHash, PathInfo, Realisation, SharedMap, SharedSet, StorePath};
-
-/// The newest format that this program writes and reads.
-pub(super) const FORMAT: u64 = 1;
-
-/// What tells the format, read before everything else.
-#[derive(Deserialize)]
-pub(super) struct Header {
-    pub format: u64,
-}
 
 #[derive(Deserialize)]
 pub(super) struct Wire {
@@ -38,9 +30,6 @@ pub(super) struct Wire {
     #[serde(default)]
     upstream: Vec<u32>,
     lanes: BTreeMap<String, WireLane>,
-    /// Paths in it are spelt out: few of them stand anywhere else.
-    #[serde(default, deserialize_with = "targets::read")]
-    planned: Planned,
     #[serde(default)]
     unread: BTreeMap<u64, u64>,
     #[serde(default, deserialize_with = "lenient")]
@@ -108,7 +97,6 @@ struct WireLane {
 #[derive(Serialize)]
 #[serde(bound = "Listed<N>: Serialize, Listed<P>: Serialize")]
 struct Written<'a, N, P> {
-    format: u64,
     facts: &'a Facts,
     names: Listed<N>,
     paths: Listed<P>,
@@ -117,8 +105,6 @@ struct Written<'a, N, P> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     upstream: Vec<u32>,
     lanes: BTreeMap<&'a str, WireLane>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    planned: &'a Planned,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     unread: &'a BTreeMap<u64, u64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -187,7 +173,6 @@ pub(super) fn write(snapshot: &Snapshot, out: impl Write) -> serde_json::Result<
         }
     };
     let written = Written {
-        format: FORMAT,
         facts: &snapshot.facts,
         names: Listed(names.iter()),
         paths: Listed(snapshot.paths.values().map(path)),
@@ -195,7 +180,6 @@ pub(super) fn write(snapshot: &Snapshot, out: impl Write) -> serde_json::Result<
         stored: snapshot.stored.values().map(stored).collect(),
         upstream: numbers(&snapshot.upstream),
         lanes: snapshot.lanes.iter().map(|(name, used)| (&**name, lane(used))).collect(),
-        planned: &snapshot.planned,
         unread: &snapshot.unread,
         realisations: snapshot.realisations.values().collect(),
     };
@@ -219,15 +203,15 @@ fn mentioned(snapshot: &Snapshot) -> Vec<&StorePath> {
 }
 
 impl TryFrom<Wire> for Snapshot {
-    type Error = SnapshotError;
+    type Error = RecordError;
 
     fn try_from(wire: Wire) -> Result<Self, Self::Error> {
-        let named = |name: &String| names::is_name(name);
+        let named = |name: &String| is_name(name);
         let entries = wire.stored.iter().map(|stored| &stored.entry);
-        if !names::are_sound(&wire.facts) || !entries.chain(wire.lanes.keys()).all(named) {
-            return Err(SnapshotError::Damaged("a name in it has characters that no name has".into()));
+        if !wire.facts.are_sound() || !entries.chain(wire.lanes.keys()).all(named) {
+            return Err(RecordError::damaged("a name in it has characters that no name has"));
         }
-        let outside = || SnapshotError::Damaged("a number in it points at nothing".into());
+        let outside = || RecordError::damaged("a number in it points at nothing");
         let spelt = &wire.names;
         let name = |number: u32| spelt.get(number as usize).cloned().flatten();
         let mut keys: Vec<Option<PathKey>> = Vec::with_capacity(wire.paths.len());
@@ -248,7 +232,7 @@ impl TryFrom<Wire> for Snapshot {
         for layer in wire.layers {
             let digests = Digests { size: layer.size, chunks: layer.chunks };
             if !digests.is_consistent() {
-                return Err(SnapshotError::Damaged("a layer has more or fewer digests than chunks".into()));
+                return Err(RecordError::damaged("a layer has more or fewer digests than chunks"));
             }
             let held = distinct(layer.paths).map(|number| keys.get(number as usize).cloned().ok_or_else(outside));
             let held = held.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
@@ -258,7 +242,7 @@ impl TryFrom<Wire> for Snapshot {
             let layer = Layer { digests, recipe, paths: held, nar_bytes, created };
             let length = layer.recipe.as_ref().map_or(layer.digests.size, Recipe::length);
             if length != layer.digests.size || !layer.stored().iter().all(|id| stored.contains_key(id)) {
-                return Err(SnapshotError::Damaged("a layer is not made of what it names".into()));
+                return Err(RecordError::damaged("a layer is not made of what it names"));
             }
             layers.insert(id, layer);
         }
@@ -280,8 +264,8 @@ impl TryFrom<Wire> for Snapshot {
         let upstream = distinct(wire.upstream).filter_map(name).collect();
         let realisations = wire.realisations.into_iter().flatten().filter(Realisation::is_sound);
         let realisations = realisations.map(|realisation| (realisation.id.clone(), realisation)).collect();
-        let (planned, unread) = (wire.planned, wire.unread);
-        Ok(Self { facts: wire.facts, paths, layers, stored, upstream, lanes, planned, unread, realisations, malformed })
+        let (facts, unread) = (wire.facts, wire.unread);
+        Ok(Self { facts, paths, layers, stored, upstream, lanes, unread, realisations, malformed })
     }
 }
 
@@ -350,12 +334,12 @@ fn lenient<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> R
 }
 
 /// What is stored, and the ids in the order of the list.
-fn stored(list: Vec<WireStored>) -> Result<(BTreeMap<Sha, Stored>, Vec<Sha>), SnapshotError> {
+fn stored(list: Vec<WireStored>) -> Result<(BTreeMap<Sha, Stored>, Vec<Sha>), RecordError> {
     let (mut all, mut ids) = (BTreeMap::new(), Vec::new());
     for WireStored { entry, size, chunks } in list {
         let digests = Digests { size, chunks };
         if !digests.is_consistent() {
-            return Err(SnapshotError::Damaged("an entry has more or fewer digests than chunks".into()));
+            return Err(RecordError::damaged("an entry has more or fewer digests than chunks"));
         }
         ids.push(digests.id());
         all.insert(digests.id(), Stored { digests, entry });
@@ -363,11 +347,11 @@ fn stored(list: Vec<WireStored>) -> Result<(BTreeMap<Sha, Stored>, Vec<Sha>), Sn
     Ok((all, ids))
 }
 
-fn recipe(segments: &[(u32, u64, u64)], stored: &[Sha]) -> Result<Recipe, SnapshotError> {
-    let outside = || SnapshotError::Damaged("a number in it points at nothing".into());
+fn recipe(segments: &[(u32, u64, u64)], stored: &[Sha]) -> Result<Recipe, RecordError> {
+    let outside = || RecordError::damaged("a number in it points at nothing");
     let segment = |&(number, offset, length): &(u32, u64, u64)| {
         let stored = *stored.get(number as usize).ok_or_else(outside)?;
-        Ok::<_, SnapshotError>(Segment { stored, offset, length })
+        Ok::<_, RecordError>(Segment { stored, offset, length })
     };
     segments.iter().map(segment).collect::<Result<_, _>>().map(Recipe)
 }

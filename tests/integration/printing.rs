@@ -4,13 +4,13 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
 use std::process::Command;
 
+use base64::Engine;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::support::cache::entries;
+use crate::support::envelope;
 use crate::support::machine::{Machine, system};
 use crate::support::nix;
 use crate::support::program::{KEY, Run};
@@ -99,19 +99,6 @@ fn a_lock_file_drives_no_runner() {
     assert_harmless(&on_runner(machine.nix_cache(&["key", "--project", "project"])));
 }
 
-/// The frame that holds a snapshot's signatures, with this key's name.
-fn signed_by(name: &str) -> Vec<u8> {
-    use base64::Engine;
-    let signature = base64::engine::general_purpose::STANDARD.encode([7; 64]);
-    let text = format!("nix-cache signatures\n{name}:{signature}\n");
-    [&0x184d_2a5e_u32.to_le_bytes()[..], &(text.len() as u32).to_le_bytes(), text.as_bytes()].concat()
-}
-
-fn write_snapshot(to: &Path, body: &[u8]) {
-    let digest = Sha256::digest(body).iter().fold(String::new(), |all, byte| all + &format!("{byte:02x}"));
-    fs::write(to, [b"nix-cache snapshot\n", digest.as_bytes(), b"\n", body].concat()).unwrap();
-}
-
 #[test]
 fn names_from_a_cache_are_refused_and_shown_harmlessly() {
     let Some(nix) = nix::all().first() else { return };
@@ -121,7 +108,7 @@ fn names_from_a_cache_are_refused_and_shown_harmlessly() {
     first.save(&cache, KEY, &[]);
     let snapshot = entries(&cache, "snapshot").remove(0);
     let bytes = fs::read(&snapshot).unwrap();
-    let body = &bytes[bytes.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(1).unwrap().0 + 1..];
+    let body = &bytes[envelope::HEAD..];
     let wire: Value = serde_json::from_slice(&zstd::decode_all(body).unwrap()).unwrap();
     let trusted = ["--trusted-public-keys", "k-1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="];
     let tried = |more: &[&str]| {
@@ -131,7 +118,9 @@ fn names_from_a_cache_are_refused_and_shown_harmlessly() {
     };
     // The name of the key of a signature.
     for name in ["##[add-mask]k", "::error"] {
-        write_snapshot(&snapshot, &[body, &signed_by(name)].concat());
+        let signature = format!("{name}:{}", base64::engine::general_purpose::STANDARD.encode([7; 64]));
+        let head = json!({ "format": 2, "facts": null, "signatures": [signature] });
+        fs::write(&snapshot, envelope::sealed("snapshot", head, body)).unwrap();
         assert_eq!(tried(&trusted)["hit"], "miss", "{name}");
     }
     // An entry, a lane, the key, the system, a path, a layer's digest.
@@ -147,7 +136,8 @@ fn names_from_a_cache_are_refused_and_shown_harmlessly() {
             let used = lanes.remove(&lane).unwrap();
             lanes.insert(INLINE.into(), used);
         }
-        write_snapshot(&snapshot, &zstd::encode_all(wire.to_string().as_bytes(), 1).unwrap());
+        let body = zstd::encode_all(wire.to_string().as_bytes(), 1).unwrap();
+        fs::write(&snapshot, envelope::snapshot(&body)).unwrap();
         let outcome = tried(&[]);
         // A path that has no name leaves out what refers to it; anything else makes the snapshot one that nobody wrote.
         let hit = if change == "/names/0" { "exact" } else { "miss" };
@@ -157,7 +147,7 @@ fn names_from_a_cache_are_refused_and_shown_harmlessly() {
         assert_harmless(&on_runner(inspected));
     }
     // The name of a generation.
-    write_snapshot(&snapshot, body);
+    fs::write(&snapshot, envelope::snapshot(body)).unwrap();
     let hostile = snapshot.with_file_name("tests-##[add-mask]k\r::error::x#g1");
     fs::rename(&snapshot, &hostile).unwrap();
     let run = on_runner(machine.store("third").verb(

@@ -2,10 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::super::header::SIZE;
 use super::*;
 use crate::base::digest::Sha;
 use crate::base::note::{Code, Severity};
+use crate::series::HEAD as SIZE;
 
 async fn stored(place: &Place, content: &str) -> Vec<u8> {
     let machine = Machine::new();
@@ -116,7 +116,7 @@ async fn a_scratch_folder_that_cannot_be_made_is_told() {
 async fn an_entry_of_a_newer_program_is_a_miss_and_told() {
     let (place, machine) = (Place::new(), Machine::new());
     let mut bytes = stored(&place, "first").await;
-    let format = bytes.windows(10).position(|part| part == b"\"format\":1").unwrap() + 9;
+    let format = bytes.windows(10).position(|part| part == b"\"format\":2").unwrap() + 9;
     bytes[format] = b'7';
     let check = Sha::of(&bytes[..SIZE - 65]).to_string();
     bytes[SIZE - 65..SIZE - 1].copy_from_slice(check.as_bytes());

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use bytes::Bytes;
 use tar::EntryType;
 
-use super::super::header::Header;
+use super::super::header::{Content, FORMAT, Header};
 use super::*;
 use crate::base::digest::Sha;
 use crate::base::note::Code;
@@ -46,14 +46,11 @@ pub(super) async fn store_body(place: &Place, tar: &[u8], files: u64, bytes: u64
 async fn store_level(place: &Place, level: &str, tar: &[u8], files: u64, bytes: u64) {
     let body = zstd::encode_all(tar, 3).unwrap();
     let header = Header {
-        digest: Sha([1; 32]),
-        files,
-        bytes,
-        created: 0,
-        body_size: body.len() as u64,
-        body_digest: Sha::of(&body),
+        facts: Content { digest: Sha([1; 32]), files, bytes, created: 0 },
+        size: body.len() as u64,
+        digest: Sha::of(&body),
     };
-    let entry = Bytes::from([header.encode("", &Keyring::default()).as_slice(), &body].concat());
+    let entry = Bytes::from([header.encode(FORMAT, "", &Keyring::default()).as_slice(), &body].concat());
     let number = place.entries().len() + 1;
     let name = format!("files/{level}/k#g{number}");
     assert_eq!(place.remote.put_bytes(Kind::Files, &name, entry).await.unwrap(), Put::Stored);

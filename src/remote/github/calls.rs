@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn versions_are_64_digits_and_differ() {
-        let all = [Kind::Snapshot, Kind::Layer, Kind::Files, Kind::Offer].map(version);
+        let all = Kind::ALL.map(version);
         assert!(all.iter().all(|version| version.len() == 64));
         assert_eq!(std::collections::BTreeSet::from(all.clone()).len(), all.len());
         // From `printf 'nix-cache-action layer 1' | sha256sum`: a change would lose every stored entry.

@@ -4,30 +4,22 @@ use std::fs;
 use std::io::Write;
 
 use super::{MOST, measured};
+use crate::support::envelope;
 use crate::support::machine::Machine;
 use crate::support::nix;
 use crate::support::program::{KEY, notes};
 use nix_cache::base::digest::Sha;
 
-/// The bytes of a snapshot with this JSON, compressed by zstd or gzip, whose digest is right.
-pub(crate) fn sealed(json: &[&[u8]], by_gzip: bool) -> Vec<u8> {
-    let body = if by_gzip {
-        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        for part in json {
-            gzip.write_all(part).unwrap();
-        }
-        gzip.finish().unwrap()
-    } else {
-        let mut zstd = zstd::Encoder::new(Vec::new(), 1).unwrap();
-        for part in json {
-            zstd.write_all(part).unwrap();
-        }
-        zstd.finish().unwrap()
-    };
-    [b"nix-cache snapshot\n", Sha::of(&body).to_string().as_bytes(), b"\n", &body].concat()
+/// The bytes of a snapshot with this JSON, compressed by zstd, whose digests are right.
+pub(crate) fn sealed(json: &[&[u8]]) -> Vec<u8> {
+    let mut zstd = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    for part in json {
+        zstd.write_all(part).unwrap();
+    }
+    envelope::snapshot(&zstd.finish().unwrap())
 }
 
-const HEAD: &str = r#"{"format":1,"facts":{"created":1,"key":"k","system":"s","tool":"t","lane":"l"}"#;
+const HEAD: &str = r#"{"facts":{"created":1,"key":"k","system":"s","tool":"t","lane":"l"}"#;
 
 /// A snapshot whose parts are empty but for `part`, which stands `times` over between `before` and `after`.
 fn filled(name: &str, before: &str, part: &str, times: usize, after: &str) -> Vec<Vec<u8>> {
@@ -91,7 +83,7 @@ fn small_snapshots_that_would_become_large_are_a_miss() {
         ("a text", filled("x", "\"", &"a".repeat(100), 3_000_000, "\"")),
         ("depth", filled("x", "", "[", 20_000_000, "")),
     ];
-    for (number, (what, json)) in bombs.into_iter().enumerate() {
+    for (what, json) in bombs {
         let cache = machine.path("cache");
         let _ = fs::remove_dir_all(&cache);
         for folder in ["snapshot", "layer", "files", "tmp"] {
@@ -99,7 +91,7 @@ fn small_snapshots_that_would_become_large_are_a_miss() {
         }
         fs::write(cache.join("layer/e"), vec![0; 4 << 20]).unwrap();
         let parts: Vec<&[u8]> = json.iter().map(Vec::as_slice).collect();
-        let bytes = sealed(&parts, number % 3 == 1);
+        let bytes = sealed(&parts);
         fs::write(cache.join(format!("snapshot/{KEY}#g1")), &bytes).unwrap();
         let (run, memory) = measured(store.verb("restore", &cache, KEY, &[]));
         println!("{what}: {} bytes of snapshot, {memory} KiB of memory", bytes.len());
@@ -134,7 +126,7 @@ fn snapshots_that_are_just_small_enough_fit_into_memory() {
             fs::create_dir_all(cache.join(folder)).unwrap();
         }
         let parts: Vec<&[u8]> = json.iter().map(Vec::as_slice).collect();
-        fs::write(cache.join(format!("snapshot/{KEY}#g1")), sealed(&parts, false)).unwrap();
+        fs::write(cache.join(format!("snapshot/{KEY}#g1")), sealed(&parts)).unwrap();
         let (run, memory) = measured(store.verb("restore", &cache, KEY, &[]));
         println!("{what}: {memory} KiB of memory");
         assert!(!notes(&run.json()).contains(&"snapshot-unreadable"), "{what}: {run:?}");

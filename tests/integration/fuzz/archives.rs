@@ -3,39 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use serde_json::Value;
-
 use super::{fuzz, names};
 use crate::support::cache::entries;
-use nix_cache::base::digest::Sha;
+use crate::support::envelope;
 use nix_cache::files::{FilesLevel, FilesRestored, PATHS, Roots, restore, save};
 use nix_cache::remote::DirectoryRemote;
 use nix_cache::series::sign::Keyring;
-
-/// Bytes of a header and of the digest at its end; see `files/header.rs`.
-const HEADER: usize = 1024;
-const CHECK: usize = 65;
-const MAGIC: &[u8] = b"nix-cache files\n";
-
-fn hex(bytes: &[u8]) -> String {
-    Sha::of(bytes).to_string()
-}
-
-/// The entry with this header and body, whose digests fit.
-fn sealed(mut header: Value, body: &[u8]) -> Vec<u8> {
-    header["body-size"] = body.len().into();
-    header["body-digest"] = hex(body).into();
-    let json = serde_json::to_vec(&header).unwrap();
-    let mut entry = vec![b' '; HEADER];
-    entry[..MAGIC.len()].copy_from_slice(MAGIC);
-    let fits = json.len().min(HEADER - CHECK - MAGIC.len() - 1);
-    entry[MAGIC.len()..MAGIC.len() + fits].copy_from_slice(&json[..fits]);
-    entry[HEADER - CHECK - 1] = b'\n';
-    let check = hex(&entry[..HEADER - CHECK]) + "\n";
-    entry[HEADER - CHECK..].copy_from_slice(check.as_bytes());
-    entry.extend(body);
-    entry
-}
 
 fn level(home: &Path) -> FilesLevel {
     let roots = Roots::user(&home.join("work"), Some(home), &["~/c".to_owned()]).unwrap();
@@ -58,9 +31,8 @@ fn mutated() {
     assert_eq!(saved.files, 3, "{saved:?}");
     let [entry] = <[_; 1]>::try_from(entries(&cache, "files")).unwrap();
     let whole = fs::read(&entry).unwrap();
-    let json = &whole[MAGIC.len()..HEADER - CHECK];
-    let header: Value = serde_json::from_slice(json).unwrap();
-    let tar = zstd::decode_all(&whole[HEADER..]).unwrap();
+    let header = envelope::json(&whole);
+    let tar = zstd::decode_all(&whole[envelope::HEAD..]).unwrap();
     fuzz("fuzz::archives::mutated", |mutator| {
         let (mut header, mut tar) = (header.clone(), tar.clone());
         let bytes = match mutator.below(4) {
@@ -71,8 +43,7 @@ fn mutated() {
             }
             1 => {
                 mutator.json(&mut header);
-                let header = if header.is_object() { header } else { serde_json::json!({}) };
-                sealed(header, &whole[HEADER..])
+                envelope::sealed("files", header, &whole[envelope::HEAD..])
             }
             _ => {
                 // A change in a header of tar that its sum does not show is passed over: the sum is made to fit.
@@ -87,7 +58,7 @@ fn mutated() {
                     .sum();
                 part[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
                 tar.splice(block..block + 512, part);
-                sealed(header, &zstd::encode_all(&tar[..], 1).unwrap())
+                envelope::sealed("files", header, &zstd::encode_all(&tar[..], 1).unwrap())
             }
         };
         fs::write(&entry, bytes).unwrap();

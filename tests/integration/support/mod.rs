@@ -2,6 +2,7 @@
 
 pub(crate) mod cache;
 pub(crate) mod check;
+pub(crate) mod envelope;
 #[allow(dead_code, reason = "a fake that tests can steer in every way, whether or not a test does so now")]
 pub(crate) mod fake;
 pub(crate) mod folder;

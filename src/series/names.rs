@@ -1,7 +1,5 @@
-//! Which names a snapshot may hold. They are printed, and become parts of other names: so nothing that comes from a cache may
+//! Which names a record may hold. They are printed, and become parts of other names: so nothing that comes from a cache may
 //! hold more than these characters.
-
-use super::Facts;
 
 /// Longest name, in bytes: GitHub takes 512 characters as a key.
 const LONGEST: usize = 512;
@@ -18,9 +16,4 @@ pub(crate) fn is_name(name: &str) -> bool {
 /// `text`, if it is a name.
 pub(crate) fn parse(text: &str) -> Option<String> {
     is_name(text).then(|| text.to_owned())
-}
-
-/// Whether all names in the facts are names.
-pub(super) fn are_sound(facts: &Facts) -> bool {
-    [&facts.key, &facts.system, &facts.tool, &facts.lane].into_iter().all(|name| is_name(name))
 }

@@ -1,0 +1,104 @@
+//! Adding to a record that is a union: what one job has to add is merged into the newest generation, and written as the next one.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::append::{Appended, Draft, TakenIn, append};
+use super::clock::SystemClock;
+use super::number::generation_prefix;
+use super::place::Series;
+use super::record::{Record, decode, encode};
+use super::search::{Search, Unusable, find_record, note_unusable, read_generation};
+use super::sign::Keyring;
+use crate::base::clock::now;
+use crate::base::note::Note;
+use crate::remote::{Entry, Kind, Remote, RemoteError};
+
+/// Where something is added.
+pub(crate) struct Target<'a, R> {
+    /// Where the series is.
+    pub remote: &'a dyn Remote,
+    /// Its key, escaped.
+    pub key: &'a str,
+    /// With which keys to sign, and by which what is there must be signed.
+    pub keys: &'a Keyring,
+    /// Removes what is too old to be kept.
+    pub prune: fn(&mut R),
+}
+
+/// Adds `own` to what is there, and writes it. Trouble that loses nothing is in `notes`.
+///
+/// # Errors
+/// When the remote cannot be asked or does not take it, or other jobs were faster for minutes.
+pub(crate) async fn add<R: Record + Default + Clone + Sync>(
+    target: &Target<'_, R>,
+    own: R,
+    notes: &mut Vec<Note>,
+) -> Result<Appended, RemoteError> {
+    let prefix = generation_prefix(target.key);
+    let Search { found, newest, unread, .. } = if target.remote.is_readable() {
+        find_record::<R>(target.remote, std::slice::from_ref(&prefix), target.keys, notes).await?
+    } else {
+        Search::default()
+    };
+    // Generations that cannot be used have their numbers all the same.
+    let newest = newest.filter(|(key, _)| key == target.key).map_or(0, |(_, number)| number);
+    let mut record = found.filter(|found| found.key == target.key).map(|found| found.record).unwrap_or_default();
+    record.unread().extend(unread);
+    record.merge(own.clone());
+    (target.prune)(&mut record);
+    let mut draft = Union { target, record, own, notes };
+    let clock = SystemClock::start();
+    let series = Series { remote: target.remote, kind: R::FORMAT.kind, prefix, clock: &clock, writers: 0 };
+    append(&series, &mut draft, newest).await
+}
+
+/// What is going to be written.
+struct Union<'a, 'b, R> {
+    target: &'a Target<'b, R>,
+    /// All of it.
+    record: R,
+    /// What no generation has yet: of this job, and of the jobs whose offers it took in.
+    own: R,
+    notes: &'a mut Vec<Note>,
+}
+
+#[async_trait]
+impl<R: Record + Default + Clone + Sync> Draft for Union<'_, '_, R> {
+    fn encode(&mut self, kind: Kind, name: &str) -> Result<Bytes, RemoteError> {
+        let record = if kind == Kind::Offer { &self.own } else { &self.record };
+        let bytes = encode(record, name, self.target.keys);
+        bytes.map(Bytes::from).map_err(|error| RemoteError::Local(format!("Nothing is saved under {name}: {error}")))
+    }
+
+    async fn read(&self, entry: &Entry) -> Result<Option<Vec<u8>>, RemoteError> {
+        read_generation(self.target.remote, entry).await
+    }
+
+    fn unread(&mut self, number: u64) {
+        self.record.unread().insert(number, now());
+    }
+
+    fn has(&self, entry: &Entry, bytes: Vec<u8>) -> bool {
+        decode::<R>(&bytes, &entry.name, self.target.keys).map_or(true, |(other, _)| self.record.covers(&other))
+    }
+
+    fn take_in(&mut self, entry: &Entry, bytes: Vec<u8>) -> TakenIn {
+        let other = match decode::<R>(&bytes, &entry.name, self.target.keys) {
+            Ok((other, _)) => other,
+            // What is not trusted is not merged, or it would be signed.
+            Err(error) => {
+                let why = Unusable::from(error);
+                note_unusable(&format!("{}: {why}", entry.name), &why, self.notes);
+                return TakenIn::Unusable;
+            }
+        };
+        let covered = other.covers(&self.own);
+        if entry.kind == Kind::Offer {
+            self.own.merge(other.clone());
+        }
+        self.record.merge(other);
+        (self.target.prune)(&mut self.record);
+        if covered { TakenIn::Covered } else { TakenIn::Merged }
+    }
+}

@@ -1,0 +1,294 @@
+//! Finding the record that fits.
+//!
+//! 1. One lookup gives the newest generation of the first key or prefix that has one.
+//! 2. It is read; one that is damaged is read twice. What cannot be read is passed over for an older one, and remembered as unread.
+//! 3. Generations that the one found calls unread are read now, and taken in.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+
+use super::error::RecordError;
+use super::find::find;
+use super::names::is_name;
+use super::number::generation_name;
+use super::record::{Record, decode};
+use super::sign::Keyring;
+use crate::base::clock::now;
+use crate::base::note::{Code, Note};
+use crate::remote::{Entry, Kind, Remote, RemoteError};
+
+/// A record is read whole into memory; one larger than this is refused.
+const MAX_SIZE: u64 = 64 << 20;
+/// So many generations are tried, from the newest back, before a key counts as a miss.
+const GENERATIONS_TRIED: u64 = 4;
+/// So many of them may fail to be read: the next one would most likely fail in the same way.
+const FAILURES: usize = 2;
+
+/// A record that was found and read.
+pub(crate) struct Found<R> {
+    /// What it holds.
+    pub record: R,
+    /// Its key, escaped.
+    pub key: String,
+    /// Its generation.
+    pub generation: u64,
+    /// Bytes fetched for it.
+    pub bytes: u64,
+    /// The name of the trusted key that signed it; None where no signature was asked for.
+    pub signed_by: Option<String>,
+}
+
+/// What a search for a record came to.
+pub(crate) struct Search<F> {
+    /// The record, if there is one that can be used.
+    pub found: Option<F>,
+    /// Key and number of the newest generation that is there, whether or not it can be used.
+    pub newest: Option<(String, u64)>,
+    /// Generations of that key whose content is not in `found`, since they could not be read, each with the time when that was first
+    /// seen. Whoever writes the next generation names them in it: else their content would be lost to all that come after. Those of
+    /// `found` are in its record too.
+    pub unread: BTreeMap<u64, u64>,
+    /// Why the first of them could not be read this time.
+    pub unread_why: Option<String>,
+}
+
+impl<F> Default for Search<F> {
+    fn default() -> Self {
+        Self { found: None, newest: None, unread: BTreeMap::new(), unread_why: None }
+    }
+}
+
+impl<F> Search<F> {
+    /// The same search, with `change` made to what was found.
+    pub(crate) fn map<G>(self, change: impl FnOnce(F) -> G) -> Search<G> {
+        let Self { found, newest, unread, unread_why } = self;
+        Search { found: found.map(change), newest, unread, unread_why }
+    }
+}
+
+/// The newest usable record of the first of `names` (prefixes of names of generations) for which there is one. Generations that
+/// cannot be read, and those that `keys` does not trust, are passed over, with a note. What the one found says was not read before
+/// it was written is read now, and taken in.
+///
+/// # Errors
+/// When the remote cannot be asked.
+pub(crate) async fn find_record<R: Record>(
+    remote: &dyn Remote,
+    names: &[String],
+    keys: &Keyring,
+    notes: &mut Vec<Note>,
+) -> Result<Search<Found<R>>, RemoteError> {
+    let kind = R::FORMAT.kind;
+    let Some(found) = find(remote, kind, names).await? else { return Ok(Search::default()) };
+    let (key, newest, entry) = (found.series, found.number, found.entry);
+    if !is_name(&key) {
+        tracing::debug!("{:?} is not the name of a generation", entry.name);
+        return Ok(Search::default());
+    }
+    let mut search = Search { newest: Some((key.clone(), newest)), ..Search::default() };
+    let mut entry = Some(entry);
+    let mut failures = 0;
+    let mut last = newest;
+    for generation in (1..=newest).rev().take(GENERATIONS_TRIED as usize) {
+        last = generation;
+        let name = generation_name(&key, generation);
+        let found = match entry.take() {
+            Some(entry) => Ok(Some(entry)),
+            None => find_exactly(remote, kind, &name).await,
+        };
+        let read = match found {
+            Ok(None) => continue,
+            Ok(Some(found)) => read_record(remote, &found, keys).await,
+            Err(error) => Err(Unusable::Remote(error)),
+        };
+        match read {
+            Ok((record, signed_by, bytes)) => {
+                search.found = Some(Found { record, key: key.clone(), generation, bytes, signed_by });
+                break;
+            }
+            Err(why) => {
+                let message = format!("Generation {generation} of {key}: {why}");
+                if why.may_hold_more() {
+                    search.unread.insert(generation, now());
+                    search.unread_why.get_or_insert_with(|| message.clone());
+                }
+                note_unusable(&message, &why, notes);
+                failures += usize::from(matches!(why, Unusable::Remote(_)));
+            }
+        }
+        if failures == FAILURES {
+            break;
+        }
+    }
+    if search.found.is_none() && last > 1 && !search.unread.is_empty() {
+        // Nor was what stands before those.
+        search.unread.insert(last - 1, now());
+    }
+    take_in_unread(remote, &key, keys, &mut search).await;
+    Ok(search)
+}
+
+async fn find_exactly(remote: &dyn Remote, kind: Kind, name: &str) -> Result<Option<Entry>, RemoteError> {
+    let found = remote.find(kind, &[name.to_owned()]).await?;
+    Ok(found.filter(|entry| entry.name == name))
+}
+
+/// So many generations that an earlier save did not read are read now.
+const UNREAD_TRIED: usize = 8;
+/// One that is not found for so many seconds is not going to be: whoever reserved its name died, or it was evicted.
+const UNREAD_AGE: u64 = 24 * 3600;
+
+/// Takes into the record that was found what it says was not read before it was written, and notes in it what is still unread.
+async fn take_in_unread<R: Record>(remote: &dyn Remote, key: &str, keys: &Keyring, search: &mut Search<Found<R>>) {
+    let Some(found) = &mut search.found else { return };
+    let mut waiting: BTreeMap<u64, u64> = std::mem::take(found.record.unread());
+    let mut seen: BTreeSet<u64> = search.unread.keys().copied().collect();
+    for _ in 0..UNREAD_TRIED {
+        let Some((number, since)) = waiting.pop_last() else { break };
+        if number == found.generation || !seen.insert(number) {
+            continue;
+        }
+        let name = generation_name(key, number);
+        let read = match find_exactly(remote, R::FORMAT.kind, &name).await {
+            Ok(Some(entry)) => read_record::<R>(remote, &entry, keys).await,
+            Ok(None) if now().saturating_sub(since) > UNREAD_AGE => continue,
+            Ok(None) => Err(Unusable::Remote(RemoteError::Gone(format!("{name} is not found.")))),
+            Err(error) => Err(Unusable::Remote(error)),
+        };
+        match read {
+            Ok((mut record, _, bytes)) => {
+                tracing::info!("Generation {number} of {key}, which could not be read earlier, is taken in.");
+                waiting.append(record.unread());
+                found.record.merge(record);
+                found.bytes += bytes;
+            }
+            // An earlier job found it so as well: that is the second proof.
+            Err(why) if why.is_proven() || !why.may_hold_more() => {
+                tracing::info!("Generation {number} of {key}: {why}");
+            }
+            Err(why) => {
+                tracing::info!("Generation {number} of {key} is still unread: {why}");
+                search.unread.insert(number, since);
+            }
+        }
+    }
+    waiting.retain(|number, _| *number != found.generation && !seen.contains(number));
+    search.unread.append(&mut waiting);
+    found.record.unread().clone_from(&search.unread);
+}
+
+/// Why a generation cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unusable {
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error("Two reads of {0} gave different bytes: something on the way changes them.")]
+    Unsteady(String),
+    #[error("{0}")]
+    Task(#[from] tokio::task::JoinError),
+}
+
+impl Unusable {
+    /// Whether somebody else may be able to read more of it than we.
+    fn may_hold_more(&self) -> bool {
+        !matches!(self, Self::Record(RecordError::Untrusted(_)))
+    }
+
+    /// Whether two independent reads gave the same bytes, and those are not what was written.
+    fn is_proven(&self) -> bool {
+        matches!(self, Self::Record(RecordError::Damaged(_)))
+    }
+}
+
+/// Before keys are introduced nothing is signed: one note says so for all generations.
+pub(crate) fn note_unusable(message: &str, why: &Unusable, notes: &mut Vec<Note>) {
+    match why {
+        Unusable::Record(RecordError::Untrusted(_))
+            if notes.iter().any(|note| note.code == Code::SnapshotUntrusted) =>
+        {
+            tracing::info!("{message}");
+        }
+        Unusable::Record(RecordError::Untrusted(_)) => notes.push(Note::warn(Code::SnapshotUntrusted, message)),
+        _ => notes.push(Note::warn(Code::SnapshotUnreadable, message)),
+    }
+}
+
+async fn read_record<R: Record>(
+    remote: &dyn Remote,
+    entry: &Entry,
+    keys: &Keyring,
+) -> Result<(R, Option<String>, u64), Unusable> {
+    let bytes = read_whole(remote, entry).await?;
+    let size = bytes.len() as u64;
+    let decode = |bytes: Bytes| {
+        let (name, keys) = (entry.name.clone(), keys.clone());
+        tokio::task::spawn_blocking(move || decode::<R>(&bytes, &name, &keys))
+    };
+    let bytes = Bytes::from(bytes);
+    match decode(bytes.clone()).await? {
+        Ok((record, signed_by)) => Ok((record, signed_by, size)),
+        Err(damaged @ RecordError::Damaged(_)) => {
+            tracing::debug!("{} is read once more: {damaged}", entry.name);
+            let again = Bytes::from(read_again(remote, entry, size).await?);
+            if again == bytes {
+                return Err(damaged.into());
+            }
+            match decode(again).await? {
+                Err(RecordError::Damaged(_)) => Err(Unusable::Unsteady(entry.name.clone())),
+                other => other.map(|(record, signed_by)| (record, signed_by, size)).map_err(Into::into),
+            }
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The bytes of `entry` once more: by a lookup and an address of their own, and cut in two at another place than before, so that what
+/// is wrong on the way shows as a difference.
+async fn read_again(remote: &dyn Remote, entry: &Entry, size: u64) -> Result<Vec<u8>, RemoteError> {
+    let gone = || RemoteError::Gone(format!("{} is not found any more.", entry.name));
+    let entry = find_exactly(remote, entry.kind, &entry.name).await?.ok_or_else(gone)?;
+    if entry.size.is_none() {
+        // The first read may have been cut short without a sign of it.
+        match remote.read(&entry, size..size + 1).await {
+            Err(RemoteError::Short(_)) => {}
+            Err(error) => return Err(error),
+            Ok(_) => return read_whole(remote, &entry).await,
+        }
+    }
+    let size = entry.size.unwrap_or(size);
+    if size > MAX_SIZE {
+        return Err(RemoteError::Gone(format!("{} is larger than any of its kind.", entry.name)));
+    }
+    let cut = size / 3;
+    let mut bytes = remote.read(&entry, 0..cut).await?.to_vec();
+    bytes.extend_from_slice(&remote.read(&entry, cut..size).await?);
+    Ok(bytes)
+}
+
+async fn read_whole(remote: &dyn Remote, entry: &Entry) -> Result<Vec<u8>, RemoteError> {
+    let mut stream = remote.stream(entry).await?;
+    let mut bytes = Vec::new();
+    while let Some(piece) = stream.next().await {
+        bytes.extend_from_slice(&piece?);
+        if bytes.len() as u64 > MAX_SIZE {
+            return Err(RemoteError::Gone(format!("{} is larger than any of its kind.", entry.name)));
+        }
+    }
+    Ok(bytes)
+}
+
+/// As [`read_whole`]; None where its bytes are not there any more.
+pub(crate) async fn read_generation(remote: &dyn Remote, entry: &Entry) -> Result<Option<Vec<u8>>, RemoteError> {
+    match read_whole(remote, entry).await {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(RemoteError::Gone(why)) => {
+            tracing::warn!("{} cannot be read: {why}", entry.name);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
