@@ -28,6 +28,8 @@ pub(crate) const MAX_LAYERS: usize = 32;
 
 /// How long a process may see the overlay in a namespace that it is about to leave, as each build in a sandbox does at its start.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The same, for a process that is ending or being started.
+const LINGERING: Duration = Duration::from_secs(5);
 
 /// Why layers could not be mounted. The store is as it was before.
 #[derive(Debug, thiserror::Error)]
@@ -221,7 +223,7 @@ fn mount_image(file: &Path, point: &Path) -> Result<(), MountError> {
 pub(crate) fn claim(places: &Places) -> Result<bool, MountError> {
     // A look into it ends what an earlier try began.
     let _ = fs::symlink_metadata(places.store.join("."));
-    match unmount(&places.store, UnmountFlags::EXPIRE) {
+    match unmount_patiently(places, UnmountFlags::EXPIRE) {
         Ok(()) => Ok(true),
         Err(Errno::AGAIN) => not_elsewhere(places).map(|()| false),
         Err(error) => Err(not_unmounted(places, error)),
@@ -248,6 +250,20 @@ pub(crate) fn not_elsewhere(places: &Places) -> Result<(), MountError> {
     Ok(())
 }
 
+/// Unmounts the overlay. It stays in use for a moment after the last process that used it has ended, or while a process is being
+/// started by one that has a file of it open: where nobody is seen to use it, that is waited for.
+fn unmount_patiently(places: &Places, flags: UnmountFlags) -> Result<(), Errno> {
+    let start = Instant::now();
+    loop {
+        match unmount(&places.store, flags) {
+            Err(Errno::BUSY) if start.elapsed() < LINGERING && user_of(&places.store).is_none() => {
+                std::thread::sleep(LINGERING / 50);
+            }
+            other => return other,
+        }
+    }
+}
+
 fn not_unmounted(places: &Places, error: Errno) -> MountError {
     match error {
         Errno::BUSY => MountError::InUse(match user_of(&places.store) {
@@ -263,7 +279,7 @@ fn not_unmounted(places: &Places, error: Errno) -> MountError {
 /// # Errors
 /// When the store is in use; everything is still mounted then.
 pub(crate) fn detach(places: &Places) -> Result<(), MountError> {
-    unmount(&places.store, UnmountFlags::empty()).map_err(|error| not_unmounted(places, error))
+    unmount_patiently(places, UnmountFlags::empty()).map_err(|error| not_unmounted(places, error))
 }
 
 /// Unmounts whatever else of ours is mounted, as far as that goes. The overlay must be gone, or never have been there.

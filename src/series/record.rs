@@ -59,6 +59,8 @@ pub(crate) fn decode<R: Record>(bytes: &[u8], name: &str, keys: &Keyring) -> Res
 
 /// The level of compression.
 const LEVEL: i32 = 9;
+/// Characters of an error that are shown.
+const SHOWN: usize = 300;
 /// The window of what we compress is 4 MiB. A larger one than twice that would only be asked for to make us allocate it.
 const MAX_WINDOW_LOG: u32 = 23;
 
@@ -90,7 +92,9 @@ pub(crate) fn read_json<T: DeserializeOwned>(body: &[u8], most: u64) -> Result<T
         let value = serde_json::from_reader(reader.by_ref())?;
         Ok(value)
     };
-    read().map_err(|error| RecordError::Damaged(format!("its content cannot be read ({error})")))
+    // The error quotes what is there, which can be of any length.
+    let shown = |error: std::io::Error| error.to_string().chars().take(SHOWN).collect::<String>();
+    read().map_err(|error| RecordError::Damaged(format!("its content cannot be read ({})", shown(error))))
 }
 
 /// Passes JSON on and weighs it.

@@ -16,8 +16,7 @@ const MOST: u64 = 256 << 10;
 fn measured(mut command: Command) -> (Run, u64) {
     command.env("NIX_CACHE_LOG", "nix_cache=debug");
     let run = Run::of(command);
-    let said =
-        run.log.lines().filter_map(|line| line.split_once("The most memory in use at a time was ")?.1.split_once(' '));
+    let said = run.log.lines().filter_map(|line| line.split_once("Peak memory use: ")?.1.split_once(' '));
     let memory = said.filter_map(|(number, _)| number.parse().ok()).max();
     let memory = memory.unwrap_or_else(|| panic!("it does not end by itself: {run:?}"));
     println!("{memory} KiB");

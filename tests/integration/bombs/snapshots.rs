@@ -73,12 +73,6 @@ fn small_snapshots_that_would_become_large_are_a_miss() {
         ("a recipe", filled("layers", &format!("[{layer}"), "[0,0,0],", 6_000_000, "[0,0,0]]}]")),
         ("names", filled("names", &format!("[{name}"), &format!(",{name}"), 4_000_000, "]")),
         ("records", filled("paths", "[", &record, 1_000_000, &format!("{}]", record.trim_end_matches(',')))),
-        (
-            "plans",
-            numbered("planned", "{", 400_000, "}", |number| {
-                format!(r#""{number}":{{"time":1,"targets":{{"t":{{}}}}}}"#)
-            }),
-        ),
         ("something unknown", filled("x", "[", "[],", 20_000_000, "[]]")),
         ("a text", filled("x", "\"", &"a".repeat(100), 3_000_000, "\"")),
         ("depth", filled("x", "", "[", 20_000_000, "")),
@@ -111,10 +105,8 @@ fn snapshots_that_are_just_small_enough_fit_into_memory() {
     let machine = Machine::new(&nix::all()[0]);
     let name = format!("\"{}-a\"", "0".repeat(32));
     let record = |number| format!(r#"{{"path":0,"hash":"{number:064}","size":1,"time":1,"used":1}}"#);
-    let target = |number| format!(r#""{number}":{{"outputs":{{"o":"{}-a"}}}}"#, "0".repeat(32));
-    let snapshots: [(&str, Vec<Vec<u8>>); 4] = [
+    let snapshots: [(&str, Vec<Vec<u8>>); 3] = [
         ("records", numbered("paths", "[", 380_000, "]", record)),
-        ("targets", numbered("planned", r#"{"c":{"time":1,"targets":{"#, 50_000, "}}}", target)),
         ("names", filled("names", &format!("[{name}"), &format!(",{name}"), 1_900_000, "]")),
         ("one path again and again", filled("upstream", "[0", ",0", 9_500_000, "]")),
     ];
