@@ -1,10 +1,13 @@
 #!/bin/sh
-# Starts nix-cache for this step. A build runs code of the repository, which can read the environment of the processes above
-# it: so no token of the runner's stays in it, whatever the runner puts there.
+# Starts nix-cache for a step of build/ or, with the argument `audit`, of audit/. Both run code of the repository, which can read
+# the environment of the processes above it: so no token of the runner's stays in it, whatever the runner puts there.
 set -eu
 
+outcome=built
+[ "${1:-}" != audit ] || outcome=audited
+
 fail() {
-  printf '::error title=nix-cache::%s Nothing was built.\n' "$(printf '%s' "$1" | tr '\r\n%' '   ')"
+  printf '::error title=nix-cache::%s Nothing was %s.\n' "$(printf '%s' "$1" | tr '\r\n%' '   ')" "$outcome"
   exit 1
 }
 
@@ -27,4 +30,4 @@ fi
 [ -x "$binary" ] || fail "$binary cannot be started. Check that it may be executed here."
 unset ACTIONS_RUNTIME_TOKEN ACTIONS_RUNTIME_URL ACTIONS_RESULTS_URL ACTIONS_CACHE_URL GITHUB_TOKEN GH_TOKEN
 unset ACTIONS_ID_TOKEN_REQUEST_TOKEN ACTIONS_ID_TOKEN_REQUEST_URL
-exec "$binary" action build
+exec "$binary" action "${1:-build}"

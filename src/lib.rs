@@ -10,7 +10,7 @@
 //! | shared by both | `app` |
 //! | the verbs | [`cache`]: restore and save; [`plan`]: which targets of a flake a change affects |
 //! | their parts | [`attach`]: layers into the store, everything that runs as root; [`snapshot`]: the index of one key; [`files`]: further files and Nix's own caches; [`report`]: what was measured; [`upstream`]: what substituters offer |
-//! | | [`series`]: generations of one name, and their signatures; [`layer`]: the format of images; [`nix`]: querying Nix; [`building`]: `nix build`, explained |
+//! | | [`series`]: generations of one name, and their signatures; [`layer`]: the format of images; [`nix`]: querying Nix; [`building`]: `nix build`, explained; `audit`: what breaks a policy |
 //! | | [`store`]: the Nix store of this machine, and our folder beside it; [`remote`]: where entries are stored; [`flake`]: keys; [`github`]: what the runner provides |
 //! | independent of Nix | [`base`] |
 
@@ -23,6 +23,7 @@
 mod action;
 mod app;
 pub mod attach;
+mod audit;
 pub mod base;
 mod building;
 pub mod cache;

@@ -1,6 +1,8 @@
 //! `nix-cache action`: what the hook of the GitHub action calls. Settings come from the environment, results go to the runner's
 //! files. Nothing here fails a job but a wrong input (exit code 2), what `fail-on` asks for and a build that fails (exit code 1).
 
+mod audit;
+pub(crate) mod audit_inputs;
 mod build;
 pub(crate) mod build_inputs;
 pub(crate) mod build_outputs;
@@ -41,12 +43,15 @@ pub(crate) enum Step {
     Plan,
     /// Build, and explain what failed
     Build,
+    /// Audit, and report what breaks the policy
+    Audit,
 }
 
 /// Carries out a step.
 pub(crate) async fn run(step: Step) -> Result<(), Failure> {
     match step {
         Step::Build => return build::build().await,
+        Step::Audit => return audit::audit().await,
         Step::Plan => {
             return plan::run().await.inspect_err(|failure| job::annotator().error("nix-cache", &failure.message));
         }
@@ -61,7 +66,7 @@ pub(crate) async fn run(step: Step) -> Result<(), Failure> {
     };
     let done = match step {
         Step::Restore => restore::restore(&mut job).await,
-        Step::Post | Step::Save | Step::Plan | Step::Build => post::save(&mut job, step).await,
+        Step::Post | Step::Save | Step::Plan | Step::Build | Step::Audit => post::save(&mut job, step).await,
     };
     if let Err(failure) = &done {
         job::annotator().error("nix-cache", &failure.message);

@@ -93,7 +93,7 @@ fn request(inputs: &PlanInputs, job: &Job, event: &Result<Event, String>) -> Res
 }
 
 /// What the event has the commit here compared with.
-fn wish(event: &Result<Event, String>, facts: &Facts, repository: &Repository) -> Wish {
+pub(super) fn wish(event: &Result<Event, String>, facts: &Facts, repository: &Repository) -> Wish {
     let commit = |commit: &str, trust| Wish::Commit { commit: commit.to_owned(), trust };
     match event {
         Err(why) => Wish::None { why: why.clone() },

@@ -1,5 +1,6 @@
 //! What the command line and the steps of the actions share.
 
+pub(crate) mod audit;
 pub(crate) mod build;
 mod failure;
 pub(crate) mod known;

@@ -35,7 +35,8 @@ static VERSION: LazyLock<String> = LazyLock::new(|| match option_env!("NIX_CACHE
 
 const EXIT_CODES: &str = "Exit codes:
   0  success; cache misses and cache problems are warnings, not failures
-  1  the work failed, `verify` found damage, `build` failed, or there was a miss with `--fail-on-miss`
+  1  the work failed, `verify` found damage, `build` failed, `audit` found what the policy
+     forbids, or there was a miss with `--fail-on-miss`
   2  invalid arguments, settings or files";
 
 #[derive(Debug, Subcommand)]
@@ -56,6 +57,8 @@ pub(super) enum Command {
     Detach(DetachCommand),
     /// Find out which targets of a flake a change affects and which jobs build them
     Plan(super::plan_args::PlanCommand),
+    /// Audit a flake's lock file against a policy
+    Audit(super::audit::AuditCommand),
     /// Run a step of the GitHub action, with settings from the environment
     #[command(hide = true)]
     Action(crate::action::ActionCommand),

@@ -1,6 +1,7 @@
 //! The command line: parses the arguments, sets up the process and runs the command.
 
 mod args;
+mod audit;
 mod build;
 mod inspect;
 mod logging;
@@ -31,8 +32,10 @@ pub fn run() -> ExitCode {
     logging::start(&cli.logging);
     match cli.command {
         // Builders can inspect their parent processes, so the secrets go before anything is built.
-        Command::Build(_) => secrets::shed(),
-        Command::Action(ref action) if matches!(action.step, action::Step::Build) => secrets::shed(),
+        Command::Build(_) | Command::Audit(_) => secrets::shed(),
+        Command::Action(ref action) if matches!(action.step, action::Step::Build | action::Step::Audit) => {
+            secrets::shed();
+        }
         Command::Action(_) => {
             if let Err(why) = secrets::take_in() {
                 tracing::warn!("{why}");
@@ -90,6 +93,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Build(args) => build::build(&args).await,
         Command::Detach(args) => verbs::detach(&args).await,
         Command::Plan(args) => plan::plan(&args).await,
+        Command::Audit(args) => audit::audit(&args).await,
         Command::Action(command) => action::run(command.step).await,
         Command::Privileged => verbs::privileged().await,
     }

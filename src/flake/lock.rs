@@ -1,4 +1,4 @@
-//! Reads a lock file. The only file that knows `nix_flake_lock`.
+//! Reads a lock file. Beside `inputs.rs`, the only file that knows `nix_flake_lock`.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -34,6 +34,14 @@ pub(super) struct Lock {
 /// # Errors
 /// [`KeyError`] when it cannot be read, is not a lock file, or is one that Nix would refuse.
 pub(super) fn read(path: &Path) -> Result<Lock, KeyError> {
+    parse(path, &bytes(path)?)
+}
+
+/// The content of the lock file at `path`, one byte more than allowed at most.
+///
+/// # Errors
+/// [`KeyError`] when it cannot be read.
+pub(super) fn bytes(path: &Path) -> Result<Vec<u8>, KeyError> {
     let unreadable = |source| KeyError::ReadLock { path: path.to_owned(), source };
     // Asked before opening, which would wait for ever on a pipe.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
@@ -41,7 +49,7 @@ pub(super) fn read(path: &Path) -> Result<Lock, KeyError> {
     }
     let mut bytes = Vec::new();
     File::open(path).map_err(unreadable)?.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    parse(path, &bytes)
+    Ok(bytes)
 }
 
 /// The lock file with the content `bytes`; `path` is for errors alone.
@@ -49,6 +57,20 @@ pub(super) fn read(path: &Path) -> Result<Lock, KeyError> {
 /// # Errors
 /// As [`read`].
 pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Lock, KeyError> {
+    let file = file(path, bytes)?;
+    let nodes = file.nodes().map(|(_, node)| written(node)).collect();
+    let graph = follows::resolve(nodes, file.root_id().index()).map_err(|broken| match broken {
+        Broken::Cycle { inputs } => KeyError::FollowsCycle { path: path.to_owned(), inputs },
+        Broken::Nowhere { input, target } => KeyError::FollowsNowhere { path: path.to_owned(), input, target },
+    })?;
+    Ok(Lock { version: file.source_version(), graph })
+}
+
+/// The same file as it is written, with no `follows` resolved.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn file<'a>(path: &Path, bytes: &'a [u8]) -> Result<LockFile<'a>, KeyError> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(KeyError::LockTooLarge { path: path.to_owned(), limit: MAX_BYTES });
     }
@@ -57,13 +79,7 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Lock, KeyError> {
         .with_max_nodes(MAX_NODES)
         .with_max_depth(MAX_DEPTH)
         .with_max_path_components(MAX_PATH);
-    let file = LockFile::parse_with_limits(bytes, limits).map_err(|error| refused(path, bytes, &error))?;
-    let nodes = file.nodes().map(|(_, node)| written(node)).collect();
-    let graph = follows::resolve(nodes, file.root_id().index()).map_err(|broken| match broken {
-        Broken::Cycle { inputs } => KeyError::FollowsCycle { path: path.to_owned(), inputs },
-        Broken::Nowhere { input, target } => KeyError::FollowsNowhere { path: path.to_owned(), input, target },
-    })?;
-    Ok(Lock { version: file.source_version(), graph })
+    LockFile::parse_with_limits(bytes, limits).map_err(|error| refused(path, bytes, &error))
 }
 
 fn written(node: &nix_flake_lock::Node<'_>) -> Written {

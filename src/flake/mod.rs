@@ -10,6 +10,7 @@ mod extra;
 mod files;
 mod fingerprint;
 mod follows;
+mod inputs;
 mod key;
 mod lock;
 mod locks;
@@ -26,6 +27,7 @@ use serde::Serialize;
 pub(crate) use error::KeyError;
 pub(crate) use escape::{MAX_KEY_BYTES, escape};
 pub(crate) use files::hash_files;
+pub(crate) use inputs::{LockInput, LockInputs};
 pub use key::key;
 pub(crate) use system::current_system;
 

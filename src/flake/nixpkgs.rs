@@ -8,9 +8,11 @@ use super::fingerprint::{Graph, Source, reachable};
 /// where two are as near, that is locked to a repository called `nixpkgs` or to a release of a Nixpkgs channel.
 pub(super) fn find(graph: &Graph) -> Option<usize> {
     let named = graph.nodes[graph.root].inputs.iter().find(|(name, _)| name == "nixpkgs").map(|(_, node)| *node);
-    named
-        .filter(|node| *node != graph.root)
-        .or_else(|| reachable(graph, graph.root).into_iter().find(|node| source(graph, *node).is_some_and(is_nixpkgs)))
+    named.filter(|node| *node != graph.root).or_else(|| {
+        reachable(graph, graph.root)
+            .into_iter()
+            .find(|node| source(graph, *node).is_some_and(|source| is_nixpkgs(|name| source.text(name))))
+    })
 }
 
 /// The source of a node, unless it is the root.
@@ -18,11 +20,12 @@ pub(super) fn source(graph: &Graph, node: usize) -> Option<&Source> {
     graph.nodes[node].source.as_ref()
 }
 
-fn is_nixpkgs(source: &Source) -> bool {
-    if let Some(repo) = source.text("repo") {
+/// Whether a source with these attributes is Nixpkgs.
+pub(super) fn is_nixpkgs<'a>(attribute: impl Fn(&str) -> Option<&'a str>) -> bool {
+    if let Some(repo) = attribute("repo") {
         return repo.eq_ignore_ascii_case("nixpkgs");
     }
-    let Some(url) = source.text("url") else {
+    let Some(url) = attribute("url") else {
         return false;
     };
     let path = url.split(['?', '#']).next().unwrap_or_default();
@@ -32,21 +35,26 @@ fn is_nixpkgs(source: &Source) -> bool {
 
 /// An input as people write it: `github:NixOS/nixpkgs/<rev>`. Without whatever may be a secret in an address.
 pub(super) fn describe(source: &Source) -> String {
-    let kind = source.text("type").unwrap_or("unknown");
     let rev = source.text("rev");
-    let mut text = match (source.text("owner"), source.text("repo")) {
-        (Some(owner), Some(repo)) => format!("{kind}:{owner}/{repo}"),
-        _ => match (source.text("url"), source.text("path")) {
-            (Some(url), _) => format!("{kind} {}", without_secrets(url)),
-            (None, Some(path)) => format!("{kind}:{path}"),
-            (None, None) => kind.to_owned(),
-        },
-    };
+    let mut text = origin(|name| source.text(name));
     if let Some(content) = rev.or_else(|| source.text("narHash")) {
         text.push('/');
         text.push_str(content);
     }
     text
+}
+
+/// The same without the revision.
+pub(super) fn origin<'a>(attribute: impl Fn(&str) -> Option<&'a str>) -> String {
+    let kind = attribute("type").unwrap_or("unknown");
+    match (attribute("owner"), attribute("repo")) {
+        (Some(owner), Some(repo)) => format!("{kind}:{owner}/{repo}"),
+        _ => match (attribute("url"), attribute("path")) {
+            (Some(url), _) => format!("{kind} {}", without_secrets(url)),
+            (None, Some(path)) => format!("{kind}:{path}"),
+            (None, None) => kind.to_owned(),
+        },
+    }
 }
 
 /// The address without user, password, query and fragment.
@@ -117,7 +125,8 @@ mod tests {
             ("https://example.org/nixpkgs-lib", false),
             ("https://example.org/x?from=/nixpkgs/", false),
         ] {
-            assert_eq!(is_nixpkgs(&locked(&[("url", url)])), expected, "{url}");
+            let source = locked(&[("url", url)]);
+            assert_eq!(is_nixpkgs(|name| source.text(name)), expected, "{url}");
         }
     }
 

@@ -6,6 +6,7 @@ use std::io::Write;
 
 use actions_rs::{Annotation, AnnotationKind, WorkflowCommand};
 
+use crate::base::note::Severity;
 use crate::base::printing::{self, Raw, safe};
 
 /// Number of annotations of a kind that we may use. GitHub allows ten for an action with all its steps; the hook needs one.
@@ -68,6 +69,16 @@ impl<W: Write> Annotator<W> {
     /// Reports why the job stops, at a line of a file in the repository.
     pub(crate) fn error_at(&mut self, place: &Place<'_>, title: &str, message: &str) {
         self.add_at(AnnotationKind::Error, Some(place), title, message);
+    }
+
+    /// Something at a line of a file of the repository, as much as it matters.
+    pub(crate) fn at(&mut self, severity: Severity, place: &Place<'_>, title: &str, message: &str) {
+        let kind = match severity {
+            Severity::Notice => AnnotationKind::Notice,
+            Severity::Warning => AnnotationKind::Warning,
+            Severity::Error => AnnotationKind::Error,
+        };
+        self.add_at(kind, Some(place), title, message);
     }
 
     /// Writes the messages that are still held back. Later messages would exceed GitHub's limit.

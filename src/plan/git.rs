@@ -143,6 +143,26 @@ impl Repository {
         self.commit(commit).map(drop)
     }
 
+    /// A file as it was in a commit that is here; none where the commit has no such file.
+    ///
+    /// # Errors
+    /// When Git fails.
+    pub(crate) fn file(&self, commit: &str, file: &str) -> Result<Option<String>, GitError> {
+        let listed = self.git(&[
+            "ls-tree",
+            "--name-only",
+            "-z",
+            "--end-of-options",
+            commit,
+            "--",
+            &format!(":(top,literal){file}"),
+        ]);
+        if listed?.is_empty() {
+            return Ok(None);
+        }
+        self.git(&["cat-file", "blob", "--end-of-options", &format!("{commit}:{file}")]).map(Some)
+    }
+
     /// Gets some history behind `commit`, in a shallow clone.
     ///
     /// # Errors

@@ -58,6 +58,9 @@ pub struct RulesFile {
 struct File {
     #[serde(default)]
     plan: Table,
+    /// Read by the audit.
+    #[serde(default, rename = "audit")]
+    _audit: serde::de::IgnoredAny,
 }
 
 #[derive(Default, Deserialize)]

@@ -13,7 +13,7 @@ const FLOORS: [&[&str]; 8] = [
     &["app"],
     &["cache", "plan"],
     &["attach", "snapshot", "files", "report", "upstream"],
-    &["series", "layer", "nix", "building"],
+    &["series", "layer", "nix", "building", "audit"],
     &["store", "remote", "flake", "github"],
     &["base"],
 ];

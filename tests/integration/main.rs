@@ -4,6 +4,7 @@
 
 mod act;
 mod action;
+mod audit;
 mod bombs;
 mod build;
 mod cli;

@@ -1,0 +1,100 @@
+//! The step of the action `audit/`. Only what the policy forbids fails it, and what the user gave and cannot be read.
+
+use std::path::{Path, PathBuf};
+
+use super::audit_inputs::AuditInputs;
+use super::job;
+use super::outputs::set_all;
+use super::plan::wish;
+use crate::app::Failure;
+use crate::app::audit::{AuditRequest, Audited, carry_out, verdict, write_files};
+use crate::audit::output::{annotations, summary};
+use crate::github::env::Facts;
+use crate::github::event::Event;
+use crate::plan::{Repository, Wish};
+use crate::report::page;
+
+/// Audits, reports, and fails as the policy says.
+pub(super) async fn audit() -> Result<(), Failure> {
+    let done = audit_and_report().await;
+    if let Err(failure) = &done {
+        job::annotator().error("nix-cache", &failure.message);
+    }
+    done
+}
+
+async fn audit_and_report() -> Result<(), Failure> {
+    let inputs = AuditInputs::from_environment().map_err(Failure::usage)?;
+    let facts = Facts::from_environment();
+    let workspace = facts.workspace.clone().unwrap_or_else(|| PathBuf::from("."));
+    let audited = carry_out(&request(&inputs, &facts, &workspace)).await?;
+    tracing::info!("{}", audited.report.headline());
+    let folder = facts.scratch().join("audit");
+    let json = folder.join("audit.json");
+    let sarif = inputs.sarif.as_ref().map_or_else(|| folder.join("audit.sarif"), |file| workspace.join(file));
+    write_files(&audited, Some(&sarif), Some(&json))?;
+    if inputs.annotate {
+        annotations::annotate(&audited.report, &mut job::annotator());
+    }
+    if inputs.summarize {
+        let (sentences, rows) = (summary::sentences(&audited.report), summary::rows(&audited.report));
+        if let Err(error) = page::write("Audit", &sentences, &summary::HEAD, &rows) {
+            tracing::warn!("The job summary could not be written: {error}.");
+        }
+    }
+    if let Err(error) = set_all(outputs(&audited, &sarif, &json)) {
+        tracing::warn!("{error}");
+    }
+    verdict(&audited)
+}
+
+fn request(inputs: &AuditInputs, facts: &Facts, workspace: &Path) -> AuditRequest {
+    let project = workspace.join(&inputs.flake);
+    let base = inputs.base.clone().or_else(|| {
+        let event = Event::read(&facts.event, facts.event_path.as_deref());
+        let repository = Repository::open(&project, None).ok()?;
+        match wish(&event, facts, &repository) {
+            Wish::Commit { commit, .. } => Some(commit),
+            Wish::None { why } => {
+                tracing::info!("Nothing is compared: {why}.");
+                None
+            }
+        }
+    });
+    AuditRequest {
+        project,
+        rules: inputs.rules.as_ref().map(|file| workspace.join(file)),
+        base,
+        baseline: inputs.baseline.as_ref().map(|file| workspace.join(file)),
+        token: None,
+    }
+}
+
+fn outputs(audited: &Audited, sarif: &Path, json: &Path) -> Vec<(&'static str, String)> {
+    let report = &audited.report;
+    let new = report.findings.iter().filter(|finding| finding.is_new == Some(true)).count();
+    vec![
+        ("findings", report.findings.len().to_string()),
+        ("new-findings", report.compared_with.as_ref().map_or_else(String::new, |_| new.to_string())),
+        ("sarif", sarif.display().to_string()),
+        ("report", json.display().to_string()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::outputs::declared;
+    use super::*;
+    use crate::audit::policy::Policy;
+    use crate::audit::report::Report;
+
+    #[test]
+    fn the_action_declares_just_what_is_set() {
+        let audited = Audited { report: Report::default(), policy: Policy::default() };
+        let all = outputs(&audited, Path::new("/s"), Path::new("/r"));
+        let set: BTreeSet<_> = all.iter().map(|(name, _)| *name).collect();
+        assert_eq!(declared(include_str!("../../audit/action.yml")), set);
+    }
+}
