@@ -1,7 +1,7 @@
-//! A directory as a remote: for laptops, tests, and caches on a shared disk.
+//! A directory as a remote, for laptops, tests, and caches on a shared disk.
 //!
-//! An entry is a file `<kind>/<name>`. It is written under `tmp/` and linked to its name, which fails when the name is taken,
-//! so nobody ever sees a part of an entry, and of two writers one wins.
+//! An entry is a file `<kind>/<name>`. It is written under `tmp/` and hard-linked to its name, which fails if the name is taken.
+//! Partial entries are therefore never visible, and of two writers one wins.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Write};
@@ -17,11 +17,11 @@ use futures_util::stream::BoxStream;
 
 use super::{Entry, Kind, Put, Remote, RemoteError};
 
-/// A file name may have 255 bytes on most file systems.
+/// Longest file name: 255 bytes on most file systems.
 const MAX_NAME: usize = 250;
-/// What a writer that was killed left behind is removed when it is this old.
+/// Age at which files of killed writers are removed.
 const LEFTOVER_AGE: Duration = Duration::from_hours(24);
-/// Bytes of a piece of [`Remote::stream`].
+/// Size of a piece of [`Remote::stream`] in bytes.
 const PIECE: u64 = 1 << 20;
 
 /// The remote in one directory.
@@ -31,7 +31,7 @@ pub struct DirectoryRemote {
 }
 
 impl DirectoryRemote {
-    /// The remote in `root`, which is made if it is not there.
+    /// Opens the remote in `root`, and creates it if missing.
     ///
     /// # Errors
     /// When it cannot be created.
@@ -45,7 +45,7 @@ impl DirectoryRemote {
     }
 
     fn remove_leftovers(&self) {
-        // Offers are of use for minutes.
+        // Offers are useful only for minutes.
         let folders = ["tmp", Kind::Offer.word()].map(|folder| fs::read_dir(self.root.join(folder)));
         for entry in folders.into_iter().flatten().flatten().flatten() {
             let modified = entry.metadata().and_then(|metadata| metadata.modified());
@@ -77,7 +77,7 @@ impl DirectoryRemote {
         let file_name = escape(name);
         if file_name.len() > MAX_NAME {
             return Err(RemoteError::Failed(format!(
-                "The name {name:?} is too long for a file: a directory takes {MAX_NAME} bytes. Choose a shorter key."
+                "The name {name:?} is too long for a file: a directory allows {MAX_NAME} bytes. Choose a shorter key."
             )));
         }
         let place = self.root.join(kind.word()).join(file_name);
@@ -87,7 +87,7 @@ impl DirectoryRemote {
         let stored = (|| {
             let mut temporary = tempfile::NamedTempFile::new_in(self.root.join("tmp"))?;
             write(temporary.as_file_mut())?;
-            // A cache on a shared disk is for all who may read the folder.
+            // Everyone who may read the folder may read a cache on a shared disk.
             temporary.as_file().set_permissions(Permissions::from_mode(0o644))?;
             temporary.as_file().sync_all()?;
             match temporary.persist_noclobber(&place) {
@@ -113,7 +113,7 @@ impl Found {
     }
 }
 
-/// Names hold slashes, file names do not.
+/// Escapes slashes, which names contain but file names cannot.
 fn escape(name: &str) -> String {
     name.replace('%', "%25").replace('/', "%2F")
 }
@@ -134,7 +134,7 @@ fn failed(what: &str, path: &Path, error: &io::Error) -> RemoteError {
     }
 }
 
-/// Runs `work`, which waits for a disk, where it holds up nothing else.
+/// Runs `work`, which blocks on a disk, on a thread for blocking work.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, RemoteError> + Send + 'static,
 ) -> Result<T, RemoteError> {
@@ -152,7 +152,7 @@ impl Remote for DirectoryRemote {
         let (remote, prefixes) = (self.clone(), prefixes.to_vec());
         blocking(move || {
             let mut all = remote.list(kind).map_err(|error| failed("list", &remote.root.join(kind.word()), &error))?;
-            // Names with numbers settle what a coarse clock leaves open: the longer one is the greater number.
+            // If the clock is too coarse, compare the numbers in names: the longer one is the greater number.
             all.sort_by(|a, b| (b.written, b.name.len(), &b.name).cmp(&(a.written, a.name.len(), &a.name)));
             for prefix in &prefixes {
                 let exact = all.iter().position(|found| found.name == *prefix);

@@ -1,10 +1,10 @@
 //! Time limits around a remote: a deadline for everything, and a budget for all lookups of a step together.
 //!
 //! 1. Each wait on the remote ends at the deadline of the step.
-//! 2. A clock runs while at least one lookup is under way. When it reaches the budget, every lookup fails at once. Lookups that were
-//!    all answered within a second cost nothing: where many jobs save at once, there are many of them, and all is well.
-//! 3. Both give [`RemoteError::OutOfTime`] to the first who meets with it and [`RemoteError::StillOutOfTime`] to all others: one
-//!    warning is enough.
+//! 2. A clock runs while at least one lookup is pending. When it reaches the budget, every lookup fails at once. Lookups that are
+//!    all answered within a second cost nothing, because many jobs that save at once need many of them.
+//! 3. In both cases the first caller gets [`RemoteError::OutOfTime`] and all others [`RemoteError::StillOutOfTime`]: one warning is
+//!    enough.
 
 use std::ops::Range;
 use std::path::Path;
@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Entry, Kind, Put, Remote, RemoteError};
 
-/// How long a step may wait for its cache.
+/// Time limits of a step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// For everything. None for no limit.
@@ -30,7 +30,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// The time that all lookups of a step have together: 30 s. One takes a quarter of a second.
+    /// Total time for all lookups of a step: 30 s. One takes a quarter of a second.
     pub(crate) const LOOKUPS: Duration = Duration::from_secs(30);
 }
 
@@ -43,17 +43,17 @@ pub(crate) struct Limited {
     told: Arc<AtomicBool>,
 }
 
-/// How long lookups were under way.
+/// The time that lookups were pending.
 #[derive(Default)]
 struct Clock {
     spent: Duration,
     running: usize,
     since: Option<Instant>,
-    /// Whether one that ran since then failed.
+    /// Whether a lookup since then has failed.
     failed: bool,
 }
 
-/// Within this time a service that is well answers several times over.
+/// A healthy service answers several times within this time.
 const QUICK: Duration = Duration::from_secs(1);
 
 impl Clock {
@@ -62,7 +62,7 @@ impl Clock {
     }
 }
 
-/// Lets the clock run as long as it lives; with whether there was an answer.
+/// A guard while which the clock runs, with whether there was an answer.
 struct Running<'a>(&'a Limited, bool);
 
 impl Drop for Running<'_> {
@@ -80,7 +80,7 @@ impl Drop for Running<'_> {
 }
 
 impl Limited {
-    /// `inner` with `limits`, which begin now.
+    /// Wraps `inner` with `limits`, which start now.
     #[must_use]
     pub(crate) fn new(inner: Arc<dyn Remote>, limits: Limits) -> Self {
         let deadline = limits.total.map(|total| Instant::now() + total);
@@ -126,7 +126,7 @@ impl Remote for Limited {
     async fn find(&self, kind: Kind, prefixes: &[String]) -> Result<Option<Entry>, RemoteError> {
         let over = || {
             let why = format!(
-                "All lookups of this step together may take {} s, and {} was slower.",
+                "All lookups of this step together may take {} s, but {} was slower.",
                 self.limits.lookups.as_secs_f64(),
                 self.inner.describe()
             );
@@ -187,7 +187,7 @@ mod tests {
 
     use super::*;
 
-    /// A place that answers nothing at all but questions without a name, and counts the lookups.
+    /// A remote that answers only lookups without a name, and counts the lookups.
     #[derive(Default)]
     struct Silent(AtomicUsize);
 

@@ -1,4 +1,4 @@
-//! Fetches an entry into a file, many ranges at once, and checks every chunk of it before it is written.
+//! Downloads an entry into a file in parallel ranges, and checks every chunk before it is written.
 
 use std::fs::File;
 use std::ops::Range;
@@ -14,12 +14,12 @@ use tokio::sync::Semaphore;
 
 use super::{Entry, Remote, RemoteError};
 
-/// How many reads of one entry wait for a slot or have one: more than there are slots, so that none stays free.
+/// Number of reads of one entry that have or wait for a slot: more than there are slots, so that none stays free.
 const AWAITING: usize = 16;
-/// How soon reads notice that the place answers with whole entries.
+/// Interval at which reads check whether the remote answers with whole entries.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What to fetch and how.
+/// What to download, and how.
 #[derive(Clone, Debug)]
 pub(crate) struct FetchPlan {
     /// The size of the entry in bytes.
@@ -28,25 +28,25 @@ pub(crate) struct FetchPlan {
     pub chunk_size: u64,
     /// The SHA-256 of each chunk.
     pub digests: Vec<[u8; 32]>,
-    /// How many reads are under way at once, together with all other plans that share these slots.
+    /// Number of concurrent reads, shared with all other plans that use these slots.
     pub slots: Arc<Semaphore>,
-    /// How many chunks one read asks for. As many times the slots, and the size of a chunk, bounds the memory in use.
+    /// Number of chunks per read. Multiplied by the slots and the size of a chunk, it bounds the memory in use.
     pub range_chunks: usize,
-    /// Grows by the size of each chunk that was checked and written.
+    /// Counts the bytes of chunks that were checked and written.
     pub progress: Arc<AtomicU64>,
 }
 
-/// How a fetch went.
+/// The result of a download.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FetchOutcome {
-    /// The chunks whose bytes were wrong twice, in order. Nothing was written in their place.
+    /// The chunks whose bytes were wrong twice, in order. They were not written.
     pub bad_chunks: Vec<usize>,
-    /// How many bytes were checked and written.
+    /// Number of bytes that were checked and written.
     pub bytes: u64,
 }
 
 impl FetchPlan {
-    /// Where a chunk lies in the file.
+    /// The byte range of a chunk in the file.
     fn place(&self, chunk: usize) -> Range<u64> {
         let start = chunk as u64 * self.chunk_size;
         start..self.size.min(start + self.chunk_size)
@@ -66,12 +66,12 @@ impl FetchPlan {
     }
 }
 
-/// Fetches `entry` into the file `into` at the same offsets. Every chunk is compared with its digest; one that is wrong
-/// is read once more, and reported if it stays wrong. Where ranges do not work, everything comes as one stream.
+/// Downloads `entry` into the file `into` at the same offsets. Every chunk is compared with its digest; a wrong one is read
+/// again, and reported if it is still wrong. If ranges do not work, the entry is read as one stream.
 ///
 /// # Errors
-/// See [`Remote::read`] and [`Remote::stream`]; [`RemoteError::Failed`] also when the plan contradicts itself or the
-/// file cannot be written.
+/// See [`Remote::read`] and [`Remote::stream`]; also [`RemoteError::Failed`] when the plan contradicts itself or the file cannot
+/// be written.
 pub(crate) async fn fetch_file(
     remote: &dyn Remote,
     entry: &Entry,
@@ -88,7 +88,7 @@ pub(crate) async fn fetch_file(
     }
     let fetch =
         Fetch { remote, entry, plan, file: Arc::new(into.try_clone().map_err(|error| unwritten(entry, &error))?) };
-    // Whoever comes first gets a slot: an entry that is nearly done leaves its slots to the next one.
+    // Slots are first come, first served: an entry that is nearly done leaves its slots to the next one.
     let reads = stream::iter(plan.reads()).map(|chunks| fetch.range(chunks)).buffer_unordered(AWAITING);
     let done: Vec<Done> = reads.try_collect().await?;
     let mut bad_chunks = Vec::new();
@@ -108,12 +108,12 @@ pub(crate) async fn fetch_file(
     Ok(FetchOutcome { bad_chunks, bytes: plan.size - missing })
 }
 
-/// What became of one range.
+/// The result of one range.
 enum Done {
     Read {
         bad: Vec<usize>,
     },
-    /// Not read, because the place turned out to ignore ranges.
+    /// Not read, because the remote ignores ranges.
     Left {
         chunks: Range<usize>,
     },
@@ -129,12 +129,12 @@ struct Fetch<'a> {
 impl Fetch<'_> {
     /// Reads some chunks with one request, checks and writes them.
     async fn range(&self, chunks: Range<usize>) -> Result<Done, RemoteError> {
-        // Nobody closes the slots; if somebody did, this read would only not be counted.
+        // The slots are never closed; if they were, this read would just not be counted.
         let _slot = self.plan.slots.acquire().await.ok();
         if !self.remote.ranges_work() {
             return Ok(Done::Left { chunks });
         }
-        // A read that the place answers with the whole entry is dropped: one stream for all of them is shorter.
+        // A read that is answered with the whole entry is cancelled: one stream for all chunks is shorter.
         let bytes = tokio::select! {
             biased;
             bytes = self.read(&chunks) => bytes?,
@@ -174,7 +174,7 @@ impl Fetch<'_> {
         Ok(still_bad)
     }
 
-    /// Reads a chunk that was wrong once more. Returns it if it is wrong still.
+    /// Reads a wrong chunk again. Returns it if it is still wrong.
     async fn again(&self, chunk: usize) -> Result<Option<usize>, RemoteError> {
         tracing::debug!("chunk {chunk} of {} does not have its digest; reading it again", self.entry.name);
         let bytes = self.read(&(chunk..chunk + 1)).await?;
@@ -188,7 +188,7 @@ impl Fetch<'_> {
         if bytes.len() as u64 == size { Ok(bytes) } else { Err(self.too_short()) }
     }
 
-    /// Writes those of the chunks that have their digests and returns the others. Off the threads that drive transfers.
+    /// Writes the chunks that match their digests and returns the others. Runs outside the threads that drive transfers.
     async fn keep(&self, chunks: Range<usize>, bytes: Bytes) -> Result<Vec<usize>, RemoteError> {
         let start = self.plan.place(chunks.start).start;
         let jobs: Vec<_> = chunks.map(|chunk| (chunk, self.plan.place(chunk), self.plan.digests[chunk])).collect();
@@ -212,7 +212,7 @@ impl Fetch<'_> {
 
     fn too_short(&self) -> RemoteError {
         RemoteError::Short(format!(
-            "The {} {} is shorter than the {} bytes that its snapshot says.",
+            "The {} {} is shorter than the {} bytes stated in its snapshot.",
             self.entry.kind.word(),
             self.entry.name,
             self.plan.size
@@ -220,7 +220,7 @@ impl Fetch<'_> {
     }
 }
 
-/// Returns when the place was seen to ignore ranges.
+/// Waits until the remote is known to ignore ranges.
 async fn ranges_lost(remote: &dyn Remote) {
     while remote.ranges_work() {
         tokio::time::sleep(LOOK).await;
@@ -229,7 +229,7 @@ async fn ranges_lost(remote: &dyn Remote) {
 
 fn unwritten(entry: &Entry, error: &std::io::Error) -> RemoteError {
     RemoteError::Failed(format!(
-        "Cannot write the {} {} to the disk: {error}. See whether there is room on it.",
+        "Cannot write the {} {} to the disk: {error}. Check its free space.",
         entry.kind.word(),
         entry.name
     ))

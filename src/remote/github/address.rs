@@ -1,4 +1,4 @@
-//! Signed addresses for reading. They live for ten minutes; who holds an entry for longer gets new ones here.
+//! Signed addresses for reading. They are valid for ten minutes and are renewed here.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use super::calls;
 use super::twirp::Twirp;
 use crate::remote::{Entry, Kind, RemoteError};
 
-/// The present address of each entry that was found.
+/// The current address of each entry that was found.
 #[derive(Default)]
 pub(super) struct Addresses {
     known: Mutex<Slots>,
@@ -22,30 +22,30 @@ type Slots = HashMap<(Kind, String), Arc<AsyncMutex<Address>>>;
 
 struct Address {
     url: Url,
-    /// When it ends, as far as we know and believe it.
+    /// When it expires, if that is known and plausible.
     ends: Option<SystemTime>,
 }
 
 impl Addresses {
-    /// Keeps the address that a lookup gave.
+    /// Stores the address that a lookup returned.
     pub(super) fn keep(&self, kind: Kind, name: &str, url: Url) {
         let address = Address { ends: end_of(&url), url };
         self.lock().insert((kind, name.to_owned()), Arc::new(AsyncMutex::new(address)));
     }
 
-    /// An address to start a request at. One that is about to end is replaced first.
+    /// Returns an address for a new request. One that is about to expire is renewed first.
     pub(super) async fn current(&self, twirp: &Twirp, entry: &Entry, margin: Duration) -> Result<Url, RemoteError> {
         let slot = self.slot(entry)?;
         let mut address = slot.lock().await;
         if address.ends.is_some_and(|ends| ends < SystemTime::now() + margin) {
             *address = renewed(twirp, entry).await?;
-            // A new address that seems to end at once shows that our clock is wrong: from here on only refusals count.
+            // If a new address seems to expire at once, our clock is wrong: from here on only refusals count.
             address.ends = address.ends.filter(|ends| *ends > SystemTime::now() + margin);
         }
         Ok(address.url.clone())
     }
 
-    /// Replaces the address that was refused, unless somebody else did so already.
+    /// Replaces a refused address, unless another task already did.
     pub(super) async fn replace(&self, twirp: &Twirp, entry: &Entry, refused: &Url) -> Result<(), RemoteError> {
         let slot = self.slot(entry)?;
         let mut address = slot.lock().await;
@@ -60,11 +60,7 @@ impl Addresses {
             return Ok(Arc::clone(slot));
         }
         let url = Url::parse(&entry.location).map_err(|_| {
-            RemoteError::Failed(format!(
-                "The {} {} does not come from this cache service.",
-                entry.kind.word(),
-                entry.name
-            ))
+            RemoteError::Failed(format!("The {} {} is not from this cache service.", entry.kind.word(), entry.name))
         })?;
         self.keep(entry.kind, &entry.name, url);
         self.slot(entry)
@@ -80,7 +76,7 @@ async fn renewed(twirp: &Twirp, entry: &Entry) -> Result<Address, RemoteError> {
     match calls::find(twirp, entry.kind, std::slice::from_ref(&entry.name)).await? {
         Some((name, url)) if name == entry.name => Ok(Address { ends: end_of(&url), url }),
         _ => Err(RemoteError::Gone(format!(
-            "The {} {} was in GitHub's cache and is no more. The cache may be full; see its size in the repository's \
+            "The {} {} is no longer in GitHub's cache. The cache may be full; see its size in the repository's \
              settings.",
             entry.kind.word(),
             entry.name
@@ -88,7 +84,7 @@ async fn renewed(twirp: &Twirp, entry: &Entry) -> Result<Address, RemoteError> {
     }
 }
 
-/// When a signed address ends: its parameter `se`, a time in UTC.
+/// Returns when a signed address expires: its parameter `se`, a time in UTC.
 fn end_of(url: &Url) -> Option<SystemTime> {
     let (_, end) = url.query_pairs().find(|(name, _)| name == "se")?;
     DateTime::parse_from_rfc3339(&end).ok().map(SystemTime::from)

@@ -1,5 +1,5 @@
-//! What the answers of the cache service mean. The statuses, codes and messages are those that the service and the
-//! official client (`@actions/cache` 6.3.0) use.
+//! Interprets the answers of the cache service. The statuses, codes and messages are those of the service and of the official
+//! client (`@actions/cache` 6.3.0).
 
 use std::time::Duration;
 
@@ -10,25 +10,25 @@ use serde::Deserialize;
 use super::redact::{excerpt, redact};
 use crate::remote::RemoteError;
 
-/// The longest pause that we take over from a server.
+/// Longest pause requested by a server that is respected.
 const MAX_RETRY_AFTER: u64 = 3600;
 
-/// Why a request failed, as one answer or its absence tells.
+/// Why a request failed, according to one answer or its absence.
 #[derive(Debug)]
 pub(super) enum Trouble {
-    /// The name is reserved or stored already.
+    /// The name is already reserved or stored.
     Taken,
-    /// The service does not know what we speak of.
+    /// The service does not know the object of the request.
     Missing(String),
-    /// Too many requests; perhaps with the time to stay away.
+    /// Too many requests, possibly with the time to wait.
     Throttled(Option<Duration>),
-    /// Worth another try.
+    /// A retry may help.
     Again(String),
-    /// Not worth one.
+    /// A retry does not help.
     Refused(Refusal),
 }
 
-/// A final no, and how far it reaches.
+/// A final refusal, and its scope.
 #[derive(Clone, Debug)]
 pub(super) struct Refusal {
     pub kind: RefusalKind,
@@ -36,7 +36,7 @@ pub(super) struct Refusal {
     pub reach: Reach,
 }
 
-/// Which error a refusal becomes.
+/// The error that a refusal becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RefusalKind {
     Denied,
@@ -45,7 +45,7 @@ pub(super) enum RefusalKind {
     Failed,
 }
 
-/// What a refusal holds for, besides the request that met it.
+/// The requests that a refusal applies to, besides the refused one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
     Nothing,
@@ -66,11 +66,11 @@ impl From<Refusal> for RemoteError {
 }
 
 impl Refusal {
-    /// No cache service of version 2 answers there.
+    /// The refusal when no cache service of version 2 answers.
     pub(super) fn unavailable(what: &str) -> Self {
         let text = format!(
-            "No usable cache service (v2) answers at ACTIONS_RESULTS_URL: {what}. This step goes on without the cache. If \
-             that happens in every job, look for a proxy, or for a server without cache service v2."
+            "No usable cache service (v2) answers at ACTIONS_RESULTS_URL: {what}. This step continues without the cache. If \
+            this happens in every job, check for a proxy, or for a server without cache service v2."
         );
         Self { kind: RefusalKind::Refused, text, reach: Reach::Everything }
     }
@@ -80,7 +80,7 @@ impl Refusal {
     }
 }
 
-/// The refusal that the message of an answer spells out, whatever its status: these have fixed texts.
+/// Recognises a refusal by the fixed text of its message, whatever its status.
 pub(super) fn refusal_in(message: &str) -> Option<Refusal> {
     let message = redact(message);
     if message.contains("cache write denied:") {
@@ -97,7 +97,7 @@ pub(super) fn refusal_in(message: &str) -> Option<Refusal> {
         Some(Refusal { kind: RefusalKind::Refused, text, reach: Reach::Reads })
     } else if message.contains("insufficient usage") {
         let text = format!(
-            "GitHub stores nothing more for this repository ({message}). Nothing more is saved in this job; look at \
+            "GitHub stores nothing more for this repository ({message}). Nothing more is saved in this job; check \
              the cache storage and the budget in its settings."
         );
         Some(Refusal { kind: RefusalKind::Quota, text, reach: Reach::Writes })
@@ -106,7 +106,7 @@ pub(super) fn refusal_in(message: &str) -> Option<Refusal> {
     }
 }
 
-/// The body of an error, as Twirp writes it. Some servers name the text `message`.
+/// The body of a Twirp error. Some servers call the text `message`.
 #[derive(Deserialize)]
 struct TwirpError {
     code: String,
@@ -114,7 +114,7 @@ struct TwirpError {
     msg: String,
 }
 
-/// What an answer other than 200 means. `spoken` tells whether this place has answered as a cache service before.
+/// Interprets an answer other than 200. `spoken` says whether this server has answered as a cache service before.
 pub(super) fn trouble(status: StatusCode, headers: &HeaderMap, body: &[u8], spoken: bool) -> Trouble {
     let twirp: Option<TwirpError> = serde_json::from_slice(body).ok();
     let said = twirp.as_ref().map_or_else(|| excerpt(body), |error| redact(&error.msg));
@@ -134,20 +134,22 @@ pub(super) fn trouble(status: StatusCode, headers: &HeaderMap, body: &[u8], spok
         (429, _) | (_, Some("resource_exhausted")) => Trouble::Throttled(retry_after(headers)),
         (408 | 500.., _) => Trouble::Again(what),
         (_, Some("bad_route")) => Trouble::Refused(Refusal::unavailable(&what)),
-        // A gateway or a proxy in between: it may be gone in a moment.
+        // A gateway or a proxy in between: the problem may be temporary.
         (_, None) if !spoken => Trouble::Again(what),
         (409, _) | (_, Some("already_exists")) => Trouble::Taken,
         (404, _) | (_, Some("not_found")) => Trouble::Missing(what),
         (403, _) => Trouble::Refused(Refusal {
             kind: RefusalKind::Refused,
-            text: format!("GitHub's cache service forbids this request: {what}. See the `cache-mode:` of the job."),
+            text: format!(
+                "GitHub's cache service does not allow this request: {what}. See the `cache-mode:` of the job."
+            ),
             reach: Reach::Nothing,
         }),
         _ => Trouble::Refused(Refusal::failed(format!("GitHub's cache service refuses this request: {what}."))),
     }
 }
 
-/// How long an answer asks us to stay away. GitHub gives whole seconds; a date, the other form, is not understood.
+/// Returns how long an answer asks us to wait. GitHub sends whole seconds; the other form, a date, is not supported.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds: u64 = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds.min(MAX_RETRY_AFTER)))
@@ -171,7 +173,7 @@ mod tests {
 
     #[test]
     fn every_answer_has_its_meaning() {
-        // Status, body, and what it means from a service that has answered before.
+        // Status, body, and their interpretation for a service that has answered before.
         for (status, body, meaning) in [
             (400, r#"{"code":"invalid_argument","msg":"version must be 64"}"#, "Failed for Nothing"),
             (401, r#"{"code":"unauthenticated","msg":"expired"}"#, "Refused for Everything"),

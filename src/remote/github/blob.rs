@@ -1,5 +1,5 @@
-//! What blob storage answers, and what a broken transfer means. The token of the service never comes here: a signed
-//! address is all that a blob request carries.
+//! Interprets answers of blob storage and broken transfers. The token of the service is not used here: a blob request carries
+//! only a signed address.
 
 use std::time::Duration;
 
@@ -7,38 +7,38 @@ use reqwest::{Response, StatusCode};
 
 use super::redact::{chain, excerpt};
 
-/// How long a body that only explains an error is waited for.
+/// Longest time to wait for a body that only explains an error.
 const EXPLANATION: Duration = Duration::from_secs(5);
 
 /// Why a blob request failed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum BlobError {
-    /// Worth another try.
+    /// A retry may help.
     Again(String),
-    /// The signed address does not hold (any more).
+    /// The signed address is not valid, or no longer.
     Expired(String),
-    /// There is no such blob.
+    /// The blob does not exist.
     Gone(String),
-    /// It is shorter than asked for.
+    /// It is shorter than requested.
     Short(String),
-    /// It comes too slowly to be waited for.
+    /// The transfer is too slow.
     Slow(String),
-    /// Not worth another try.
+    /// A retry does not help.
     Failed(String),
 }
 
-/// An error of the connection. It never names the address.
+/// Converts a connection error without naming the address.
 pub(super) fn broken(error: reqwest::Error) -> BlobError {
     BlobError::Again(chain(&error.without_url()))
 }
 
-/// The error that an answer with a status other than the expected ones stands for.
+/// Converts an answer with an unexpected status to an error.
 pub(super) async fn refused(response: Response) -> BlobError {
     let status = response.status();
     let code = response.headers().get("x-ms-error-code").and_then(|code| code.to_str().ok()).map(str::to_owned);
     let said = match code {
         Some(code) => code,
-        // Not more than a screenful is of interest, and nobody promises that it is short.
+        // Only the first part is useful, and the body may be long.
         None if response.content_length().is_some_and(|length| length <= 4096) => {
             let body = tokio::time::timeout(EXPLANATION, response.bytes()).await;
             body.ok().and_then(Result::ok).map(|body| excerpt(&body)).unwrap_or_default()

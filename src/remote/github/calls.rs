@@ -1,5 +1,5 @@
-//! The three calls of the cache service with their messages. Requests use the names of the protocol's definition;
-//! answers may use camel case, leave out what is empty and say more than we know of.
+//! The three calls of the cache service with their messages. Requests use the field names of the protocol; answers may use camel
+//! case, omit empty fields and have unknown ones.
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -10,7 +10,7 @@ use super::redact::redact;
 use super::twirp::{CallError, Method, Twirp};
 use crate::remote::{Kind, Put, RemoteError};
 
-/// The most keys that one lookup may name, the first one included.
+/// Largest number of keys in one lookup, including the first one.
 const MAX_KEYS: usize = 10;
 
 #[derive(Serialize)]
@@ -49,12 +49,12 @@ struct CreateAnswer {
 #[derive(Serialize)]
 struct FinalizeRequest<'a> {
     key: &'a str,
-    /// 64-bit numbers are texts in this JSON.
+    /// 64-bit numbers are strings in this JSON.
     size_bytes: String,
     version: String,
 }
 
-/// The `entry_id` is left out: it is a text here and a number there, and of no use to us.
+/// The `entry_id` is ignored: it is a string in some answers and a number in others, and not needed.
 #[derive(Deserialize)]
 struct FinalizeAnswer {
     #[serde(default)]
@@ -63,21 +63,21 @@ struct FinalizeAnswer {
     message: Option<String>,
 }
 
-/// The version that keeps the entries of a kind apart from those of other kinds and other tools: 64 hexadecimal digits.
+/// The version that separates entries of a kind from those of other kinds and other tools: 64 hexadecimal digits.
 #[must_use]
 pub fn version(kind: Kind) -> String {
     hex(&Sha256::digest(format!("nix-cache-action {} 1", kind.word())))
 }
 
-/// Two lower-case digits for each byte.
+/// Formats bytes as lower-case hexadecimal digits.
 pub(super) fn hex(bytes: &[u8]) -> String {
     let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
     digits.map(|digit| char::from(b"0123456789abcdef"[usize::from(digit)])).collect()
 }
 
-/// The name and the signed address of the entry that fits `prefixes` best, if any does.
+/// Looks up the entry that matches `prefixes` best, and returns its name and signed address.
 pub(super) async fn find(twirp: &Twirp, kind: Kind, prefixes: &[String]) -> Result<Option<(String, Url)>, RemoteError> {
-    // The first one goes out twice, because it is not settled that the service looks at `key` alone. It counts twice.
+    // The first one is sent twice, because it is not certain that the service matches `key` alone. It counts twice.
     let keys = &prefixes[..prefixes.len().min(MAX_KEYS - 1)];
     let Some(key) = keys.first() else { return Ok(None) };
     if let Some(refusal) = twirp.refused(Method::Find) {
@@ -95,15 +95,15 @@ pub(super) async fn find(twirp: &Twirp, kind: Kind, prefixes: &[String]) -> Resu
     }
     let matched = answer.matched_key.unwrap_or_default();
     if !keys.iter().any(|prefix| matched.starts_with(prefix.as_str())) {
-        tracing::debug!("{key} is a miss: the service offers {matched:?}, which was not asked for");
+        tracing::debug!("{key} is a miss: the service offers {matched:?}, which was not requested");
         return Ok(None);
     }
     let url = signed(twirp, answer.signed_download_url.as_deref(), &matched)?;
     Ok(Some((matched, url)))
 }
 
-/// Reserves `name` and returns where its bytes go, or None when it was taken before. After an answer that got lost, our
-/// own reservation counts as taken: its address is gone for good.
+/// Reserves `name` and returns the address for the upload, or None if it was already taken. If an answer got lost, our own
+/// reservation counts as taken, because its address is lost as well.
 pub(super) async fn create(twirp: &Twirp, kind: Kind, name: &str) -> Result<Option<Url>, RemoteError> {
     let request = CreateRequest { key: name, version: version(kind) };
     let answer: CreateAnswer = match twirp.call(Method::Create, &request).await {
@@ -123,7 +123,7 @@ pub(super) async fn create(twirp: &Twirp, kind: Kind, name: &str) -> Result<Opti
     }
 }
 
-/// Makes the uploaded bytes of `name` an entry. The service may not see them at once.
+/// Commits the uploaded bytes of `name` as an entry. The service may not see them at once.
 pub(super) async fn finalize(
     twirp: &Twirp,
     kind: Kind,
@@ -137,7 +137,7 @@ pub(super) async fn finalize(
     let answer: FinalizeAnswer = loop {
         match twirp.call(Method::Finalize, &request).await {
             Ok(answer) => break answer,
-            // Somebody finished this very reservation, and only we could: an answer got lost.
+            // Only we could have committed this reservation, so an earlier answer got lost.
             Err(CallError::Taken) => return Ok(Put::Taken),
             Err(CallError::Missing { answer_lost, what }) => {
                 may_be_done |= answer_lost;
@@ -163,7 +163,7 @@ pub(super) async fn finalize(
         twirp,
         "commit",
         name,
-        answer.message.as_deref().filter(|why| !why.is_empty()).unwrap_or("it gives no reason"),
+        answer.message.as_deref().filter(|why| !why.is_empty()).unwrap_or("no reason given"),
     ))
 }
 
@@ -175,12 +175,12 @@ fn refused(twirp: &Twirp, what: &str, name: &str, message: &str) -> RemoteError 
     RemoteError::Failed(format!("GitHub's cache service does not {what} {name}: {}.", redact(message)))
 }
 
-/// The signed address in an answer. It never shows in an error. Where the service is reached through HTTPS, so are its blobs.
+/// Parses the signed address in an answer. Errors never contain it. If the service uses HTTPS, its blobs must use it too.
 fn signed(twirp: &Twirp, text: Option<&str>, name: &str) -> Result<Url, RemoteError> {
     let url = text.and_then(|text| Url::parse(text).ok());
     match url.as_ref().map(Url::scheme) {
         Some("http") if twirp.is_secure() => Err(RemoteError::Failed(format!(
-            "The cache service at {} gave an address without HTTPS for {name}: it is not used.",
+            "The cache service at {} returned an address without HTTPS for {name}, which is not used.",
             twirp.host()
         ))),
         Some("http" | "https") => Ok(url),

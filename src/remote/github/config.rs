@@ -1,4 +1,4 @@
-//! What the environment of an action says about the cache service.
+//! The configuration of the cache service from the environment of an action.
 
 use std::path::PathBuf;
 
@@ -9,21 +9,21 @@ use super::tuning::Tuning;
 use crate::base::env_vars;
 use crate::remote::RemoteError;
 
-/// What `cache-mode:` allows in this job, as `ACTIONS_CACHE_MODE` hands it down.
+/// The `cache-mode:` of this job, from `ACTIONS_CACHE_MODE`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheMode {
-    /// Entries may be read only.
+    /// Entries may only be read.
     Read,
-    /// Both. Also the mode when none, or one we do not know, is set: the service decides then.
+    /// Both. Also used if no mode or an unknown one is set: then the service decides.
     Write,
-    /// Entries may be written only.
+    /// Entries may only be written.
     WriteOnly,
     /// Neither.
     None,
 }
 
 impl CacheMode {
-    /// The mode that `text` names, in any case and with blanks around it.
+    /// Parses a mode, ignoring case and surrounding white space.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         match text.trim().to_ascii_lowercase().as_str() {
@@ -58,7 +58,7 @@ impl CacheMode {
     }
 }
 
-/// How to reach the REST interface, for listings.
+/// The REST interface, for listings.
 #[derive(Clone, Debug)]
 pub struct RestConfig {
     /// Its base address, `https://api.github.com` on github.com.
@@ -69,31 +69,31 @@ pub struct RestConfig {
     pub token: SecretString,
 }
 
-/// How to reach the cache service.
+/// The configuration of the cache service.
 #[derive(Clone, Debug)]
 pub struct GithubConfig {
     /// The base address of the service. Its path does not matter.
     pub results_url: Url,
     /// The runtime token of the job.
     pub token: SecretString,
-    /// What the job may do.
+    /// The operations that the job may use.
     pub mode: CacheMode,
     /// The REST interface, when there is a token for it.
     pub rest: Option<RestConfig>,
-    /// A file of CA certificates to trust in place of the system's.
+    /// A file of CA certificates to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
     /// Delays and sizes.
     pub tuning: Tuning,
 }
 
 impl GithubConfig {
-    /// The configuration that the variables of `lookup` describe: `ACTIONS_RESULTS_URL`, `ACTIONS_RUNTIME_TOKEN`,
-    /// `ACTIONS_CACHE_MODE`, `ACTIONS_CACHE_URL` and `ACTIONS_CACHE_SERVICE_V2` (to tell an old service),
-    /// `GITHUB_TOKEN` or `INPUT_TOKEN`, `GITHUB_REPOSITORY` and `GITHUB_API_URL` (for listings),
-    /// `SSL_CERT_FILE` and `NIX_SSL_CERT_FILE`, `NIX_CACHE_TUNING` (for tests). A variable that is set to nothing counts as not set.
+    /// Reads the configuration from variables through `lookup`: `ACTIONS_RESULTS_URL`, `ACTIONS_RUNTIME_TOKEN`,
+    /// `ACTIONS_CACHE_MODE`, `ACTIONS_CACHE_URL` and `ACTIONS_CACHE_SERVICE_V2` (to recognise an old service), `GITHUB_TOKEN` or
+    /// `INPUT_TOKEN`, `GITHUB_REPOSITORY` and `GITHUB_API_URL` (for listings), `SSL_CERT_FILE` and `NIX_SSL_CERT_FILE`,
+    /// `NIX_CACHE_TUNING` (for tests). An empty variable counts as not set.
     ///
     /// # Errors
-    /// [`RemoteError::Unavailable`] when there is no cache service of version 2 to be reached from here.
+    /// [`RemoteError::Unavailable`] when no cache service of version 2 is configured.
     pub fn from_env(lookup: impl Fn(&str) -> Option<String>) -> Result<Self, RemoteError> {
         let set = |name: &str| lookup(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
         Ok(Self {
@@ -113,18 +113,18 @@ fn results_url(set: &impl Fn(&str) -> Option<String>) -> Result<Url, RemoteError
     let Some(text) = set(env_vars::ACTIONS_RESULTS_URL).filter(|_| !refused) else {
         let old = refused || set(env_vars::ACTIONS_CACHE_URL).is_some();
         return Err(RemoteError::Unavailable(if old {
-            "This server speaks only the old cache service (v1): caching is off.".to_owned()
+            "This server supports only the old cache service (v1), so caching is off.".to_owned()
         } else {
-            "ACTIONS_RESULTS_URL is not set, so GitHub's cache service cannot be reached: caching is off. Only actions \
-             get it, steps with `run:` do not; outside of GitHub, use a directory as the remote."
+            "ACTIONS_RESULTS_URL is not set, so GitHub's cache service cannot be used and caching is off. Only actions get \
+            this variable, steps with `run:` do not; outside GitHub, use a directory as the remote."
                 .to_owned()
         }));
     };
     let url = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     url.ok_or_else(|| {
         RemoteError::Unavailable(
-            "ACTIONS_RESULTS_URL is no http address, so GitHub's cache service cannot be reached: caching is off. \
-             The runner sets it; see what else in this job changes it."
+            "ACTIONS_RESULTS_URL is not an HTTP address, so GitHub's cache service cannot be used and caching is off. \
+            The runner sets it; check what else in this job changes it."
                 .to_owned(),
         )
     })
@@ -133,12 +133,12 @@ fn results_url(set: &impl Fn(&str) -> Option<String>) -> Result<Url, RemoteError
 fn runtime_token(set: &impl Fn(&str) -> Option<String>) -> Result<SecretString, RemoteError> {
     let why = match set(env_vars::ACTIONS_RUNTIME_TOKEN) {
         Some(token) if token.bytes().all(|byte| byte.is_ascii_graphic()) => return Ok(SecretString::from(token)),
-        Some(_) => "holds characters that no token has",
+        Some(_) => "has characters that are not allowed in a token",
         None => "is not set",
     };
     Err(RemoteError::Unavailable(format!(
-        "ACTIONS_RUNTIME_TOKEN {why}, so GitHub's cache service would refuse us: caching is off. The runner gives it \
-         to actions, not to steps with `run:`."
+        "ACTIONS_RUNTIME_TOKEN {why}, so GitHub's cache service would refuse it and caching is off. The runner sets it \
+         for actions, not for steps with `run:`."
     )))
 }
 
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn an_old_service_is_named() {
-        let old = "This server speaks only the old cache service (v1): caching is off.";
+        let old = "This server supports only the old cache service (v1), so caching is off.";
         assert_eq!(unavailable(&[("ACTIONS_CACHE_URL", "https://old.test/"), TOKEN]), old);
         assert_eq!(unavailable(&[URL, TOKEN, ("ACTIONS_CACHE_SERVICE_V2", "False")]), old);
         assert!(from(&[URL, TOKEN, ("ACTIONS_CACHE_SERVICE_V2", "True")]).is_ok());
@@ -199,7 +199,7 @@ mod tests {
     fn what_is_missing_is_named_without_its_value() {
         assert!(unavailable(&[TOKEN]).starts_with("ACTIONS_RESULTS_URL is not set"));
         assert!(unavailable(&[("ACTIONS_RESULTS_URL", " "), TOKEN]).starts_with("ACTIONS_RESULTS_URL is not set"));
-        assert!(unavailable(&[("ACTIONS_RESULTS_URL", "results"), TOKEN]).contains("is no http address"));
+        assert!(unavailable(&[("ACTIONS_RESULTS_URL", "results"), TOKEN]).contains("is not an HTTP address"));
         assert!(unavailable(&[URL]).starts_with("ACTIONS_RUNTIME_TOKEN is not set"));
         assert!(!unavailable(&[URL, ("ACTIONS_RUNTIME_TOKEN", "abc def")]).contains("abc"));
     }

@@ -1,4 +1,4 @@
-//! Reads blobs, by ranges or from start to end, and goes on where a connection was cut.
+//! Reads blobs, by ranges or from start to end, and resumes after broken connections.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::blob::{BlobError, broken, refused};
 use super::{Hub, Tuning};
 use crate::remote::{Entry, RemoteError};
 
-/// The bytes `range` of an entry, exactly.
+/// Reads exactly the bytes `range` of an entry.
 pub(super) async fn read(hub: &Hub, entry: &Entry, range: Range<u64>) -> Result<Bytes, RemoteError> {
     let want = range.end.saturating_sub(range.start) as usize;
     let mut got = BytesMut::with_capacity(want);
@@ -33,7 +33,7 @@ pub(super) async fn read(hub: &Hub, entry: &Entry, range: Range<u64>) -> Result<
     Ok(got.freeze())
 }
 
-/// Adds to `got` what is missing of `range`, as far as one answer brings it.
+/// Appends the missing bytes of `range` to `got`, as far as one answer provides them.
 async fn read_on(hub: &Hub, url: &Url, range: &Range<u64>, got: &mut BytesMut) -> Result<(), BlobError> {
     let from = range.start + got.len() as u64;
     let mut body = open(hub, url, from, Some(range.end)).await?;
@@ -47,7 +47,7 @@ async fn read_on(hub: &Hub, url: &Url, range: &Range<u64>, got: &mut BytesMut) -
     Ok(())
 }
 
-/// The whole entry in pieces. The first answer is awaited here, so that an entry that cannot be read is known at once.
+/// Streams the whole entry in pieces. Waits for the first answer, so that an unreadable entry is reported at once.
 pub(super) async fn stream(
     hub: &Arc<Hub>,
     entry: &Entry,
@@ -58,7 +58,7 @@ pub(super) async fn stream(
     Ok(stream::iter(first.map(Ok)).chain(rest).boxed())
 }
 
-/// A stream under way.
+/// A running stream.
 struct Flow {
     hub: Arc<Hub>,
     entry: Entry,
@@ -102,20 +102,20 @@ impl Flow {
     }
 }
 
-/// The body of an answer, with what stands before the first byte asked for still in it.
+/// The body of an answer, including bytes before the first requested one.
 struct Body {
     response: Response,
     skip: u64,
     tuning: Arc<Tuning>,
-    /// How long it was waited for, and what came in that time.
+    /// Time spent waiting, and the bytes received in that time.
     waited: Duration,
     came: u64,
-    /// The size of the whole blob, where the answer tells.
+    /// The size of the whole blob, if the answer says it.
     total: Option<u64>,
 }
 
 impl Body {
-    /// The next bytes that were asked for.
+    /// Returns the next requested bytes.
     async fn next(&mut self) -> Result<Option<Bytes>, BlobError> {
         loop {
             let start = Instant::now();
@@ -133,7 +133,7 @@ impl Body {
 }
 
 impl Body {
-    /// Only the time counts in which somebody waited: whoever takes the bytes may be slow too.
+    /// Only waiting time counts, because the consumer of the bytes may be slow too.
     fn keep_pace(&mut self, waited: Duration, came: u64) -> Result<(), BlobError> {
         (self.waited, self.came) = (self.waited + waited, self.came + came);
         if self.waited < self.tuning.slow_window {
@@ -143,20 +143,20 @@ impl Body {
         if came >= self.tuning.slow_bytes {
             return Ok(());
         }
-        Err(BlobError::Slow(format!("it came too slowly, with {came} bytes in {:.1} s", waited.as_secs_f64())))
+        Err(BlobError::Slow(format!("it was too slow, with {came} bytes in {:.1} s", waited.as_secs_f64())))
     }
 }
 
 fn stalled() -> BlobError {
-    BlobError::Again("the download stood still".to_owned())
+    BlobError::Again("the download stalled".to_owned())
 }
 
 fn ended_early() -> BlobError {
     BlobError::Again("the answer ended early".to_owned())
 }
 
-/// Asks for the bytes from `from` to `to`, or to the end. A server that ignores ranges is remembered, and what it sends
-/// too much at the front is skipped.
+/// Requests the bytes from `from` to `to`, or to the end. A server that ignores ranges is remembered, and the bytes that it sends
+/// before `from` are skipped.
 async fn open(hub: &Hub, url: &Url, from: u64, to: Option<u64>) -> Result<Body, BlobError> {
     let whole = from == 0 && to.is_none();
     let ranged = !whole && hub.ranges_work();
@@ -168,13 +168,13 @@ async fn open(hub: &Hub, url: &Url, from: u64, to: Option<u64>) -> Result<Body, 
     let response = timeout(hub.tuning.stall, request.send()).await.map_err(|_| stalled())?.map_err(broken)?;
     let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if response.status().is_success() && kind.starts_with("text/html") {
-        return Err(BlobError::Again("a web page came in place of its bytes".to_owned()));
+        return Err(BlobError::Again("the answer was a web page instead of its bytes".to_owned()));
     }
     let (skip, total) = match response.status() {
         StatusCode::PARTIAL_CONTENT if ranged => (0, total_of(&response, from)?),
         StatusCode::OK => {
             let length = response.content_length();
-            // A range that is the whole blob may be answered as such, which says nothing about other ranges.
+            // A range that covers the whole blob may be answered with the whole blob, which says nothing about other ranges.
             if ranged && !(from == 0 && length.is_some() && length == to) {
                 hub.ignores_ranges();
             }
@@ -183,13 +183,13 @@ async fn open(hub: &Hub, url: &Url, from: u64, to: Option<u64>) -> Result<Body, 
         _ => return Err(refused(response).await),
     };
     if let Some((total, to)) = total.zip(to).filter(|(total, to)| total < to) {
-        return Err(BlobError::Short(format!("it has {total} bytes, at least {to} were expected")));
+        return Err(BlobError::Short(format!("it has {total} bytes, but at least {to} were expected")));
     }
     let tuning = Arc::clone(&hub.tuning);
     Ok(Body { response, skip, tuning, waited: Duration::ZERO, came: 0, total })
 }
 
-/// The size of the whole blob if known, from an answer that must hold the part that starts at `from`.
+/// Checks that an answer contains the part that starts at `from`, and returns the size of the whole blob if known.
 fn total_of(response: &Response, from: u64) -> Result<Option<u64>, BlobError> {
     let header = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let parse = || {
@@ -199,11 +199,11 @@ fn total_of(response: &Response, from: u64) -> Result<Option<u64>, BlobError> {
     };
     match parse() {
         Some((start, total)) if start == from => Ok(total),
-        _ => Err(BlobError::Again(format!("the answer holds {header:?} in place of what starts at {from}"))),
+        _ => Err(BlobError::Again(format!("the answer has the range {header:?} instead of the one from {from}"))),
     }
 }
 
-/// How often a transfer may still be taken up again.
+/// The remaining retries of a transfer.
 struct Tries {
     pauses: ExponentialBackoff,
     renewed: bool,
@@ -217,7 +217,7 @@ impl Tries {
         Self { pauses: hub.tuning.blob_pauses(), renewed: false, slow: false, moved: 0 }
     }
 
-    /// Counts what arrived. After some way all tries are back: only standing still makes a transfer fail.
+    /// Counts received bytes. Enough progress restores all retries, so that only a stalled transfer fails.
     fn moved(&mut self, hub: &Hub, bytes: usize) {
         self.moved += bytes as u64;
         if self.moved >= hub.tuning.progress {
@@ -225,11 +225,11 @@ impl Tries {
         }
     }
 
-    /// Makes ready for another try, or says why there is none.
+    /// Prepares a retry, or returns why there is none.
     async fn recover(&mut self, hub: &Hub, entry: &Entry, url: &Url, error: BlobError) -> Result<(), RemoteError> {
         let what = format!("the {} {} in GitHub's cache", entry.kind.word(), entry.name);
         match error {
-            // One answer proves nothing about the entry: a new lookup tells whether it exists, and gives a new address.
+            // One answer proves nothing about the entry: a new lookup shows whether it exists and returns a new address.
             BlobError::Expired(why) | BlobError::Gone(why) | BlobError::Short(why) if !self.renewed => {
                 tracing::debug!("{}: {why}", entry.name);
                 self.renewed = true;

@@ -1,25 +1,25 @@
-//! What keeps us from asking too often: gates that the service shuts, and a pace for reservations.
+//! Limits the rate of requests: gates that the service closes, and a pace for reservations.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Shut for as long as the service asked us to stay away. There is one for each method, so that throttled reservations
-/// never hold up lookups.
+/// A gate that is closed for as long as the service asked us to wait. There is one per method, so that throttled reservations
+/// never delay lookups.
 #[derive(Default)]
 pub(super) struct Gate {
     opens: Mutex<Option<Instant>>,
 }
 
 impl Gate {
-    /// Shuts the gate for `time`, unless it is shut for longer already.
+    /// Closes the gate for `time`, unless it is already closed for longer.
     pub(super) fn shut(&self, time: Duration) {
         let mut opens = self.opens.lock().unwrap_or_else(PoisonError::into_inner);
         *opens = (*opens).max(Some(Instant::now() + time));
     }
 
-    /// Waits until the gate is open, or says how much longer it is shut when that is after `deadline`.
+    /// Waits until the gate is open. If that is after `deadline`, returns how much longer it stays closed.
     pub(super) async fn pass(&self, deadline: Instant) -> Result<(), Duration> {
         while let Some(opens) = self.opens().filter(|opens| *opens > Instant::now()) {
             if opens > deadline {
@@ -35,9 +35,9 @@ impl Gate {
     }
 }
 
-/// Lets a burst through at once and the rest at a steady pace: the repository's allowance is shared by all its jobs.
+/// Allows a burst at once and the rest at a steady pace, because all jobs of the repository share one rate limit.
 pub(super) struct Pacer {
-    /// When the allowance is whole again.
+    /// When the full burst is available again.
     refilled: Mutex<Option<Instant>>,
     interval: Duration,
     burst: u32,
@@ -54,7 +54,7 @@ impl Pacer {
         tokio::time::sleep(wait).await;
     }
 
-    /// Books a turn at `now` and returns how long it is until then (generic cell rate algorithm).
+    /// Books a turn at `now` and returns the time until then (generic cell rate algorithm).
     fn book(&self, now: Instant) -> Duration {
         let mut refilled = self.refilled.lock().unwrap_or_else(PoisonError::into_inner);
         let next = refilled.map_or(now, |at| at.max(now)) + self.interval;
@@ -74,7 +74,7 @@ mod tests {
         let now = Instant::now();
         let waits: Vec<_> = (0..5).map(|_| pacer.book(now)).collect();
         assert_eq!(waits, [Duration::ZERO, Duration::ZERO, Duration::ZERO, second, 2 * second]);
-        // Long after, the burst is whole again.
+        // Long after, the full burst is available again.
         let later = now + 100 * second;
         assert_eq!(
             (0..4).map(|_| pacer.book(later)).collect::<Vec<_>>(),
@@ -87,7 +87,7 @@ mod tests {
         let tuning = super::super::Tuning::default();
         let pacer = Pacer::new(tuning.creation_interval, tuning.creation_burst);
         let start = Instant::now();
-        // A burst, a rest in which the allowance grows back, and then as fast as it goes.
+        // A burst, a pause in which part of it becomes available again, and then full speed.
         let asked = (0..30).map(|_| start).chain(std::iter::repeat_n(start + Duration::from_secs(20), 400));
         let turns: Vec<Instant> = asked.map(|at| at + pacer.book(at)).collect();
         for first in &turns {

@@ -51,7 +51,7 @@ pub struct GithubRemote {
     rest: OnceLock<Option<Rest>>,
 }
 
-/// What all requests share.
+/// State that all requests share.
 struct Hub {
     http: reqwest::Client,
     twirp: Twirp,
@@ -64,7 +64,7 @@ struct Hub {
 }
 
 impl GithubRemote {
-    /// The cache that `config` leads to. Nothing is asked before the first call.
+    /// Creates the remote for `config`. No request is sent before the first call.
     ///
     /// # Errors
     /// [`RemoteError::Unavailable`] when this machine cannot do HTTPS at all.
@@ -73,7 +73,7 @@ impl GithubRemote {
         Self::with_tuning(config, tuning)
     }
 
-    /// Like [`GithubRemote::new`], with other delays and sizes than the default ones.
+    /// Like [`GithubRemote::new`], with other delays and sizes than the defaults.
     ///
     /// # Errors
     /// See [`GithubRemote::new`].
@@ -97,7 +97,7 @@ impl GithubRemote {
         Ok(Self { hub: Arc::new(hub), scopes, rest_config, rest: OnceLock::new() })
     }
 
-    /// How many names were reserved so far.
+    /// The number of names reserved so far.
     #[must_use]
     pub fn creations(&self) -> u64 {
         self.hub.creations.load(Ordering::Relaxed)
@@ -109,7 +109,7 @@ impl GithubRemote {
         self.hub.mode
     }
 
-    /// The scopes that the token names, a hint for messages. Empty when it names none.
+    /// The scopes that the token names, as a hint for messages. Empty if it names none.
     #[must_use]
     pub fn scopes(&self) -> &[TokenScope] {
         &self.scopes
@@ -121,18 +121,18 @@ impl GithubRemote {
         self.hub.twirp.has_spoken()
     }
 
-    /// Notes that an earlier step of this job got answers: what fails now is an outage, and no missing service.
+    /// Records that an earlier step of this job got answers, so that a failure now is an outage and not a missing service.
     pub fn note_spoken(&self) {
         self.hub.twirp.note_spoken();
     }
 
-    /// The time that all lookups of a step have together.
+    /// The total time for all lookups of a step.
     #[must_use]
     pub fn lookup_budget(&self) -> std::time::Duration {
         self.hub.tuning.lookup_budget
     }
 
-    /// The REST interface on the same client, when there is a token for it. Call it inside of a Tokio runtime.
+    /// The REST interface on the same client, if there is a token for it. Call it inside a Tokio runtime.
     #[must_use]
     pub fn rest(&self) -> Option<&Rest> {
         let connect = || {
@@ -151,9 +151,8 @@ impl Remote for GithubRemote {
         format!("GitHub's cache service at {}", self.hub.twirp.host())
     }
 
-    /// As the trait says, except that the service looks through one scope after the other (own branch, base of the pull
-    /// request, default branch) and through `prefixes` in each. At most nine of them are asked for; the rest is left
-    /// out.
+    /// As in the trait, except that the service searches one scope after the other (own branch, base of the pull request, default
+    /// branch), with all `prefixes` in each. At most nine prefixes are sent; the rest is ignored.
     async fn find(&self, kind: Kind, prefixes: &[String]) -> Result<Option<Entry>, RemoteError> {
         let hub = &self.hub;
         if !hub.mode.readable() {
@@ -199,7 +198,7 @@ impl Remote for GithubRemote {
 }
 
 impl Hub {
-    /// An address to read `entry` from now on.
+    /// Returns an address for reading `entry`.
     async fn address(&self, entry: &Entry) -> Result<Url, RemoteError> {
         self.addresses.current(&self.twirp, entry, self.tuning.address_margin).await
     }
@@ -210,11 +209,11 @@ impl Hub {
 
     fn ignores_ranges(&self) {
         if !self.ranges_ignored.swap(true, Ordering::Relaxed) {
-            tracing::debug!("{} ignores ranges; entries are read as single streams", self.twirp.host());
+            tracing::debug!("{} ignores ranges, so entries are read as single streams", self.twirp.host());
         }
     }
 
-    /// The error for what the mode rules out, without asking the service.
+    /// The error for an operation that the mode does not allow; the service is not asked.
     fn forbidden(&self, what: &str, needed: &str) -> RemoteError {
         RemoteError::Denied(format!(
             "The effective cache-mode '{}' of this job does not allow {what}. Set `cache-mode: write`, or `{needed}`, \

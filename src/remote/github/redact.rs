@@ -1,18 +1,18 @@
-//! Takes signatures and tokens out of texts that are on their way to a log.
+//! Removes signatures and tokens from texts that may be logged.
 
 use std::error::Error;
 
-/// What stands in place of a secret.
+/// The replacement of a secret.
 const MASK: &str = "***";
 
-/// Marks after which a secret follows, in lower case. They stay in the text. A signed address may be encoded once more
-/// when it is the parameter of another one.
+/// Marks that precede a secret, in lower case. They stay in the text. A signed address may be encoded twice if it is the
+/// parameter of another one.
 const BEFORE: [&str; 5] = ["sig=", "sig%3d", "token=", "bearer ", "\"token\":\""];
 
-/// How tokens of GitHub's start: the JWT of the runtime, then the kinds of access tokens. They go with the rest.
+/// Prefixes of GitHub's tokens: the JWT of the runtime, then the kinds of access tokens. They are removed as well.
 const START: [&str; 7] = ["eyJ", "ghs_", "ghp_", "gho_", "ghu_", "ghr_", "github_pat_"];
 
-/// The text with every signature and token in it replaced by `***`. It would rather take too much than too little.
+/// Replaces every signature and token in the text with `***`. If in doubt, it removes too much.
 #[must_use]
 pub fn redact(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
@@ -33,7 +33,7 @@ pub fn redact(text: &str) -> String {
     clean
 }
 
-/// An error and all its causes in one redacted line. For an error of reqwest, take its address out first.
+/// Formats an error and all its causes as one redacted line. Remove the address of a reqwest error first.
 #[must_use]
 pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -49,7 +49,7 @@ pub(super) fn chain(error: &dyn Error) -> String {
     redact(&text)
 }
 
-/// What the server wrote, made fit for a message: one redacted line of at most 200 characters.
+/// Shortens a server's text for a message: one redacted line of at most 200 characters.
 #[must_use]
 pub(super) fn excerpt(body: &[u8]) -> String {
     let text = redact(&String::from_utf8_lossy(body));

@@ -1,5 +1,5 @@
-//! What the REST interface knows of the cache: which entries there are, and how much room they take. It needs a token
-//! with `actions: read`; having none is normal, so every failure here is a debug line and no answer.
+//! Lists the entries of the cache and their total size through the REST interface. This needs a token with `actions: read`.
+//! Having none is normal, so every failure here is only a debug line.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,7 +18,7 @@ use crate::remote::RemoteError;
 
 const PER_PAGE: u8 = 100;
 
-/// An entry of the repository's cache, of any tool's.
+/// An entry of the repository's cache, by any tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheEntryInfo {
     /// Its name.
@@ -27,7 +27,7 @@ pub struct CacheEntryInfo {
     pub version: String,
     /// Its size in bytes.
     pub size: u64,
-    /// The Git reference that it belongs to. Empty when GitHub names none.
+    /// The Git reference that it belongs to. Empty if GitHub names none.
     pub git_ref: String,
     /// When it was last read.
     pub last_accessed: SystemTime,
@@ -35,7 +35,7 @@ pub struct CacheEntryInfo {
     pub created: SystemTime,
 }
 
-/// How much of the repository's cache is in use.
+/// Usage of the repository's cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
     /// The number of entries.
@@ -54,11 +54,10 @@ pub struct Rest {
 }
 
 impl Rest {
-    /// The interface that `config` leads to, on the client that everything else uses. Call it inside of a Tokio
-    /// runtime.
+    /// Creates the interface for `config`, on the shared client. Call it inside a Tokio runtime.
     ///
     /// # Errors
-    /// [`RemoteError::Unavailable`] when the address, the repository or the token cannot be right.
+    /// [`RemoteError::Unavailable`] when the address, the repository or the token is invalid.
     pub fn new(http: reqwest::Client, config: &RestConfig, tuning: &Arc<Tuning>) -> Result<Self, RemoteError> {
         let wrong = |what: &str| RemoteError::Unavailable(format!("{what}, so GitHub's cache cannot be listed."));
         let (owner, repository) = config
@@ -66,14 +65,14 @@ impl Rest {
             .split_once('/')
             .filter(|(owner, name)| plain(owner) && plain(name))
             .ok_or_else(|| wrong(&format!("GITHUB_REPOSITORY is {:?} and not owner/name", config.repository)))?;
-        // The builder would panic on a token that no header can hold.
+        // The builder would panic on a token that is not a valid header value.
         if !config.token.expose_secret().bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(wrong("The token holds characters that no token has"));
+            return Err(wrong("The token has characters that are not allowed in a token"));
         }
-        // It calls itself `octocrab`; a name of ours would only be added to that one.
+        // Its user agent is `octocrab`; our name would only be added to that.
         let octocrab = Octocrab::builder()
             .base_uri(&*config.api_url)
-            .map_err(|_| wrong("GITHUB_API_URL is no address"))?
+            .map_err(|_| wrong("GITHUB_API_URL is not an address"))?
             .personal_token(config.token.expose_secret())
             .build_with_reqwest(http)
             .map_err(|error| wrong(&short(&error)))?;
@@ -81,13 +80,13 @@ impl Rest {
         Ok(Self { octocrab, owner, repository, timeout: tuning.rpc_timeout, pages: tuning.rest_pages })
     }
 
-    /// All entries whose key starts with `prefix`, oldest first. None when they cannot be listed completely: an entry
-    /// that is missing from an answer was evicted.
+    /// Lists all entries whose key starts with `prefix`, oldest first. None if the list is incomplete, because a missing entry
+    /// counts as evicted.
     pub async fn caches(&self, prefix: &str) -> Option<Vec<CacheEntryInfo>> {
         let mut found = Vec::new();
         let mut most = 0;
         for page in 1..=self.pages {
-            // By age and oldest first: what is stored meanwhile comes last and moves nothing to another page.
+            // Oldest first, so that new entries come last and do not move others to another page.
             let query = url::form_urlencoded::Serializer::new(String::new())
                 .extend_pairs([("key", prefix), ("sort", "created_at"), ("direction", "asc")])
                 .extend_pairs([("per_page", &*PER_PAGE.to_string()), ("page", &*page.to_string())])
@@ -108,7 +107,7 @@ impl Rest {
         None
     }
 
-    /// How full the repository's cache is, of any tool's entries.
+    /// Returns the usage of the repository's cache by all tools.
     pub async fn usage(&self) -> Option<Usage> {
         let usage: RepoActionsCacheUsage = self.answer("measure", "cache/usage").await?;
         Some(Usage {
@@ -128,7 +127,7 @@ impl Rest {
 }
 
 impl Rest {
-    /// The answer for a path below the repository's actions. octocrab would read it whatever its size, and that of an error, too.
+    /// Requests a path below the repository's actions. octocrab itself would read answers and errors of any size.
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
         let path = format!("/repos/{}/{}/actions/{path}", self.owner, self.repository);
         let response = self.octocrab._get(path).await.map_err(|error| short(&error))?;
@@ -142,12 +141,12 @@ impl Rest {
     }
 }
 
-/// An error of octocrab's in one line: it would bring a backtrace with it.
+/// Formats an error of octocrab as one line, without its backtrace.
 fn short(error: &octocrab::Error) -> String {
     excerpt(chain(error).as_bytes())
 }
 
-/// Whether `text` can stand in a path as it is.
+/// Returns whether `text` can be used in a path unescaped.
 fn plain(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }

@@ -1,5 +1,5 @@
-//! Stores an entry: reserve the name, upload, commit. A reservation that is not committed burns its name, so nothing is
-//! reserved before its bytes are at hand.
+//! Stores an entry: reserve the name, upload, commit. A reservation that is not committed makes its name unusable, so nothing is
+//! reserved before its bytes are available.
 
 use std::sync::atomic::Ordering;
 
@@ -15,11 +15,11 @@ pub(super) async fn put(hub: &Hub, kind: Kind, name: &str, source: &Source) -> R
         return Err(hub.forbidden("saving", "write-only"));
     }
     if source.size() == 0 {
-        return Err(RemoteError::Failed(format!("{name} is empty, and GitHub's cache stores no empty entries.")));
+        return Err(RemoteError::Failed(format!("{name} is empty, but GitHub's cache does not store empty entries.")));
     }
     may_write(hub)?;
     hub.pacer.turn().await;
-    // Another put may have learnt of a refusal while this one waited.
+    // Another put may have been refused while this one waited.
     may_write(hub)?;
     let Some(url) = calls::create(&hub.twirp, kind, name).await? else {
         tracing::debug!("{name} is taken");
@@ -34,13 +34,13 @@ pub(super) async fn put(hub: &Hub, kind: Kind, name: &str, source: &Source) -> R
         Err(RemoteError::Failed(format!("The commit of {name} was not answered in {:?}.", hub.tuning.commit_budget)))
     });
     match committed {
-        // The answers got lost, or one of them. Only we could commit this reservation: where it can be found, we did.
+        // An answer got lost. Only we could commit this reservation, so if the entry can be found, we did.
         Ok(Put::Taken) | Err(RemoteError::Failed(_)) if was_committed(hub, kind, name).await => Ok(Put::Stored),
         other => other,
     }
 }
 
-/// Whether a lookup finds an entry of exactly this name. Lookups lag behind a little.
+/// Returns whether a lookup finds an entry of exactly this name. Lookups lag behind a little.
 async fn was_committed(hub: &Hub, kind: Kind, name: &str) -> bool {
     if !hub.mode.readable() {
         return false;
@@ -65,10 +65,10 @@ fn may_write(hub: &Hub) -> Result<(), RemoteError> {
     hub.twirp.refused(Method::Create).map_or(Ok(()), |refusal| Err(refusal.into()))
 }
 
-/// The address of an upload cannot be renewed, so whatever ends it ends the reservation too.
+/// The address of an upload cannot be renewed, so if it expires, the reservation is lost too.
 fn burnt(name: &str, error: BlobError) -> RemoteError {
     let why = match error {
-        BlobError::Expired(why) => format!("{why}, the address to upload to does not hold (any more)"),
+        BlobError::Expired(why) => format!("{why}, the upload address is not valid or has expired"),
         BlobError::Again(why)
         | BlobError::Gone(why)
         | BlobError::Short(why)
@@ -76,8 +76,8 @@ fn burnt(name: &str, error: BlobError) -> RemoteError {
         | BlobError::Failed(why) => why,
     };
     RemoteError::Failed(format!(
-        "Cannot upload {name} to GitHub's cache: {why}. The name is used up and holds nothing; the next run stores \
-         under another one."
+        "Cannot upload {name} to GitHub's cache: {why}. The name is used up without an entry; the next run uses \
+        another one."
     ))
 }
 

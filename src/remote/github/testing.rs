@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 
 use super::{CacheMode, GithubConfig, GithubRemote, Tuning};
 
-/// Starts a server that lives as long as the test's runtime, and returns its base address.
+/// Starts a server that runs as long as the test's runtime, and returns its base address.
 pub(super) async fn serve(router: Router) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -88,8 +88,8 @@ impl Seen {
     }
 }
 
-/// A cache service whose answers are those of `reply`, which gets the method, the request and how many there were
-/// before it. Every request is noted as `<method> <key>`, and must look as the service wants it.
+/// A cache service that answers with `reply`, which gets the method, the request and the number of earlier requests. Every
+/// request is recorded as `<method> <key>` and checked for the required form.
 pub(super) fn service<R>(seen: Seen, reply: R) -> Router
 where
     R: Fn(&str, &Value, usize) -> Response<Body> + Clone + Send + Sync + 'static,
@@ -108,7 +108,7 @@ pub(super) fn json(value: &Value) -> Response<Body> {
     answer(200, &[("content-type", "application/json")], value.to_string())
 }
 
-/// A body that breaks off with a connection error after `bytes`.
+/// A body that ends with a connection error after `bytes`.
 pub(super) fn cut(bytes: &[u8]) -> Body {
     let pieces = [Ok(Bytes::copy_from_slice(bytes)), Err(std::io::Error::other("cut"))];
     // A pause between the two, or the server drops the connection before anything is sent.
@@ -118,7 +118,7 @@ pub(super) fn cut(bytes: &[u8]) -> Body {
     }))
 }
 
-/// A body that stands still after `bytes`.
+/// A body that stalls after `bytes`.
 pub(super) fn stuck(bytes: &[u8]) -> Body {
     let first = stream::iter([Ok::<_, std::io::Error>(Bytes::copy_from_slice(bytes))]);
     Body::from_stream(first.chain(stream::pending()))

@@ -1,11 +1,11 @@
-//! The runtime token: kept from every print, and read for what it says about scopes.
+//! The runtime token: it is never printed, and its scopes can be read.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
-/// A part of the cache (a branch, a tag, a pull request) and what the token may do there.
+/// A part of the cache (a branch, a tag, a pull request) and the token's permissions for it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct TokenScope {
@@ -35,9 +35,9 @@ struct Claims {
     ac: String,
 }
 
-/// The scopes that a runtime token names, for messages and the summary. The service alone decides what holds: the
-/// claim is neither documented nor verified here. Empty when the token says nothing of them. Format: the `ac` claim of
-/// the JWT is a JSON text inside of JSON, as other clients of the service read it.
+/// Reads the scopes of a runtime token, for messages and the summary. Only the service decides about permissions: the claim is
+/// neither documented nor verified here. Empty if the token has none. Format: the `ac` claim of the JWT is a JSON text inside
+/// JSON, as other clients of the service read it.
 #[must_use]
 pub fn scopes(token: &SecretString) -> Vec<TokenScope> {
     let decode = || {

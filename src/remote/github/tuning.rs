@@ -6,64 +6,63 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 const MIB: u64 = 1024 * 1024;
 
-/// How patient, how parallel and in which portions. The defaults are meant for the hosted service.
+/// Delays, counts and sizes. The defaults are for the hosted service.
 #[derive(Clone, Debug)]
 pub struct Tuning {
-    /// The most one request to the service or to the REST interface may take. 30 s; answers take a quarter of one.
+    /// Longest time for one request to the service or to the REST interface. 30 s; an answer takes a quarter of a second.
     pub rpc_timeout: Duration,
-    /// The most one lookup may take. 10 s, so that one that hangs leaves time for others.
+    /// Longest time for one lookup. 10 s, so that a hanging lookup leaves time for others.
     pub lookup_timeout: Duration,
-    /// The time that all lookups of a step have together. 30 s.
+    /// Total time for all lookups of a step. 30 s.
     pub lookup_budget: Duration,
-    /// How often a request is sent when the service fails or cannot be reached. 7, over about 20 s. Twice only, once that
-    /// did not help.
+    /// Number of attempts when the service fails or cannot be reached. 7, over about 20 s. Only two once that did not help.
     pub rpc_tries: usize,
-    /// The first pause between those, doubled each time up to twelve times as much. 0.5 s.
+    /// First pause between attempts, doubled each time up to twelve times as much. 0.5 s.
     pub rpc_delay: Duration,
-    /// How long a lookup waits in all when the service throttles. 5 s: a miss is cheaper than a long wait.
+    /// Total time that a lookup waits when the service throttles. 5 s: a miss is cheaper than a long wait.
     pub find_patience: Duration,
-    /// How long a reservation or a commit waits in all when the service throttles. 90 s, two windows of the service.
+    /// Total time that a reservation or a commit waits when the service throttles. 90 s, two windows of the service.
     pub put_patience: Duration,
-    /// How long a reservation or a commit may take in all, also when it hangs or its answers get lost. 90 s.
+    /// Total time for a reservation or a commit, even if it hangs or its answers get lost. 90 s.
     pub commit_budget: Duration,
-    /// How often a commit is repeated when the service does not see the bytes yet. 5.
+    /// Number of times that a commit is repeated if the service does not see the bytes yet. 5.
     pub finalize_retries: usize,
-    /// The pause before each of those. 2 s.
+    /// Pause before each repetition. 2 s.
     pub finalize_delay: Duration,
-    /// How many reservations may be made at once before they are paced. 50 of the 200 a repository has per minute.
+    /// Number of reservations that may be made at once before they are paced. 50 of the 200 that a repository has per minute.
     pub creation_burst: u32,
-    /// The pause between reservations after that. Half a second: with the burst 170 in any minute, and never the 200 after
-    /// which the service throttles the repository.
+    /// Pause between reservations after that. Half a second: with the burst, 170 in any minute, which stays below the 200 at which
+    /// the service throttles the repository.
     pub creation_interval: Duration,
-    /// How long a download may stand still, or keep silent at its start. 10 s.
+    /// Longest time that a download may stall or take to start. 10 s.
     pub stall: Duration,
-    /// A download that brings fewer than [`Tuning::slow_bytes`] while it is waited for so long is given up, after one more
-    /// try on a new address. 15 s.
+    /// A download that delivers fewer than [`Tuning::slow_bytes`] in this waiting time is abandoned, after one retry with a new
+    /// address. 15 s.
     pub slow_window: Duration,
-    /// 32 KiB: with the window, 2 KiB/s for each of the ranges that are read at once.
+    /// 32 KiB: with the window, 2 KiB/s for each of the concurrent ranges.
     pub slow_bytes: u64,
-    /// How long an upload may take for [`Tuning::piece`], or wait for its answer after the last byte. 30 s: at least 9 KiB/s
-    /// for each of the blocks that are sent at once.
+    /// Longest time for an upload of [`Tuning::piece`], or for its answer after the last byte. 30 s: at least 9 KiB/s for each of
+    /// the concurrent blocks.
     pub upload_stall: Duration,
-    /// How often a blob request is sent before it is given up. 6.
+    /// Number of attempts for a blob request. 6.
     pub blob_tries: usize,
-    /// The first pause between those, doubled each time. 0.25 s.
+    /// First pause between these attempts, doubled each time. 0.25 s.
     pub blob_delay: Duration,
-    /// A download that moved this many bytes before it was cut gets all its tries back. 64 KiB.
+    /// Number of bytes after which an interrupted download gets all its attempts back. 64 KiB.
     pub progress: u64,
-    /// Up to this size an entry is uploaded in one request. 16 MiB.
+    /// Largest entry that is uploaded in one request. 16 MiB.
     pub single_put: u64,
-    /// The size of a block above that, unless there would be too many. 16 MiB.
+    /// Block size above that, unless there would be too many blocks. 16 MiB.
     pub block: u64,
-    /// The most blocks a blob may have. 50,000, Azure's limit.
+    /// Largest number of blocks in a blob. 50,000, Azure's limit.
     pub max_blocks: u64,
-    /// How many blocks are uploaded at once. 8.
+    /// Number of concurrent block uploads. 8.
     pub parallel_blocks: usize,
-    /// How much of a block is in memory at once. 256 KiB.
+    /// Number of bytes of a block that are in memory at once. 256 KiB.
     pub piece: u64,
-    /// Nothing new starts on a signed address in the last part of its life. 30 s.
+    /// No new request uses a signed address within this time before it expires. 30 s.
     pub address_margin: Duration,
-    /// How many pages of 100 entries a REST listing may have. 10.
+    /// Largest number of pages of 100 entries in a REST listing. 10.
     pub rest_pages: u32,
 }
 
@@ -101,8 +100,8 @@ impl Default for Tuning {
 }
 
 impl Tuning {
-    /// The defaults, with the delays that `text` names: `name=milliseconds`, with commas between them. Names are those of
-    /// the fields here. What is not understood is left out.
+    /// The defaults, with the delays in `text`: `name=milliseconds`, separated by commas. Names are those of the fields here. Invalid
+    /// items are ignored.
     #[must_use]
     pub fn from_text(text: &str) -> Self {
         let mut tuning = Self::default();
@@ -129,25 +128,24 @@ impl Tuning {
         tuning
     }
 
-    /// The pauses between `tries` of a request to the service.
+    /// The pauses between `tries` attempts of a request to the service.
     pub(super) fn rpc_pauses(&self, tries: usize) -> ExponentialBackoff {
         pauses(self.rpc_delay, tries)
     }
 
-    /// The pauses between the tries of a blob request.
+    /// The pauses between the attempts of a blob request.
     pub(super) fn blob_pauses(&self) -> ExponentialBackoff {
         pauses(self.blob_delay, self.blob_tries)
     }
 
-    /// The size of the blocks for a blob of `size` bytes: whole MiB, and never more than [`Tuning::max_blocks`] of
-    /// them.
+    /// The block size for a blob of `size` bytes: whole MiB, and large enough for [`Tuning::max_blocks`].
     pub(super) fn block_size(&self, size: u64) -> u64 {
         let least = size.div_ceil(self.max_blocks);
         if least <= self.block { self.block } else { least.next_multiple_of(MIB) }
     }
 }
 
-/// One pause fewer than there are tries.
+/// One pause fewer than attempts.
 fn pauses(first: Duration, tries: usize) -> ExponentialBackoff {
     let builder = ExponentialBuilder::new().with_min_delay(first).with_max_delay(first * 12);
     builder.with_max_times(tries.saturating_sub(1)).with_jitter().build()

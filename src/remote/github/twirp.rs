@@ -1,4 +1,4 @@
-//! How a call gets to the cache service and back: Twirp in JSON, with tries, gates and a memory of refusals.
+//! Calls to the cache service: Twirp in JSON, with retries, gates and a memory of refusals.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +22,7 @@ use crate::remote::RemoteError;
 
 const SERVICE: &str = "/twirp/github.actions.results.api.v1.CacheService/";
 
-/// The calls that there are.
+/// The methods of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method {
     Find,
@@ -43,9 +43,9 @@ impl Method {
 /// Why a call failed for good.
 #[derive(Debug)]
 pub(super) enum CallError {
-    /// The name is reserved or stored already.
+    /// The name is already reserved or stored.
     Taken,
-    /// The service does not know what we speak of. An earlier try whose answer got lost may have changed that.
+    /// The service does not know the object. An earlier attempt whose answer got lost may have changed that.
     Missing { what: String, answer_lost: bool },
     /// Everything else.
     Remote(RemoteError),
@@ -57,7 +57,7 @@ impl From<Refusal> for CallError {
     }
 }
 
-/// The service, its gates, and what it refused for good.
+/// The service, its gates, and its final refusals.
 pub(super) struct Twirp {
     http: Client,
     base: Url,
@@ -67,7 +67,7 @@ pub(super) struct Twirp {
     no_reads: Mutex<Option<Refusal>>,
     no_writes: Mutex<Option<Refusal>>,
     spoken: AtomicBool,
-    /// Methods that failed for as long as is worth waiting, and did not answer since.
+    /// Methods that have failed for the whole retry time and have not answered since.
     failing: [AtomicBool; 3],
 }
 
@@ -75,7 +75,7 @@ impl Twirp {
     /// A service at the host of `base`. Its path is dropped, as the official client does.
     pub(super) fn new(http: Client, base: Url, token: &SecretString, tuning: Arc<Tuning>) -> Result<Self, RemoteError> {
         let mut authorization = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret())).map_err(|_| {
-            RemoteError::Unavailable("ACTIONS_RUNTIME_TOKEN holds characters that no token has.".to_owned())
+            RemoteError::Unavailable("ACTIONS_RUNTIME_TOKEN has characters that are not allowed in a token.".to_owned())
         })?;
         authorization.set_sensitive(true);
         Ok(Self {
@@ -91,33 +91,33 @@ impl Twirp {
         })
     }
 
-    /// The host that is asked, for messages.
+    /// The host of the service, for messages.
     pub(super) fn host(&self) -> &str {
         self.base.host_str().unwrap_or("an unknown host")
     }
 
-    /// Whether the service is reached through HTTPS, so that nothing less will do for what it signs.
+    /// Whether the service uses HTTPS, so that signed addresses must use it too.
     pub(super) fn is_secure(&self) -> bool {
         self.base.scheme() == "https"
     }
 
-    /// Whether this place has answered as a cache service.
+    /// Whether this server has answered as a cache service.
     pub(super) fn has_spoken(&self) -> bool {
         self.spoken.load(Ordering::Relaxed)
     }
 
-    /// Notes that it has, in an earlier step of the job.
+    /// Records that it has, in an earlier step of the job.
     pub(super) fn note_spoken(&self) {
         self.spoken.store(true, Ordering::Relaxed);
     }
 
-    /// What an earlier answer refused for the rest of the job, if it was calls like this one.
+    /// Returns the refusal of an earlier answer that applies to this method for the rest of the job.
     pub(super) fn refused(&self, method: Method) -> Option<Refusal> {
         let memory = if method == Method::Find { &self.no_reads } else { &self.no_writes };
         memory.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Keeps a refusal in mind, as far as it reaches.
+    /// Remembers a refusal for its scope.
     pub(super) fn remember(&self, refusal: &Refusal) {
         let (reads, writes) = match refusal.reach {
             Reach::Nothing => (false, false),
@@ -130,8 +130,8 @@ impl Twirp {
         }
     }
 
-    /// Calls `method` until there is an answer that counts. A failing service or connection is tried again a few times,
-    /// once only when it failed that often before; a throttled call waits as long as its method is worth.
+    /// Calls `method` until there is a definite answer. A failing service or connection is retried a few times, or only once if
+    /// it has already failed that often; a throttled call waits up to the limit of its method.
     pub(super) async fn call<A: DeserializeOwned>(
         &self,
         method: Method,
@@ -196,7 +196,7 @@ impl Twirp {
         };
         if status != StatusCode::OK {
             let trouble = trouble(status, &headers, &body, self.spoken.load(Ordering::Relaxed));
-            // A throttled call or a refused token is an answer of the service; a failing gateway is none.
+            // A throttled call or a refused token is an answer of the service; a failing gateway is not.
             if !matches!(&trouble, Trouble::Again(_) | Trouble::Refused(Refusal { reach: Reach::Everything, .. })) {
                 self.spoken.store(true, Ordering::Relaxed);
             }
@@ -207,11 +207,11 @@ impl Twirp {
                 self.spoken.store(true, Ordering::Relaxed);
                 Ok(answer)
             }
-            Err(error) => Err(Trouble::Again(format!("what it answered is not JSON ({error})"))),
+            Err(error) => Err(Trouble::Again(format!("its answer is not JSON ({error})"))),
         }
     }
 
-    /// No answer of the service has a thousandth of what was read by then. It is not asked a second time for more.
+    /// A valid answer is not even a thousandth of the limit, so an oversized one is not retried.
     fn too_much(&self, method: Method, error: &BodyError) -> Trouble {
         if !self.spoken.load(Ordering::Relaxed) {
             return Trouble::Refused(Refusal::unavailable(&error.to_string()));
@@ -226,10 +226,10 @@ impl Twirp {
         }
     }
 
-    /// How long one call may take in all.
+    /// Total time for one call.
     fn limit(&self, method: Method) -> Duration {
         match method {
-            // Less than the budget of all lookups, which whoever asks keeps: what is wrong is known here.
+            // Less than the budget of all lookups, which the caller enforces, because the cause of a failure is known here.
             Method::Find => self.tuning.lookup_budget * 5 / 6,
             Method::Create | Method::Finalize => self.tuning.commit_budget,
         }
@@ -238,20 +238,20 @@ impl Twirp {
     async fn pass_gate(&self, method: Method, deadline: Instant) -> Result<(), CallError> {
         self.gates[method as usize].pass(deadline).await.map_err(|left| {
             CallError::Remote(RemoteError::Throttled(format!(
-                "GitHub's cache service gets too many requests from this repository ({}) and wants {} s of quiet, more \
-                 than is worth waiting. Fewer jobs at once, or fewer entries, avoid it.",
+                "GitHub's cache service gets too many requests from this repository ({}) and asks to wait {} s, which is \
+                too long. Run fewer jobs at once, or store fewer entries.",
                 method.name(),
                 left.as_secs() + 1
             )))
         })
     }
 
-    /// The error after the last try. A place that never once answered as a cache service is not asked again in this step.
+    /// The error after the last attempt. A server that never answered as a cache service is not asked again in this step.
     fn gave_up(&self, method: Method, sent: usize, why: &str) -> CallError {
         self.failing[method as usize].store(true, Ordering::Relaxed);
         if self.has_spoken() {
             return CallError::Remote(RemoteError::Failed(format!(
-                "{} failed {sent} times at {}: {why}. Nothing is wrong with the job; the next one tries again.",
+                "{} failed {sent} times at {}: {why}. The job is not affected; the next one tries again.",
                 method.name(),
                 self.host()
             )));

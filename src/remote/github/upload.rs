@@ -1,4 +1,4 @@
-//! Puts bytes into a blob: in one request when they are few, else as blocks in parallel and then their list.
+//! Uploads a blob: a small one in one request, a large one as parallel blocks followed by their list.
 
 use std::fs::File;
 use std::ops::Range;
@@ -20,7 +20,7 @@ use super::blob::{BlobError, broken, refused};
 use super::calls::hex;
 use super::tuning::Tuning;
 
-/// Where the bytes of an upload come from. Reading a part again gives the same bytes.
+/// The source of an upload. Reading a part again returns the same bytes.
 #[derive(Clone)]
 pub(super) enum Source {
     File { file: Arc<File>, size: u64 },
@@ -61,7 +61,7 @@ pub(super) struct Upload<'a> {
 }
 
 impl Upload<'_> {
-    /// Sends everything. Nothing can be read before the whole of it was stored.
+    /// Sends everything. The blob cannot be read before all of it has been stored.
     pub(super) async fn run(&self) -> Result<(), BlobError> {
         let size = self.source.size();
         if size <= self.tuning.single_put {
@@ -80,7 +80,7 @@ impl Upload<'_> {
         self.put(&url, &Part::List(Bytes::from(block_list(self.name, blocks)))).await
     }
 
-    /// Sends one part until it is stored, or there is no point in going on.
+    /// Sends one part until it is stored or cannot be stored.
     async fn put(&self, url: &Url, part: &Part) -> Result<(), BlobError> {
         let mut pauses = self.tuning.blob_pauses();
         loop {
@@ -103,7 +103,7 @@ impl Upload<'_> {
         let response = tokio::select! {
             response = request.send() => response.map_err(broken)?,
             () = moved.stalled(self.tuning.upload_stall) => {
-                return Err(BlobError::Again("the upload stood still".to_owned()));
+                return Err(BlobError::Again("the upload stalled".to_owned()));
             }
         };
         if response.status().is_success() { Ok(()) } else { Err(refused(response).await) }
@@ -112,8 +112,8 @@ impl Upload<'_> {
     fn request(&self, url: &Url, part: &Part, moved: &Moved) -> RequestBuilder {
         let request = self.http.put(url.clone());
         match part {
-            // Without its type the request is refused; with a length, the pieces go out without chunked encoding, which
-            // blob storage does not take.
+            // Without the type the request is refused. With a length, the pieces are sent without chunked encoding, which blob
+            // storage does not accept.
             Part::Whole(range) => self.body(request.header("x-ms-blob-type", "BlockBlob"), range, moved),
             Part::Block(range) => self.body(request, range, moved),
             Part::List(xml) => request.header(CONTENT_TYPE, "application/xml").body(xml.clone()),
@@ -126,14 +126,14 @@ impl Upload<'_> {
     }
 }
 
-/// What one request of an upload carries.
+/// The content of one request of an upload.
 enum Part {
     Whole(Range<u64>),
     Block(Range<u64>),
     List(Bytes),
 }
 
-/// When an upload last asked for more to send.
+/// The last time that an upload requested more bytes to send.
 #[derive(Clone)]
 struct Moved(Arc<Mutex<Instant>>);
 
@@ -148,7 +148,7 @@ impl Moved {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// Returns when nothing moved for `limit`.
+    /// Waits until nothing has moved for `limit`.
     async fn stalled(&self, limit: Duration) {
         loop {
             let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner) + limit;
@@ -178,8 +178,8 @@ fn pieces(
     .boxed()
 }
 
-/// The id of a block in base64: 48 bytes, a UUID in text and the index in 12 digits, as Azure's JavaScript client makes
-/// them; other servers take no other form. The UUID comes from the name, so that a repeated block replaces itself.
+/// The id of a block in base64: 48 bytes, a UUID as text and the index in 12 digits, as in Azure's JavaScript client; some
+/// servers accept no other form. The UUID is derived from the name, so that a repeated block replaces itself.
 fn block_id(name: &str, index: u64) -> String {
     let hex = hex(&Sha256::digest(name)[..16]);
     let uuid = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");

@@ -1,4 +1,4 @@
-//! Fetches from a place in memory that can lie, ignore ranges and vanish.
+//! Downloads from a remote in memory that can return wrong bytes, ignore ranges and lose entries.
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -11,11 +11,11 @@ use futures_util::stream::BoxStream;
 use super::*;
 use crate::remote::{CONFIRM_TRIES, Kind, Put, confirmed_within};
 
-/// What the place in memory does. Everything is off at first.
+/// The behaviour of the remote in memory. Everything is off at first.
 #[derive(Default)]
 struct Place {
     body: Vec<u8>,
-    /// A byte that comes out wrong, in this many of the reads that hold it.
+    /// A byte that is wrong in this many of the reads that contain it.
     wrong: Option<(u64, AtomicUsize)>,
     ignores_ranges: bool,
     ranges_lost: AtomicBool,
@@ -24,7 +24,7 @@ struct Place {
     streams: AtomicUsize,
     under_way: AtomicUsize,
     most_under_way: AtomicUsize,
-    /// What each lookup finds, from the last to the first.
+    /// The results of lookups, from the last to the first.
     found: Mutex<Vec<Option<String>>>,
 }
 

@@ -41,7 +41,7 @@ pub(super) fn restores() -> Vec<Row> {
         warm("the runner knows only a service of version 1")
             .variable("ACTIONS_RESULTS_URL", "")
             .variable("ACTIONS_CACHE_URL", "http://127.0.0.1:9/")
-            .miss(&["no-cache"], "speaks only the old cache service (v1)")
+            .miss(&["no-cache"], "supports only the old cache service (v1)")
             .skipped("no-cache"),
         warm("there is no token")
             .variable("ACTIONS_RUNTIME_TOKEN", "")
@@ -127,7 +127,7 @@ pub(super) fn restores() -> Vec<Row> {
         // Who may not read adds to nothing that is there, since it would be lost.
         warm("cache-mode write-only")
             .variable("ACTIONS_CACHE_MODE", "write-only")
-            .miss(&["lookup-refused", "save-refused"], "A snapshot of this key is in the cache already")
+            .miss(&["lookup-refused", "save-refused"], "A snapshot of this key is already in the cache")
             .skipped("refused"),
         warm("a lookup says no and not why")
             .at_restore(fault(Name::NotOk, On::Lookup))
@@ -169,7 +169,7 @@ pub(super) fn saves() -> Vec<Row> {
         cold("a commit is refused without a reason")
             .at_save(fault(Name::NotOk, On::Finalize))
             .failed()
-            .says(&["save-failed"], "it gives no reason"),
+            .says(&["save-failed"], "no reason given"),
         cold("a commit is refused since the token may write nothing")
             .at_save(fault(Name::WriteDenied, On::Finalize))
             .skipped("refused")
