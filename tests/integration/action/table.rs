@@ -92,7 +92,7 @@ pub(super) fn restores() -> Vec<Row> {
         warm("answers are short once").at_restore(Fault::new(Name::Truncate).bytes(90).times(2)).exact(),
         warm("a page comes in place of the layer")
             .at_restore(fault(Name::Html, On::Download).after(1))
-            .miss(&["layer-failed"], "a web page came"),
+            .miss(&["layer-failed"], "was a web page"),
         warm("a download is not found once").at_restore(error(On::Download, 404).after(1).times(1)).exact(),
         warm("downloads are not found")
             .at_restore(error(On::Download, 404).after(1))
@@ -218,7 +218,7 @@ pub(super) fn saves() -> Vec<Row> {
         cold("the address of an upload is too old")
             .at_save(fault(Name::ExpiredUrl, On::PutBlob).times(1))
             .failed()
-            .says(&["save-failed"], "does not hold (any more)"),
+            .says(&["save-failed"], "the upload address is not valid"),
         cold("the bytes are not seen at once").at_save(fault(Name::NotFound, On::Finalize).times(2)).saved(),
         cold("the bytes are never seen")
             .at_save(fault(Name::NotFound, On::Finalize))

@@ -234,7 +234,7 @@ async fn a_blob_that_trickles_is_given_up() {
     };
     let scene = slow_scene(reply).await;
     let error = scene.read(0..50_000).await.unwrap_err();
-    assert!(matches!(&error, RemoteError::Failed(text) if text.contains("too slowly")), "{error}");
+    assert!(matches!(&error, RemoteError::Failed(text) if text.contains("too slow")), "{error}");
     assert_eq!(scene.blob.count(), 2, "once more on a new address");
     assert!(matches!(scene.stream().await, Err(RemoteError::Failed(_))));
 }

@@ -163,7 +163,7 @@ async fn a_refused_address_burns_the_name_at_once() {
     *storage.trouble.lock().unwrap() = vec![403; 20];
     let (remote, seen) = with(&storage, small_blocks(), stored).await;
     let error = failed(put_bytes(&remote, &[7; 1500]).await);
-    assert!(error.contains("403") && error.contains("does not hold"), "{error}");
+    assert!(error.contains("403") && error.contains("is not valid"), "{error}");
     assert!(!error.contains("sig=a"), "{error}");
     assert!(!storage.seen.all().contains(&"blocklist".to_owned()));
     assert_eq!(seen.all(), ["CreateCacheEntry name"]);
