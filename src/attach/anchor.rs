@@ -1,5 +1,5 @@
-//! The folder of a mount, held open: in a user's store, that user can rename it or put a link in its place at any moment, but
-//! can change nothing in it.
+//! The folder of a mount, held open. In a user's store, that user can rename it or replace it with a link at any moment, but
+//! cannot change anything in it.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -20,7 +20,7 @@ pub(crate) struct Anchor {
 }
 
 impl Anchor {
-    /// Opens the folder; None if it is not there. What is not a folder of this user's alone is removed.
+    /// Opens the folder; None if it does not exist. Anything else than a folder of this user alone is removed.
     pub(crate) fn open(places: &Places) -> io::Result<Option<Self>> {
         let (Some(own), Some(name)) = (places.folder.parent(), places.folder.file_name()) else { return Ok(None) };
         let own = match open_folder(CWD, own) {
@@ -41,7 +41,7 @@ impl Anchor {
             return Ok(Some(Self { fd }));
         }
         if !rustix::process::geteuid().is_root() {
-            // Root's; it is for root to change it.
+            // It belongs to root, so only root may change it.
             return Ok(None);
         }
         remove_at(&own, name)?;
@@ -57,10 +57,10 @@ impl Anchor {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
-        Self::open(places)?.ok_or_else(|| io::Error::other("something else is put in its place"))
+        Self::open(places)?.ok_or_else(|| io::Error::other("another process replaces it"))
     }
 
-    /// A path to something in it, for this process alone, that leads there whatever becomes of the folder's name.
+    /// A path to `name` in it, for this process only, which stays valid if the folder is renamed.
     pub(crate) fn at(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/{name}", self.fd.as_raw_fd()))
     }
@@ -72,7 +72,7 @@ impl Anchor {
         }
     }
 
-    /// Removes an empty folder; one that is not there is fine.
+    /// Removes an empty folder, which need not exist.
     pub(crate) fn remove_folder(&self, name: &str) -> io::Result<()> {
         match rustix::fs::unlinkat(&self.fd, name, rustix::fs::AtFlags::REMOVEDIR) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -93,15 +93,15 @@ pub(crate) fn open_folder(parent: impl AsFd, name: &Path) -> rustix::io::Result<
 /// A folder that only root can change, for [`Stage`].
 pub(crate) const STAGES: &str = "/run";
 
-/// The anchored folder at a second place, below which nobody but root can rename anything: programs that are given paths, and not
-/// descriptors, are given these. It is unmounted when it is dropped.
+/// The anchored folder at a second place, below which only root can rename anything. Programs that take paths instead of
+/// descriptors get paths in it. It is unmounted when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Stage {
     folder: PathBuf,
 }
 
 impl Stage {
-    /// What the names of stages for this store begin with.
+    /// The prefix of the names of stages for this store.
     pub(crate) fn name(places: &Places) -> io::Result<String> {
         let own = places.folder.parent().unwrap_or(&places.folder).metadata()?;
         Ok(format!("nix-cache-{}-{}.", own.dev(), own.ino()))
@@ -111,7 +111,7 @@ impl Stage {
         let folder = tempfile::Builder::new().prefix(&Self::name(places)?).tempdir_in(STAGES)?.keep();
         let stage = Self { folder };
         mount_bind(format!("/proc/self/fd/{}", anchor.fd.as_raw_fd()), &stage.folder)?;
-        // A mount can be moved out of a private one only.
+        // Moving a mount requires a private parent mount.
         mount_change(&stage.folder, MountPropagationFlags::PRIVATE)?;
         Ok(stage)
     }
@@ -123,7 +123,7 @@ impl Stage {
 
 impl Drop for Stage {
     fn drop(&mut self) {
-        // The loop devices of mounted images go on using it; nothing else does.
+        // Only the loop devices of mounted images keep using it.
         let removed = match unmount(&self.folder, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW) {
             Ok(()) | Err(Errno::INVAL) => fs::remove_dir(&self.folder),
             Err(error) => Err(error.into()),

@@ -1,15 +1,15 @@
-//! Detaching: unmounting what restores have mounted over the store.
+//! Detaching: unmounts the layers that restores have mounted over the store.
 //!
 //! 1. Nothing is changed before it is known that the store is not in use, here or in another mount namespace.
-//! 2. What paths that stay refer to is copied out of the images, beside the store: never below a mounted overlay.
-//! 3. Paths that leave, and those that wait for the copies, are taken out of the database. What waits, with its realisations, is written down first:
-//!    whoever is killed from here on leaves a store whose valid paths are all there, and the next detach or restore does the
-//!    rest.
+//! 2. References of paths that stay are copied out of the images to a place beside the store, never below a mounted overlay.
+//! 3. Paths that leave, and those that wait for the copies, are unregistered. The waiting paths and their realisations are
+//!    recorded first: if the process is killed from here on, all valid paths of the store exist, and the next detach or restore
+//!    finishes the work.
 //! 4. The overlay is unmounted. If that is refused after all, everything is registered again.
-//! 5. The copies are moved into the store, and what waited is registered again.
+//! 5. The copies are moved into the store, and the waiting paths are registered again.
 //!
-//! What no layer gives back whole cannot stay, nor can what refers to it: that is named in a warning, and is no error. A restart
-//! of the machine unmounts too; all but the fourth step is done then.
+//! Paths that no layer returns intact cannot stay, and neither can their referrers; a warning names them. A restart of the
+//! machine also unmounts; then all steps except the fourth are performed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};
@@ -34,28 +34,28 @@ use crate::store::own::{KEPT, OwnFolder};
 use crate::store::tree::remove_tree;
 use crate::store::{self, PathInfo, StoreDirs, StorePath, closed_subset, closure, path_lock, referrers_closure};
 
-/// What a detach came to.
+/// The result of a detach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Detached {
     /// Whether anything was mounted.
     pub was_mounted: bool,
-    /// Paths that are valid no more.
+    /// Number of paths that are no longer valid.
     pub unregistered: u64,
-    /// Paths that were copied out of the layers, because paths that stay refer to them.
+    /// Number of paths that were copied out of the layers because paths that stay refer to them.
     pub kept: u64,
-    /// Of those that are valid no more, paths that would have stayed, had the layers given back whole what they need.
+    /// Number of unregistered paths that would have stayed if the layers had returned their references intact.
     #[serde(default)]
     pub lost: u64,
 }
 
 type Infos = BTreeMap<StorePath, PathInfo>;
 
-/// Unmounts the layers. What was built or fetched meanwhile stays valid, and with it what it refers to, which is copied out of
-/// the layers; all else that came from them is valid no more. If a restart of the machine unmounted them, the rest is done.
+/// Unmounts the layers. Paths that were built or fetched meanwhile stay valid, with everything they refer to, which is copied out
+/// of the layers; all other paths of the layers become invalid. If a restart of the machine unmounted them, the rest is done.
 ///
 /// # Errors
-/// When the store is in use, or cannot be read or written. It is as it was then.
+/// When the store is in use, or cannot be read or written. It is unchanged then.
 pub(crate) fn detach(dirs: &StoreDirs, threads: usize) -> Result<Detached, CacheError> {
     let failed = |what| move |error| CacheError::File { what, path: dirs.real_store(), error };
     let places = places(dirs);
@@ -80,7 +80,7 @@ pub(crate) fn detach(dirs: &StoreDirs, threads: usize) -> Result<Detached, Cache
     plan.warn();
     let taken_out: BTreeSet<StorePath> =
         plan.leaving.iter().chain(plan.aside.keys()).filter(|path| valid.contains_key(*path)).cloned().collect();
-    // Realisations go with the paths that they are about. Those that an earlier detach took out come back with them.
+    // Realisations are removed with their paths. Those that an earlier detach removed are restored with them.
     let mut realisations = as_owner(dirs, || store::read_realisations(dirs)).unwrap_or_default();
     realisations.retain(|realisation| taken_out.contains(&realisation.path));
     realisations.extend(state.iter().flat_map(|state| state.realisations.iter().cloned()));
@@ -95,7 +95,7 @@ pub(crate) fn detach(dirs: &StoreDirs, threads: usize) -> Result<Detached, Cache
             tracing::warn!("The realisations of content-addressed derivations are lost: {error}");
         }
     };
-    // Invalid first and gone after: a path that is valid is always there.
+    // Unregister before unmounting, so that valid paths always exist.
     let going: Vec<StorePath> = taken_out.iter().cloned().collect();
     as_owner(dirs, || store::unregister(dirs, &going))?;
     if was_mounted
@@ -122,18 +122,18 @@ pub(crate) fn detach(dirs: &StoreDirs, threads: usize) -> Result<Detached, Cache
     })
 }
 
-/// What becomes of which path.
+/// The plan for each path.
 #[derive(Debug, Default)]
 struct Plan {
-    /// Paths that are valid no more afterwards.
+    /// Paths that are unregistered.
     leaving: BTreeSet<StorePath>,
-    /// Of those, the ones that would stay if the layers were whole.
+    /// Of those, the paths that would stay if the layers were intact.
     lost: BTreeSet<StorePath>,
     /// Paths of layers that stay.
     kept: BTreeSet<StorePath>,
-    /// Of those, the ones that were copied out and are to be moved into the store.
+    /// Of those, the paths that were copied out and will be moved into the store.
     copied: BTreeSet<StorePath>,
-    /// All that is registered again when the copies are there.
+    /// Paths that are registered again after the copies were moved.
     aside: Infos,
 }
 
@@ -144,7 +144,7 @@ impl Plan {
         }
         let names: Vec<&str> = self.lost.iter().take(5).map(StorePath::as_str).collect();
         tracing::warn!(
-            "{} paths cannot stay, since no mounted layer gives back whole what they are or refer to: {}{}. They are built or \
+            "{} paths cannot stay, because no mounted layer returns them or their references intact: {}{}. They are built or \
              fetched again when they are needed.",
             self.lost.len(),
             names.join(", "),
@@ -161,7 +161,7 @@ fn plan(
     valid: &Infos,
     threads: usize,
 ) -> io::Result<Plan> {
-    // What an earlier detach took out counts as valid.
+    // Paths that an earlier detach unregistered count as valid.
     let mut known = valid.clone();
     let aside_before = state.map_or(&[][..], |state| &state.aside);
     for info in aside_before {
@@ -176,7 +176,7 @@ fn plan(
         let place = own.join(path.as_str());
         place.symlink_metadata().is_ok() && hash_of(&place).is_ok_and(|found| found == known[*path].nar_hash)
     };
-    // Nix may have made it again as it should be, with the registration that it had.
+    // Nix may have rebuilt it correctly, with its old registration.
     let here: BTreeSet<StorePath> = needed.iter().filter(is_here).cloned().collect();
     let wanted = needed.difference(&here).map(|path| (path, &known[path])).collect();
     let folder = OwnFolder::work(dirs)?;
@@ -198,7 +198,7 @@ fn plan(
         .filter(|path| !leaving.contains(path))
         .map(|path| (path.clone(), known[&path].clone()))
         .collect();
-    // What is there and not valid was taken out by an earlier detach.
+    // Existing paths that are not valid were unregistered by an earlier detach.
     aside.extend(
         aside_before
             .iter()
@@ -212,7 +212,7 @@ fn plan(
 /// A mounted layer: its file, and the names in it.
 type LayerNames = (PathBuf, BTreeSet<Vec<u8>>);
 
-/// The layers that are held, whatever was written down.
+/// The held layers, whatever was recorded.
 fn layers(places: &Places) -> Vec<LayerNames> {
     let mut layers = Vec::new();
     for entry in fs::read_dir(&places.layers).into_iter().flatten().flatten() {
@@ -226,15 +226,15 @@ fn layers(places: &Places) -> Vec<LayerNames> {
     layers
 }
 
-/// The valid paths that are there thanks to a layer. One that was deleted and made anew is not: it was registered later.
+/// The valid paths that come from a layer. A path that was deleted and rebuilt does not: it was registered later.
 fn borrowed(own: &Path, state: Option<&Mounted>, layers: &[LayerNames], known: &Infos) -> BTreeSet<StorePath> {
     let attached: Option<BTreeMap<&StorePath, i64>> =
         state.map(|state| state.paths.iter().map(|info| (&info.path, info.registration_time)).collect());
     let is_in_layer = |path: &StorePath| layers.iter().any(|(_, names)| names.contains(path.as_str().as_bytes()));
     let is_borrowed = |info: &&PathInfo| {
         let place = own.join(info.path.as_str());
-        // Nix may have copied a part of it to the store's own side, by linking equal files for example: to be there is not
-        // enough. Where nothing was written down, the bytes tell.
+        // Nix may have copied a part of it to the store's own side, for example by linking equal files, so its existence is not
+        // enough. Without a record, the bytes decide.
         fs::symlink_metadata(&place).is_err()
             || match &attached {
                 Some(attached) => attached.get(&info.path) == Some(&info.registration_time),
@@ -244,7 +244,7 @@ fn borrowed(own: &Path, state: Option<&Mounted>, layers: &[LayerNames], known: &
     known.values().filter(is_borrowed).map(|info| info.path.clone()).collect()
 }
 
-/// Unpacks `wanted` beside the store, and returns what is whole there.
+/// Unpacks `wanted` beside the store, and returns the intact paths.
 fn copy_out(
     dirs: &StoreDirs,
     folder: &OwnFolder,
@@ -286,7 +286,7 @@ fn copy_out(
     Ok(copied)
 }
 
-/// Puts the store in order after the overlay is gone. Returns what could not be registered again.
+/// Completes the store after unmounting. Returns the paths that could not be registered again.
 fn finish(dirs: &StoreDirs, places: &Places, plan: &Plan, valid: &Infos) -> Result<BTreeSet<StorePath>, CacheError> {
     let failed = |error| CacheError::File { what: "Cannot clean up", path: dirs.real_store(), error };
     for path in plan.leaving.iter().chain(&plan.copied) {
@@ -302,21 +302,21 @@ fn finish(dirs: &StoreDirs, places: &Places, plan: &Plan, valid: &Infos) -> Resu
     register(dirs, plan.aside.clone())
 }
 
-/// Renames a path to its place in the store.
+/// Moves a path to its place in the store.
 fn move_in(from: &Path, to: &Path) -> io::Result<()> {
     let metadata = fs::symlink_metadata(from)?;
     if !metadata.is_dir() {
         return fs::rename(from, to);
     }
-    // Another folder above it is written into it.
+    // Renaming a directory to another parent writes to the directory.
     fs::set_permissions(from, Permissions::from_mode(0o755))?;
     fs::rename(from, to)?;
     fs::set_permissions(to, Permissions::from_mode(0o555))?;
     Ok(rustix::fs::utimensat(CWD, to, &times(), AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-/// Registers those of `infos` that are there and closed. What the database does not take is left out with what refers to it, and
-/// returned: a single path must not keep the others from being valid.
+/// Registers those of `infos` that exist and are closed. Paths that the database rejects are left out with their referrers and
+/// returned: a single path must not keep the others from becoming valid.
 fn register(dirs: &StoreDirs, infos: Infos) -> Result<BTreeSet<StorePath>, CacheError> {
     let all: BTreeSet<StorePath> = infos.keys().cloned().collect();
     let valid: BTreeSet<StorePath> = store::read_all(dirs)?.into_keys().collect();
@@ -341,7 +341,7 @@ fn register(dirs: &StoreDirs, infos: Infos) -> Result<BTreeSet<StorePath>, Cache
                 left.remove(&info.path);
                 match store::register(dirs, std::slice::from_ref(&info)) {
                     Ok(_) => _ = done.insert(info.path),
-                    Err(error) => tracing::warn!("{} is valid no more: {error}", info.path),
+                    Err(error) => tracing::warn!("{} is no longer valid: {error}", info.path),
                 }
             }
         }
@@ -349,10 +349,10 @@ fn register(dirs: &StoreDirs, infos: Infos) -> Result<BTreeSet<StorePath>, Cache
     Ok(all.difference(&done).cloned().collect())
 }
 
-/// Removes what processes leave in a store directory that were killed, or that an overlay led astray: locks that nobody holds, and
-/// the hard links that `nix store optimise` makes on the way. It renames them to where a file of a layer is; if that was copied
-/// by the very same step, both names mean one file by then, and a rename of a file to itself does nothing. A path that is or was
-/// valid may be named like a lock, and is none.
+/// Removes leftovers of killed processes in a store directory, and those caused by an overlay: locks that nobody holds, and the
+/// temporary hard links of `nix store optimise`. It renames such a link over a file of a layer; if the same step has copied that
+/// file up, both names are the same file, and renaming a file to itself does nothing. A path that is or was valid may be named
+/// like a lock without being one.
 fn sweep(store: &Path, is_known: impl Fn(&StorePath) -> bool) -> io::Result<()> {
     for entry in fs::read_dir(store)? {
         let entry = entry?;
@@ -365,7 +365,7 @@ fn sweep(store: &Path, is_known: impl Fn(&StorePath) -> bool) -> io::Result<()> 
         let is_path = name.parse::<StorePath>().is_ok_and(|path| is_known(&path));
         if let Some(path) = name.strip_suffix(".lock").filter(|_| metadata.is_file() && metadata.len() == 0 && !is_path)
         {
-            // Taken and given back, it is gone.
+            // Taking and releasing the lock removes it.
             drop(path_lock(&store.join(path))?);
         }
     }

@@ -1,4 +1,4 @@
-//! Processes in other mount namespaces, which need not see what is mounted here.
+//! Processes in other mount namespaces, which may not see our mounts.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::{fmt, fs};
 pub(crate) struct Elsewhere {
     /// Its number.
     pub pid: u32,
-    /// The name of its program, as the kernel has it.
+    /// The name of its program according to the kernel.
     pub program: String,
 }
 
@@ -20,7 +20,7 @@ impl fmt::Display for Elsewhere {
 }
 
 impl Elsewhere {
-    /// The path by which this process's view of `path`, an absolute path, can be reached from here.
+    /// A path to this process's view of the absolute `path`.
     pub(super) fn view(&self, path: &Path) -> PathBuf {
         self.folder().join("root").join(path.strip_prefix("/").unwrap_or(path))
     }
@@ -31,7 +31,7 @@ impl Elsewhere {
     }
 }
 
-/// All processes in other mount namespaces than ours that may be looked at. Root may look at all.
+/// Returns all accessible processes in other mount namespaces. Root can access all of them.
 pub(crate) fn elsewhere() -> Vec<Elsewhere> {
     let Ok(here) = fs::read_link("/proc/self/ns/mnt") else { return Vec::new() };
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
@@ -47,7 +47,7 @@ pub(crate) fn elsewhere() -> Vec<Elsewhere> {
     found
 }
 
-/// Whether both are the same file or folder.
+/// Returns whether both are the same file or folder.
 pub(crate) fn is_one(one: &Path, other: &Path) -> bool {
     let identity = |path: &Path| path.metadata().ok().map(|metadata| (metadata.dev(), metadata.ino()));
     identity(one).is_some_and(|one| identity(other) == Some(one))

@@ -3,18 +3,18 @@
 use crate::store::StoreDirs;
 use std::path::PathBuf;
 
-/// Why a verb could not run.
+/// Why attaching or detaching failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
-    /// The Nix store here.
+    /// An error of the Nix store.
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
-    /// A file of ours.
+    /// An error of a file.
     #[error("{what} {path}: {error}.")]
     File {
-        /// What was to be done.
+        /// The operation.
         what: &'static str,
-        /// To which file.
+        /// The file.
         path: PathBuf,
         /// What went wrong.
         error: std::io::Error,
@@ -33,9 +33,9 @@ pub enum CacheError {
     /// Layers that cannot be unmounted.
     #[error("The layers stay mounted: {0}.")]
     Mount(#[from] crate::attach::mount::MountError),
-    /// A mount that nothing is valid of and that somebody uses already.
+    /// A mount without valid paths that is already in use.
     #[error(
-        "Layers are mounted on {store}, cannot be used, and cannot be unmounted: {why}. Nothing of them is valid; `nix-cache \
+        "Layers are mounted on {store} but can neither be used nor unmounted: {why}. None of their paths is valid; `nix-cache \
          detach` unmounts them when nobody uses the store."
     )]
     Stuck {
@@ -44,16 +44,16 @@ pub enum CacheError {
         /// Why it cannot be unmounted.
         why: String,
     },
-    /// More rights were needed.
+    /// Root's rights are needed.
     #[error(
-        "Root's rights are needed to change the store here, and `sudo` without a password did not give them: {0}. Run as \
+        "Root's rights are needed to change the store here, but `sudo` without a password failed: {0}. Run as \
          root, or allow the user to use sudo."
     )]
     Privilege(String),
-    /// A step that had root's rights could not be done. The text is its own.
+    /// A step with root's rights failed. The text is the step's own message.
     #[error("{0}")]
     Step(String),
-    /// The rights of the store's owner could not be taken.
+    /// Switching to the rights of the store's owner failed.
     #[error("Cannot work for the owner of {path}: {error}.")]
     Owner {
         /// The store.
@@ -61,8 +61,8 @@ pub enum CacheError {
         /// What went wrong.
         error: std::io::Error,
     },
-    /// A part of the work ended without a result.
-    #[error("A part of the work broke off: {0}.")]
+    /// A task ended without a result.
+    #[error("A task failed: {0}.")]
     Task(#[from] tokio::task::JoinError),
 }
 

@@ -1,12 +1,12 @@
-//! What a snapshot says of paths is not believed where it can be found out.
+//! Verifies the records of a snapshot as far as they can be computed.
 //!
-//! Before anything is attached, [`sound`] leaves out what the records alone give away. When the files are in place and nothing is
-//! registered yet, [`prove`] looks into them:
+//! Before anything is attached, [`sound`] leaves out records that are inconsistent in themselves. When the files are in place and
+//! nothing is registered yet, [`prove`] reads them:
 //!
 //! 1. A derivation's own path is computed from its bytes, and its outputs are read from it.
-//! 2. A content address is computed from the bytes, but for a recursive SHA-256, which is the NAR hash and so was compared when the
-//!    path was unpacked. What is mounted is hashed as far as that is cheap; a large path is registered without the address.
-//! 3. A deriver that does not make the path is forgotten, and nothing counts as built here.
+//! 2. A content address is computed from the bytes, except for a recursive SHA-256, which is the NAR hash and was compared when
+//!    the path was unpacked. Mounted paths are hashed as far as that is cheap; a large path is registered without the address.
+//! 3. A deriver that does not build the path is removed, and nothing counts as built here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,14 +22,14 @@ use crate::layer::pack::Rejected;
 use crate::snapshot::Snapshot;
 use crate::store::{self, Infos, Outputs, PathInfo, StoreDirs, StorePath, closed_subset, useless_without};
 
-/// So many bytes of mounted paths are read at a restore to check their content addresses, the smallest first.
+/// Number of bytes of mounted paths that a restore reads to check their content addresses, the smallest paths first.
 const READ_WHEN_MOUNTED: u64 = 128 << 20;
-/// A derivation of more bytes is not read, and not restored: it would have to be held in memory.
+/// Largest derivation that is read and restored, in bytes: it is held in memory.
 const LARGEST_DERIVATION: u64 = 16 << 20;
-/// A mounted file of no more bytes is always read.
+/// A mounted file of at most this size is always read.
 const SMALL: u64 = 64 << 10;
 
-/// Records that cannot be true.
+/// Records that are invalid.
 #[derive(Debug, Default)]
 pub(crate) struct Faulty {
     /// Those that could be read.
@@ -38,13 +38,9 @@ pub(crate) struct Faulty {
     example: String,
 }
 
-/// Takes the records out of `snapshot` that cannot be true, and tells of those that could not even be read.
+/// Removes invalid records from `snapshot`, and reports those that could not even be parsed.
 pub(crate) fn drop_faulty(snapshot: &mut Snapshot) -> Faulty {
-    let mut faulty = Faulty {
-        count: snapshot.malformed,
-        example: "one that is not in the form of a record".into(),
-        ..Faulty::default()
-    };
+    let mut faulty = Faulty { count: snapshot.malformed, example: "a malformed one".into(), ..Faulty::default() };
     for (key, record) in &snapshot.paths {
         if let Some(why) = store::fault(&record.info) {
             if faulty.infos.is_empty() {
@@ -73,15 +69,15 @@ impl Faulty {
         Some(Note::warn(
             Code::RecordsFaulty,
             format!(
-                "{name} has {records} of store paths that cannot be true, such as {example}. What they are for is left out, with every \
+                "{name} has {records} of store paths that cannot be true, such as {example}. Their paths are left out, with every \
                  path that refers to it. Someone changed the snapshot, or the Nix database that it was saved from is damaged."
             ),
         ))
     }
 }
 
-/// The part of `missing` that can become valid: every reference is available or in that part, none leads in a circle, and no other
-/// output of the same derivation is among the `faulty`.
+/// Returns the subset of `missing` that can become valid: every reference is available or in the subset, there is no cycle, and no
+/// other output of the same derivation is among the `faulty`.
 pub(crate) fn sound<'a>(
     missing: &Infos<'a>,
     faulty: &'a [PathInfo],
@@ -101,28 +97,27 @@ pub(crate) fn sound<'a>(
     closed_subset(&all, is_available)
 }
 
-/// What is `valid`, as a snapshot may say it: without signatures that are none. Paths whose records no restore would believe are left
-/// out, with what needs them.
+/// Returns the records of `valid` for a snapshot, without malformed signatures. Paths whose records no restore would accept are
+/// left out, with their referrers.
 pub(crate) fn as_saved(mut valid: BTreeMap<StorePath, PathInfo>) -> BTreeMap<StorePath, PathInfo> {
     for info in valid.values_mut() {
         info.signatures.retain(|signature| store::is_signature(signature));
     }
-    // Packing finds out the size, which Nix need not know.
+    // Packing determines the size, which Nix need not know.
     let sized = |info: &PathInfo| PathInfo { nar_size: info.nar_size.max(SMALL), ..info.clone() };
     let mut wrong = valid.values().filter_map(|info| Some((&info.path, store::fault(&sized(info))?))).peekable();
     let Some((path, why)) = wrong.peek().cloned() else { return valid };
     let (path, faulty) = (path.clone(), wrong.map(|(path, _)| path).collect::<Vec<_>>());
     let useless = useless_without(&valid, faulty);
     tracing::info!(
-        "{} paths are not saved, because the Nix database says what cannot be true, such as {path}: {why}.",
+        "{} paths are not saved, because their records in the Nix database are invalid, such as {path}: {why}.",
         useless.len()
     );
     valid.retain(|path, _| !useless.contains(path));
     valid
 }
 
-/// Corrects the records of paths that are in `placed`, and takes those out that are not what their records say. `valid` is what was
-/// valid before.
+/// Corrects the records of the paths in `placed`, and removes those that do not match their records. `valid` was valid before.
 pub(crate) fn prove(
     dirs: &StoreDirs,
     placed: &mut BTreeMap<StorePath, InPlace>,
@@ -133,7 +128,7 @@ pub(crate) fn prove(
     let derivations = read_derivations(dirs, placed, threads, &mut rejected);
     let fixed = fixed_outputs(dirs, placed, valid, &derivations);
     for (path, ca) in fixed {
-        // Left out of the record, it would be all that ties the bytes to the path.
+        // Without a content address in the record, only this ties the bytes to the path.
         if let Some(place) = placed.get_mut(&path).filter(|place| place.info.ca.is_none()) {
             Arc::make_mut(&mut place.info).ca = Some(ca);
             if let Some(why) = store::fault(&place.info) {
@@ -150,11 +145,11 @@ pub(crate) fn prove(
             (None, Some(deriver)) => {
                 deriver.outputs.is_empty() || deriver.outputs.values().any(|output| output == path)
             }
-            // Nobody here knows what it makes.
+            // Its outputs are not known here.
             (None, None) => true,
         };
         let has_maker = place.info.deriver.as_ref().is_none_or(is_maker);
-        // Most records are right, and others hold them too: only a change copies one.
+        // Most records are correct, and they are shared: copy one only to change it.
         if place.info.ultimate || !has_maker || place.info.outputs != outputs {
             let info = Arc::make_mut(&mut place.info);
             (info.ultimate, info.outputs) = (false, outputs);
@@ -164,8 +159,8 @@ pub(crate) fn prove(
     rejected
 }
 
-/// The content addresses of those paths in `placed` whose records have none, and that are fixed outputs of derivations, which are in
-/// `placed` or were valid before.
+/// Returns the content addresses of paths in `placed` without one in their records that are fixed outputs of derivations, which
+/// are in `placed` or were valid before.
 fn fixed_outputs(
     dirs: &StoreDirs,
     placed: &BTreeMap<StorePath, InPlace>,
@@ -185,7 +180,7 @@ fn fixed_outputs(
     fixed
 }
 
-/// The outputs of all derivations in `placed`. What is not the derivation that its name says is taken out.
+/// Returns the outputs of all derivations in `placed`. Files that are not the derivation of their name are removed.
 fn read_derivations(
     dirs: &StoreDirs,
     placed: &mut BTreeMap<StorePath, InPlace>,
@@ -207,7 +202,7 @@ fn read_derivations(
         match outputs {
             Ok(outputs) => drop(derivations.insert(path, outputs)),
             Err(why) => {
-                rejected.push(Rejected { why: format!("The layer holds another derivation: {why}."), path });
+                rejected.push(Rejected { why: format!("The layer contains another derivation: {why}."), path });
             }
         }
     }
@@ -246,22 +241,19 @@ fn check_addresses(
     });
     for (path, result) in checked {
         if let Err(why) = result {
-            rejected.push(Rejected {
-                why: format!("The layer holds other bytes than it should: {why}."),
-                path: path.clone(),
-            });
+            rejected.push(Rejected { why: format!("The layer contains wrong bytes: {why}."), path: path.clone() });
             placed.remove(&path);
         }
     }
     for path in unread {
-        tracing::debug!("{path} is too large to be hashed now: it is registered without its content address");
+        tracing::debug!("{path} is too large to be hashed now, so it is registered without its content address");
         if let Some(place) = placed.get_mut(&path) {
             Arc::make_mut(&mut place.info).ca = None;
         }
     }
 }
 
-/// Whether the content address of a path says more than its NAR hash, and is not that of a derivation, which was computed.
+/// Returns whether the content address of a path says more than its NAR hash, and is not that of a derivation, which was computed.
 fn is_to_be_hashed(info: &PathInfo) -> bool {
     let Some(address) = info.ca.as_deref().and_then(store::content_address) else { return false };
     match address {
@@ -293,7 +285,7 @@ pub(crate) fn compare_hash(dirs: &StoreDirs, info: &PathInfo) -> Result<(), Stri
     }
 }
 
-/// What `work` finds out about each of `places`, by a few threads.
+/// Applies `work` to each of `places` in a few threads.
 fn in_parallel<R: Send>(
     places: &[&InPlace],
     threads: usize,

@@ -1,4 +1,4 @@
-//! Taking the files of layers out of everybody's reach before they are mounted.
+//! Moves the files of layers out of the reach of other processes before they are mounted.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -11,8 +11,8 @@ use crate::attach::anchor::Anchor;
 use crate::attach::layers::AttachLayer;
 use crate::attach::mount::Places;
 
-/// Moves the files of layers to where nothing else touches them. A later fetch of the same layer would write over them, and
-/// with them over what is mounted.
+/// Moves the files of layers to a place where nothing else accesses them. A later download of the same layer would otherwise
+/// overwrite the mounted file.
 pub(crate) fn hold(places: &Places, layers: &[AttachLayer]) -> std::io::Result<Vec<AttachLayer>> {
     let anchor = Anchor::make(places)?;
     anchor.make_folder("layers")?;
@@ -33,8 +33,8 @@ pub(crate) fn held_file(places: &Places, layer: &AttachLayer) -> PathBuf {
     places.layers.join(layer.id.to_string())
 }
 
-/// Moves a file to where nobody but root can touch it. A file with a second name, or of another user than who asked for all this,
-/// could be changed under a mount.
+/// Moves a file to a place that only root can access. A file with a second hard link, or of a user other than the caller, could
+/// be changed while it is mounted.
 fn take(from: &Path, to: &Path) -> std::io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::openat(CWD, from, flags, Mode::empty())?);

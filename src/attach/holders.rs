@@ -1,7 +1,7 @@
-//! Who keeps an overlay on a store directory alive, so that it can be said before anything is changed.
+//! Finds the processes that keep an overlay on a store directory in use, before anything is changed.
 //!
-//! 1. A process in another mount namespace may see a copy of the mount that stays when it is unmounted here. What is unmounted
-//!    along with ours, because the mounts spread, does not count.
+//! 1. A process in another mount namespace may see a copy of the mount that stays when it is unmounted here. A copy that is
+//!    unmounted along with ours, because the mounts propagate, does not count.
 //! 2. A process here may have a file or folder of the store open.
 
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// What the overlay over the directory `lower` is called in the list of mounts, wherever it is seen.
+/// The name of the overlay over the directory `lower` in the list of mounts, in every namespace.
 pub(crate) fn overlay_name(lower: &Path) -> io::Result<String> {
     let metadata = fs::metadata(lower)?;
     Ok(format!("nix-cache:{}:{}", metadata.dev(), metadata.ino()))
@@ -67,8 +67,8 @@ fn parse(line: &str) -> Option<Line> {
     })
 }
 
-/// The first process in another mount namespace in which the overlay called `name` is mounted and stays so when it is unmounted
-/// from `store` here; also where it is mounted twice here.
+/// Returns the first process in another mount namespace in which the overlay `name` stays mounted when it is unmounted from
+/// `store` here; also if it is mounted twice here.
 pub(crate) fn elsewhere(store: &Path, name: &str) -> Option<Holder> {
     let own = lines("self");
     let is_at_store = |line: &&Line| line.kind == "overlay" && line.point.as_bytes() == escaped(store).as_bytes();
@@ -79,7 +79,7 @@ pub(crate) fn elsewhere(store: &Path, name: &str) -> Option<Holder> {
     let tags_of_parent = |all: &[Line], line: &Line| -> Vec<String> {
         all.iter().find(|other| other.id == line.parent).map(|parent| parent.tags.clone()).unwrap_or_default()
     };
-    // An unmount spreads as a mount does: by the group of what it is mounted on.
+    // An unmount propagates like a mount: within the peer group of its parent.
     let group = ours.and_then(|ours| {
         tags_of_parent(&own, ours).iter().find_map(|tag| tag.strip_prefix("shared:").map(str::to_owned))
     });
@@ -116,21 +116,21 @@ pub(crate) fn elsewhere(store: &Path, name: &str) -> Option<Holder> {
     None
 }
 
-/// Whether a process is one of Nix's programs. As root they all make a mount namespace of their own, whichever store they work
-/// on: one that does not have this store's database open has nothing to do with it.
+/// Returns whether a process is one of Nix's programs. As root, they all create a mount namespace, whichever store they use: one
+/// that does not have this store's database open is irrelevant.
 fn is_nix(process: u32) -> bool {
     let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
     name.starts_with("nix") && !name.starts_with("nix-daemon")
 }
 
-/// Whether a process has a file open.
+/// Returns whether a process has a file open.
 fn has_open(process: u32, file: Option<(u64, u64)>) -> bool {
     let opened = fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
     let mut files = opened.filter_map(|entry| fs::metadata(entry.path()).ok());
     files.any(|found| Some((found.dev(), found.ino())) == file)
 }
 
-/// The first process here that has something at or below `store` open, as its working directory, or as its program.
+/// Returns the first process here that has a file at or below `store` open, as its working directory, or as its program.
 pub(crate) fn user_of(store: &Path) -> Option<Holder> {
     let own = fs::read_link("/proc/self/ns/mnt").ok();
     let is_below = |link: PathBuf| fs::read_link(link).is_ok_and(|path| path.starts_with(store));
@@ -156,7 +156,7 @@ fn processes() -> Vec<u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
-/// A path as the kernel writes it in the list.
+/// Escapes a path as the kernel does in the list.
 fn escaped(path: &Path) -> String {
     let text = path.to_string_lossy();
     text.replace('\\', "\\134")

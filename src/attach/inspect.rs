@@ -1,5 +1,5 @@
-//! Looking at the images of layers before anything is done with them: those that this program did not make are refused, each as a
-//! whole, mounted or unpacked.
+//! Checks the images of layers before they are mounted or unpacked: an image that this program would not write is refused as a
+//! whole.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -16,7 +16,7 @@ use crate::layer::pack::Rejected;
 use crate::layer::squashfs::{ImageError, Member, check};
 use crate::store::StorePath;
 
-/// Store paths in all layers of one restore, at most.
+/// Largest number of store paths in all layers of one restore.
 const MAX_PATHS: usize = 1 << 18;
 
 /// A layer that is not used.
@@ -25,25 +25,25 @@ const MAX_PATHS: usize = 1 << 18;
 pub struct RefusedLayer {
     /// Its id.
     pub id: Sha,
-    /// What is wrong with its image: the end of a sentence.
+    /// What is wrong with its image, as the end of a sentence.
     pub why: String,
-    /// How many paths were wanted of it.
+    /// Number of paths that were wanted from it.
     pub paths: usize,
 }
 
-/// What the images of some layers are.
+/// The result of checking images.
 #[derive(Debug, Default)]
 pub(crate) struct Inspection {
-    /// Layers whose images the packer did not make.
+    /// Layers whose images the packer would not write.
     pub refused: Vec<RefusedLayer>,
-    /// Paths that a sound layer does not hold as it should.
+    /// Paths that a valid layer does not contain as expected.
     pub rejected: Vec<Rejected>,
-    /// The names in each sound layer.
+    /// The names in each valid layer.
     pub names: Vec<BTreeSet<Vec<u8>>>,
 }
 
 impl Inspection {
-    /// Removes from `layers` what was refused or rejected.
+    /// Removes refused layers and rejected paths from `layers`.
     pub(super) fn keep_sound(&self, layers: &mut Vec<AttachLayer>) {
         let refused: BTreeSet<Sha> = self.refused.iter().map(|layer| layer.id).collect();
         let rejected: BTreeSet<&StorePath> = self.rejected.iter().map(|rejected| &rejected.path).collect();
@@ -54,7 +54,7 @@ impl Inspection {
     }
 }
 
-/// Looks at the images of `layers`, all at the same time.
+/// Checks the images of `layers` in parallel.
 pub(crate) fn inspect(layers: &[AttachLayer]) -> Inspection {
     let room = AtomicUsize::new(MAX_PATHS);
     let look = |layer: &AttachLayer| {
@@ -84,14 +84,14 @@ pub(crate) fn inspect(layers: &[AttachLayer]) -> Inspection {
     inspection
 }
 
-/// The paths wanted of `layer` that its image does not have, or not in their size.
+/// Returns the paths wanted from `layer` that its image does not contain in the expected size.
 fn wrong_paths(layer: &AttachLayer, members: &[Member]) -> Vec<Rejected> {
     let wrong = layer.infos.iter().filter_map(|info| {
         let found = members.binary_search_by(|member| member.path.cmp(&info.path)).ok().map(|at| members[at].nar_size);
         let why = match found {
             Some(size) if size == info.nar_size => return None,
-            Some(size) => format!("The layer holds {size} bytes of it, and the snapshot says {}.", info.nar_size),
-            None => "The layer does not hold it.".to_owned(),
+            Some(size) => format!("The layer has {size} bytes of it, but the snapshot says {}.", info.nar_size),
+            None => "The layer does not contain it.".to_owned(),
         };
         Some(Rejected { path: info.path.clone(), why })
     });

@@ -1,5 +1,5 @@
-//! Attaching fetched layers to the store and making their paths valid. This is the part that may need more rights than the
-//! rest; [`super::privileged`] runs it through sudo where it does.
+//! Attaches downloaded layers to the store and makes their paths valid. This part may need root's rights; then
+//! [`super::privileged`] runs it through sudo.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -22,23 +22,23 @@ use crate::layer::pack::Rejected;
 use crate::layer::squashfs::Image;
 use crate::store::{self, PathInfo, Realisation, StoreDirs, StorePath, shared_infos};
 
-/// What to attach.
+/// A request to attach layers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct AttachRequest {
     /// The store's root, as in [`StoreDirs::new`].
     #[serde(with = "super::raw_path::optional", default)]
     pub store_root: Option<PathBuf>,
-    /// How.
+    /// The mode.
     pub mode: Mode,
-    /// The layers and the paths wanted of each.
+    /// The layers, and the paths wanted from each.
     pub layers: Vec<AttachLayer>,
     /// Threads that unpack.
     pub threads: usize,
-    /// How long unpacking may take; what is not whole by then is left out. None for no limit.
+    /// Time limit for unpacking; paths that are incomplete by then are left out. None for no limit.
     #[serde(default)]
     pub milliseconds: Option<u64>,
-    /// Realisations to be registered with the paths.
+    /// Realisations to register with the paths.
     #[serde(default)]
     pub realisations: Vec<Realisation>,
     /// Sockets of daemons that may serve the store.
@@ -52,33 +52,33 @@ pub struct AttachRequest {
 pub struct AttachLayer {
     /// Its id.
     pub id: Sha,
-    /// Its file. Unpacked, it is removed; mounted, it stays.
+    /// Its file. It is removed after unpacking; a mounted file stays.
     #[serde(with = "super::raw_path")]
     pub file: PathBuf,
-    /// The paths that are wanted of it, none of them valid.
+    /// The paths wanted from it, none of them valid.
     #[serde(with = "shared_infos")]
     pub infos: Vec<Arc<PathInfo>>,
 }
 
-/// What came of it.
+/// The result of attaching.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Attached {
-    /// How it was done in the end.
+    /// The mode that was used in the end.
     pub mode: Mode,
-    /// Why it was not done by mounting, where that was wanted.
+    /// Why the layers were not mounted, if mounting was wanted.
     pub not_mounted: Option<String>,
     /// Paths that are valid now.
     pub registered: BTreeSet<StorePath>,
     /// Paths that could not be attached, and why.
     pub rejected: Vec<Rejected>,
-    /// Layers of which nothing was used, because the packer did not make their images.
+    /// Layers that were not used because the packer would not write their images.
     pub refused: Vec<RefusedLayer>,
     /// Seconds for mounting or unpacking, and for registering.
     pub seconds: (f64, f64),
 }
 
-/// Attaches the layers and registers of their paths those whose closure is valid or attached too.
+/// Attaches the layers and registers the paths whose closure is valid or attached too.
 ///
 /// # Errors
 /// When the store cannot be read or written.
@@ -106,7 +106,7 @@ fn attach_here(dirs: &StoreDirs, request: &AttachRequest, progress: &AtomicU64) 
     let mut rest = request.layers.clone();
     let like_locks = like_locks(&rest, &valid);
     for layer in &mut rest {
-        // What became valid since the request was made is Nix's, and stays as it is.
+        // Paths that have become valid since the request are Nix's and stay unchanged.
         layer.infos.retain(|info| !valid.contains_key(&info.path) && !like_locks.contains(&info.path));
     }
     let why = "Its name and that of another path differ in `.lock` alone: the one would be the other's lock.";
@@ -132,12 +132,12 @@ fn attach_here(dirs: &StoreDirs, request: &AttachRequest, progress: &AtomicU64) 
             Err(error) => return Err(error),
         }
     }
-    // Where mounting failed late, the images were looked at before, and have another owner now.
+    // If mounting failed late, the images have already been checked, and their owner has been changed.
     let inspection = inspection.unwrap_or_else(|| inspect(&rest));
     inspection.keep_sound(&mut rest);
     for refused in &inspection.refused {
         for layer in request.layers.iter().filter(|layer| layer.id == refused.id) {
-            // It is of no use; if it cannot be removed it costs space until the next restore.
+            // It is useless; if it cannot be removed, it takes space until the next restore.
             let _ = fs::remove_file(&layer.file).or_else(|_| fs::remove_file(held_file(&places(dirs), layer)));
         }
     }
@@ -153,13 +153,13 @@ fn attach_here(dirs: &StoreDirs, request: &AttachRequest, progress: &AtomicU64) 
         return Err(error);
     }
     for layer in rest.iter().filter(|_| done.mode == Mode::Unpack) {
-        // Unpacked, a layer has done its work; if it cannot be removed it costs space until the next restore.
+        // An unpacked layer is no longer needed; if it cannot be removed, it takes space until the next restore.
         let _ = fs::remove_file(&layer.file);
     }
     Ok(done)
 }
 
-/// Unpacks `rest`, and registers it with what is `placed` by mounting.
+/// Unpacks `rest`, and registers it with the paths `placed` by mounting.
 fn unpack_and_register(
     dirs: &StoreDirs,
     (request, rest): (&AttachRequest, &[AttachLayer]),
@@ -169,7 +169,7 @@ fn unpack_and_register(
     progress: &AtomicU64,
 ) -> Result<(), CacheError> {
     let mut already = BTreeSet::new();
-    // Without an answer, what is in the way is left alone.
+    // Without an answer, existing files are kept.
     let is_valid = |path: &StorePath| store::is_valid(dirs, path).unwrap_or(true);
     let (store, threads) = (dirs.real_store(), request.threads);
     let target = Target { store: &store, owner: new_owner(dirs), is_valid: &is_valid, threads, deadline, progress };
@@ -197,15 +197,14 @@ fn unpack_and_register(
     register_into(&mut done.registered, dirs, &placed, lost.cloned().collect(), is_valid)?;
     match store::add_realisations(dirs, &request.realisations) {
         Ok(_) => {}
-        // The derivation is built once more then.
+        // The derivation is rebuilt then.
         Err(error) => tracing::warn!("The realisations of content-addressed derivations are not restored: {error}"),
     }
     done.seconds.1 = registering.elapsed().as_secs_f64();
     Ok(())
 }
 
-/// Takes a mount back whose paths could not be registered, or not all. If that cannot be done, what was registered stays valid,
-/// and mounted.
+/// Undoes a mount if not all of its paths could be registered. If that fails, the registered paths stay valid and mounted.
 fn undo(dirs: &StoreDirs, layers: &[AttachLayer], registered: &BTreeSet<StorePath>) -> Result<(), CacheError> {
     if !registered.is_empty() {
         let registered: Vec<StorePath> = registered.iter().cloned().collect();
@@ -218,8 +217,8 @@ fn undo(dirs: &StoreDirs, layers: &[AttachLayer], registered: &BTreeSet<StorePat
     Ok(())
 }
 
-/// The wanted paths whose names are those of others with `.lock` behind them, and those others. No Nix makes such a pair: the
-/// hash is a part of the name.
+/// Returns wanted paths whose names are those of others with `.lock` appended, and those others. Nix never builds such a pair,
+/// because the hash is part of the name.
 fn like_locks(layers: &[AttachLayer], valid: &BTreeMap<StorePath, PathInfo>) -> BTreeSet<StorePath> {
     let wanted: BTreeSet<&StorePath> = layers.iter().flat_map(|layer| &layer.infos).map(|info| &info.path).collect();
     let is_known = |path: &StorePath| wanted.contains(path) || valid.contains_key(path);
@@ -261,7 +260,7 @@ pub(crate) fn unpack_layer(layer: &AttachLayer, target: &Target<'_>) -> Unpacked
         .unwrap_or_else(|error| reject(error.to_string()))
 }
 
-/// To whom unpacked paths are to belong: None where this process cannot give them away.
+/// The owner of unpacked paths; None if this process cannot change the owner.
 pub(crate) fn new_owner(dirs: &StoreDirs) -> Option<(u32, u32)> {
     dirs.path_owner().ok().filter(|_| rustix::process::geteuid().is_root())
 }

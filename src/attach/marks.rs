@@ -1,4 +1,4 @@
-//! What an overlay writes on the directory that is its upper one, put there before it is mounted and removed after.
+//! Overlay marks in the upper directory, which are set before mounting and removed afterwards.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -9,7 +9,7 @@ use std::{fs, io};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, lremovexattr, lsetxattr, mknodat};
 use rustix::io::Errno;
 
-/// Marks each directory of the store whose name a layer has too: the overlay then shows the store's alone.
+/// Marks each directory of the store whose name is also in a layer, so that the overlay shows only the store's.
 pub(crate) fn hide_lower(point: &Path, store: &Path) -> io::Result<()> {
     for entry in fs::read_dir(point)? {
         let here = store.join(entry?.file_name());
@@ -20,8 +20,7 @@ pub(crate) fn hide_lower(point: &Path, store: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Hides `names` in whatever is below a folder in an overlay: there a character device with number 0 means that a name was
-/// deleted.
+/// Hides `names` of the lower directories: in an overlay, a character device with number 0 marks a deleted name.
 pub(crate) fn hide(folder: &Path, names: &BTreeSet<Vec<u8>>) -> io::Result<()> {
     for name in names {
         let place = folder.join(OsStr::from_bytes(name));
@@ -30,8 +29,8 @@ pub(crate) fn hide(folder: &Path, names: &BTreeSet<Vec<u8>>) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes the marks of an overlay from the directory that was its upper one: the devices that stand for what was deleted
-/// (character devices with number 0), and the attributes that say what is to be seen of layers.
+/// Removes the marks of an overlay from its former upper directory: the devices that mark deleted names (character devices with
+/// number 0), and the attributes that hide content of layers.
 ///
 /// # Errors
 /// When the directory cannot be read or written.
@@ -54,7 +53,7 @@ fn unmark(directory: &Path) -> io::Result<()> {
     for name in ["opaque", "redirect", "origin", "impure", "uuid"] {
         match lremovexattr(directory, format!("trusted.overlay.{name}")) {
             Ok(()) | Err(Errno::NODATA | Errno::NOTSUP) => {}
-            // Only root sees these marks, and only root's mounts heed them.
+            // Only root can see these marks, and only root's mounts use them.
             Err(Errno::PERM) if !rustix::process::geteuid().is_root() => {}
             Err(error) => return Err(error.into()),
         }

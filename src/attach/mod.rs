@@ -1,5 +1,5 @@
-//! Attaching layers to the store and detaching them again: mounting, unpacking, registering. Everything that runs as root is in this
-//! room, behind [`perform`].
+//! Attaches layers to the store and detaches them: mounting, unpacking, registering. All code that runs as root is in this folder,
+//! behind [`perform`].
 
 mod anchor;
 mod consumer;

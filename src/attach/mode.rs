@@ -13,7 +13,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// The word for it in logs and reports.
+    /// The word for logs and reports.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {

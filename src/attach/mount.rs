@@ -1,7 +1,7 @@
-//! Attaching layers by mounting them: each image read-only, and over the store directory one overlay with the images below and
-//! the store as it was on top. Nothing is unpacked; what is written goes where it always went.
+//! Attaches layers by mounting them: each image read-only, and over the store directory one overlay with the images below and the
+//! existing store on top. Nothing is unpacked, and writes go to the store as before.
 //!
-//! The store as it was stays reachable at [`Places::upper`], so that it can be worked on below the overlay.
+//! The existing store stays accessible at [`Places::upper`], so that it can be changed below the overlay.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -23,36 +23,36 @@ use crate::base::threads::side_by_side;
 use crate::layer::squashfs::{Image, ImageError, set_owner};
 use crate::store::tree::remove_tree;
 
-/// The kernel takes mount options of one page, and a lookup asks every layer.
+/// Largest number of layers: the kernel limits mount options to one page, and a lookup searches every layer.
 pub(crate) const MAX_LAYERS: usize = 32;
 
-/// How long a process may see the overlay in a namespace that it is about to leave, as each build in a sandbox does at its start.
+/// Time for which a process may see the overlay in a namespace that it is about to leave, like each sandboxed build at its start.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The same, for a process that is ending or being started.
 const LINGERING: Duration = Duration::from_secs(5);
 
-/// Why layers could not be mounted. The store is as it was before.
+/// Why layers could not be mounted. The store is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
-    /// The kernel or the machine does not do it.
+    /// The kernel or the machine refused a step.
     #[error("{what} was refused: {error}")]
     Refused {
-        /// Which step.
+        /// The step.
         what: String,
-        /// What the system says.
+        /// The system's error.
         error: io::Error,
     },
-    /// A layer is not a sound image.
+    /// A layer is not a valid image.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// The store is used in a way that a mount would break.
+    /// The store is in use in a way that a mount would break.
     #[error("{0}")]
     Unsuitable(String),
-    /// Somebody needs what would go away.
+    /// A process needs the mounted layers.
     #[error("the store is in use {0}")]
     InUse(String),
-    /// There are too many.
-    #[error("{0} layers are more than the {MAX_LAYERS} that one overlay takes")]
+    /// There are too many layers.
+    #[error("{0} layers are more than the {MAX_LAYERS} that one overlay supports")]
     TooMany(usize),
 }
 
@@ -61,14 +61,14 @@ pub(crate) fn refused(what: impl Into<String>) -> impl FnOnce(io::Error) -> Moun
     move |error| MountError::Refused { what, error }
 }
 
-/// Where things are mounted: below our folder, which must be on the same file system as the store directory.
+/// The mount points: below our folder, which must be on the same file system as the store directory.
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
     /// The store directory that the overlay covers.
     pub store: PathBuf,
-    /// The store directory as it was, below the overlay.
+    /// The existing store directory, below the overlay.
     pub upper: PathBuf,
-    /// Where the files of mounted images are kept, out of the way of whatever fetches layers.
+    /// The files of mounted images, separate from downloads.
     pub layers: PathBuf,
     pub(crate) folder: PathBuf,
     images: PathBuf,
@@ -88,7 +88,7 @@ impl Places {
         }
     }
 
-    /// Whether the overlay is there: mounted by this process or an earlier one.
+    /// Whether this process or an earlier one has mounted the overlay.
     ///
     /// # Errors
     /// When the list of mounts cannot be read.
@@ -99,7 +99,7 @@ impl Places {
     }
 }
 
-/// The path without links in it, as the kernel lists mounts.
+/// The path with links resolved, as the kernel lists mounts.
 fn resolved(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) => resolved(parent).join(name),
@@ -125,8 +125,8 @@ pub(crate) fn names_in(file: &Path) -> Result<BTreeSet<Vec<u8>>, ImageError> {
     Ok(image.root()?.into_iter().map(|entry| entry.name.into_vec()).collect())
 }
 
-/// The names that stand in more than one of these images. An overlay would mix their files, so they must not be used from
-/// the mount.
+/// Returns the names that are in more than one of these images. An overlay would merge their files, so they must not be used
+/// from the mount.
 #[must_use]
 pub(crate) fn ambiguous(names: &[BTreeSet<Vec<u8>>]) -> BTreeSet<Vec<u8>> {
     let mut seen: BTreeMap<&Vec<u8>, u32> = BTreeMap::new();
@@ -136,11 +136,11 @@ pub(crate) fn ambiguous(names: &[BTreeSet<Vec<u8>>]) -> BTreeSet<Vec<u8>> {
     seen.into_iter().filter(|(_, count)| *count > 1).map(|(name, _)| name.clone()).collect()
 }
 
-/// Mounts `images` below the store directory, without the names `hidden` in them. `owner` is the owner and group that everything in
-/// them shall have. Of what the store and an image both have by name, the store's is seen, and nothing else.
+/// Mounts `images` below the store directory, without the names `hidden` in them. `owner` is the owner and group of everything in
+/// them. If the store and an image have the same name, only the store's is visible.
 ///
 /// # Errors
-/// When anything cannot be mounted; all that was mounted before it is unmounted again.
+/// When anything cannot be mounted; everything mounted before it is unmounted again.
 pub(crate) fn attach(
     places: &Places,
     images: &[MountImage],
@@ -202,7 +202,7 @@ fn try_attach(
     mount_overlay(places, &anchor, &lower)
 }
 
-/// Mounts one image read-only. The program `mount` sets up the loop device, which needs calls that Rust has only unsafely.
+/// Mounts one image read-only. The program `mount` sets up the loop device, because the needed calls are unsafe in Rust.
 fn mount_image(file: &Path, point: &Path) -> Result<(), MountError> {
     let what = || format!("Mounting {}", file.display());
     let mut command = Command::new("mount");
@@ -215,13 +215,13 @@ fn mount_image(file: &Path, point: &Path) -> Result<(), MountError> {
     Err(refused(what())(io::Error::other(said)))
 }
 
-/// Finds out whether the overlay can be unmounted, and changes nothing if not. It gives whether the overlay is gone: the kernel
-/// unmounts what was found unused twice in a row.
+/// Checks whether the overlay can be unmounted, and changes nothing if not. Returns whether the overlay is gone: the kernel
+/// unmounts a mount that was found unused twice in a row.
 ///
 /// # Errors
 /// When the store is in use, here or in another mount namespace.
 pub(crate) fn claim(places: &Places) -> Result<bool, MountError> {
-    // A look into it ends what an earlier try began.
+    // Accessing it resets an earlier attempt.
     let _ = fs::symlink_metadata(places.store.join("."));
     match unmount_patiently(places, UnmountFlags::EXPIRE) {
         Ok(()) => Ok(true),
@@ -230,10 +230,10 @@ pub(crate) fn claim(places: &Places) -> Result<bool, MountError> {
     }
 }
 
-/// Whether the overlay is in no other mount namespace, where it would go on without its images and its work directory.
+/// Checks that the overlay is in no other mount namespace, where it would stay without its images and its work directory.
 ///
 /// # Errors
-/// When it is in one, with a process that is there.
+/// When it is in one, with a process in that namespace.
 pub(crate) fn not_elsewhere(places: &Places) -> Result<(), MountError> {
     let lower = if places.upper.exists() { &places.upper } else { &places.store };
     let Ok(name) = overlay_name(lower) else { return Ok(()) };
@@ -274,15 +274,15 @@ fn not_unmounted(places: &Places, error: Errno) -> MountError {
     }
 }
 
-/// Unmounts the overlay. What was written meanwhile stays in the store directory.
+/// Unmounts the overlay. Files written meanwhile stay in the store directory.
 ///
 /// # Errors
-/// When the store is in use; everything is still mounted then.
+/// When the store is in use; then everything stays mounted.
 pub(crate) fn detach(places: &Places) -> Result<(), MountError> {
     unmount_patiently(places, UnmountFlags::empty()).map_err(|error| not_unmounted(places, error))
 }
 
-/// Unmounts whatever else of ours is mounted, as far as that goes. The overlay must be gone, or never have been there.
+/// Unmounts our other mounts as far as possible. The overlay must not be mounted.
 pub(crate) fn clear(places: &Places) {
     let mounts = mounts().unwrap_or_default();
     let stage = Stage::name(places).ok().map(|name| format!("{STAGES}/{name}"));
@@ -301,7 +301,7 @@ pub(crate) fn clear(places: &Places) {
     }
 }
 
-/// Removes mount points. Never with what is in them: should something still be mounted there, it is the store.
+/// Removes mount points, but never their content: if something is still mounted there, it is the store.
 fn remove_points(places: &Places) -> io::Result<()> {
     let Some(anchor) = Anchor::open(places)? else { return Ok(()) };
     remove_tree(&anchor.at("work"))?;
@@ -318,7 +318,7 @@ fn remove_points(places: &Places) -> io::Result<()> {
 /// Removes the folder of the places and the files of layers in it. Nothing must be mounted any more.
 ///
 /// # Errors
-/// When something in it cannot be removed, such as a mount point that is one.
+/// When something in it cannot be removed, such as a mount point in use.
 pub(crate) fn remove_folder(places: &Places) -> io::Result<()> {
     if let Some(anchor) = Anchor::open(places)? {
         remove_tree(&anchor.at("layers"))?;

@@ -1,4 +1,4 @@
-//! What is mounted, written down for whoever detaches it.
+//! The record of mounted layers, for detaching them.
 
 use std::io;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::attach::mount::{self, Places};
 use crate::store::own::{KEPT, MOUNTED, OwnFolder};
 use crate::store::{PathInfo, Realisation, StoreDirs, shared_infos};
 
-/// The layers that are mounted and the paths that are valid because of it.
+/// The mounted layers and the paths that they made valid.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Mounted {
@@ -19,11 +19,10 @@ pub(crate) struct Mounted {
     /// The paths, as they were registered.
     #[serde(with = "shared_infos")]
     pub paths: Vec<Arc<PathInfo>>,
-    /// Paths that a detach took out of the database until they are on the store's own side. One that is killed leaves them for the
-    /// next.
+    /// Paths that a detach has unregistered until they are on the store's own side. If it is killed, the next detach finishes them.
     #[serde(default)]
     pub aside: Vec<PathInfo>,
-    /// The realisations that went with them.
+    /// Their realisations.
     #[serde(default)]
     pub realisations: Vec<Realisation>,
 }
@@ -32,7 +31,7 @@ pub(crate) fn store(dirs: &StoreDirs, mounted: &Mounted) -> io::Result<()> {
     OwnFolder::make(dirs)?.write_json(MOUNTED, mounted)
 }
 
-/// What was written down. What cannot be read is as good as nothing: a detach then finds out what is mounted.
+/// Reads the record. An unreadable record counts as missing: then a detach determines what is mounted.
 pub(crate) fn load(dirs: &StoreDirs) -> Option<Mounted> {
     let read = OwnFolder::open(dirs).and_then(|folder| folder.map_or(Ok(None), |folder| folder.read_json(MOUNTED)));
     match read {
@@ -40,7 +39,7 @@ pub(crate) fn load(dirs: &StoreDirs) -> Option<Mounted> {
         Err(error) => {
             let place = dirs.own_dir().join(MOUNTED);
             tracing::warn!(
-                "{} cannot be used: {error}. What is mounted is found out from the mounts.",
+                "{} cannot be used: {error}. The mounted layers are determined from the mounts.",
                 place.display()
             );
             None
@@ -48,54 +47,53 @@ pub(crate) fn load(dirs: &StoreDirs) -> Option<Mounted> {
     }
 }
 
-/// Whether anything was written down, or is left of a mount.
+/// Returns whether there is a record or any trace of a mount.
 pub(crate) fn has_traces(dirs: &StoreDirs, places: &Places) -> bool {
     let has_layers = || places.layers.read_dir().is_ok_and(|mut entries| entries.next().is_some());
     dirs.own_dir().join(MOUNTED).symlink_metadata().is_ok() || (rustix::process::geteuid().is_root() && has_layers())
 }
 
-/// Forgets what was mounted, with the files of the layers.
+/// Removes the record and the files of the layers.
 pub(crate) fn forget(dirs: &StoreDirs, places: &Places) {
     let removed = OwnFolder::open(dirs).and_then(|folder| match folder {
         Some(folder) => {
             folder.remove(KEPT)?;
-            // A user cannot remove what root left.
+            // A user cannot remove root's files.
             let removed = mount::remove_folder(places);
             folder.remove(MOUNTED).and(removed)
         }
         None => Ok(()),
     });
     if let Err(error) = removed {
-        // It costs space, no more: nothing is mounted.
+        // It only takes space: nothing is mounted.
         tracing::debug!("Traces of mounted layers stay: {error}");
     }
 }
 
-/// Where things are mounted for this store.
+/// The mount points for this store.
 pub(crate) fn places(dirs: &StoreDirs) -> Places {
     Places::new(&dirs.real_store(), &dirs.own_dir())
 }
 
-/// Whether layers were mounted and are not any more, as after a restart of the machine: the database then takes paths for
-/// valid that are gone.
+/// Returns whether layers were mounted and no longer are, as after a restart of the machine: the database then considers missing
+/// paths valid.
 pub(crate) fn is_stale(dirs: &StoreDirs) -> bool {
     has_traces(dirs, &places(dirs)) && places(dirs).is_mounted().is_ok_and(|is_mounted| !is_mounted)
 }
 
-/// Whether layers are mounted and a detach of them broke off: it took paths out of the database that are to come back.
+/// Returns whether layers are mounted and a detach of them was interrupted after it unregistered paths that should stay.
 pub(crate) fn is_unfinished(dirs: &StoreDirs) -> bool {
     let is_mounted = places(dirs).is_mounted().is_ok_and(|is_mounted| is_mounted);
     is_mounted && load(dirs).is_some_and(|state| !state.aside.is_empty() || !state.realisations.is_empty())
 }
 
-/// Whether there is nothing that [`detach`] would change.
+/// Returns whether there is nothing for [`detach`] to do.
 pub(crate) fn is_plain(dirs: &StoreDirs) -> bool {
     !has_traces(dirs, &places(dirs)) && places(dirs).is_mounted().is_ok_and(|is_mounted| !is_mounted)
 }
 
-/// Waits until a path that is deleted and made anew cannot get the registration time that it has in `infos`: the database
-/// counts in seconds, and a detach tells by the time which one is there. Only what was registered this very second, in
-/// another job, is waited for.
+/// Waits until a deleted and rebuilt path cannot get the registration time in `infos` again: the database counts in seconds, and a
+/// detach distinguishes the two by this time. It waits only for paths that another job registered within this second.
 pub(crate) fn outwait<'a>(infos: impl Iterator<Item = &'a PathInfo>) {
     let Ok(now) = SystemTime::now().duration_since(UNIX_EPOCH) else { return };
     let this_second = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);

@@ -1,4 +1,4 @@
-//! The kernel's list of what is mounted, as a process sees it: `proc_pid_mountinfo(5)`. Names are bytes, and need not be UTF-8.
+//! The kernel's list of mounts as seen by a process: `proc_pid_mountinfo(5)`. Names are bytes and need not be UTF-8.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -15,7 +15,7 @@ pub(crate) struct Mount {
     pub kind: OsString,
 }
 
-/// All that is mounted where this process is, in the order it was mounted. Empty where there is no `/proc`.
+/// Lists all mounts in the namespace of this process, in mount order. Empty without `/proc`.
 ///
 /// # Errors
 /// When the list cannot be read.
@@ -27,7 +27,7 @@ pub(crate) fn mounts() -> io::Result<Vec<Mount>> {
     }
 }
 
-/// The fifth field is the mount point, and the one behind a lone `-` the type of the file system.
+/// The fifth field is the mount point, and the one after a single `-` the type of the file system.
 fn parse(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|&byte| byte == b' ');
     let point = OsString::from_vec(unescape(fields.nth(4)?)).into();

@@ -1,9 +1,10 @@
-//! Mounting fetched layers over the store, and taking the mount back where it does not do.
+//! Mounts downloaded layers over the store, and undoes the mount if it cannot be used.
 //!
-//! 1. Nothing is mounted while another process holds a lock in the store directory: through the overlay nobody would see it.
-//! 2. The files of the layers are moved to where nothing else touches them, and mounted.
-//! 3. Locks that were taken meanwhile, and processes that do not see the mount, have it taken back. So has everything that
-//!    fails before the paths are registered.
+//! 1. Nothing is mounted while another process holds a lock in the store directory, because the lock would not be visible through
+//!    the overlay.
+//! 2. The files of the layers are moved to a place where nothing else accesses them, and mounted.
+//! 3. The mount is undone if a lock was taken meanwhile, if a process does not see the mount, or if anything fails before the paths
+//!    are registered.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -25,15 +26,15 @@ use crate::store::busy::held_lock;
 use crate::store::tree::remove_tree;
 use crate::store::{PathInfo, StoreDirs, StorePath, path_lock, rights};
 
-/// How long a lock of another process, or a use of the mount that is to be taken back, is waited for.
+/// Longest wait for another process's lock, or for a user of a mount that is being undone.
 const PATIENCE: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Mounts layers, if everybody who serves the store sees them then.
+/// Mounts layers, if every process that serves the store sees them.
 ///
 /// # Errors
-/// [`CacheError::Mount`] when nothing is mounted, and the layers can be unpacked. Any other means that the store cannot be
-/// written, or that the mount could not be taken back.
+/// [`CacheError::Mount`] when nothing is mounted and the layers can be unpacked. Any other error means that the store cannot be
+/// written, or that the mount could not be undone.
 pub(crate) fn mount_seen(
     dirs: &StoreDirs,
     layers: &[AttachLayer],
@@ -47,7 +48,7 @@ pub(crate) fn mount_seen(
     }
     let below = mounted::places(dirs).upper;
     let sight = match in_use(&below) {
-        // A lock that was taken between the look and the mount; one that is taken now is taken through the overlay.
+        // A lock that was taken between the check and the mount; a lock that is taken now goes through the overlay.
         Ok(Some(why)) => Ok(Sight::NotSeen(why)),
         Ok(None) => look(dirs, &mounted.placed, (sockets, threads), valid),
         Err(error) => Err(error.into()),
@@ -69,10 +70,10 @@ pub(crate) fn mount_seen(
     }
 }
 
-/// Unmounts layers of which nothing is valid, and gives their files back.
+/// Unmounts layers without valid paths, and returns their files.
 ///
 /// # Errors
-/// When somebody uses the mount. It stays then, for a later [`mounted::detach`].
+/// When the mount is in use. It stays then, for a later [`mounted::detach`].
 pub(crate) fn take_back(dirs: &StoreDirs, layers: &[AttachLayer]) -> Result<(), CacheError> {
     let places = mounted::places(dirs);
     let start = Instant::now();
@@ -93,10 +94,10 @@ pub(crate) fn take_back(dirs: &StoreDirs, layers: &[AttachLayer]) -> Result<(), 
     Ok(())
 }
 
-/// Whether another process is at work in the store directory `store`, in words.
+/// Describes another process that is working in the store directory `store`, if there is one.
 fn in_use(store: &Path) -> Result<Option<String>, MountError> {
     let held = held_lock(store).map_err(refused("Looking for locks in the store"))?;
-    Ok(held.map(|name| format!("another process is at work in the store: it holds {}", name.display())))
+    Ok(held.map(|name| format!("another process is working in the store: it holds {}", name.display())))
 }
 
 /// Like [`in_use`], once more and more while somebody is.
@@ -116,23 +117,23 @@ fn refused(what: &str) -> impl FnOnce(std::io::Error) -> MountError {
     move |error| MountError::Refused { what, error }
 }
 
-/// More paths than this are not mounted from one layer. The kernel searches the index of an image's root from its beginning, twice for
-/// each path that is registered: 4,000 paths take a second, 50,000 minutes.
+/// Largest number of paths in a layer that is mounted. The kernel searches the index of an image's root from its beginning, twice
+/// for each registered path: 4,000 paths take a second, 50,000 take minutes.
 const MOST_PATHS: usize = 10_000;
 
-/// What mounting came to.
+/// The result of mounting.
 pub(crate) struct MountedLayers {
-    /// Whether anything is mounted: some layer was sound.
+    /// Whether anything is mounted, that is, some layer was valid.
     pub is_mounted: bool,
     /// Paths that are in place.
     pub placed: BTreeMap<StorePath, InPlace>,
-    /// Paths that must be unpacked all the same.
+    /// Paths that must be unpacked nevertheless.
     pub to_unpack: Vec<AttachLayer>,
-    /// The path that is valid already.
+    /// The path that is already valid.
     pub probe: Option<StorePath>,
 }
 
-/// Mounts what is sound of `layers`; `inspection` says what is, as soon as they were looked at.
+/// Mounts the valid ones of `layers`, according to `inspection`, which runs meanwhile.
 fn mount_layers(
     dirs: &StoreDirs,
     layers: &[AttachLayer],
@@ -146,18 +147,18 @@ fn mount_layers(
     }
     if let Some(layer) = layers.iter().find(|layer| layer.infos.len() > MOST_PATHS) {
         let why = format!(
-            "a layer has {}, and in an image of so many the kernel takes long to look up each of them",
+            "a layer has {}, and lookups in an image of that many are slow in the kernel",
             crate::base::human::count(layer.infos.len() as u64, "path")
         );
         return Err(MountError::Unsuitable(why));
     }
-    // An earlier restore may have been killed half-way.
+    // An earlier restore may have been killed.
     mount::clear(&places);
     if let Some(why) = in_use_for_long(&places.store)? {
         return Err(MountError::Unsuitable(why));
     }
     let held = hold(&places, layers).map_err(refused("Moving the layers"))?;
-    // Only now, since nothing else touches the files any more.
+    // Only now, because nothing else can access the files any more.
     let inspected = inspection.insert(inspect(&held));
     let mut sound = held.clone();
     inspected.keep_sound(&mut sound);
@@ -173,7 +174,7 @@ fn mount_layers(
     mounted
 }
 
-/// Mounts layers whose files are held, and whose images are sound.
+/// Mounts layers whose files are held and whose images are valid.
 fn mount_held(
     dirs: &StoreDirs,
     places: &Places,
@@ -186,7 +187,7 @@ fn mount_held(
     for layer in layers {
         let (twice, once): (Vec<&Arc<PathInfo>>, Vec<&Arc<PathInfo>>) = layer.infos.iter().partition(is_ambiguous);
         for info in once {
-            // What is in the way would hide the layer's path, and is not valid.
+            // An invalid path of the same name would hide the layer's path.
             let place = dirs.real(&info.path);
             if rights::as_owner(dirs, || clear(&place))
                 .and_then(|cleared| cleared)
@@ -210,7 +211,7 @@ fn mount_held(
     let owner = dirs.path_owner().unwrap_or((0, 0));
     let image =
         |layer: &AttachLayer| MountImage { name: layer.id.to_string()[..16].to_owned(), file: layer.file.clone() };
-    // What nobody asked for and what is unpacked is not to be seen. A layer holds more than its snapshot wants when lanes moved on.
+    // Hide paths that are not wanted, or are unpacked. A layer contains more than its snapshot lists after lanes have moved on.
     let is_placed = |name: &Vec<u8>| {
         let path = std::str::from_utf8(name).ok().and_then(|name| name.parse::<StorePath>().ok());
         path.is_some_and(|path| result.placed.contains_key(&path))
@@ -222,7 +223,7 @@ fn mount_held(
     Ok(result)
 }
 
-/// Removes a leftover; false if a Nix process is at work there.
+/// Removes a leftover; returns false if a Nix process is working on it.
 fn clear(place: &Path) -> std::io::Result<bool> {
     if fs::symlink_metadata(place).is_err() {
         return Ok(true);

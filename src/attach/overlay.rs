@@ -1,4 +1,4 @@
-//! The overlay itself: its options, by descriptors of its folders.
+//! Mounts the overlay, with options that refer to descriptors of its folders.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -11,11 +11,11 @@ use super::anchor::{Anchor, open_folder};
 use super::holders::overlay_name;
 use super::mount::{MountError, Places, refused};
 
-/// Mounts the overlay with the images at `lower` below and the store as it was on top, which stays reachable at
+/// Mounts the overlay with the images at `lower` below and the existing store on top, which stays accessible at
 /// [`Places::upper`].
 pub(crate) fn mount_overlay(places: &Places, anchor: &Anchor, lower: &[PathBuf]) -> Result<(), MountError> {
     let what = "An overlay on the store directory";
-    // Private before the overlay is there: where mounts spread, as they do under systemd, it would cover this as well.
+    // Private before the overlay is mounted: if mounts propagate, as under systemd, the overlay would cover this as well.
     let upper = anchor.at("upper");
     mount_bind(&places.store, &upper)
         .and_then(|()| mount_change(&upper, MountPropagationFlags::PRIVATE))
@@ -27,7 +27,7 @@ pub(crate) fn mount_overlay(places: &Places, anchor: &Anchor, lower: &[PathBuf])
     mount(name, &places.store, "overlay", flags, Some(&*opened.options()?)).map_err(|error| refused(what)(error.into()))
 }
 
-/// No set-uid programs and no devices on a bind mount. Its other flags stay.
+/// Disables set-uid programs and devices on a bind mount. Its other flags stay.
 fn restrict(point: &Path) -> rustix::io::Result<()> {
     let now = rustix::fs::statvfs(point)?.f_flag;
     let mut flags = MountFlags::BIND | MountFlags::NODEV | MountFlags::NOSUID;
@@ -45,8 +45,8 @@ fn restrict(point: &Path) -> rustix::io::Result<()> {
     mount_remount(point, flags, c"")
 }
 
-/// The folders of an overlay, open. The kernel is given their descriptors: their paths may hold what separates options, and
-/// could lead elsewhere by the time it looks.
+/// The folders of an overlay, opened. The kernel gets their descriptors, because their paths may contain option separators and
+/// could be replaced before the kernel resolves them.
 struct Opened {
     lower: Vec<OwnedFd>,
     upper: OwnedFd,
@@ -56,15 +56,15 @@ struct Opened {
 impl Opened {
     fn new(places: &Places, anchor: &Anchor, lower: &[PathBuf]) -> io::Result<Self> {
         let lower = lower.iter().map(|point| open_folder(CWD, point)).collect::<Result<_, _>>()?;
-        // Not by way of the bind mount: the kernel wants both on one mount.
+        // Not through the bind mount: the kernel requires both on the same mount.
         Ok(Self { lower, upper: open_folder(CWD, &places.store)?, work: open_folder(CWD, &anchor.at("work"))? })
     }
 
     fn options(&self) -> Result<std::ffi::CString, MountError> {
         let place = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
         let lower: Vec<String> = self.lower.iter().map(place).collect();
-        // Without redirect_dir the garbage collector cannot rename a directory of a layer before it deletes it. With metacopy
-        // the store would be left with files that have no bytes; with index it could not be mounted over other layers later.
+        // Without redirect_dir, the garbage collector cannot rename a directory of a layer before it deletes it. With metacopy,
+        // the store would be left with files without bytes; with index, it could not be mounted over other layers later.
         let text = format!(
             "lowerdir={},upperdir={},workdir={},redirect_dir=on,metacopy=off,index=off",
             lower.join(":"),

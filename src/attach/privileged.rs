@@ -1,7 +1,7 @@
-//! The steps that may need more rights than we have: run here, or by the same program through `sudo`.
+//! Steps that may need root's rights: run in this process, or by the same program through `sudo`.
 //!
-//! The request goes in as JSON on standard input and the answer comes out as JSON on standard output; there is no shell, nothing
-//! in the arguments, and nothing in the environment but what `sudo` needs to be found.
+//! The request is passed as JSON on standard input, and the answer as JSON on standard output. There is no shell, nothing in the
+//! arguments, and nothing in the environment except what is needed to find `sudo`.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -22,15 +22,15 @@ use crate::store::{StoreDirs, ensure, own_lock};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
-    /// Make our folder beside the store, for the owner of the store, with a part of it for the user who asks.
+    /// Create our folder beside the store, for the owner of the store, with a part of it for the calling user.
     Prepare {
         /// The store's root.
         #[serde(with = "super::raw_path::optional", default)]
         store_root: Option<PathBuf>,
-        /// User and group who ask. What `sudo` says counts more.
+        /// The calling user and group. Those that `sudo` reports take precedence.
         owner: (u32, u32),
     },
-    /// Find out whether layers could be attached.
+    /// Check whether layers could be attached.
     Check {
         /// The store's root.
         #[serde(with = "super::raw_path::optional", default)]
@@ -60,11 +60,11 @@ pub enum Answer {
     Attached(Attached),
     /// To [`Request::Detach`].
     Detached(Detached),
-    /// To any of them: why it was not done.
+    /// To any of them: why it failed.
     Refused(String),
 }
 
-/// Carries out a step with the rights of this process.
+/// Performs a step with the rights of this process.
 ///
 /// # Errors
 /// Those of the step.
@@ -99,16 +99,16 @@ fn prepare(dirs: &StoreDirs, caller: (u32, u32)) -> Result<(), CacheError> {
         folder.make_for_user(user, group).map_err(failed)?;
     }
     if mounted::is_stale(dirs) || mounted::is_unfinished(dirs) {
-        // Another restore may be about to mount, or a detach be at work: what it left is looked at once it is done.
+        // Another restore may be about to mount, or a detach may be running: check its leftovers after it has finished.
         let _lock = own_lock(dirs)?;
         if mounted::is_stale(dirs) {
-            tracing::info!("Layers that were mounted are not any more: their paths are no longer valid.");
+            tracing::info!("Layers that were mounted are no longer mounted, so their paths are no longer valid.");
             detach(dirs, threads())?;
         } else if mounted::is_unfinished(dirs) {
-            tracing::info!("An earlier detach broke off: it is finished first.");
-            // Who uses the store keeps it from that. Nothing is lost, and what is restored is unpacked beside it.
+            tracing::info!("An earlier detach was interrupted and is finished first.");
+            // This fails while the store is in use. Nothing is lost, and restored paths are unpacked beside it.
             if let Err(error) = detach(dirs, threads()) {
-                tracing::warn!("{error} Run `nix-cache detach` when nobody uses the store.");
+                tracing::warn!("{error} Run `nix-cache detach` when the store is not in use.");
             }
         }
     }
@@ -119,7 +119,7 @@ fn threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// Our folder, created if missing, as its owner's.
+/// Opens our folder as its owner, and creates it if missing.
 fn own_folder(dirs: &StoreDirs) -> Result<OwnFolder, CacheError> {
     let failed = |error| CacheError::File { what: "Cannot make", path: dirs.own_dir(), error };
     // The owner of the store may not own the folder above it.
@@ -130,19 +130,19 @@ fn own_folder(dirs: &StoreDirs) -> Result<OwnFolder, CacheError> {
     Ok(folder)
 }
 
-/// User and group who called `sudo`, if that is how this process was started.
+/// The user and group that called `sudo`, if this process was started that way.
 fn sudo_caller() -> Option<(u32, u32)> {
     let read = |name| std::env::var(name).ok()?.parse().ok();
     Some((read(env_vars::SUDO_UID)?, read(env_vars::SUDO_GID)?)).filter(|_| rustix::process::geteuid().is_root())
 }
 
-/// The user who called `sudo`: one who may do what root may.
+/// The user who called `sudo`, who may do everything that root may.
 pub(crate) fn sudo_user() -> Option<u32> {
     sudo_caller().map(|(user, _)| user)
 }
 
-/// Carries out a step, through `sudo` if this process may not. Layers that can then not be mounted are unpacked, if this process
-/// may do that.
+/// Performs a step, through `sudo` if this process lacks the rights. Layers that cannot be mounted then are unpacked, if this
+/// process may do that.
 ///
 /// # Errors
 /// Those of the step, and that of `sudo` where it is needed and does not work without a password.
@@ -156,7 +156,7 @@ pub(crate) fn run(dirs: &StoreDirs, request: &Request, progress: &AtomicU64) -> 
         {
             let mut attached = attach(&AttachRequest { mode: Mode::Unpack, ..request.clone() }, progress)?;
             attached.not_mounted = Some(match error {
-                CacheError::Privilege(why) => format!("It needs root's rights, which `sudo` did not give: {why}"),
+                CacheError::Privilege(why) => format!("It needs root's rights, but `sudo` failed: {why}"),
                 error => error.to_string().trim_end_matches('.').to_owned(),
             });
             Ok(Answer::Attached(attached))
@@ -184,7 +184,7 @@ fn may_run(dirs: &StoreDirs, request: &Request) -> bool {
     }
 }
 
-/// Whether there is nothing to detach, nor a folder of ours that could say so.
+/// Returns whether there is nothing to detach, and not even our folder.
 pub(crate) fn is_plain(dirs: &StoreDirs) -> bool {
     dirs.own_dir().symlink_metadata().is_err() && mounted::is_plain(dirs)
 }
@@ -212,18 +212,18 @@ fn through_sudo(request: &Request) -> Result<Answer, CacheError> {
     let said = child.stderr.take().map(printing::relay);
     let body = serde_json::to_vec(request).map_err(|error| failed(error.to_string()))?;
     if let Some(mut input) = child.stdin.take() {
-        // If it ended before it read everything, its exit code says why.
+        // If it exits before it has read everything, its exit code says why.
         let _ = input.write_all(&body);
     }
     let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
-    // All of its log is out before anything is said about it.
+    // Print all of its log before reporting its result.
     let _ = said.map(std::thread::JoinHandle::join);
     if !output.status.success() {
         return Err(failed(format!("the step that needs root ended with {}", output.status)));
     }
     match serde_json::from_slice(&output.stdout) {
-        // It had the rights: what kept it from doing its work is something else.
+        // It had the rights, so the cause is something else.
         Ok(Answer::Refused(why)) => Err(CacheError::Step(why)),
-        answer => answer.map_err(|error| failed(format!("its answer makes no sense: {error}"))),
+        answer => answer.map_err(|error| failed(format!("its answer is invalid: {error}"))),
     }
 }

@@ -1,4 +1,4 @@
-//! Paths in JSON: as text where they are text, and as bytes where they are not.
+//! Paths in JSON: as text if they are UTF-8, otherwise as bytes.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -37,7 +37,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     Raw::deserialize(deserializer).map(Raw::path)
 }
 
-/// For a path that may be missing.
+/// For an optional path.
 pub(super) mod optional {
     use super::{Deserialize, Deserializer, PathBuf, Raw, Serialize, Serializer};
 

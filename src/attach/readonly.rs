@@ -1,4 +1,4 @@
-//! Store directories that are mounted read-only, as on `NixOS`: Nix makes them writable for itself alone, and so do we.
+//! Store directories that are mounted read-only, as on `NixOS`: Nix makes them writable only for itself, and so do we.
 
 use std::path::Path;
 
@@ -14,11 +14,11 @@ pub(crate) fn is_read_only(dirs: &StoreDirs) -> bool {
     statvfs(dirs.real_store()).is_ok_and(|facts| facts.f_flag.contains(StatVfsMountFlags::RDONLY))
 }
 
-/// Runs `work` where the store directory is writable: if it is mounted read-only, in a thread with a mount namespace of its own, in
-/// which it is mounted writable. Nothing outside of that thread, and those that it starts, sees the difference.
+/// Runs `work` with a writable store directory: if it is mounted read-only, in a thread with a separate mount namespace, in which
+/// it is remounted writable. Only that thread, and those that it starts, see the difference.
 ///
 /// # Errors
-/// When the directory cannot be created writable, and those of `work`.
+/// When the directory cannot be made writable, and those of `work`.
 pub(crate) fn with_writable_store<T: Send>(
     dirs: &StoreDirs,
     work: impl FnOnce() -> Result<T, CacheError> + Send,
@@ -41,7 +41,7 @@ fn failed(dirs: &StoreDirs, error: std::io::Error) -> CacheError {
     CacheError::ReadOnly { store: dirs.real_store(), error }
 }
 
-/// As `LocalStore::makeStoreWritable` of Nix.
+/// Like `LocalStore::makeStoreWritable` of Nix.
 fn remount(store: &Path) -> std::io::Result<()> {
     #[allow(deprecated, reason = "the other form is unsafe for the sake of other flags than this one")]
     rustix::thread::unshare(UnshareFlags::NEWNS)?;

@@ -1,9 +1,8 @@
-//! Making attached paths valid while other Nix processes may be at work on the very same ones.
+//! Makes attached paths valid while other Nix processes may be working on the same ones.
 //!
-//! Each path is registered under Nix's lock on it, the outputs of a derivation together. What somebody else makes at this
-//! moment is left to them, and with it what refers to it. Since a process can hold only so many locks, paths are registered in
-//! batches, references first, so that what is valid after each batch is closed. The lock files of one batch become those of
-//! the next.
+//! Each path is registered under Nix's lock on it, the outputs of a derivation together. A path that another process is building
+//! is left to that process, and so are its referrers. A process can hold only a limited number of locks, so paths are registered
+//! in batches, references first: the valid paths are closed after each batch. The lock files of one batch are reused for the next.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::unix::fs::MetadataExt;
@@ -14,46 +13,46 @@ use super::CacheError;
 use crate::store::tree::remove_tree;
 use crate::store::{self, PathInfo, PathLock, StoreDirs, StorePath, closed_subset, path_lock, useless_without};
 
-/// Locks held at a time; a process may have 1,024 files open by default, and each needs a file of its own.
+/// Number of locks held at a time: each needs an open file, and a process may have 1,024 by default.
 const BATCH: usize = 64;
 
-/// A path that is in its place and not valid yet.
+/// A path that is in place but not valid yet.
 #[derive(Clone, Debug)]
 pub(crate) struct InPlace {
-    /// What is to be registered.
+    /// The record to register.
     pub info: Arc<PathInfo>,
-    /// The number of its inode, if it was unpacked.
+    /// Its inode number, if it was unpacked.
     inode: Option<u64>,
 }
 
 impl InPlace {
-    /// One that was unpacked, with the number of its inode.
+    /// An unpacked path, with its inode number.
     pub(crate) fn unpacked(info: &Arc<PathInfo>, inode: u64) -> Self {
         Self { info: Arc::clone(info), inode: Some(inode) }
     }
 
-    /// One that is seen through a mount.
+    /// A path that is visible through a mount.
     pub(crate) fn mounted(info: &Arc<PathInfo>) -> Self {
         Self { info: Arc::clone(info), inode: None }
     }
 
-    /// Whether it is seen through a mount.
+    /// Returns whether it is visible through a mount.
     pub(crate) fn is_mounted(&self) -> bool {
         self.inode.is_none()
     }
 
-    /// Whether what stands in its place is still what was put there.
+    /// Returns whether the path is still the one that was placed.
     fn is_there(&self, dirs: &StoreDirs) -> bool {
         let found = fs::symlink_metadata(dirs.real(&self.info.path));
         found.is_ok_and(|metadata| self.inode.is_none_or(|inode| inode == metadata.ino()))
     }
 }
 
-/// Registers of the paths in place those whose closure is there too, and of which no other output is `lost`; removes the
-/// others that were unpacked. Gives those that are valid now.
+/// Registers the placed paths whose closure is available and of which no other output is `lost`; removes the others if they
+/// were unpacked. Returns those that are valid now.
 ///
 /// # Errors
-/// When the store cannot be written. What is valid by then is closed.
+/// When the store cannot be written. The paths that are valid by then are closed.
 pub(crate) fn register_closed(
     dirs: &StoreDirs,
     placed: &BTreeMap<StorePath, InPlace>,
@@ -65,7 +64,7 @@ pub(crate) fn register_closed(
     Ok(registered)
 }
 
-/// See [`register_closed`]; what became valid is in `registered`, also where an error ends it.
+/// Like [`register_closed`], but the paths that became valid are in `registered`, even after an error.
 ///
 /// # Errors
 /// See [`register_closed`].
@@ -79,7 +78,7 @@ pub(crate) fn register_into(
     let infos = placed.iter().map(|(path, place)| (path.clone(), place.info.clone())).collect();
     let infos = whole_groups(infos, lost, &is_valid);
     let batches = batches(groups(&infos));
-    // Where there is nothing to register, the database need not be writable.
+    // If there is nothing to register, the database need not be writable.
     if !batches.is_empty() {
         let mut registration = store::Registration::open(dirs)?;
         let mut spare = Vec::new();
@@ -97,7 +96,7 @@ pub(crate) fn register_into(
     Ok(())
 }
 
-/// The part of `infos` that is closed, and that has no output of a derivation without the others in `infos` and `lost`.
+/// Returns the subset of `infos` that is closed and has no output of a derivation without its others in `infos` and `lost`.
 fn whole_groups(
     mut infos: BTreeMap<StorePath, Arc<PathInfo>>,
     lost: Vec<Arc<PathInfo>>,
@@ -110,19 +109,18 @@ fn whole_groups(
     infos
 }
 
-/// Outputs of one derivation, which become valid together: Nix locks all of them before it looks which are valid, and several
-/// of its versions fail when only some are.
+/// Outputs of one derivation, which become valid together: Nix locks all of them before it checks which are valid, and several
+/// versions fail if only some are.
 type Group<'a> = Vec<&'a PathInfo>;
 
-/// All of `infos` in groups, each behind those that it refers to. Groups that refer to each other in a circle, which Nix does
-/// not have, are left out.
+/// Splits `infos` into groups, each after those that it refers to. Groups in a cycle, which Nix never has, are left out.
 fn groups(infos: &BTreeMap<StorePath, Arc<PathInfo>>) -> Vec<Group<'_>> {
-    // Groups have numbers: with names, this would take more memory than all of the snapshot.
+    // Groups have numbers: names would need more memory than the whole snapshot.
     let mut numbers: HashMap<(bool, &StorePath), u32> = HashMap::new();
     let mut members: Vec<Group<'_>> = Vec::new();
     let mut group_of: HashMap<&StorePath, u32> = HashMap::with_capacity(infos.len());
     for info in infos.values() {
-        // A path that no derivation made is a group of its own, also where it is a derivation.
+        // A path without a deriver is a group of its own, even if it is a derivation.
         let name = (info.deriver.is_some(), info.deriver.as_ref().unwrap_or(&info.path));
         let number = *numbers.entry(name).or_insert(members.len() as u32);
         match members.get_mut(number as usize) {
@@ -132,7 +130,7 @@ fn groups(infos: &BTreeMap<StorePath, Arc<PathInfo>>) -> Vec<Group<'_>> {
         group_of.insert(&info.path, number);
     }
     drop(numbers);
-    // Which group is needed by which, each pair once.
+    // Edges from each group to those that need it, without duplicates.
     let mut needed_by: Vec<(u32, u32)> = Vec::new();
     let mut needs: Vec<u32> = Vec::with_capacity(members.len());
     for (own, group) in (0..).zip(&members) {
@@ -162,7 +160,7 @@ fn groups(infos: &BTreeMap<StorePath, Arc<PathInfo>>) -> Vec<Group<'_>> {
     ordered
 }
 
-/// Groups put together to about [`BATCH`] paths.
+/// Combines groups to batches of about [`BATCH`] paths.
 fn batches(groups: Vec<Group<'_>>) -> Vec<Vec<Group<'_>>> {
     let mut batches: Vec<Vec<Group<'_>>> = Vec::new();
     let mut room = 0;
@@ -179,8 +177,8 @@ fn batches(groups: Vec<Group<'_>>) -> Vec<Vec<Group<'_>>> {
     batches
 }
 
-/// Registers the groups whose locks can all be had and whose references are valid. The locks are those that are `spare` where
-/// there are some, and are so afterwards.
+/// Registers the groups whose locks are all free and whose references are valid. Reuses the locks in `spare`, and puts locks there
+/// afterwards.
 fn register_batch(
     (dirs, registration, spare): (&StoreDirs, &mut store::Registration<'_>, &mut Vec<PathLock>),
     batch: &[Group<'_>],
@@ -195,19 +193,19 @@ fn register_batch(
             locks.extend(group.iter().map(|info| &info.path).zip(taken));
             ready.extend(group.iter().map(|info| (info.path.clone(), Arc::clone(&placed[&info.path].info))));
         } else {
-            tracing::info!("{} is made by another process: left to that one.", group[0].path);
+            tracing::info!("{} is being built by another process and is left to it.", group[0].path);
         }
     }
     let ready = whole_groups(ready, Vec::new(), is_valid);
     let names: BTreeSet<StorePath> = ready.keys().cloned().collect();
     registration.add(&ready.into_values().collect::<Vec<_>>())?;
-    // Who waits for the lock of a valid path finds that there is nothing to do, whatever its lock file is called by then. The
-    // locks of other paths are given back in their places.
+    // A process that waits for the lock of a valid path will find nothing to do, whatever the name of its lock file by then.
+    // The locks of other paths are released in place.
     *spare = locks.into_iter().filter(|(path, _)| names.contains(*path)).map(|(_, lock)| lock).collect();
     Ok(names)
 }
 
-/// The lock on a path that is still as it was put in its place.
+/// Locks a path if it is still the one that was placed.
 fn lock_in_place(dirs: &StoreDirs, place: &InPlace, spare: Option<PathLock>) -> Result<Option<PathLock>, CacheError> {
     let path = dirs.real(&place.info.path);
     let lock = match spare {
@@ -220,7 +218,7 @@ fn lock_in_place(dirs: &StoreDirs, place: &InPlace, spare: Option<PathLock>) -> 
     }
 }
 
-/// Removes a path that will not be valid, unless somebody else made it meanwhile.
+/// Removes a path that will not become valid, unless another process has built it meanwhile.
 pub(crate) fn discard(dirs: &StoreDirs, place: &InPlace) -> io::Result<()> {
     let path = dirs.real(&place.info.path);
     if place.inode.is_none() {

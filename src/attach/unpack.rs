@@ -1,7 +1,7 @@
-//! Attaching a layer by unpacking it: for machines where nothing can be mounted, and stores that outlive the job.
+//! Attaches a layer by unpacking it, on machines where nothing can be mounted, and for stores that outlive the job.
 //!
-//! Each path is written under a temporary name beside its place, hashed while it is written, and renamed when its NAR hash
-//! is the one that the snapshot promises. Until it is registered, Nix takes it for a leftover and may remove it.
+//! Each path is written under a temporary name beside its place, hashed while it is written, and renamed if its NAR hash is the
+//! one in the snapshot. Until it is registered, Nix considers it a leftover and may remove it.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -25,8 +25,8 @@ use crate::layer::squashfs::{
 use crate::store::tree::remove_tree;
 use crate::store::{PathInfo, StorePath, path_lock};
 
-/// Temporary names in the store directory begin with this. Only one process attaches at a time (the caller holds a lock),
-/// so whatever is found under such a name at the start is left over from one that was killed.
+/// Prefix of temporary names in the store directory. Only one process attaches at a time (the caller holds a lock), so a file
+/// with this prefix at the start was left by a killed process.
 pub const TEMPORARY_PREFIX: &str = ".nix-cache-unpack.";
 
 /// A block of a file that is not stored.
@@ -36,13 +36,13 @@ static ZEROS: [u8; BLOCK_SIZE] = [0; BLOCK_SIZE];
 pub struct Target<'a> {
     /// The real store directory.
     pub store: &'a Path,
-    /// Owner and group that everything gets; None leaves them to the process.
+    /// Owner and group of everything; None for those of the process.
     pub owner: Option<(u32, u32)>,
-    /// Whether a path is valid by now. Asked only for one that is in the way.
+    /// Returns whether a path is valid by now. Called only for existing paths.
     pub is_valid: &'a (dyn Fn(&StorePath) -> bool + Sync),
     /// Threads that unpack.
     pub threads: usize,
-    /// When to stop. What is in place by then is whole, the rest is rejected.
+    /// When to stop. Paths in place by then are complete, the rest is rejected.
     pub deadline: Option<Instant>,
     /// Counts bytes of files written.
     pub progress: &'a AtomicU64,
@@ -54,19 +54,19 @@ impl Target<'_> {
     }
 }
 
-/// What came of unpacking.
+/// The result of unpacking.
 #[derive(Debug, Default)]
 pub struct Unpacked {
-    /// Paths that are in place, verified, and not registered yet; each with the number of its inode, which tells it from
-    /// what somebody else may put in its place.
+    /// Paths that are in place, verified, and not registered yet; each with its inode number, which distinguishes it from a
+    /// replacement by another process.
     pub placed: Vec<(StorePath, u64)>,
-    /// Paths that were valid by the time we came to them.
+    /// Paths that were already valid by the time they were due.
     pub already: Vec<StorePath>,
     /// Paths that are not in place, and why.
     pub rejected: Vec<Rejected>,
 }
 
-/// Removes what an unpacking that was killed left in the directory `store`. Gives the number of things removed.
+/// Removes leftovers of a killed unpacking from the directory `store`. Returns how many were removed.
 ///
 /// # Errors
 /// When the directory cannot be read or something in it cannot be removed.
@@ -85,12 +85,12 @@ pub fn remove_leftovers(store: &Path) -> io::Result<usize> {
 /// Unpacks the paths `wanted` out of `image`.
 ///
 /// # Errors
-/// When the image as a whole cannot be read; what is wrong with single paths is in the result.
+/// When the image as a whole cannot be read; problems with single paths are in the result.
 pub fn unpack(image: &Image, wanted: &[&PathInfo], target: &Target<'_>) -> Result<Unpacked, ImageError> {
     let listed = image.root()?;
     let inodes: HashMap<&[u8], u64> = listed.iter().map(|entry| (&*entry.name, entry.inode)).collect();
     let mut order: Vec<&PathInfo> = wanted.to_vec();
-    // The largest first, so that no thread is left alone with one at the end.
+    // The largest first, so that no single thread is still busy at the end.
     order.sort_by(|a, b| b.nar_size.cmp(&a.nar_size).then_with(|| a.path.cmp(&b.path)));
     let next = AtomicUsize::new(0);
     let room = AtomicU64::new(disk::usable(target.store));
@@ -118,7 +118,7 @@ fn work(
         let done = match inodes.get(info.path.as_str().as_bytes()) {
             _ if target.is_late() => Err(Trouble::Late),
             Some(inode) => in_room(room, info, target, || unpack_path(image, *inode, info, &temporary, target)),
-            None => Err(Trouble::Path("The layer does not hold it.".into())),
+            None => Err(Trouble::Path("The layer does not contain it.".into())),
         };
         let mut result = result.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match done {
@@ -133,8 +133,8 @@ fn work(
     }
 }
 
-/// Does `work`, which writes a path, if that fits into the bytes of the disk that are left. Zeros that are not stored count too: a
-/// few bytes can stand for very many, which take time if nothing else.
+/// Runs `work`, which writes a path, if it fits into the remaining disk space. Zeros that are not stored count too: a few bytes
+/// can expand to very many, which at least takes time.
 fn in_room(
     room: &AtomicU64,
     info: &PathInfo,
@@ -162,13 +162,13 @@ enum Placed {
 enum Trouble {
     #[error("{0}")]
     Path(String),
-    #[error("There was no time left to unpack it. Raise `restore-timeout` if that happens often.")]
+    #[error("There was no time left to unpack it. Increase `restore-timeout` if this happens often.")]
     Late,
     #[error("It cannot be unpacked: {0}.")]
     Image(#[from] ImageError),
     #[error("It cannot be written: {0}.")]
     Io(#[from] io::Error),
-    #[error("It is no store path: {0}.")]
+    #[error("It is not a valid store path: {0}.")]
     Nar(#[from] nix_archive::nar::Error),
 }
 
@@ -186,22 +186,20 @@ fn unpack_path(
     let (found, size) = nar::finish(unpacker.nar)?;
     if found != info.nar_hash {
         let expected = info.nar_hash;
-        return Err(Trouble::Path(format!(
-            "The layer holds other bytes than it should (NAR hash {found}, not {expected})."
-        )));
+        return Err(Trouble::Path(format!("The layer contains wrong bytes (NAR hash {found}, not {expected}).")));
     }
     if size != info.nar_size {
-        return Err(Trouble::Path(format!("The snapshot gives it a size of {} bytes, not {size}.", info.nar_size)));
+        return Err(Trouble::Path(format!("The snapshot says that it has {} bytes, not {size}.", info.nar_size)));
     }
     place(temporary, info, target)
 }
 
-/// Renames a verified path to its place, under Nix's lock: whoever builds it at this moment counts on the place being free.
-/// What is in the way there is a leftover.
+/// Renames a verified path to its place, under Nix's lock: a process that is building it relies on the place being free. An
+/// existing file there is a leftover.
 fn place(temporary: &Path, info: &PathInfo, target: &Target<'_>) -> Result<Placed, Trouble> {
     let place = target.store.join(info.path.as_str());
     let _lock = path_lock(&place)?
-        .ok_or_else(|| Trouble::Path("Another Nix process is making it at this moment: left to that one.".into()))?;
+        .ok_or_else(|| Trouble::Path("Another Nix process is building it, and it is left to that process.".into()))?;
     if exists(&place)? {
         if (target.is_valid)(&info.path) {
             return Ok(Placed::Already);
@@ -229,7 +227,7 @@ struct Unpacker<'a> {
 
 impl Unpacker<'_> {
     fn node(&mut self, inode: u64, path: &Path, name: Option<&[u8]>) -> Result<(), Trouble> {
-        // Asked between files and between blocks, since a few bytes of an image can stand for many in the store.
+        // Checked between files and blocks, because a few bytes of an image can expand to many in the store.
         if self.target.is_late() {
             return Err(Trouble::Late);
         }
@@ -246,7 +244,7 @@ impl Unpacker<'_> {
     }
 
     fn directory(&mut self, entries: &[Listed], path: &Path, name: Option<&[u8]>) -> Result<(), Trouble> {
-        // The encoder refuses what is nested too deeply, and with it a directory that holds itself.
+        // The encoder refuses deep nesting, and therefore a directory that contains itself.
         self.nar.start_directory(name)?;
         fs::create_dir(path)?;
         for entry in entries {
@@ -302,7 +300,7 @@ impl Unpacker<'_> {
     }
 }
 
-/// The times that Nix gives everything in a store.
+/// The times that Nix sets for everything in a store.
 pub(crate) fn times() -> Timestamps {
     let time = Timespec { tv_sec: MODIFICATION_TIME.into(), tv_nsec: 0 };
     Timestamps { last_access: time, last_modification: time }

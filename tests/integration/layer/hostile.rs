@@ -184,7 +184,7 @@ fn a_wrong_path_is_refused_and_removed() {
     let folder = Folder::new();
     let file = folder.path().join("image");
     image_of(&file, |tree| vec![tree.add(b"link", Kind::Symlink((*b"/etc/passwd").into()))]);
-    assert!(refusal(&file).contains("other bytes"));
+    assert!(refusal(&file).contains("wrong bytes"));
 }
 
 #[test]
