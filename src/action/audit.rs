@@ -31,12 +31,12 @@ async fn audit_and_report() -> Result<(), Failure> {
     tracing::info!("{}", audited.report.headline());
     let folder = facts.scratch().join("audit");
     let json = folder.join("audit.json");
-    let sarif = inputs.sarif.as_ref().map_or_else(|| folder.join("audit.sarif"), |file| workspace.join(file));
+    let sarif = inputs.audit.sarif.as_ref().map_or_else(|| folder.join("audit.sarif"), |file| workspace.join(file));
     write_files(&audited, Some(&sarif), Some(&json))?;
-    if inputs.annotate {
+    if !inputs.no_annotate {
         annotations::annotate(&audited.report, &mut job::annotator());
     }
-    if inputs.summarize {
+    if !inputs.job.no_summarize {
         let (sentences, rows) = (summary::sentences(&audited.report), summary::rows(&audited.report));
         if let Err(error) = page::write("Audit", &sentences, &summary::HEAD, &rows) {
             tracing::warn!("The job summary could not be written: {error}.");
@@ -50,9 +50,10 @@ async fn audit_and_report() -> Result<(), Failure> {
 
 fn request(inputs: &AuditInputs, facts: &Facts, workspace: &Path) -> AuditRequest {
     let project = workspace.join(&inputs.flake);
-    let base = inputs.base.clone().or_else(|| {
+    let mut request = inputs.audit.request(project, workspace);
+    request.base = request.base.or_else(|| {
         let event = Event::read(&facts.event, facts.event_path.as_deref());
-        let repository = Repository::open(&project, None).ok()?;
+        let repository = Repository::open(&request.project, None).ok()?;
         match wish(&event, facts, &repository) {
             Wish::Commit { commit, .. } => Some(commit),
             Wish::None { why } => {
@@ -61,13 +62,7 @@ fn request(inputs: &AuditInputs, facts: &Facts, workspace: &Path) -> AuditReques
             }
         }
     });
-    AuditRequest {
-        project,
-        rules: inputs.rules.as_ref().map(|file| workspace.join(file)),
-        base,
-        baseline: inputs.baseline.as_ref().map(|file| workspace.join(file)),
-        token: None,
-    }
+    request
 }
 
 fn outputs(audited: &Audited, sarif: &Path, json: &Path) -> Vec<(&'static str, String)> {

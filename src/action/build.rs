@@ -10,7 +10,6 @@ use crate::app::Failure;
 use crate::app::build::{absolute, annotate, carry_out, explain, verdict};
 use crate::base::env_vars;
 use crate::base::printing::Raw;
-use crate::building::artifacts::ArtifactRequest;
 use crate::building::{BuildReport, Live, Request, Style};
 use crate::github::env::Facts;
 use crate::github::lane::default_lane;
@@ -48,7 +47,7 @@ async fn build_and_report() -> Result<(), (Failure, Told)> {
     annotate(&built, &mut job::annotator());
     tracing::info!("{}", summary::build_headline(&built));
     let path = report_path(&facts, &inputs);
-    if inputs.summarize && !summary::is_promised(&path) {
+    if !inputs.job.no_summarize && !summary::is_promised(&path) {
         match summary::write_build(&built) {
             Ok(()) => built.summarized = true,
             Err(error) => tracing::warn!("{error}"),
@@ -62,35 +61,18 @@ async fn build_and_report() -> Result<(), (Failure, Told)> {
 }
 
 fn request(inputs: &BuildInputs, facts: &Facts, root: Option<&Path>) -> Request {
-    let folder = facts.workspace.clone().unwrap_or_else(|| PathBuf::from("."));
-    let folder = absolute(&folder);
-    Request {
-        targets: inputs.targets.clone(),
-        flake: inputs.flake.clone(),
-        nix_args: inputs.nix_args.clone(),
-        jobs: inputs.max_jobs,
-        cores: inputs.cores,
-        keep_going: inputs.keep_going,
-        retry: inputs.retry,
-        timeout: inputs.timeout,
-        derivation_timeout: inputs.derivation_timeout,
-        silent_timeout: inputs.max_silent_time,
-        store_root: root.map(absolute),
-        out_link: inputs.out_link.as_ref().map(PathBuf::from),
-        workspace: folder.clone(),
-        state: Some(facts.scratch().join("substituters.json")),
-        artifacts: inputs
-            .artifacts
-            .as_ref()
-            .map(|artifacts| ArtifactRequest { folder: folder.join(artifacts), format: inputs.artifact_format }),
-        checks: inputs.checks.clone(),
-        folder,
+    let folder = absolute(facts.workspace.as_deref().unwrap_or(Path::new(".")));
+    let mut request = inputs.build.request(folder.clone(), root);
+    request.state = Some(facts.scratch().join("substituters.json"));
+    if let Some(artifacts) = &mut request.artifacts {
+        artifacts.folder = folder.join(&artifacts.folder);
     }
+    request
 }
 
 /// The report of this job: that of the cache in the same lane, else the one that there is, else a new one.
 fn report_path(facts: &Facts, inputs: &BuildInputs) -> PathBuf {
-    let lane = inputs.lane.clone().unwrap_or_else(|| default_lane(facts, &inputs.matrix));
+    let lane = inputs.lane.lane.clone().unwrap_or_else(|| default_lane(facts, &inputs.job.matrix));
     let ours = facts.report_path(&lane);
     if ours.exists() {
         return ours;
@@ -106,10 +88,10 @@ async fn keep(built: &BuildReport, path: &Path, inputs: &BuildInputs, facts: &Fa
     let mut report = if let Ok(report) = Report::read(path) {
         report
     } else {
-        let lane = inputs.lane.clone().unwrap_or_else(|| default_lane(facts, &inputs.matrix));
+        let lane = inputs.lane.lane.clone().unwrap_or_else(|| default_lane(facts, &inputs.job.matrix));
         let mut report = Report::new(Action::Build, facts, &lane);
         let dirs = StoreDirs::new(root);
-        report.job.status = inputs.job_status;
+        report.job.status = inputs.job.job_status;
         report.machine = machine::describe(&dirs, facts.environment, machine::free_space(&dirs)).await;
         report
     };

@@ -1,39 +1,18 @@
-//! Tests of [`super`]: defaults, values, and that `build/action.yml` declares just what is read.
+//! Tests of [`super`]: defaults and values.
+
+use std::time::Duration;
 
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::super::inputs::declared;
 use super::*;
+use crate::building::Retry;
+use crate::building::artifacts::Format;
 use crate::building::checks::Work;
-
-const FILE: &str = include_str!("../../build/action.yml");
+use crate::building::limits::Limit;
 
 fn read(name: &str, value: &str) -> Result<BuildInputs, InputError> {
     BuildInputs::from_json(&json!({ name: value }).to_string())
-}
-
-#[test]
-fn the_declared_inputs_are_those_that_are_read_and_their_defaults_are_ours() {
-    let declared = declared(FILE);
-    let object: std::collections::BTreeMap<_, _> = declared.iter().cloned().collect();
-    let ours = BuildInputs::from_json("{}").unwrap();
-    assert_eq!(BuildInputs::from_json(&serde_json::to_string(&object).unwrap()).unwrap(), ours);
-    for (name, _) in &declared {
-        assert!(!matches!(read(name, "x"), Err(InputError::Unknown { .. })), "{name}");
-    }
-    let source = include_str!("build_inputs.rs");
-    for piece in
-        source.split("given.").skip(1).filter(|piece| !piece.starts_with("end") && !piece.starts_with("take(hooks"))
-    {
-        let name = piece.split('"').nth(1).unwrap_or_default();
-        let hooks = ["action", "matrix", "job-status"];
-        // `matrix()` is read by its own name.
-        if piece.starts_with("matrix") || hooks.contains(&name) {
-            continue;
-        }
-        assert!(declared.iter().any(|(input, _)| input == name), "{name} is read, but not declared");
-    }
 }
 
 #[test]
@@ -49,24 +28,37 @@ fn values_are_read() {
         .to_string(),
     )
     .unwrap();
-    assert_eq!(inputs.targets, ["packages.x86_64-linux.a", ".#b"]);
-    assert_eq!(inputs.nix_args, ["--impure", "--option", "a", "b c"]);
-    assert_eq!((inputs.max_jobs, inputs.cores), (Limit::Count(3), Limit::Config));
+    let folder = std::path::PathBuf::from("/w");
+    let request = inputs.build.request(folder, None);
+    assert_eq!(request.targets, ["packages.x86_64-linux.a", ".#b"]);
+    assert_eq!(request.nix_args, ["--impure", "--option", "a", "b c"]);
+    assert_eq!((request.jobs, request.cores), (Limit::Count(3), Limit::Config));
     let retry = Retry { times: 0, delay: Duration::from_secs(1), budget: Duration::from_mins(1) };
-    assert_eq!((inputs.keep_going, inputs.retry, inputs.summarize), (false, retry, false));
-    assert_eq!((inputs.timeout, inputs.out_link), (Some(Duration::from_hours(1)), None));
-    assert_eq!((inputs.artifacts.as_deref(), inputs.artifact_format), (Some("out"), Format::Gzip));
-    let names: Vec<_> = inputs.checks.iter().map(|check| check.name.as_str()).collect();
+    assert_eq!((request.keep_going, request.retry, inputs.job.no_summarize), (false, retry, true));
+    assert_eq!((request.timeout, request.out_link), (Some(Duration::from_hours(1)), None));
+    let artifacts = request.artifacts.unwrap();
+    assert_eq!((artifacts.folder.to_str(), artifacts.format), (Some("out"), Format::Gzip));
+    let names: Vec<_> = request.checks.iter().map(|check| check.name.as_str()).collect();
     assert_eq!(names, ["format", "statix", "flake-check", "deadnix", "own"]);
-    assert_eq!(inputs.checks[4].work, Work::Shell("echo a: b".into()));
+    assert_eq!(request.checks[4].work, Work::Shell("echo a: b".into()));
+}
+
+#[test]
+fn defaults() {
+    let request = BuildInputs::from_json("{}").unwrap().build.request("/w".into(), None);
+    assert_eq!((request.jobs, request.cores, request.keep_going), (Limit::Auto, Limit::Auto, true));
+    assert_eq!((request.retry, request.out_link), (Retry::default(), Some("result".into())));
+    assert_eq!((request.timeout, request.derivation_timeout, request.silent_timeout), (None, None, None));
+    assert!(request.checks.is_empty() && request.nix_args.is_empty() && request.artifacts.is_none());
 }
 
 #[test]
 fn nothing_to_build_is_not_the_default() {
-    assert_eq!(BuildInputs::from_json("{}").unwrap().targets, ["default"]);
-    assert_eq!(read("targets", "  ").unwrap().targets, [""; 0]);
-    assert_eq!(read("flake", "").unwrap().flake, ".");
-    assert_eq!(read("flake", "").unwrap().out_link.as_deref(), Some("result"));
+    assert_eq!(BuildInputs::from_json("{}").unwrap().build.targets, ["default"]);
+    assert_eq!(read("checks", "true").unwrap().build.targets, ["default"]);
+    assert_eq!(read("targets", "  ").unwrap().build.targets, [""; 0]);
+    assert_eq!(read("flake", "").unwrap().build.flake, ".");
+    assert_eq!(read("flake", "").unwrap().build.out_link.to_str(), Some("result"));
 }
 
 #[test]
@@ -99,10 +91,11 @@ fn a_wrong_value_is_named_with_what_the_input_takes() {
 proptest! {
     #[test]
     fn any_value_of_any_input_is_read_or_refused(value in any::<String>(), which in 0_usize..30) {
-        let declared = declared(FILE);
-        let (name, _) = &declared[which % declared.len()];
+        let command = BuildInputs::declared();
+        let names: Vec<&str> = command.get_arguments().flat_map(given::names).collect();
+        let name = names[which % names.len()].trim_start_matches("no-");
         if let Err(error) = read(name, &value) {
-            prop_assert!(error.to_string().contains(name.as_str()));
+            prop_assert!(error.to_string().contains(name));
         }
     }
 }

@@ -1,10 +1,11 @@
-//! Tests of [`super`]: tables, properties, and that the action files declare just the inputs that are read.
+//! Tests of [`super`]: tables and properties.
 
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::*;
+use crate::cache::{Include, ModeRequest};
 
 fn read(name: &str, value: &str) -> Result<Inputs, InputError> {
     Inputs::from_json(&json!({ name: value }).to_string())
@@ -12,47 +13,19 @@ fn read(name: &str, value: &str) -> Result<Inputs, InputError> {
 
 /// All that was read, with what is secret, to be compared.
 fn whole(inputs: &Inputs) -> (String, [Option<String>; 2]) {
-    let secret = [&inputs.token, &inputs.signing_key].map(|text| Some(text.as_ref()?.expose_secret().to_owned()));
+    let secret = [&inputs.secrets.token, &inputs.secrets.signing_key]
+        .map(|text| Some(text.as_ref()?.expose_secret().to_owned()));
     (format!("{inputs:?}"), secret)
-}
-
-#[test]
-fn the_declared_inputs_are_those_that_are_read_and_their_defaults_are_ours() {
-    let ours = Inputs::from_json("{}").unwrap();
-    for (file, at_least) in [
-        (include_str!("../../action.yml"), 25),
-        (include_str!("../../restore/action.yml"), 20),
-        (include_str!("../../save/action.yml"), 15),
-    ] {
-        let declared = declared(file);
-        assert!(declared.len() >= at_least, "{declared:?}");
-        let object: BTreeMap<_, _> = declared.iter().cloned().collect();
-        assert_eq!(whole(&Inputs::from_json(&serde_json::to_string(&object).unwrap()).unwrap()), whole(&ours));
-        for (name, _) in &declared {
-            assert!(!matches!(read(name, "x"), Err(InputError::Unknown { .. })), "{name}");
-        }
-    }
-}
-
-#[test]
-fn the_main_action_declares_all_that_can_be_read() {
-    let declared = declared(include_str!("../../action.yml"));
-    let source = include_str!("inputs.rs").split("struct Given").next().unwrap();
-    let hooks = ["action", "matrix", "job-status", "signing-key-digest"];
-    for piece in source.split("given.").skip(1) {
-        for name in piece.split('"').skip(1).step_by(2).filter(|name| !hooks.contains(name)) {
-            assert!(declared.iter().any(|(input, _)| input == name), "{name} is read, but not declared");
-        }
-    }
 }
 
 #[test]
 fn defaults() {
     let inputs = Inputs::from_json("{}").unwrap();
-    assert_eq!((inputs.action, inputs.save, inputs.include), (Action::Both, SaveWhen::Always, Include::All));
-    assert_eq!((inputs.eval_cache, inputs.summarize, inputs.lookup_only), (true, true, false));
-    assert_eq!((inputs.save_timeout, inputs.compression_level), (Duration::from_mins(10), 4));
-    assert_eq!((inputs.token.is_none(), inputs.max_size, inputs.matrix), (true, None, Value::Null));
+    assert_eq!((inputs.action, inputs.packing.include), (Action::Both, Include::All));
+    assert!(!inputs.save.when.is_never() && inputs.may_save());
+    assert_eq!((inputs.files.no_eval_cache, inputs.job.no_summarize, inputs.lookup_only), (false, false, false));
+    assert_eq!((inputs.save_timeout(), inputs.packing.compression_level), (Duration::from_mins(10), 4));
+    assert_eq!((inputs.secrets.token.is_none(), inputs.packing.max_size, inputs.job.matrix), (true, None, Value::Null));
 }
 
 #[test]
@@ -67,14 +40,24 @@ fn values_are_read_and_trimmed() {
         .to_string(),
     )
     .unwrap();
-    assert_eq!((inputs.primary_key.as_deref(), inputs.restore_prefixes.len()), (Some("k"), 2));
-    let conditions = [FailOn::PrimaryKeyMiss, FailOn::FirstMatchMiss, FailOn::FirstMatchNotRestored];
-    assert_eq!(inputs.fail_on, BTreeSet::from(conditions));
-    assert_eq!((inputs.max_size, inputs.save_timeout), (Some(5 << 30), Duration::from_mins(90)));
-    assert_eq!((inputs.compression_level, inputs.eval_cache), (7, false));
-    assert_eq!(inputs.token.as_ref().unwrap().expose_secret(), "t0ken");
-    assert_eq!((inputs.env_vars.len(), inputs.matrix["os"].as_str()), (2, Some("linux")));
-    assert_eq!((inputs.restore_mode, inputs.include), (RestoreMode::Unpack, Include::NotUpstream));
+    let Inputs { key, restore, packing, files, .. } = &inputs;
+    assert_eq!(
+        (key.primary_key.as_deref(), &*key.restore_prefixes_first_match),
+        (Some("k"), &["a".to_owned(), "b".to_owned()][..])
+    );
+    let conditions = ["primary-key.miss", "first-match.not-restored"];
+    assert_eq!(
+        (inputs.fail.fail_on.iter().map(ToString::to_string).collect::<Vec<_>>(), inputs.fail.fail_on_miss),
+        (conditions.map(str::to_owned).to_vec(), true)
+    );
+    assert_eq!((packing.max_size, inputs.save_timeout()), (Some(5 << 30), Duration::from_mins(90)));
+    assert_eq!((packing.compression_level, files.no_eval_cache), (7, true));
+    assert_eq!(inputs.secrets.token.as_ref().unwrap().expose_secret(), "t0ken");
+    assert_eq!(
+        (&*key.env_vars, inputs.job.matrix["os"].as_str()),
+        (&["CC".to_owned(), "CXX".to_owned()][..], Some("linux"))
+    );
+    assert_eq!((restore.mode(true), packing.include), (ModeRequest::Unpack, Include::NotUpstream));
     assert!(!inputs.may_save());
 }
 
@@ -115,24 +98,8 @@ fn synonyms_may_agree_and_must_not_differ() {
         assert_eq!(whole(&both("x", "x").unwrap()), expected);
         assert_eq!(whole(&both("", "x").unwrap()), expected);
         let error = both("s3cret-1", "s3cret-2").unwrap_err();
-        assert_eq!(error, InputError::Conflict { first, second });
+        assert_eq!(error, InputError::Conflict { first: first.to_owned(), second: second.to_owned() });
         assert!(!error.to_string().contains("s3cret"));
-    }
-}
-
-#[test]
-fn fail_on_says_which_condition_holds() {
-    use FailOn::{FirstMatchMiss, FirstMatchNotRestored, PrimaryKeyMiss, PrimaryKeyNotRestored};
-    for (condition, fails) in [
-        (PrimaryKeyMiss, [false, false, true, true]),
-        (PrimaryKeyNotRestored, [false, true, true, true]),
-        (FirstMatchMiss, [false, false, false, true]),
-        (FirstMatchNotRestored, [false, true, false, true]),
-    ] {
-        let inputs = read("fail-on", &condition.to_string()).unwrap();
-        let cases = [(Hit::Exact, true), (Hit::Exact, false), (Hit::Partial, true), (Hit::Miss, false)];
-        let found = cases.map(|(hit, restored)| inputs.failure(hit, restored) == Some(condition));
-        assert_eq!(found, fails, "{condition}");
     }
 }
 
@@ -154,11 +121,12 @@ fn who_may_save() {
 
 proptest! {
     #[test]
-    fn any_value_of_any_input_is_read_or_refused(value in any::<String>(), which in 0_usize..26) {
-        let declared = declared(include_str!("../../action.yml"));
-        let (name, _) = &declared[which % declared.len()];
+    fn any_value_of_any_input_is_read_or_refused(value in any::<String>(), which in 0_usize..40) {
+        let command = Inputs::declared();
+        let names: Vec<&str> = command.get_arguments().flat_map(given::names).collect();
+        let name = names[which % names.len()].trim_start_matches("no-");
         if let Err(error) = read(name, &value) {
-            prop_assert!(error.to_string().contains(name.as_str()));
+            prop_assert!(error.to_string().contains(name));
         }
     }
 

@@ -8,15 +8,15 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
 use crate::action::inputs::Inputs;
-use crate::action::values::{RestoreMode, SaveWhen};
 use crate::app::Failure;
 use crate::app::place::{limited, remote};
+use crate::app::settings::escaped;
 use crate::base::env_vars;
 use crate::base::note::{Code, Note};
 use crate::base::printing::Raw;
 use crate::base::secrets;
-use crate::cache::{self, Context, Identity, ModeRequest, Packing};
-use crate::flake::{Key, KeyRequest, current_system, escape, key as make_key};
+use crate::cache::{self, Context, Identity};
+use crate::flake::{Key, KeyRequest, current_system, key as make_key};
 use crate::github::annotate::{self, Annotator, Style};
 use crate::github::env::{Environment, Facts};
 use crate::github::lane::default_lane;
@@ -87,14 +87,14 @@ impl Job {
     /// # Errors
     /// When they hold a key that is none.
     pub(super) fn with(inputs: Inputs) -> Result<Self, Failure> {
-        if let Some(token) = &inputs.token {
+        if let Some(token) = &inputs.secrets.token {
             annotate::mask(token.expose_secret());
         }
         let keys = keyring(&inputs)?;
         let facts = Facts::from_environment();
-        let lane = inputs.lane.clone().unwrap_or_else(|| default_lane(&facts, &inputs.matrix));
+        let lane = inputs.lane.lane.clone().unwrap_or_else(|| default_lane(&facts, &inputs.job.matrix));
         let mut report = Report::new(inputs.action, &facts, &lane);
-        report.job.status = inputs.job_status;
+        report.job.status = inputs.job.job_status;
         let report_path = facts.report_path(&lane);
         let root = env_vars::path(env_vars::NIX_CACHE_STORE_ROOT);
         Ok(Self { inputs, facts, lane, report, report_path, keys, dirs: StoreDirs::new(root.as_deref()) })
@@ -110,16 +110,8 @@ impl Job {
         }
         let key = make_key(&self.key_request()).map_err(Failure::usage)?;
         annotate::fold(style(), "Key of the Nix store cache", key.describe().trim_end());
-        let lookup = Lookup {
-            primary: escape(&key.primary).map_err(Failure::usage)?,
-            prefixes: key
-                .restore_prefixes
-                .iter()
-                .map(|prefix| escape(prefix))
-                .collect::<Result<_, _>>()
-                .map_err(Failure::usage)?,
-            lock: part(&key, "lock"),
-        };
+        let (primary, prefixes) = escaped(&key)?;
+        let lookup = Lookup { primary, prefixes, lock: part(&key, "lock") };
         self.report.key.primary.clone_from(&key.primary);
         self.report.key.prefixes.clone_from(&key.restore_prefixes);
         self.report.key.parts =
@@ -140,17 +132,7 @@ impl Job {
 
     /// What the key is made of.
     pub(super) fn key_request(&self) -> KeyRequest {
-        let inputs = &self.inputs;
-        KeyRequest {
-            prefix: inputs.prefix_key.clone().unwrap_or_default(),
-            locks: inputs.flake_lock.iter().map(PathBuf::from).collect(),
-            key_files: inputs.key_files.clone(),
-            env_vars: inputs.env_vars.clone(),
-            extra: inputs.extra_key.clone(),
-            primary_key: inputs.primary_key.clone(),
-            restore_prefixes: (!inputs.restore_prefixes.is_empty()).then(|| inputs.restore_prefixes.clone()),
-            ..KeyRequest::new(self.project())
-        }
+        self.inputs.key.request(&self.project(), "")
     }
 
     /// The cache: GitHub's, or what `NIX_CACHE_REMOTE` names; with a budget for all its lookups in this step, and `total` for
@@ -165,7 +147,7 @@ impl Job {
             let remote = remote(&name).map_err(|failure| RemoteError::Failed(failure.message))?;
             return Ok(Place { remote: limited(remote, total), github: None });
         }
-        let token = self.inputs.token.as_ref().map(|token| token.expose_secret().to_owned());
+        let token = self.inputs.secrets.token.as_ref().map(|token| token.expose_secret().to_owned());
         // The token for REST is an input and no variable; everything else the runner gives us is one.
         let lookup = |name: &str| match name {
             env_vars::GITHUB_TOKEN => token.clone().or_else(|| secrets::var(name)),
@@ -200,22 +182,12 @@ impl Job {
                 lane: self.lane.clone(),
                 run: format!("{}-{}-{job}", run_id.unwrap_or(0), run_attempt.unwrap_or(0)),
             },
-            packing: Packing {
-                include: inputs.include,
-                max_size: inputs.max_size,
-                keep_saves: inputs.keep_saves,
-                level: inputs.compression_level,
-                ..Packing::default()
-            },
+            packing: inputs.packing.packing(),
             place: cache::Place {
                 dirs: self.dirs.clone(),
                 remote: Arc::clone(&place.remote),
                 keys: self.keys.clone(),
-                mode: match inputs.restore_mode {
-                    RestoreMode::Auto => ModeRequest::Auto { is_hosted },
-                    RestoreMode::Mount => ModeRequest::Mount,
-                    RestoreMode::Unpack => ModeRequest::Unpack,
-                },
+                mode: inputs.restore.mode(is_hosted),
                 temporary: self.facts.scratch(),
                 deadline: None,
             },
@@ -253,7 +225,7 @@ impl Job {
     }
 
     fn wants_to_save(&self) -> bool {
-        self.inputs.action != Action::Restore && self.inputs.save != SaveWhen::Never
+        self.inputs.action != Action::Restore && !self.inputs.save.when.is_never()
     }
 
     /// Goes on with the builds of steps before this one.
@@ -273,10 +245,9 @@ impl Job {
 
 /// The keys in the inputs. The secret ones are hidden in the log before anything is made of them.
 fn keyring(inputs: &Inputs) -> Result<Keyring, Failure> {
-    let signing = inputs.signing_key.as_ref().map_or("", |key| key.expose_secret());
+    let signing = inputs.secrets.signing_key.as_ref().map_or("", |key| key.expose_secret());
     signing.split_whitespace().for_each(annotate::mask);
-    let keys = Keyring::new(signing, &inputs.trusted_public_keys).map_err(Failure::usage)?;
-    Ok(if inputs.require_signatures { keys.requiring_signatures() } else { keys })
+    inputs.trust.keyring(signing)
 }
 
 fn part(key: &Key, name: &str) -> String {

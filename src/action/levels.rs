@@ -26,15 +26,15 @@ const STATE_LEVELS: &str = "nix_cache_levels";
 /// When `paths` holds a pattern that makes no sense.
 pub(super) fn wanted(job: &mut Job, lookup: &Lookup) -> Result<Vec<FilesLevel>, Failure> {
     let mut levels = Vec::new();
-    let (level, keys) = (job.inputs.compression_level, job.keys.clone());
+    let (level, keys) = (job.inputs.packing.compression_level, job.keys.clone());
     let home = env_vars::path(env_vars::HOME);
-    if !job.inputs.paths.is_empty() {
-        let roots = Roots::user(&job.project(), home.as_deref(), &job.inputs.paths)
+    if !job.inputs.files.paths.is_empty() {
+        let roots = Roots::user(&job.project(), home.as_deref(), &job.inputs.files.paths)
             .map_err(|error| Failure::usage(format!("The input `paths` cannot be used: {error}")))?;
         let (key, prefixes) = (lookup.primary.clone(), lookup.prefixes.clone());
         levels.push(FilesLevel { name: PATHS, key, prefixes, roots, level, keys: keys.clone() });
     }
-    if job.inputs.eval_cache {
+    if !job.inputs.files.no_eval_cache {
         match (
             eval_cache_key(&job.project(), &lookup.lock, &current_system()),
             nix_cache_dir(|name| std::env::var_os(name)),

@@ -10,6 +10,7 @@ mod evicted;
 #[cfg(test)]
 mod files_test;
 mod fill;
+pub(crate) mod given;
 pub(crate) mod inputs;
 mod job;
 mod levels;
@@ -18,7 +19,6 @@ mod plan;
 pub(crate) mod plan_inputs;
 mod post;
 mod restore;
-pub(crate) mod values;
 
 use clap::{Args, Subcommand};
 

@@ -7,17 +7,14 @@ use serde_json::{Value, json};
 
 use super::job::{Job, annotator};
 use crate::action::plan_inputs::PlanInputs;
-use crate::action::values::SaveWhen;
 use crate::app::Failure;
 use crate::app::known::{Caches, plan_key};
-use crate::app::plan::{given_rules, headline, keep, not_a_repository, rules_and_filter};
+use crate::app::plan::{headline, keep};
 use crate::base::env_vars;
 use crate::flake::KeyRequest;
 use crate::github::env::Facts;
 use crate::github::event::Event;
-use crate::plan::{
-    self, FetchToken, Nix, Plan, Policy, RULES_FILE, Repository, Request, RulesFile, Trust, Verdict, Wish,
-};
+use crate::plan::{self, FetchToken, Plan, Repository, Request, Trust, Verdict, Wish};
 use crate::report::page;
 
 /// Most bytes of the reasons that become an output: GitHub takes 1 MiB of a job's outputs.
@@ -27,7 +24,7 @@ const MOST_REASONS: usize = 512 << 10;
 /// without one, the jobs behind it would build nothing.
 pub(super) async fn run() -> Result<(), Failure> {
     let inputs = PlanInputs::from_environment().map_err(Failure::usage)?;
-    let mut job = Job::with(inputs.common.clone())?;
+    let mut job = Job::with(inputs.of_the_job().map_err(Failure::usage)?)?;
     let event = Event::read(&job.facts.event, job.facts.event_path.as_deref());
     let request = request(&inputs, &job, &event)?;
     let place = job.place(None).inspect_err(|error| job.note_no_cache(error)).ok();
@@ -38,7 +35,7 @@ pub(super) async fn run() -> Result<(), Failure> {
         plan_key: plan_key.clone(),
         key: KeyRequest { ..key },
         keys: job.keys.clone(),
-        substituters: inputs.substituters,
+        substituters: !inputs.plan.no_substituters,
     };
     let plan = plan::plan(&request, &caches).await.map_err(Failure::work)?;
     tracing::info!("{}", headline(&plan));
@@ -61,34 +58,14 @@ fn request(inputs: &PlanInputs, job: &Job, event: &Result<Event, String>) -> Res
     let project = project.canonicalize().map_err(|error| {
         Failure::usage(format!("The input \"flake\" names {}, which cannot be found: {error}.", project.display()))
     })?;
-    let token = job.inputs.token.as_ref().zip(job.facts.server_url.clone());
+    let token = job.inputs.secrets.token.as_ref().zip(job.facts.server_url.clone());
     let token = token.map(|(token, server)| FetchToken { server, token: token.expose_secret().to_owned() });
-    let repository = Repository::open(&project, token).map_err(|error| not_a_repository(&error.to_string()));
-    let top = repository.as_ref().map_or(project.as_path(), Repository::top);
-    let file = match &inputs.rules {
-        Some(name) => Some(given_rules(&job.project().join(name), name)?),
-        None => RulesFile::read(&top.join(RULES_FILE), RULES_FILE).map_err(Failure::usage)?,
-    };
-    let (rules, filter) = rules_and_filter(file, &inputs.include, &inputs.exclude)?;
-    let base = match (&inputs.base, &repository) {
-        (Some(base), _) => Wish::Commit { commit: base.clone(), trust: Trust::Assumed },
-        (None, Ok(repository)) => wish(event, &job.facts, repository),
-        (None, Err(why)) => Wish::None { why: why.trim_end_matches('.').to_owned() },
-    };
-    Ok(Request {
-        project,
-        repository,
-        nix: Nix { store_root: job.dirs.root().map(Into::into), arguments: inputs.nix_args.clone() },
-        rules,
-        filter,
-        base,
-        evaluate: inputs.evaluate,
-        evaluate_base: inputs.evaluate_base,
-        policy: Policy { skip_cached: inputs.skip_cached, retry_unbuilt: inputs.retry_unbuilt },
-        workers: inputs.workers,
-        worker_memory: inputs.worker_memory,
-        runners: inputs.runners.clone(),
-        group: inputs.group,
+    inputs.plan.request(project, &job.project(), token, job.dirs.root(), |repository| {
+        match (&inputs.plan.base, repository) {
+            (Some(base), _) => Wish::Commit { commit: base.clone(), trust: Trust::Assumed },
+            (None, Ok(repository)) => wish(event, &job.facts, repository),
+            (None, Err(why)) => Wish::None { why: why.trim_end_matches('.').to_owned() },
+        }
     })
 }
 
@@ -133,7 +110,7 @@ fn first_push(facts: &Facts, repository: &Repository, default_branch: &str) -> W
 /// Pull requests and merge queues are never the base of anything, and what they keep nobody else can read.
 fn is_kept(inputs: &PlanInputs, event: &Result<Event, String>) -> bool {
     let passing = matches!(event, Ok(Event::PullRequest { .. } | Event::MergeGroup { .. }));
-    inputs.common.save != SaveWhen::Never && !passing
+    !inputs.save.when.is_never() && !passing
 }
 
 fn set_outputs(plan: &Plan) -> Result<(), Failure> {
@@ -186,7 +163,7 @@ fn report(plan: &Plan, inputs: &PlanInputs) {
         annotator.warning("nix-cache", note);
     }
     annotator.finish();
-    if !inputs.common.summarize {
+    if inputs.job.no_summarize {
         return;
     }
     let mut sentences = vec![headline(plan), format!("Rules: {}.", plan.rules)];

@@ -1,151 +1,66 @@
-//! The inputs of the action `plan`: its own ones, and those that the key is made from.
+//! The inputs of the action `plan`.
 
-use serde_json::{Map, Value};
+use std::path::PathBuf;
 
-use super::inputs::{Given, InputError, Inputs, wrong};
-use super::values;
-use crate::base::typed;
-use crate::plan::{Evaluate, EvaluateBase, RunnerMap, WORKER_MEMORY};
+use clap::{Command, CommandFactory, Parser};
 
-/// Names of the inputs that only `plan` has. `include` means something else elsewhere.
-const OWN: [&str; 15] = [
-    "flake",
-    "include",
-    "exclude",
-    "rules",
-    "base",
-    "evaluate",
-    "evaluate-base",
-    "runner-map",
-    "group-size",
-    "workers",
-    "worker-memory",
-    "skip-cached",
-    "retry-unbuilt",
-    "nix-args",
-    "substituters",
-];
+use super::given::{self, InputError, Secrets};
+use super::inputs::{Inputs, JobArgs, SaveArgs};
+use crate::app::settings::{KeyArgs, PlanArgs, TrustArgs};
 
-const EVALUATE: &[(&str, Evaluate)] =
-    &[("auto", Evaluate::Auto), ("always", Evaluate::Always), ("never", Evaluate::Never)];
-const EVALUATE_BASE: &[(&str, EvaluateBase)] =
-    &[("auto", EvaluateBase::Auto), ("always", EvaluateBase::Always), ("never", EvaluateBase::Never)];
-const COUNT: &str = "a whole number from 1 to 256";
-
-/// The inputs of `plan`, with defaults filled in.
-#[derive(Clone, Debug)]
+/// The inputs of `plan`.
+#[derive(Clone, Debug, Parser)]
 pub(crate) struct PlanInputs {
-    /// The folder of the flake, from the workspace (`flake`).
-    pub flake: String,
-    /// Patterns of targets (`include`), between white space.
-    pub include: Vec<String>,
-    /// Patterns of targets (`exclude`).
-    pub exclude: Vec<String>,
-    /// The rules file, from the workspace (`rules`); None for the usual one, if it is there.
-    pub rules: Option<String>,
-    /// What to compare with (`base`); None for what the event says.
-    pub base: Option<String>,
-    /// Which targets are evaluated (`evaluate`).
-    pub evaluate: Evaluate,
-    /// When the base is (`evaluate-base`).
-    pub evaluate_base: EvaluateBase,
-    /// Runners (`runner-map`).
-    pub runners: RunnerMap,
-    /// Most small targets in a job (`group-size`).
-    pub group: usize,
-    /// Evaluations at a time (`workers`).
-    pub workers: Option<usize>,
-    /// Most bytes of memory of each (`worker-memory`).
-    pub worker_memory: u64,
-    /// Whether what is cached needs no job (`skip-cached`).
-    pub skip_cached: bool,
-    /// Whether what may not have been built is built again (`retry-unbuilt`).
-    pub retry_unbuilt: bool,
-    /// Whether substituters are asked (`substituters`).
-    pub substituters: bool,
-    /// Arguments for `nix eval` (`nix-args`), between white space.
-    pub nix_args: Vec<String>,
-    /// What all actions have.
-    pub common: Inputs,
+    /// The folder of the flake, relative to the workspace
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub flake: PathBuf,
+    #[command(flatten)]
+    pub plan: PlanArgs,
+    #[command(flatten)]
+    pub save: SaveArgs,
+    #[command(flatten)]
+    pub key: KeyArgs,
+    #[command(flatten)]
+    pub trust: TrustArgs,
+    #[command(flatten)]
+    pub job: JobArgs,
+    #[arg(skip)]
+    pub secrets: Secrets,
 }
 
 impl PlanInputs {
+    /// The parser: as on the command line, but several patterns fit into one input.
+    pub(crate) fn declared() -> Command {
+        let saved = "When to cache this plan, for later plans to compare with; those of pull requests and merge queues never are";
+        Self::command()
+            .mut_arg("include", |arg| arg.value_delimiter(' '))
+            .mut_arg("exclude", |arg| arg.value_delimiter(' '))
+            .mut_arg("save", |arg| arg.help(saved))
+    }
+
     /// The inputs in the environment.
-    ///
-    /// # Errors
-    /// As [`PlanInputs::from_json`].
     pub(crate) fn from_environment() -> Result<Self, InputError> {
         Self::from_json(&crate::base::secrets::inputs())
     }
 
-    /// The inputs in `json`, an object of strings, as [`Inputs::from_json`] takes it.
-    ///
-    /// # Errors
-    /// [`InputError`], which names the input, what was given and what it takes.
+    /// The inputs in `json`, an object of strings.
     pub(crate) fn from_json(json: &str) -> Result<Self, InputError> {
-        let all: Map<String, Value> = serde_json::from_str(json)
-            .map_err(|error| InputError::Form(format!("line {}, column {}", error.line(), error.column())))?;
-        let (own, mut common): (Map<_, _>, Map<_, _>) = all.into_iter().partition(|(name, _)| OWN.contains(&&**name));
-        // Which action this is the hook knows; among the other three it is none.
-        common.remove("action");
-        let mut given = Given::parse(&Value::Object(own).to_string())?;
-        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();
-        let runners = given.take("runner-map").map(|text| {
-            RunnerMap::parse(&text).map_err(|error| wrong("runner-map", &text, &format!("another value: {error}")))
-        });
-        let inputs = Self {
-            flake: given.take("flake").unwrap_or_else(|| ".".to_owned()),
-            include: given.list("include", words),
-            exclude: given.list("exclude", words),
-            rules: given.take("rules"),
-            base: given.take("base"),
-            evaluate: given.choice("evaluate", EVALUATE)?.unwrap_or_default(),
-            evaluate_base: given.choice("evaluate-base", EVALUATE_BASE)?.unwrap_or_default(),
-            runners: runners.transpose()?.unwrap_or_default(),
-            group: given.read("group-size", count, COUNT)?.unwrap_or(8),
-            workers: given.read("workers", count, COUNT)?,
-            worker_memory: given.read("worker-memory", typed::size, values::SIZE)?.unwrap_or(WORKER_MEMORY),
-            skip_cached: given.choice("skip-cached", values::BOOLEAN)?.unwrap_or(true),
-            retry_unbuilt: given.choice("retry-unbuilt", values::BOOLEAN)?.unwrap_or(true),
-            substituters: given.choice("substituters", values::BOOLEAN)?.unwrap_or(true),
-            nix_args: given.list("nix-args", words),
-            common: Inputs::from_json(&Value::Object(common).to_string())?,
-        };
-        given.end().map(|()| inputs)
+        let (inputs, secrets) = given::read::<Self>(Self::declared(), json)?;
+        Ok(Self { secrets, ..inputs })
     }
-}
 
-fn count(text: &str) -> Option<usize> {
-    text.parse().ok().filter(|count| (1..=256).contains(count))
+    /// The inputs that a job of the main action would have.
+    pub(crate) fn of_the_job(&self) -> Result<Inputs, InputError> {
+        let Self { key, trust, job, secrets, .. } = self.clone();
+        Ok(Inputs { key, trust, job, secrets, ..Inputs::from_json("{}")? })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn the_declared_inputs_are_those_that_are_read_and_their_defaults_are_ours() {
-        let file = include_str!("../../plan/action.yml");
-        let mut declared: BTreeMap<String, String> = BTreeMap::new();
-        let mut name = "";
-        for line in file.lines().skip_while(|line| *line != "inputs:").skip(1).take_while(|line| line.starts_with(' '))
-        {
-            if let Some(value) = line.strip_prefix("    default: ") {
-                declared.insert(name.to_owned(), value.trim_matches('"').to_owned());
-            } else if let Some(rest) = line.strip_prefix("  ").filter(|rest| !rest.starts_with(' ')) {
-                name = rest.trim_end_matches(':');
-            }
-        }
-        for own in OWN {
-            assert!(declared.contains_key(own), "{own} is not declared");
-        }
-        let read = PlanInputs::from_json(&serde_json::to_string(&declared).unwrap()).unwrap();
-        assert_eq!(format!("{read:?}"), format!("{:?}", PlanInputs::from_json("{}").unwrap()));
-    }
 
     #[test]
     fn wrong_values_are_named_with_what_is_taken() {
@@ -169,7 +84,21 @@ mod tests {
     fn patterns_stand_between_white_space() {
         let read =
             PlanInputs::from_json(&json!({"include": "a.{b,c}\n  d", "nix-args": "--impure -v"}).to_string()).unwrap();
-        assert_eq!(read.include, ["a.{b,c}", "d"]);
-        assert_eq!(read.nix_args, ["--impure", "-v"]);
+        assert_eq!(read.plan.include, ["a.{b,c}", "d"]);
+        assert_eq!(read.plan.nix_arg, ["--impure", "-v"]);
+    }
+
+    #[test]
+    fn what_is_true_by_default_can_be_switched_off() {
+        let read = |json: &str| PlanInputs::from_json(json).unwrap().plan;
+        let of = |plan: &PlanArgs| [plan.build_cached, plan.no_retry, plan.no_substituters];
+        assert_eq!(of(&read("{}")), [false; 3]);
+        let on = r#"{"skip-cached": "true", "retry-unbuilt": true, "substituters": "true"}"#;
+        assert_eq!(of(&read(on)), [false; 3]);
+        for (number, name) in ["skip-cached", "retry-unbuilt", "substituters"].into_iter().enumerate() {
+            let mut expected = [false; 3];
+            expected[number] = true;
+            assert_eq!(of(&read(&json!({ name: "false" }).to_string())), expected, "{name}");
+        }
     }
 }

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::job::{Job, Lookup, Place};
 use super::{Step, fill, levels};
+use crate::action::inputs::SaveWhen;
 use crate::action::outputs;
-use crate::action::values::SaveWhen;
 use crate::app::Failure;
 use crate::base::note::{Code, Note, Severity};
 use crate::cache::{self, Objection};
@@ -17,7 +17,7 @@ const LEAST_FOR_QUOTA: Duration = Duration::from_secs(10);
 
 /// Saves and reports, within `save-timeout` for all of it.
 pub(super) async fn save(job: &mut Job, step: Step) -> Result<(), Failure> {
-    let end = Instant::now() + job.inputs.save_timeout;
+    let end = Instant::now() + job.inputs.save_timeout();
     take_over_report(job);
     if job.inputs.action == Action::Restore && job.report.save.is_some() {
         tracing::info!("A step of this job has saved and reported already.");
@@ -50,7 +50,7 @@ pub(super) async fn save(job: &mut Job, step: Step) -> Result<(), Failure> {
         tracing::warn!("{error}");
     }
     tracing::info!("{}", summary::headline(&job.report));
-    if job.inputs.summarize
+    if !job.inputs.job.no_summarize
         && let Err(error) = summary::write(&job.report)
     {
         tracing::warn!("{error}");
@@ -102,7 +102,7 @@ async fn save_if_wanted(job: &mut Job, place: &Place, lookup: &Lookup, end: Inst
         return;
     }
     let context = job.context(place, lookup);
-    let limit = job.inputs.save_timeout;
+    let limit = job.inputs.save_timeout();
     let start = Instant::now();
     match tokio::time::timeout_at(end.into(), cache::save(&context)).await {
         Ok(Ok(outcome)) => fill::save(job, &outcome),
@@ -180,7 +180,7 @@ fn unsaved_paths(report: &Report) -> String {
 }
 
 fn why_not_wanted(job: &Job) -> (&'static str, &'static str) {
-    match (job.inputs.action, job.inputs.save, job.inputs.job_status) {
+    match (job.inputs.action, job.inputs.save.when, job.inputs.job.job_status) {
         (Action::Restore, ..) => ("restore-only", "since this action only restores"),
         (_, SaveWhen::OnSuccess, JobStatus::Failure | JobStatus::Cancelled) => {
             ("job-failed", "since the job did not succeed and `save` is `on-success`")

@@ -22,7 +22,7 @@ pub(super) async fn restore(job: &mut Job) -> Result<(), Failure> {
     job.report.machine = machine::describe(&job.dirs, job.facts.environment, free).await;
     job.take_over_builds();
     job.write_report();
-    if job.inputs.summarize {
+    if !job.inputs.job.no_summarize {
         summary::promise(&job.report_path);
     }
     if let Err(error) = outputs::set(&job.report, &job.report_path) {
@@ -30,7 +30,7 @@ pub(super) async fn restore(job: &mut Job) -> Result<(), Failure> {
     }
     tracing::info!("{}", summary::headline(&job.report));
     annotate(job);
-    match job.inputs.failure(job.report.key.hit, restored) {
+    match job.inputs.fail.failure(job.report.key.hit, restored) {
         None => Ok(()),
         Some(condition) => Err(Failure::work(format!(
             "The input `fail-on` names {condition}, and that is so for the key {}.",
@@ -42,7 +42,7 @@ pub(super) async fn restore(job: &mut Job) -> Result<(), Failure> {
 /// Restores as far as that goes. Gives whether paths of a snapshot are in the store now.
 async fn look_and_restore(job: &mut Job) -> Result<bool, Failure> {
     let lookup = job.key()?;
-    let limit = job.inputs.restore_timeout;
+    let limit = job.inputs.restore.restore_timeout;
     let end = std::time::Instant::now() + limit;
     let place = match job.place(Some(time_to_fetch(limit))) {
         Ok(place) => place,

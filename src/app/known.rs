@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use crate::app::settings::escaped;
 use crate::base::env_vars;
 use crate::flake::{KeyRequest, escape, key as make_key};
 use crate::plan::{Known, Planned, recall};
@@ -65,9 +66,7 @@ impl Caches {
         let request = KeyRequest { system: system.to_owned(), ..self.key.clone() };
         let look = async {
             let key = make_key(&request).map_err(|error| error.to_string())?;
-            let primary = escape(&key.primary).map_err(|error| error.to_string())?;
-            let prefixes = key.restore_prefixes.iter().map(|prefix| escape(prefix)).collect::<Result<Vec<_>, _>>();
-            let prefixes = prefixes.map_err(|error| error.to_string())?;
+            let (primary, prefixes) = escaped(&key).map_err(|failure| failure.message)?;
             cache::held(&**remote, &primary, &prefixes, &self.keys, &paths).await.map_err(|error| error.to_string())
         };
         let found: Result<_, String> = look.await;

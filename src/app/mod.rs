@@ -7,5 +7,6 @@ pub(crate) mod known;
 pub(crate) mod place;
 pub(crate) mod plan;
 pub(crate) mod print;
+pub(crate) mod settings;
 
 pub(crate) use failure::Failure;

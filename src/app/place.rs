@@ -7,7 +7,6 @@ use std::time::Duration;
 use crate::app::Failure;
 use crate::base::env_vars;
 use crate::base::secrets;
-use crate::base::typed::size;
 use crate::remote::github::{GithubConfig, GithubRemote, Tuning};
 use crate::remote::{DirectoryRemote, Limited, Limits, Remote};
 
@@ -36,11 +35,4 @@ pub(crate) fn limited(remote: Arc<dyn Remote>, total: Option<Duration>) -> Arc<d
 /// What of the time for a restore may go into fetching: four fifths, so that there is some left to unpack what came.
 pub(crate) fn time_to_fetch(all: Duration) -> Duration {
     all * 4 / 5
-}
-
-/// The bytes that `text`, the value of `flag`, says.
-pub(crate) fn bytes(flag: &str, text: &str) -> Result<u64, Failure> {
-    size(text).ok_or_else(|| {
-        Failure::usage(format!("{flag} {text:?} is no size. It takes bytes, or a number with K, M or G."))
-    })
 }

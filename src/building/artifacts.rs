@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Instant;
 
+use clap::ValueEnum;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 
@@ -17,14 +18,16 @@ const ZSTD_LEVEL: i32 = 3;
 const GZIP_LEVEL: u32 = 6;
 
 /// How NARs are compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 pub(crate) enum Format {
-    /// zstd.
+    /// zstd
     #[default]
     #[serde(rename = "nar.zst")]
+    #[value(name = "nar.zst")]
     Zstd,
-    /// gzip.
+    /// gzip
     #[serde(rename = "nar.gz")]
+    #[value(name = "nar.gz")]
     Gzip,
 }
 

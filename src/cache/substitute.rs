@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use clap::ValueEnum;
+
 use crate::base::env_vars;
 use crate::nix::configured_substituters;
 use crate::snapshot::Snapshot;
@@ -10,12 +12,12 @@ use crate::store::{PathInfo, StorePath};
 use crate::upstream::{Options, present};
 
 /// Which paths a save keeps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Include {
-    /// Every path.
+    /// Every path
     #[default]
     All,
-    /// Only those that no substituter offers.
+    /// Only paths that no substituter offers; a restore fetches the others from there
     NotUpstream,
 }
 

@@ -1,12 +1,13 @@
 //! `nix-cache audit`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
 use crate::app::Failure;
-use crate::app::audit::{AuditRequest, carry_out, verdict, write_files};
+use crate::app::audit::{carry_out, verdict, write_files};
 use crate::app::print::{print, print_json};
+use crate::app::settings::AuditArgs;
 use crate::audit::output::{sarif, text};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -24,21 +25,11 @@ pub(super) struct AuditCommand {
     /// The folder of the project
     #[arg(long, value_name = "DIR", default_value = ".")]
     project: PathBuf,
-    /// The file with the policy [default: nix-cache.toml at the top of the repository, if it is there]
-    #[arg(long, value_name = "FILE")]
-    rules: Option<PathBuf>,
-    /// The commit to compare with: only what it lacks can fail
-    #[arg(long, value_name = "COMMIT")]
-    base: Option<String>,
-    /// A report of an earlier audit (`--json`) to compare with
-    #[arg(long, value_name = "FILE")]
-    baseline: Option<PathBuf>,
+    #[command(flatten)]
+    audit: AuditArgs,
     /// How to print it
     #[arg(long, value_enum, default_value_t = AuditFormat::Text)]
     format: AuditFormat,
-    /// Also write SARIF to this file
-    #[arg(long, value_name = "FILE", help_heading = "Files")]
-    sarif: Option<PathBuf>,
     /// Also write the report as JSON to this file
     #[arg(long, value_name = "FILE", help_heading = "Files")]
     json: Option<PathBuf>,
@@ -46,19 +37,12 @@ pub(super) struct AuditCommand {
 
 /// Audits and prints what was found.
 pub(super) async fn audit(command: &AuditCommand) -> Result<(), Failure> {
-    let request = AuditRequest {
-        project: command.project.clone(),
-        rules: command.rules.clone(),
-        base: command.base.clone(),
-        baseline: command.baseline.clone(),
-        token: None,
-    };
-    let audited = carry_out(&request).await?;
+    let audited = carry_out(&command.audit.request(command.project.clone(), Path::new(""))).await?;
     match command.format {
         AuditFormat::Text => print(&text::render(&audited.report)),
         AuditFormat::Json => print_json(&audited.report)?,
         AuditFormat::Sarif => print_json(&sarif::sarif(&audited.report))?,
     }
-    write_files(&audited, command.sarif.as_deref(), command.json.as_deref())?;
+    write_files(&audited, command.audit.sarif.as_deref(), command.json.as_deref())?;
     verdict(&audited)
 }

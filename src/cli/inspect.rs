@@ -10,6 +10,7 @@ use super::{show, verbs};
 use crate::app::Failure;
 use crate::app::place::remote;
 use crate::app::print::{print, print_json};
+use crate::app::settings::escaped;
 use crate::base::clock::now;
 use crate::base::human;
 use crate::cache::{SnapshotFound, find_snapshot};
@@ -66,8 +67,8 @@ struct InspectedLane {
 
 /// Prints the newest snapshot of the key, or of the first restore prefix that has one.
 pub(super) async fn inspect(command: &InspectCommand) -> Result<(), Failure> {
-    let key = show::of(&command.key)?;
-    let (primary, prefixes) = show::escaped(&key)?;
+    let key = show::of(&command.project)?;
+    let (primary, prefixes) = escaped(&key)?;
     let remote = remote(&command.remote.remote)?;
     let names: Vec<String> = std::iter::once(generation_prefix(&primary)).chain(prefixes).collect();
     let keys = verbs::keys(None, &command.trust)?;

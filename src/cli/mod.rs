@@ -7,6 +7,8 @@ mod inspect;
 mod logging;
 mod plan;
 mod plan_args;
+#[cfg(test)]
+mod settings_test;
 mod show;
 mod verbs;
 

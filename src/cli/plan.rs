@@ -1,26 +1,24 @@
 //! `nix-cache plan`.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use serde::Serialize;
 
-use super::plan_args::{PlanCommand, PlanFormat, When};
+use super::plan_args::{PlanCommand, PlanFormat};
 use super::{show, verbs};
 use crate::app::Failure;
 use crate::app::known::{Caches, plan_key};
-use crate::app::place::{bytes, remote};
-use crate::app::plan::{given_rules, headline, keep, not_a_repository, rules_and_filter};
+use crate::app::place::remote;
+use crate::app::plan::{headline, keep};
 use crate::app::print::{print, print_json};
-use crate::plan::{
-    self, Decision, Evaluate, EvaluateBase, Matrix, Nix, Plan, Policy, RULES_FILE, Repository, Request, RulesFile,
-    RunnerMap, Trust, Verdict, Wish,
-};
+use crate::plan::{self, Decision, Matrix, Plan, Repository, Request, Trust, Verdict, Wish};
 
 /// Plans and prints the plan.
 pub(super) async fn plan(command: &PlanCommand) -> Result<(), Failure> {
     let request = request(command)?;
     let remote = command.remote.as_deref().map(remote).transpose()?;
-    let key = show::request(&command.key);
+    let key = show::request(&command.project);
     let plan_key = plan_key(&key.prefix);
     let keys = verbs::keys(command.signing_key_file.as_deref(), &command.trust)?;
     let caches = Caches {
@@ -28,7 +26,7 @@ pub(super) async fn plan(command: &PlanCommand) -> Result<(), Failure> {
         plan_key: plan_key.clone(),
         key,
         keys: keys.clone(),
-        substituters: !command.no_substituters,
+        substituters: !command.plan.no_substituters,
     };
     let plan = plan::plan(&request, &caches).await.map_err(Failure::work)?;
     match command.format {
@@ -46,45 +44,18 @@ pub(super) async fn plan(command: &PlanCommand) -> Result<(), Failure> {
 }
 
 fn request(command: &PlanCommand) -> Result<Request, Failure> {
-    let project = command.key.project.canonicalize().map_err(|error| {
-        Failure::usage(format!("Cannot find the project {}: {error}.", command.key.project.display()))
-    })?;
-    let repository = Repository::open(&project, None).map_err(|error| not_a_repository(&error.to_string()));
-    let top = repository.as_ref().map_or(project.as_path(), Repository::top);
-    let file = match &command.rules {
-        Some(path) => Some(given_rules(path, &path.display().to_string())?),
-        None => RulesFile::read(&top.join(RULES_FILE), RULES_FILE).map_err(Failure::usage)?,
-    };
-    let (rules, filter) = rules_and_filter(file, &command.include, &command.exclude)?;
-    let runners = command.runner_map.as_deref().map(RunnerMap::parse).transpose();
-    Ok(Request {
-        base: base(command, repository.as_ref().ok()),
-        project,
-        repository,
-        nix: Nix { store_root: command.store_root.clone(), arguments: command.nix_arg.clone() },
-        rules,
-        filter,
-        evaluate: match command.evaluate {
-            When::Auto => Evaluate::Auto,
-            When::Always => Evaluate::Always,
-            When::Never => Evaluate::Never,
-        },
-        evaluate_base: match command.evaluate_base {
-            When::Auto => EvaluateBase::Auto,
-            When::Always => EvaluateBase::Always,
-            When::Never => EvaluateBase::Never,
-        },
-        policy: Policy { skip_cached: !command.build_cached, retry_unbuilt: !command.no_retry },
-        workers: command.workers.map(usize::from),
-        worker_memory: bytes("--worker-memory", &command.worker_memory)?,
-        runners: runners.map_err(|error| Failure::usage(format!("--runner-map: {error}")))?.unwrap_or_default(),
-        group: usize::from(command.group_size),
+    let project = &command.project.project;
+    let project = project
+        .canonicalize()
+        .map_err(|error| Failure::usage(format!("Cannot find the project {}: {error}.", project.display())))?;
+    command.plan.request(project, Path::new(""), None, command.store_root.as_deref(), |repository| {
+        base(command, repository.as_ref().ok())
     })
 }
 
 fn base(command: &PlanCommand, repository: Option<&Repository>) -> Wish {
     let commit = |commit: &str, trust| Wish::Commit { commit: commit.to_owned(), trust };
-    match (&command.base, &command.before, repository) {
+    match (&command.plan.base, &command.before, repository) {
         (Some(base), ..) => commit(base, Trust::Assumed),
         (None, Some(before), _) => commit(before, Trust::Planned),
         (None, None, Some(repository)) if !repository.is_dirty() => match repository.commit("HEAD^") {

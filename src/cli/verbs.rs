@@ -5,62 +5,52 @@ use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use super::args::{
-    self, DetachCommand, Format, KeyArgs, RemoteArgs, RestoreCommand, RestoreMode, SaveCommand, StoreArgs, TrustArgs,
-    VerifyCommand,
+    DetachCommand, Format, ProjectArgs, RemoteArgs, RestoreCommand, SaveCommand, StoreArgs, VerifyCommand,
 };
 use super::show;
 use crate::app::Failure;
-use crate::app::place::{bytes, limited, remote, time_to_fetch};
+use crate::app::place::{limited, remote, time_to_fetch};
 use crate::app::print::{print, print_json};
+use crate::app::settings::{TrustArgs, escaped};
 use crate::attach;
 use crate::base::env_vars;
 use crate::base::human;
-use crate::cache::{
-    self, Context, Identity, Include, ModeRequest, Packing, Place, RestoreOutcome, SaveOutcome, SaveReason,
-};
-use crate::layer::pack::{DEFAULT_LEVEL, Options};
+use crate::cache::{self, Context, Identity, ModeRequest, Packing, Place, RestoreOutcome, SaveOutcome, SaveReason};
+use crate::layer::pack::Options;
 use crate::series::Hit;
 use crate::series::sign::Keyring;
 use crate::store::StoreDirs;
 
 /// Restores and prints the result.
 pub(super) async fn restore(command: &RestoreCommand) -> Result<(), Failure> {
-    let mut context = context(&command.key, &command.remote, &command.store, DEFAULT_LEVEL)?;
-    context.place.deadline = Some(Instant::now() + command.restore_timeout);
-    context.place.remote = limited(context.place.remote, Some(time_to_fetch(command.restore_timeout)));
-    context.place.keys = keys(None, &command.trust)?;
-    context.place.mode = match command.restore_mode {
-        RestoreMode::Auto => ModeRequest::Auto {
-            is_hosted: std::env::var(env_vars::RUNNER_ENVIRONMENT).is_ok_and(|value| value == "github-hosted"),
-        },
-        RestoreMode::Mount => ModeRequest::Mount,
-        RestoreMode::Unpack => ModeRequest::Unpack,
-    };
+    let keys = keys(None, &command.trust)?;
+    let mut context = context(&command.project, &command.remote, &command.store, keys)?;
+    let limit = command.restore.restore_timeout;
+    context.place.deadline = Some(Instant::now() + limit);
+    context.place.remote = limited(context.place.remote, Some(time_to_fetch(limit)));
+    let is_hosted = std::env::var(env_vars::RUNNER_ENVIRONMENT).is_ok_and(|value| value == "github-hosted");
+    context.place.mode = command.restore.mode(is_hosted);
     let outcome = cache::restore(&context).await.map_err(Failure::work)?;
     match command.format {
         Format::Json => print_json(&outcome)?,
         Format::Text => print(&describe_restore(&outcome)),
     }
-    if command.fail_on_miss && outcome.hit == Hit::Miss {
-        return Err(Failure::work(format!(
-            "Cache miss for the key {}, and --fail-on-miss was given.",
-            context.identity.key
-        )));
+    let key = &context.identity.key;
+    match command.fail.failure(outcome.hit, outcome.hit != Hit::Miss) {
+        None => Ok(()),
+        Some(_) if command.fail.fail_on_miss && outcome.hit == Hit::Miss => {
+            Err(Failure::work(format!("Cache miss for the key {key}, and --fail-on-miss was given.")))
+        }
+        Some(condition) => Err(Failure::work(format!("--fail-on: {condition} holds for the key {key}."))),
     }
-    Ok(())
 }
 
 /// Saves and prints the result.
 pub(super) async fn save(command: &SaveCommand) -> Result<(), Failure> {
-    let mut context = context(&command.key, &command.remote, &command.store, command.compression_level)?;
-    context.place.keys = keys(command.signing_key_file.as_deref(), &command.trust)?;
-    context.packing.max_size = command.max_size.as_deref().map(max_size).transpose()?;
-    context.place.remote = limited(context.place.remote, command.save_timeout);
-    context.packing.keep_saves = command.keep_saves;
-    context.packing.include = match command.include {
-        args::Include::All => Include::All,
-        args::Include::NotUpstream => Include::NotUpstream,
-    };
+    let keys = keys(command.signing_key_file.as_deref(), &command.trust)?;
+    let mut context = context(&command.project, &command.remote, &command.store, keys)?;
+    context.packing = Packing { threads: context.packing.threads, ..command.packing.packing() };
+    context.place.remote = limited(context.place.remote, command.packing.save_timeout);
     let outcome = cache::save(&context).await.map_err(Failure::work)?;
     match command.format {
         Format::Json => print_json(&outcome),
@@ -126,23 +116,18 @@ pub(super) async fn privileged() -> Result<(), Failure> {
     print_json(&answer)
 }
 
-fn context(key: &KeyArgs, place: &RemoteArgs, store: &StoreArgs, level: i32) -> Result<Context, Failure> {
-    let made = show::of(key)?;
-    let (primary, prefixes) = show::escaped(&made)?;
+fn context(project: &ProjectArgs, place: &RemoteArgs, store: &StoreArgs, keys: Keyring) -> Result<Context, Failure> {
+    let made = show::of(project)?;
+    let (key, prefixes) = escaped(&made)?;
     tracing::info!("Key {}", made.primary);
+    let lane = place.lane.lane.clone().unwrap_or_else(|| "default".to_owned());
     Ok(Context {
-        identity: Identity {
-            key: primary,
-            prefixes,
-            system: show::system(key),
-            lane: place.lane.clone(),
-            run: String::new(),
-        },
-        packing: Packing { level, threads: threads(store), ..Packing::default() },
+        identity: Identity { key, prefixes, system: show::system(project), lane, run: String::new() },
+        packing: Packing { threads: threads(store), ..Packing::default() },
         place: Place {
             dirs: StoreDirs::new(store.store_root.as_deref()),
             remote: remote(&place.remote)?,
-            keys: Keyring::default(),
+            keys,
             mode: ModeRequest::Auto { is_hosted: false },
             temporary: std::env::temp_dir(),
             deadline: None,
@@ -165,16 +150,11 @@ pub(super) fn keys(signing: Option<&Path>, trust: &TrustArgs) -> Result<Keyring,
             }
         },
     };
-    let keys = Keyring::new(&signing, &trust.trusted_public_keys.join(" ")).map_err(Failure::usage)?;
-    Ok(if trust.require_signatures { keys.requiring_signatures() } else { keys })
-}
-
-fn max_size(text: &str) -> Result<u64, Failure> {
-    bytes("--max-size", text)
+    trust.keyring(&signing)
 }
 
 fn threads(store: &StoreArgs) -> usize {
-    store.threads.map_or_else(|| Options::new().threads, usize::from)
+    store.threads.unwrap_or_else(|| Options::new().threads)
 }
 
 fn describe_restore(outcome: &RestoreOutcome) -> String {

@@ -13,8 +13,6 @@ use crate::store::{STORE_DIR, StorePath};
 
 /// So many small targets are evaluated by one process: each has to read the same packages first.
 const BATCH: usize = 16;
-/// The memory of a worker where nobody says how much, in bytes: a large NixOS configuration needs about 2 GiB.
-pub(crate) const WORKER_MEMORY: u64 = 4 << 30;
 
 /// What evaluating a target gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -242,7 +240,7 @@ mod tests {
 
     #[test]
     fn there_is_always_a_worker() {
-        assert!(Workers::new(None, WORKER_MEMORY).count >= 1);
+        assert!(Workers::new(None, 4 << 30).count >= 1);
         assert_eq!(Workers::new(None, u64::MAX).count, 1);
         assert_eq!(Workers::new(Some(7), 1), Workers { count: 7, memory: 1 });
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
+use clap::ValueEnum;
 
 use super::base::{self, Base, Trust, Wish};
 use super::decide::{Decision, Facts, Level, Policy, Verdict, decide, planned, questions};
@@ -18,26 +19,26 @@ use crate::base::bounds::{MAX_TEXT, read_text};
 use crate::store::StorePath;
 
 /// Which targets are evaluated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Evaluate {
-    /// Those that the user's rules do not rule out; all, where there are no rules and a file changed.
+    /// Those that the rules do not rule out, or all if there are no rules
     #[default]
     Auto,
-    /// All: the rules then skip nothing on their own.
+    /// All targets; the rules alone skip nothing then
     Always,
-    /// None: the rules decide alone.
+    /// None; the rules decide alone
     Never,
 }
 
 /// When the base is evaluated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum EvaluateBase {
-    /// When no derivations are known, neither of it nor of a commit before it.
+    /// If no plan of it or of an earlier commit is cached
     #[default]
     Auto,
-    /// Whenever it counts as built, even if older derivations are known.
+    /// Whenever it is assumed to be built
     Always,
-    /// Never.
+    /// Not at all
     Never,
 }
 

@@ -30,7 +30,6 @@ pub(crate) use base::{Trust, Wish};
 pub(crate) use decide::Level;
 pub(crate) use decide::{Decision, Policy, Verdict};
 pub use defaults::defaults;
-pub(crate) use evaluate::WORKER_MEMORY;
 pub(crate) use git::{FetchToken, Repository};
 pub(crate) use make::{Evaluate, EvaluateBase, Known, Plan, Request, plan};
 pub(crate) use matrix::{Matrix, RunnerMap};

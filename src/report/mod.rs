@@ -4,6 +4,7 @@
 use std::io::Write as _;
 use std::path::Path;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use crate::building::BuildReport;
@@ -27,7 +28,7 @@ pub(crate) use parts::*;
 pub(crate) const SCHEMA: u32 = 1;
 
 /// Which part of the work an action does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Action {
     /// Restore at once, save in the post step.

@@ -1,0 +1,34 @@
+//! The settings of an audit.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::app::audit::AuditRequest;
+
+/// What to audit by, and what to compare with.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct AuditArgs {
+    /// File with the policy, in the table `[audit]` [default: nix-cache.toml at the top of the repository, if it exists]
+    #[arg(long, value_name = "FILE")]
+    pub rules: Option<PathBuf>,
+    /// Commit to compare with: only findings that it lacks can fail the audit [default: in an action, the base of the pull
+    /// request or merge queue, or the commit before a push]
+    #[arg(long, value_name = "COMMIT")]
+    pub base: Option<String>,
+    /// JSON report of an earlier audit to compare with instead of `base`
+    #[arg(long, value_name = "FILE")]
+    pub baseline: Option<PathBuf>,
+    /// File for the SARIF report [default: in an action, a file in the runner's temporary folder, see the output `sarif`]
+    #[arg(long, value_name = "FILE", help_heading = "Files")]
+    pub sarif: Option<PathBuf>,
+}
+
+impl AuditArgs {
+    /// The audit that these arguments ask for. `from` is the folder that the names of files start in.
+    pub(crate) fn request(&self, project: PathBuf, from: &Path) -> AuditRequest {
+        let file = |file: &Option<PathBuf>| file.as_ref().map(|file| from.join(file));
+        let (rules, baseline) = (file(&self.rules), file(&self.baseline));
+        AuditRequest { project, rules, base: self.base.clone(), baseline, token: None }
+    }
+}

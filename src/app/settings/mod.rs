@@ -1,0 +1,15 @@
+//! The settings: what can be typed on a command line, and what it means. The command line flattens these structs into its commands, and
+//! the actions into theirs: an input is an argument of the same name, read by the same parser. So each setting has one name, one
+//! default, one help text and one meaning.
+
+mod audit;
+mod build;
+mod cache;
+mod plan;
+mod values;
+
+pub(crate) use audit::AuditArgs;
+pub(crate) use build::BuildArgs;
+pub(crate) use cache::{FailArgs, KeyArgs, LaneArgs, PackingArgs, RestoreArgs, TrustArgs, escaped};
+pub(crate) use plan::PlanArgs;
+pub(crate) use values::whole;
