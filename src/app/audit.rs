@@ -45,9 +45,10 @@ pub(crate) struct Audited {
 /// # Errors
 /// When the policy, the lock file or the baseline of the user's cannot be used.
 pub(crate) async fn carry_out(request: &AuditRequest) -> Result<Audited, Failure> {
-    let project = request.project.canonicalize().map_err(|error| {
-        Failure::usage(format!("The project {} cannot be found: {error}.", request.project.display()))
-    })?;
+    let project = request
+        .project
+        .canonicalize()
+        .map_err(|error| Failure::usage(format!("Cannot find the project {}: {error}.", request.project.display())))?;
     let repository = Repository::open(&project, request.token.clone());
     let policy = policy(request, repository.as_ref().map_or(&project, Repository::top))?;
     let folder = repository.as_ref().map_or("", Repository::folder).to_owned();
@@ -87,7 +88,7 @@ fn policy(request: &AuditRequest, top: &Path) -> Result<Policy, Failure> {
     match &request.rules {
         Some(path) if !path.exists() => {
             let path = path.display();
-            Err(Failure::usage(format!("There is no rules file {path}. Correct its name, or leave it out.")))
+            Err(Failure::usage(format!("There is no rules file {path}. Correct its name, or omit it.")))
         }
         Some(path) => Policy::read(path, &path.display().to_string()).map_err(Failure::usage),
         None => Policy::read(&top.join(RULES_FILE), RULES_FILE).map_err(Failure::usage),

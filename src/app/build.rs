@@ -11,7 +11,7 @@ use crate::building::{self, BuildReport, Live, Outcome, Request};
 use crate::github::annotate::{Annotator, Place};
 use crate::report::summary::build_headline;
 
-/// Builds until it is done or somebody stops this program.
+/// Builds until the build ends or this program is stopped.
 pub(crate) async fn carry_out(request: &Request, live: &mut Live) -> Result<BuildReport, Failure> {
     let (cancel, mut cancelled) = watch::channel(false);
     for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
@@ -19,7 +19,7 @@ pub(crate) async fn carry_out(request: &Request, live: &mut Live) -> Result<Buil
         let cancel = cancel.clone();
         tokio::spawn(async move {
             stream.recv().await;
-            // Nobody listens any more once the build is over.
+            // If the build has ended, there is no receiver any more.
             let _ = cancel.send(true);
         });
     }
@@ -28,7 +28,7 @@ pub(crate) async fn carry_out(request: &Request, live: &mut Live) -> Result<Buil
     built.map_err(Failure::work)
 }
 
-/// Says what failed, why, and what to do about it: for people who read the log.
+/// Explains in the log what failed, why, and what to do about it.
 pub(crate) fn explain(report: &BuildReport, live: &mut Live) {
     for failure in &report.failures {
         live.line("");
@@ -48,7 +48,7 @@ pub(crate) fn explain(report: &BuildReport, live: &mut Live) {
     }
 }
 
-/// Shows failures on the run's page, at the lines that they name.
+/// Annotates failures on the run's page, at the lines that they name.
 pub(crate) fn annotate<W: io::Write>(report: &BuildReport, annotator: &mut Annotator<W>) {
     for failure in &report.failures {
         let mut text = format!("{}\n{}", failure.message, failure.remedy);
@@ -74,13 +74,13 @@ pub(crate) fn annotate<W: io::Write>(report: &BuildReport, annotator: &mut Annot
     for name in &report.substituters_left_out {
         annotator.warning(
             "nix-cache",
-            &format!("The substituter {name} kept failing and is left out for the rest of the job."),
+            &format!("The substituter {name} kept failing and is not used for the rest of the job."),
         );
     }
     annotator.finish();
 }
 
-/// Whether the step succeeds.
+/// Returns whether the step succeeds.
 pub(crate) fn verdict(report: &BuildReport) -> Result<(), Failure> {
     match report.outcome {
         Outcome::Succeeded => Ok(()),

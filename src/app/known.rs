@@ -1,4 +1,4 @@
-//! What the caches know for a plan: earlier plans, and which outputs are there already.
+//! What the caches know for a plan: earlier plans, and which outputs already exist.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,15 +16,15 @@ use crate::{cache, nix, upstream};
 
 /// The caches of a plan.
 pub(crate) struct Caches {
-    /// Where plans and snapshots are kept; None where there is no cache.
+    /// Where plans and snapshots are stored; None without a cache.
     pub remote: Option<Arc<dyn Remote>>,
-    /// The key that plans are kept under.
+    /// The key of stored plans.
     pub plan_key: String,
-    /// What the keys of the jobs are made of, but for the system.
+    /// The parts of the jobs' keys, except for the system.
     pub key: KeyRequest,
     /// Whose snapshots are trusted.
     pub keys: Keyring,
-    /// Whether Nix's substituters are asked.
+    /// Whether Nix's substituters are queried.
     pub substituters: bool,
 }
 
@@ -40,7 +40,7 @@ impl Known for Caches {
     async fn planned(&self) -> Option<Planned> {
         let remote = self.remote.as_ref()?;
         let loaded = recall(&**remote, &self.plan_key, &self.keys).await;
-        loaded.inspect_err(|error| tracing::warn!("Earlier plans cannot be read: {error}")).ok()
+        loaded.inspect_err(|error| tracing::warn!("Cannot read earlier plans: {error}")).ok()
     }
 
     async fn held(&self, outputs: &BTreeMap<StorePath, String>) -> BTreeMap<StorePath, String> {
@@ -60,7 +60,7 @@ impl Known for Caches {
 }
 
 impl Caches {
-    /// Those of `paths` that a job for `system` would find in its snapshot.
+    /// Returns those of `paths` that a job for `system` would find in its snapshot.
     async fn in_snapshot(&self, system: &str, paths: BTreeSet<StorePath>) -> BTreeMap<StorePath, String> {
         let Some(remote) = &self.remote else { return BTreeMap::new() };
         let request = KeyRequest { system: system.to_owned(), ..self.key.clone() };
@@ -71,7 +71,7 @@ impl Caches {
         };
         let found: Result<_, String> = look.await;
         let found = found.unwrap_or_else(|error| {
-            tracing::warn!("The snapshot for {system} cannot be looked at: {error} Its paths count as not cached.");
+            tracing::warn!("Cannot read the snapshot for {system}: {error} Its paths count as not cached.");
             BTreeMap::new()
         });
         found.into_iter().map(|(path, key)| (path, format!("the cache ({key})"))).collect()

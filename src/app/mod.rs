@@ -1,4 +1,4 @@
-//! What the command line and the steps of the actions share.
+//! Code that the command line and the steps of the actions share.
 
 pub(crate) mod audit;
 pub(crate) mod build;

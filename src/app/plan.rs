@@ -23,10 +23,10 @@ pub(crate) fn headline(plan: &Plan) -> String {
 /// Keeps a plan for later ones. Says so where there is nothing that could be kept.
 pub(crate) async fn keep(remote: &dyn Remote, key: &str, keys: &Keyring, plan: &Plan) -> Result<(), RemoteError> {
     let Some(kept) = plan.kept.clone() else {
-        tracing::info!("This plan is not kept: it is of no commit, or nothing was evaluated.");
+        tracing::info!("This plan is not stored, because it has no commit or nothing was evaluated.");
         return Ok(());
     };
     let saved = plan::remember(remote, key, keys, kept).await?;
-    tracing::info!("The plan is kept, as generation {} of {key}.", saved.number);
+    tracing::info!("The plan is stored as generation {} of {key}.", saved.number);
     Ok(())
 }

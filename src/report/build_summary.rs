@@ -1,4 +1,4 @@
-//! The part of a job summary that tells of a build: what failed and what to do about it, what took long, what was used.
+//! The part of a job summary about a build: what failed and what to do about it, what took long, what was used.
 
 use super::summary::section;
 use super::{markdown, picture, text};
@@ -6,16 +6,16 @@ use crate::building::checks::{Check, Verdict};
 use crate::building::watch::Ending;
 use crate::building::{BuildReport, DerivationTime, Failure, Outcome, Resources};
 
-/// Builds of one job that are shown whole.
+/// Largest number of builds that are shown.
 const BUILDS: usize = 5;
-/// Failures of one build that are shown.
+/// Largest number of failures of one build that are shown.
 const FAILURES: usize = 5;
-/// Last lines of a log that are shown.
+/// Number of last log lines that are shown.
 const LINES: usize = 15;
 /// Longest line that is shown, in characters.
 const LONGEST_LINE: usize = 160;
 
-/// All builds of a job that have no summary of their own yet. Empty without any.
+/// Renders all builds of a job without a summary of their own. Empty if there are none.
 pub(crate) fn all(builds: &[BuildReport]) -> String {
     let waiting: Vec<_> = builds.iter().filter(|build| !build.summarized).collect();
     let shown: String = waiting.iter().take(BUILDS).map(|build| one(build)).collect();
@@ -33,7 +33,7 @@ pub(crate) fn one(build: &BuildReport) -> String {
     format!("### Nix build\n\n{}\n\n{}{picture}{details}", sentence(build), failures(build))
 }
 
-/// How it went, in one sentence for a line of log.
+/// The result, in one sentence for a log line.
 pub(crate) fn headline(build: &BuildReport) -> String {
     let totals = &build.totals;
     let time = text::time(build.ms);
@@ -79,7 +79,7 @@ fn failures(build: &BuildReport) -> String {
     let gone = build
         .substituters_left_out
         .iter()
-        .map(|name| format!("- ⚠️ The substituter {} kept failing and was left out.\n", markdown::code(name)));
+        .map(|name| format!("- ⚠️ The substituter {} kept failing and was not used any more.\n", markdown::code(name)));
     let gone: String = gone.collect();
     let again = build.retried.len();
     let retried = if again == 0 {
@@ -116,7 +116,7 @@ fn failure(failure: &Failure) -> String {
     format!("❌ **{title}{subject}**{phase}{place}\n\n{message}\n\n{remedy}\n\n{log}")
 }
 
-/// A line for a block of text as it is. An empty one would end the block.
+/// A line of a preformatted block. An empty line would end the block.
 fn block(line: &str) -> String {
     let shown = markdown::plain(&text::cut(line, LONGEST_LINE));
     if shown.trim().is_empty() { "&#32;".to_owned() } else { shown }
@@ -189,13 +189,13 @@ fn facts(build: &BuildReport) -> Option<String> {
     let mut rows = vec![
         ("Targets", markdown::code(&build.targets.join(" "))),
         ("Builds at once", limit(build.max_jobs)),
-        ("Processes of each build", limit(build.cores)),
+        ("Cores per build", limit(build.cores)),
         ("Evaluation", text::time(totals.evaluation_ms)),
-        ("Builds, added up", text::time(totals.build_ms)),
-        ("Fetches, added up", text::time(totals.substitute_ms.saturating_add(totals.copy_ms))),
+        ("Builds, total time", text::time(totals.build_ms)),
+        ("Fetches, total time", text::time(totals.substitute_ms.saturating_add(totals.copy_ms))),
         ("Downloaded", text::bytes(totals.downloaded_bytes)),
     ];
-    rows.extend(build.resources.as_ref().map(|used| ("Use of the machine", used_of(used))));
+    rows.extend(build.resources.as_ref().map(|used| ("Machine usage", used_of(used))));
     section(Some("Limits and totals"), &["", ""], 0, rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]))
 }
 

@@ -1,5 +1,5 @@
-//! Whole job summaries, as a person reads them: one file each in `testdata/`. After a change that is meant, write them again with
-//! `NIX_CACHE_TEST_RENEW=1 cargo test --lib report::golden`, and read what `git diff` shows.
+//! Whole job summaries as people read them, in one file each in `testdata/`. After an intended change, rewrite them with
+//! `NIX_CACHE_TEST_RENEW=1 cargo test --lib report::golden`, and check `git diff`.
 
 use std::path::Path;
 
@@ -20,14 +20,14 @@ fn compare(name: &str, report: &Report) {
     let made = summary::render(report);
     if std::env::var_os("NIX_CACHE_TEST_RENEW").is_some() {
         std::fs::write(&file, &made).unwrap();
-        panic!("{} was written. Read it, and run the test without NIX_CACHE_TEST_RENEW.", file.display());
+        panic!("Wrote {}. Read it, and run the test without NIX_CACHE_TEST_RENEW.", file.display());
     }
     let golden = std::fs::read_to_string(&file).unwrap();
     let differing = made.lines().zip(golden.lines()).find(|(made, golden)| made != golden);
     assert!(made == golden, "{} differs, first at {differing:#?}:\n{made}", file.display());
 }
 
-/// A job of a project with a lock, on a machine of GitHub's.
+/// A job of a project with a lock, on a GitHub-hosted machine.
 fn job() -> Report {
     let facts = Facts {
         repository: "octo/clock".to_owned(),

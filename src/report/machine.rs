@@ -9,10 +9,10 @@ use crate::github::env::{Environment, without_secrets};
 use crate::report::Machine;
 use crate::store::StoreDirs;
 
-/// The longest wait for `nix --version`.
+/// Longest wait for `nix --version`.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What can be told about this machine, on which [`free_space`] was `free` at the start of the job.
+/// Describes this machine, on which [`free_space`] was `free` at the start of the job.
 pub(crate) async fn describe(dirs: &StoreDirs, environment: Environment, free: u64) -> Machine {
     Machine {
         system: current_system(),
@@ -26,7 +26,7 @@ pub(crate) async fn describe(dirs: &StoreDirs, environment: Environment, free: u
     }
 }
 
-/// With a daemon, many users share the store; without one, it is its owner's. Empty where no store is.
+/// With a daemon, many users share the store; without one, only its owner uses it. Empty without a store.
 fn installation(dirs: &StoreDirs) -> &'static str {
     if dirs.state_dir().join("daemon-socket/socket").exists() {
         "multi-user"
@@ -37,14 +37,14 @@ fn installation(dirs: &StoreDirs) -> &'static str {
     }
 }
 
-/// Bytes that an ordinary user may still write where the store is or is going to be; 0 when that cannot be told.
+/// Bytes that an ordinary user may still write at the store's location; 0 if unknown.
 pub(crate) fn free_space(dirs: &StoreDirs) -> u64 {
     let store = dirs.real_store();
     let Some(there) = store.ancestors().find(|path| path.exists()) else { return 0 };
     rustix::fs::statvfs(there).map_or(0, |space| space.f_bavail.saturating_mul(space.f_frsize))
 }
 
-/// What `program --version` says; empty when it cannot be run or takes too long.
+/// The output of `program --version`; empty if it cannot be run or takes too long.
 async fn nix_version(program: &str) -> String {
     let mut command = Command::new(program);
     without_secrets(command.arg("--version").stdin(Stdio::null()).stderr(Stdio::null()));
@@ -55,7 +55,7 @@ async fn nix_version(program: &str) -> String {
     }
 }
 
-/// `2.34.8` for Nix itself; for what stands in for it also its name, such as `(Lix, like Nix) 2.93.0`.
+/// `2.34.8` for Nix itself; for an alternative also its name, such as `(Lix, like Nix) 2.93.0`.
 fn version(line: &str) -> String {
     let line = line.lines().next().unwrap_or_default().trim();
     let rest = line.strip_prefix("nix ").unwrap_or(line);

@@ -1,12 +1,12 @@
-//! Markdown in which no value can break anything: whatever has a meaning in GitHub's Markdown or in HTML is written as a
-//! character reference, and control characters vanish.
+//! Escapes values for Markdown: characters with a meaning in GitHub's Markdown or in HTML become character references, and control
+//! characters are removed.
 
 use super::text;
 
 /// Longest value in a cell, in characters. A longer one is cut.
 pub(crate) const LONGEST: usize = 500;
 
-/// `value` as plain text for a paragraph or a cell of a table, on one line.
+/// Escapes `value` as plain text for a paragraph or a table cell, on one line.
 pub(crate) fn plain(value: &str) -> String {
     let mut out = String::new();
     for c in text::cut(value, LONGEST).chars() {
@@ -35,13 +35,13 @@ pub(crate) fn plain(value: &str) -> String {
     out
 }
 
-/// `value` in a typewriter face.
+/// Formats `value` as code.
 pub(crate) fn code(value: &str) -> String {
     format!("<code>{}</code>", plain(value))
 }
 
-/// A table. Every row must have as many cells as `head`; cells are already Markdown. Columns after the first are numbers
-/// and stand to the right where `numbers` counts them from the end.
+/// Formats a table. Every row must have as many cells as `head`; cells are already Markdown. The last `numbers` columns are
+/// right-aligned.
 pub(crate) fn table(head: &[&str], numbers: usize, rows: &[Vec<String>]) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let head_cells: Vec<String> = head.iter().map(|cell| plain(cell)).collect();
@@ -51,7 +51,7 @@ pub(crate) fn table(head: &[&str], numbers: usize, rows: &[Vec<String>]) -> Stri
     format!("{}{}{body}\n", line(&head_cells), line(&rules))
 }
 
-/// Characters that are not seen but turn or join what stands around them.
+/// Invisible characters that reverse or join the text around them.
 fn invisible(c: char) -> bool {
     matches!(c, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{E0000}'..='\u{E007F}')
 }

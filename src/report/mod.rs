@@ -1,5 +1,5 @@
-//! The report: everything that restore and save measured, as JSON. `docs/report.md` describes each field for users;
-//! a change of meaning there takes a new [`SCHEMA`].
+//! The report: everything that restore and save measured, as JSON. `docs/report.md` describes each field for users; a change of
+//! meaning requires a new [`SCHEMA`].
 
 use std::io::Write as _;
 use std::path::Path;
@@ -27,7 +27,7 @@ pub(crate) use parts::*;
 /// The version of the schema that this program writes.
 pub(crate) const SCHEMA: u32 = 1;
 
-/// Which part of the work an action does.
+/// The part of the work that an action does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Action {
@@ -56,27 +56,27 @@ pub(crate) struct Report {
     pub job: Job,
     /// The machine.
     pub machine: Machine,
-    /// The key and what it found.
+    /// The key and the lookup's result.
     pub key: Key,
-    /// What each level brought, in the order in which they were tried.
+    /// The result of each level, in order.
     pub levels: Vec<Level>,
-    /// The layers that were fetched.
+    /// The downloaded layers.
     pub layers: Vec<Layer>,
-    /// The job's store paths, counted.
+    /// Numbers of the job's store paths.
     pub paths: Paths,
     /// The restore as a whole; null before it.
     pub restore: Option<Restore>,
     /// The save as a whole; null before it.
     pub save: Option<Save>,
-    /// How long each phase took, in order.
+    /// The duration of each phase, in order.
     pub timings: Vec<Timing>,
     /// The largest paths that were saved for the first time, largest first, at most ten.
     pub largest_new: Vec<NewPath>,
-    /// What the user should know.
+    /// Notes for the user.
     pub notes: Vec<Note>,
-    /// How full GitHub's cache is; null when nobody asked or was told.
+    /// Usage of GitHub's cache; null if unknown.
     pub quota: Option<Quota>,
-    /// What steps of the job have built, in order.
+    /// The builds of the job's steps, in order.
     pub builds: Vec<BuildReport>,
 }
 
@@ -115,7 +115,7 @@ impl Default for Report {
 }
 
 impl Report {
-    /// An empty report of the job that `facts` describe, in `lane`.
+    /// Creates an empty report of the job that `facts` describe, in `lane`.
     #[must_use]
     pub(crate) fn new(action: Action, facts: &Facts, lane: &str) -> Self {
         let job = Job {
@@ -134,14 +134,14 @@ impl Report {
         Self { action, job, machine, ..Self::default() }
     }
 
-    /// Adds a note. Later ones of the same code and message are dropped.
+    /// Adds a note, unless there is one with the same code and message.
     pub(crate) fn note(&mut self, note: Note) {
         if !self.notes.iter().any(|known| known.code == note.code && known.message == note.message) {
             self.notes.push(note);
         }
     }
 
-    /// Writes the report as JSON to `path`, whose folder is made. A reader sees the old report or the new one.
+    /// Writes the report as JSON to `path` atomically, and creates its folder.
     ///
     /// # Errors
     /// [`ReportError`] when the folder or file cannot be written.
@@ -158,17 +158,17 @@ impl Report {
         file.persist(path).map_err(|error| wrong(error.error)).map(drop)
     }
 
-    /// The report in the file `path`.
+    /// Reads the report in the file `path`.
     ///
     /// # Errors
-    /// [`ReportError`] when the file cannot be read or is no report.
+    /// [`ReportError`] when the file cannot be read or is not a report.
     pub(crate) fn read(path: &Path) -> Result<Self, ReportError> {
         let wrong = |cause| ReportError { path: path.display().to_string(), verb: "read", cause };
         crate::base::bounds::read_json(path, crate::base::bounds::MAX_RECORD).map_err(wrong)
     }
 }
 
-/// Whole milliseconds, as the report counts them.
+/// Whole milliseconds, as in the report.
 #[must_use]
 pub(crate) fn millis(time: std::time::Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)

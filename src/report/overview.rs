@@ -1,11 +1,11 @@
-//! What a person wants to know first, as a small table: how much came from the cache, what a restore cost, what was saved and why,
+//! The overview table at the top of a summary: how much came from the cache, what the restore cost, what was saved and why, and
 //! how full the cache is.
 
 use super::{markdown, text};
 use crate::report::{Outcome, Paths, Quota, Report};
 use crate::series::Hit;
 
-/// The table. None where nothing was restored or saved.
+/// Renders the table. None if nothing was restored or saved.
 pub(crate) fn overview(report: &Report) -> Option<String> {
     let rows = [
         hit_rate(&report.paths).map(|shown| ("Hit rate", shown)),
@@ -21,7 +21,7 @@ pub(crate) fn overview(report: &Report) -> Option<String> {
 fn in_use(quota: Quota) -> String {
     let of = quota.limit_bytes.map_or(String::new(), |limit| format!(" of {}", text::bytes(limit)));
     let entries = text::count(quota.entries, "entry|entries");
-    format!("{}{of} in {entries}, those of other tools included", text::bytes(quota.used_bytes))
+    format!("{}{of} in {entries}, including those of other tools", text::bytes(quota.used_bytes))
 }
 
 fn hit_rate(paths: &Paths) -> Option<String> {

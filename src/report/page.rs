@@ -1,12 +1,12 @@
-//! A part of the job summary that is a sentence, a table, and what else is worth saying.
+//! A generic section of the job summary: a title, sentences and a table.
 
 use super::markdown;
 use crate::base::env_vars;
 
-/// Most rows that are shown.
+/// Largest number of rows that are shown.
 const ROWS: usize = 300;
 
-/// Appends a part with this title to the runner's file. Cells and sentences are plain text. Without a runner it does nothing.
+/// Appends a section with this title to the runner's file. Cells and sentences are plain text. Does nothing without a runner.
 ///
 /// # Errors
 /// When the file cannot be written, or earlier steps left no room in it.
@@ -22,7 +22,7 @@ pub(crate) fn write(
     actions_rs::Summary::new().raw(render(title, sentences, head, rows), false).write().map(drop)
 }
 
-/// The part as Markdown.
+/// Renders the section as Markdown.
 #[must_use]
 pub(crate) fn render(title: &str, sentences: &[String], head: &[&str], rows: &[Vec<String>]) -> String {
     let paragraphs: String =

@@ -6,7 +6,7 @@ use crate::github::env::Environment;
 use crate::github::status::JobStatus;
 use crate::series::Hit;
 
-/// The job, as the runner describes it. Texts are empty where nothing is known.
+/// The job, as the runner describes it. Unknown texts are empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 #[allow(clippy::struct_field_names, reason = "the fields are those of the report, whose names stay")]
@@ -30,7 +30,7 @@ pub(crate) struct Job {
     pub run_id: Option<u64>,
     /// 1 for the first attempt.
     pub run_attempt: Option<u64>,
-    /// How the job had gone when the report was written.
+    /// The job's status when the report was written.
     pub status: JobStatus,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct Job {
 pub(crate) struct Machine {
     /// Nix's name for it, such as `x86_64-linux`.
     pub system: String,
-    /// Whose it is.
+    /// The kind of machine.
     pub environment: Environment,
     /// Version of Nix.
     pub nix_version: String,
@@ -52,27 +52,27 @@ pub(crate) struct Machine {
     pub cpus: u64,
     /// Memory.
     pub memory_bytes: u64,
-    /// Free space where the store is, at the start.
+    /// Free space on the store's disk at the start.
     pub disk_free_bytes: u64,
 }
 
-/// The key and what it found.
+/// The key and the lookup's result.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub(crate) struct Key {
-    /// The key that was looked for.
+    /// The key that was looked up.
     pub primary: String,
-    /// The prefixes that were looked for after it, in order.
+    /// The prefixes that were tried after it, in order.
     pub prefixes: Vec<String>,
     /// The key that was found; null for a miss.
     pub matched: Option<String>,
-    /// What that makes it.
+    /// The kind of hit.
     pub hit: Hit,
     /// The generation of the snapshot that was found.
     pub generation: Option<u64>,
-    /// What vouches for what was restored, in words; empty where nothing was.
+    /// What vouches for the restored paths, as text; empty if nothing was restored.
     pub vouched: String,
-    /// What the key was made from, in order.
+    /// The parts of the key, in order.
     pub parts: Vec<KeyPart>,
 }
 
@@ -80,33 +80,33 @@ pub(crate) struct Key {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub(crate) struct KeyPart {
-    /// What it is made from, such as `system` or `flake.lock`.
+    /// Its source, such as `system` or `flake.lock`.
     pub name: String,
-    /// What stands in the key.
+    /// Its text in the key.
     pub value: String,
 }
 
-/// What one level of the cache brought.
+/// The result of one level of the cache.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub(crate) struct Level {
     /// `nix-store`, `paths` or `eval-cache`.
     pub name: String,
-    /// What was found.
+    /// The kind of hit.
     pub hit: Hit,
     /// Store paths or files restored.
     pub restored: u64,
     /// Their size unpacked.
     pub restored_bytes: u64,
-    /// Bytes fetched for it.
+    /// Bytes downloaded for it.
     pub downloaded_bytes: u64,
     /// Store paths or files saved for the first time.
     pub saved: u64,
-    /// Bytes sent for it.
+    /// Bytes uploaded for it.
     pub uploaded_bytes: u64,
 }
 
-/// A layer that was fetched.
+/// A downloaded layer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub(crate) struct Layer {
@@ -114,19 +114,19 @@ pub(crate) struct Layer {
     pub name: String,
     /// Its size.
     pub bytes: u64,
-    /// How long it took to fetch.
+    /// The duration of its download.
     pub ms: u64,
 }
 
-/// The job's store paths, counted. What a job needed is known at its end only.
+/// Numbers of the job's store paths. The paths that a job needed are known only at its end.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub(crate) struct Paths {
-    /// Valid before the restore: Nix itself, and what the machine's image brings.
+    /// Valid before the restore: Nix itself, and the content of the machine's image.
     pub baseline: u64,
     /// Made valid by the restore.
     pub restored: u64,
-    /// Of those, the ones that the job needed; null before its end.
+    /// Of those, the paths that the job needed; null before its end.
     pub needed: Option<u64>,
     /// Built in the job.
     pub built_here: u64,
@@ -137,14 +137,13 @@ pub(crate) struct Paths {
 }
 
 impl Paths {
-    /// The paths that the job needed beyond the baseline: from the cache, built here or fetched. None before its end.
+    /// The paths that the job needed besides the baseline: from the cache, built or fetched. None before its end.
     #[must_use]
     pub(crate) fn all_needed(&self) -> Option<u64> {
         self.needed.map(|needed| needed.saturating_add(self.built_here).saturating_add(self.fetched_upstream))
     }
 
-    /// Restored and needed, divided by that and what was built here or fetched upstream: 0 to 1. None before the job's
-    /// end, and when it needed nothing.
+    /// The share of needed paths that came from the cache, from 0 to 1. None before the job's end, and if it needed nothing.
     #[must_use]
     pub(crate) fn hit_rate(&self) -> Option<f64> {
         let all = self.all_needed().filter(|all| *all > 0)?;
@@ -156,26 +155,26 @@ impl Paths {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub(crate) struct Restore {
-    /// How paths got into the store (`mount`, `unpack`); empty when none did.
+    /// How paths got into the store (`mount`, `unpack`); empty if none did.
     pub mode: String,
-    /// Whether only a lookup was wanted.
+    /// Whether only a lookup was requested.
     pub lookup_only: bool,
     /// From the start of the main step to its end.
     pub ms: u64,
-    /// Bytes fetched.
+    /// Bytes downloaded.
     pub downloaded_bytes: u64,
 }
 
-/// What became of a save.
+/// The result of a save.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Outcome {
-    /// A new generation of the snapshot stands.
+    /// A new generation of the snapshot was written.
     Saved,
-    /// Nothing needed to be saved, or it was not wanted.
+    /// Nothing needed to be saved, or saving was not requested.
     #[default]
     Skipped,
-    /// It should have been saved and was not.
+    /// The save failed.
     Failed,
 }
 
@@ -183,23 +182,23 @@ pub(crate) enum Outcome {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub(crate) struct Save {
-    /// What became of it.
+    /// The result.
     pub outcome: Outcome,
-    /// Why, as a short word for programs (`nothing-new`, `read-only-token`, `deadline`, …).
+    /// The reason, as a short word for programs (`nothing-new`, `read-only-token`, `deadline`, …).
     pub reason: String,
-    /// Why, as a clause for people that goes on after "saved" or "not saved": it needs no capital and no full stop.
+    /// The reason, as a clause for people that follows "saved" or "not saved", without capital and full stop.
     pub because: String,
     /// From the start of the save to its end.
     pub ms: u64,
-    /// The generation that was written.
+    /// The written generation.
     pub generation: Option<u64>,
     /// Entries created in the cache.
     pub entries_created: u64,
-    /// Bytes sent.
+    /// Bytes uploaded.
     pub uploaded_bytes: u64,
 }
 
-/// How long one phase took.
+/// The duration of one phase.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub(crate) struct Timing {
@@ -219,7 +218,7 @@ pub(crate) struct NewPath {
     pub nar_bytes: u64,
 }
 
-/// How full GitHub's cache is.
+/// Usage of GitHub's cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub(crate) struct Quota {

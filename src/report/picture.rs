@@ -1,15 +1,14 @@
-//! Pictures that survive in a job summary: Mermaid, which GitHub draws itself, and bars of block characters. Inline SVG
-//! does not; GitHub strips it.
+//! Pictures for a job summary: Mermaid diagrams, which GitHub renders, and bars of block characters. GitHub removes inline SVG.
 
 use crate::building::watch::Ending;
 use crate::building::{BuildReport, DerivationTime};
 use crate::report::Paths;
 
-/// Most bars of a timeline.
+/// Largest number of bars in a timeline.
 const BARS: usize = 15;
 
-/// A pie of where the needed paths came from, as a Mermaid block. None when there are fewer than two slices, which is
-/// no picture. Mermaid refuses a slice of nothing, so such slices are left out.
+/// A pie chart of the sources of needed paths, as a Mermaid block. None if there are fewer than two slices. Mermaid refuses empty
+/// slices, so these are left out.
 pub(crate) fn pie(paths: &Paths) -> Option<String> {
     let all = [
         ("From the cache", GREEN, paths.needed?),
@@ -24,7 +23,7 @@ pub(crate) fn pie(paths: &Paths) -> Option<String> {
         slices.iter().zip(1..).map(|((_, color, _), place)| format!("\"pie{place}\": \"{color}\", ")).collect();
     let lines: Vec<String> = slices.iter().map(|(name, _, count)| format!("    \"{name}\" : {count}\n")).collect();
     let (colors, lines) = (colors.concat(), lines.concat());
-    // The theme itself is left to GitHub, which has a light and a dark one.
+    // GitHub chooses the theme, light or dark.
     let look =
         format!("{colors}\"pieOpacity\": \"1\", \"pieSectionTextColor\": \"#ffffff\", \"pieTitleTextSize\": \"16px\"");
     Some(format!(
@@ -33,7 +32,7 @@ pub(crate) fn pie(paths: &Paths) -> Option<String> {
     ))
 }
 
-/// When the builds that took longest ran, as a Mermaid block. None for fewer than two.
+/// A timeline of the longest builds, as a Mermaid block. None for fewer than two.
 pub(crate) fn timeline(build: &BuildReport) -> Option<String> {
     let mut longest: Vec<&DerivationTime> = build.derivations.iter().filter(|time| time.ms > 0).take(BARS).collect();
     if longest.len() < 2 {
@@ -41,7 +40,7 @@ pub(crate) fn timeline(build: &BuildReport) -> Option<String> {
     }
     longest.sort_by_key(|time| (time.start_ms, time.ms));
     let line = |time: &&DerivationTime| {
-        // Colons, commas and the like mean something in this language.
+        // Colons, commas and similar characters are syntax.
         let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '+') { c } else { '_' };
         let name: String = time.name.chars().take(60).map(safe).collect();
         let mark = if time.ending == Ending::Built { "" } else { "crit, " };
@@ -57,8 +56,8 @@ const GREEN: &str = "#1a7f37";
 const BROWN: &str = "#9a6700";
 const BLUE: &str = "#0969da";
 
-/// A bar of at most `width` characters for `value` of `most`, in eighths of a character. Something is never shown as
-/// nothing.
+/// A bar of at most `width` characters for `value` of `most`, in eighths of a character. A value above zero is never shown as an
+/// empty bar.
 pub(crate) fn bar(value: u64, most: u64, width: u64) -> String {
     if value == 0 || most == 0 {
         return String::new();

@@ -1,5 +1,5 @@
-//! The job summary: one sentence that says how it went, then the figures behind it. GitHub shows at most 1 MiB a step,
-//! and nothing at all above that, so lists are cut and the sentence alone is kept where there is no more room.
+//! The job summary: one sentence with the result, then the figures. GitHub shows at most 1 MiB per step, and nothing at all above
+//! that, so lists are cut, and if there is not enough room, only the sentence is written.
 
 use std::path::{Path, PathBuf};
 
@@ -10,20 +10,20 @@ use crate::building::BuildReport;
 use crate::report::{Outcome, Report, Severity};
 use crate::series::Hit;
 
-/// Most bytes that GitHub shows.
+/// Largest summary that GitHub shows, in bytes.
 pub(crate) const MOST: usize = 1024 * 1024;
 
-/// Most rows of any table; the report has them all.
+/// Largest number of rows of a table; the report has all of them.
 const ROWS: usize = 10;
 
-/// Why there is no summary.
+/// Why the summary could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "The job summary could not be written to the file in GITHUB_STEP_SUMMARY: {0}. The report holds the same figures."
+    "The job summary could not be written to the file in GITHUB_STEP_SUMMARY: {0}. The report contains the same figures."
 )]
 pub(crate) struct SummaryError(actions_rs::Error);
 
-/// Appends the summary of `report` to the runner's file. Without a runner it does nothing.
+/// Appends the summary of `report` to the runner's file. Does nothing without a runner.
 ///
 /// # Errors
 /// [`SummaryError`] when the file cannot be written, or earlier steps left no room in it.
@@ -31,7 +31,7 @@ pub(crate) fn write(report: &Report) -> Result<(), SummaryError> {
     append(render(report), || sentence(report, markdown::plain))
 }
 
-/// Appends the summary of a build alone, for a job in which no cache writes one. Without a runner it does nothing.
+/// Appends the summary of a build, for a job in which no cache step writes one. Does nothing without a runner.
 ///
 /// # Errors
 /// See [`write`].
@@ -39,13 +39,13 @@ pub(crate) fn write_build(build: &BuildReport) -> Result<(), SummaryError> {
     append(build_summary::one(build), || markdown::plain(&build_headline(build)))
 }
 
-/// How a build went, in one sentence for a line of log.
+/// The result of a build, in one sentence for a log line.
 #[must_use]
 pub(crate) fn build_headline(build: &BuildReport) -> String {
     build_summary::headline(build)
 }
 
-/// Says beside the report that a later step is going to write the summary of the job, builds included.
+/// Marks, beside the report, that a later step will write the summary of the job, including builds.
 pub(crate) fn promise(report: &Path) {
     let file = promised(report);
     let folder = file.parent().unwrap_or(Path::new("."));
@@ -54,15 +54,15 @@ pub(crate) fn promise(report: &Path) {
     }
 }
 
-/// Whether a later step is going to write the summary of the job.
+/// Returns whether a later step will write the summary of the job.
 #[must_use]
 pub(crate) fn is_promised(report: &Path) -> bool {
     promised(report).exists()
 }
 
-/// The summary is written: what is built from now on is not in it.
+/// Marks that the summary has been written, so that later builds are not in it.
 pub(crate) fn fulfil(report: &Path) {
-    // It is not there when no main step came so far.
+    // The file does not exist if no main step has run so far.
     let _ = std::fs::remove_file(promised(report));
 }
 
@@ -78,7 +78,7 @@ fn append(body: String, short: impl FnOnce() -> String) -> Result<(), SummaryErr
     }
 }
 
-/// The summary as Markdown, far below [`MOST`] whatever the report holds.
+/// Renders the summary as Markdown, which is far below [`MOST`] for any report.
 #[must_use]
 pub(crate) fn render(report: &Report) -> String {
     let sections = [
@@ -98,14 +98,14 @@ pub(crate) fn render(report: &Report) -> String {
     body
 }
 
-/// How it went, in one sentence for a line of log, such as "Exact hit: 1,440 of 1,440 store paths came from the cache in
+/// The result in one sentence for a log line, such as "Exact hit: 1,440 of 1,440 store paths came from the cache in
 /// 1.2 s; nothing new to save."
 #[must_use]
 pub(crate) fn headline(report: &Report) -> String {
     sentence(report, |value| value.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// [`headline`] with `show` applied to the texts in it that are not ours.
+/// Like [`headline`], with `show` applied to foreign texts in it.
 fn sentence(report: &Report, show: fn(&str) -> String) -> String {
     let ends = [restored(report), saved(report, show)].into_iter().flatten().collect::<Vec<_>>().join("; ");
     let mut sentence = if ends.is_empty() { "nothing was restored or saved".to_owned() } else { ends };
@@ -137,7 +137,7 @@ fn restored(report: &Report) -> Option<String> {
     })
 }
 
-/// A plain miss is nobody's fault; any other has a note that says more.
+/// A plain miss has no special reason; for any other, a note says more.
 fn why_missed(report: &Report) -> &'static str {
     let noted = |codes: &[Code]| report.notes.iter().any(|note| codes.contains(&note.code));
     if noted(&[Code::LookupFailed, Code::LookupRefused, Code::RestoreFailed]) {
@@ -150,11 +150,11 @@ fn why_missed(report: &Report) -> &'static str {
         Code::LayerRefused,
         Code::PathsRejected,
     ]) {
-        "what the cache holds could not be used"
+        "the content of the cache could not be used"
     } else if noted(&[Code::NoRoom]) {
         "the disk has no room for it"
     } else {
-        "no snapshot fits yet"
+        "no snapshot matches yet"
     }
 }
 
@@ -208,11 +208,11 @@ fn levels(report: &Report) -> Option<String> {
     let head = ["Part of the cache", "Hit", "Restored (unpacked)", "Downloaded", "New", "Uploaded"];
     let table = section(None, &head, 4, report.levels.iter().map(row))?;
     let legend = "exact: saved under this key; partial: saved under a similar key, such as that of an earlier lock file; \
-                  miss: nothing fits yet.";
+                  miss: nothing matches yet.";
     Some(format!("{table}<sub>{legend}</sub>\n\n"))
 }
 
-/// What a level is, for somebody who sees its name for the first time.
+/// The name of a level with an explanation.
 fn level_name(name: &str) -> String {
     let meaning = match name {
         "nix-store" => "store paths",
@@ -223,7 +223,7 @@ fn level_name(name: &str) -> String {
     format!("{} ({meaning})", markdown::plain(name))
 }
 
-/// Characters of a layer's name that are shown: enough to find it in the list of the repository's caches.
+/// Number of characters of a layer's name that are shown: enough to find it in the list of the repository's caches.
 const NAME: usize = 16;
 
 fn layers(report: &Report) -> Option<String> {
@@ -236,7 +236,7 @@ fn layers(report: &Report) -> Option<String> {
         let name = markdown::code(&text::cut(&layer.name, NAME));
         vec![name, text::bytes(layer.bytes), text::time(layer.ms), speed]
     };
-    section(Some("Layers fetched"), &["Layer", "Size", "Time", "Speed"], 3, report.layers.iter().map(row))
+    section(Some("Downloaded layers"), &["Layer", "Size", "Time", "Speed"], 3, report.layers.iter().map(row))
 }
 
 fn timings(report: &Report) -> Option<String> {
@@ -266,7 +266,7 @@ fn facts(report: &Report) -> Option<String> {
     section(Some("Key and machine"), &["", ""], 0, rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]))
 }
 
-/// What is known of the machine.
+/// Describes the machine.
 fn machine(machine: &crate::report::Machine) -> String {
     let some = |value: u64, shown: String| if value > 0 { shown } else { String::new() };
     let nix = format!("Nix {}", machine.nix_version);
@@ -281,7 +281,7 @@ fn machine(machine: &crate::report::Machine) -> String {
     facts.into_iter().filter(|fact| !fact.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
-/// A table of at most [`ROWS`] rows, folded away under `title` where it has one. None without rows.
+/// A table of at most [`ROWS`] rows, folded under `title` if it has one. None without rows.
 pub(crate) fn section(
     title: Option<&str>,
     head: &[&str],

@@ -56,9 +56,9 @@ fn every_end_has_its_sentence() {
             |r| {
                 (r.key.hit, r.paths.needed, r.paths.built_here, r.save) = (Hit::Miss, Some(0), 9, None);
             },
-            "Miss: no snapshot fits yet, and 9 store paths had to be built or fetched.",
+            "Miss: no snapshot matches yet, and 9 store paths had to be built or fetched.",
         ),
-        (|r| (r.key.hit, r.paths.needed, r.save) = (Hit::Miss, None, None), "Miss: no snapshot fits yet."),
+        (|r| (r.key.hit, r.paths.needed, r.save) = (Hit::Miss, None, None), "Miss: no snapshot matches yet."),
         (|r| (r.paths.needed, r.save) = (None, None), "Exact hit: 1,500 store paths came from the cache in 1.2 s."),
         (
             |r| {
@@ -94,7 +94,7 @@ fn the_figures_are_there() {
         "| <code>nix-store</code> | 979.0 MiB | 900 ms | 1.1 GiB/s |",
         "| nix-store | 300 ms | ████████████████████ |",
         "| <code>nix-store</code> | 5.0 MiB |",
-        "| Cache of the repository | 4.0 GiB of 10.0 GiB in 7 entries, those of other tools included |",
+        "| Cache of the repository | 4.0 GiB of 10.0 GiB in 7 entries, including those of other tools |",
         "- ⚠️ nix-store nix-store <sub>evicted</sub>",
         "```mermaid\n%%{init: ",
         "<details><summary>Largest new store paths</summary>",

@@ -1,8 +1,8 @@
-//! Times and shares as people read them, and texts cut to a length.
+//! Formatting of times and shares, and shortening of texts.
 
 pub(crate) use crate::base::human::{bytes, count, number};
 
-/// `text` in at most `most` characters, the last of them an ellipsis where something was cut off.
+/// Shortens `text` to at most `most` characters, ending with an ellipsis if it was cut.
 pub(crate) fn cut(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
@@ -10,7 +10,7 @@ pub(crate) fn cut(text: &str, most: usize) -> String {
     text.chars().take(most.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// A time in milliseconds: `4 ms`, `1.2 s`, `3 min 05 s`.
+/// Formats a time in milliseconds: `4 ms`, `1.2 s`, `3 min 05 s`.
 pub(crate) fn time(ms: u64) -> String {
     match ms {
         0..1000 => format!("{ms} ms"),
@@ -19,7 +19,7 @@ pub(crate) fn time(ms: u64) -> String {
     }
 }
 
-/// A share of 1 in percent with one decimal, rounded down so that only all is `100 %`.
+/// Formats a share of 1 in percent with one decimal, rounded down so that only 1 is `100 %`.
 pub(crate) fn percent(share: f64) -> String {
     let tenths = (share.clamp(0.0, 1.0) * 1000.0).floor();
     if tenths >= 1000.0 { "100 %".to_owned() } else { format!("{:.1} %", tenths / 10.0) }

@@ -248,7 +248,7 @@ impl Row {
         let of_restore = ["lookup-", "layer-", "snapshot-", "no-cache"];
         let trouble = self.notes.iter().any(|code| of_restore.iter().any(|start| code.starts_with(start)));
         let is_plain_miss = self.hit == "miss" && !trouble;
-        assert_eq!(summary.contains("no snapshot fits yet"), is_plain_miss, "{summary}");
+        assert_eq!(summary.contains("no snapshot matches yet"), is_plain_miss, "{summary}");
         for code in &self.notes {
             assert!(saved.notes().contains(code), "{code} is missing: {:?}: {log}", saved.notes());
             assert!(summary.contains(&format!("<sub>{code}</sub>")), "{code} is missing: {summary}");

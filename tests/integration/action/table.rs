@@ -117,8 +117,8 @@ pub(super) fn restores() -> Vec<Row> {
             .miss(&["layer-missing"], "is no longer in the cache")
             .saved()
             .stays_cold(),
-        warm("nobody came for eight days").days_later(8).miss(&[], "no snapshot fits yet").saved(),
-        warm("what was saved cannot be found yet").not_found_yet().miss(&[], "no snapshot fits yet").saved(),
+        warm("nobody came for eight days").days_later(8).miss(&[], "no snapshot matches yet").saved(),
+        warm("what was saved cannot be found yet").not_found_yet().miss(&[], "no snapshot matches yet").saved(),
         warm("cache-mode read").variable("ACTIONS_CACHE_MODE", "read").exact().skipped("read-only"),
         warm("cache-mode none")
             .variable("ACTIONS_CACHE_MODE", "none")
@@ -131,11 +131,11 @@ pub(super) fn restores() -> Vec<Row> {
             .skipped("refused"),
         warm("a lookup says no and not why")
             .at_restore(fault(Name::NotOk, On::Lookup))
-            .miss(&[], "no snapshot fits yet")
+            .miss(&[], "no snapshot matches yet")
             .skipped("nothing-new"),
         warm("a lookup finds nothing, in the words of another server")
             .at_restore(fault(Name::NotFound, On::Lookup))
-            .miss(&[], "no snapshot fits yet")
+            .miss(&[], "no snapshot matches yet")
             .skipped("nothing-new"),
         warm("the lookup's form is refused")
             .at_restore(error(On::Lookup, 400))
