@@ -19,7 +19,7 @@ use super::register::{InPlace, register_closed};
 use super::{CacheError, as_owner, facts};
 use crate::attach::elsewhere::{Elsewhere, elsewhere, is_one};
 use crate::store::daemon::{View, look_through};
-use crate::store::{self, PathInfo, STORE_DIR, StoreDirs, StorePath};
+use crate::store::{self, PathInfo, Paths, STORE_DIR, StoreDirs, StorePath};
 
 /// Longest time for a daemon's answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,7 +44,7 @@ pub(crate) fn look(
     dirs: &StoreDirs,
     placed: &BTreeMap<StorePath, InPlace>,
     (sockets, threads): (&[PathBuf], usize),
-    valid: &BTreeMap<StorePath, PathInfo>,
+    valid: &Paths,
 ) -> Result<Sight, CacheError> {
     let Some(any) = placed.keys().next() else { return Ok(Sight::Seen(None)) };
     if let Some(process) = blind_process(dirs, any, sockets) {
@@ -136,7 +136,7 @@ fn look_through_daemons(
     dirs: &StoreDirs,
     placed: &BTreeMap<StorePath, InPlace>,
     sockets: &[PathBuf],
-    valid: &BTreeMap<StorePath, PathInfo>,
+    valid: &Paths,
 ) -> Result<Sight, CacheError> {
     let Some(info) = probe(dirs, placed, valid)? else {
         return Ok(Sight::NotSeen("no path could be registered for the nix-daemon to read".into()));
@@ -160,7 +160,7 @@ fn look_through_daemons(
 fn probe(
     dirs: &StoreDirs,
     placed: &BTreeMap<StorePath, InPlace>,
-    valid: &BTreeMap<StorePath, PathInfo>,
+    valid: &Paths,
 ) -> Result<Option<PathInfo>, CacheError> {
     let is_free = |info: &&PathInfo| info.references.iter().all(|path| *path == info.path || valid.contains_key(path));
     let mut free: Vec<&PathInfo> = placed.values().map(|place| &*place.info).filter(is_free).collect();

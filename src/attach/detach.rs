@@ -32,7 +32,7 @@ use crate::base::digest::Sha;
 use crate::layer::hash_of;
 use crate::store::own::{KEPT, OwnFolder};
 use crate::store::tree::remove_tree;
-use crate::store::{self, PathInfo, StoreDirs, StorePath, closed_subset, closure, path_lock, referrers_closure};
+use crate::store::{self, PathInfo, Paths, StoreDirs, StorePath, path_lock};
 
 /// The result of a detach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,8 +48,6 @@ pub struct Detached {
     #[serde(default)]
     pub lost: u64,
 }
-
-type Infos = BTreeMap<StorePath, PathInfo>;
 
 /// Unmounts the layers. Paths that were built or fetched meanwhile stay valid, with everything they refer to, which is copied out
 /// of the layers; all other paths of the layers become invalid. If a restart of the machine unmounted them, the rest is done.
@@ -102,7 +100,7 @@ pub(crate) fn detach(dirs: &StoreDirs, threads: usize) -> Result<Detached, Cache
         && !is_gone
         && let Err(error) = mount::detach(&places)
     {
-        let infos: Infos = taken_out.iter().map(|path| (path.clone(), valid[path].clone())).collect();
+        let infos: Paths = taken_out.iter().map(|path| (path.clone(), valid[path].clone())).collect();
         as_owner(dirs, || register(dirs, infos))?;
         realised();
         mounted::store(dirs, &state.unwrap_or_default()).map_err(failed("Cannot write down what is mounted over"))?;
@@ -134,7 +132,7 @@ struct Plan {
     /// Of those, the paths that were copied out and will be moved into the store.
     copied: BTreeSet<StorePath>,
     /// Paths that are registered again after the copies were moved.
-    aside: Infos,
+    aside: Paths,
 }
 
 impl Plan {
@@ -158,7 +156,7 @@ fn plan(
     dirs: &StoreDirs,
     (places, own): (&Places, &Path),
     state: Option<&Mounted>,
-    valid: &Infos,
+    valid: &Paths,
     threads: usize,
 ) -> io::Result<Plan> {
     // Paths that an earlier detach unregistered count as valid.
@@ -171,7 +169,7 @@ fn plan(
     let borrowed = borrowed(own, state, &layers, &known);
     let rest = || known.keys().filter(|path| !borrowed.contains(*path));
     let needed: BTreeSet<StorePath> =
-        closure(&known, rest()).into_iter().filter(|path| borrowed.contains(path)).collect();
+        known.closure(rest()).into_iter().filter(|path| borrowed.contains(path)).collect();
     let is_here = |path: &&StorePath| {
         let place = own.join(path.as_str());
         place.symlink_metadata().is_ok() && hash_of(&place).is_ok_and(|found| found == known[*path].nar_hash)
@@ -184,16 +182,19 @@ fn plan(
     let copied = copy_out(dirs, &folder, &layers, wanted, threads)?;
     let absent: BTreeSet<StorePath> =
         needed.iter().filter(|path| !here.contains(*path) && !copied.contains(*path)).cloned().collect();
-    let lost: BTreeSet<StorePath> = referrers_closure(&known, absent.iter())
+    let lost: BTreeSet<StorePath> = known
+        .referrers_closure(absent.iter())
         .into_iter()
         .filter(|path| needed.contains(path) || !borrowed.contains(path))
         .collect();
-    let kept: BTreeSet<StorePath> = closure(&known, rest().filter(|path| !lost.contains(*path)))
+    let kept: BTreeSet<StorePath> = known
+        .closure(rest().filter(|path| !lost.contains(*path)))
         .into_iter()
         .filter(|path| borrowed.contains(path))
         .collect();
     let leaving: BTreeSet<StorePath> = borrowed.difference(&kept).chain(&lost).cloned().collect();
-    let mut aside: Infos = referrers_closure(&known, kept.iter())
+    let mut aside: Paths = known
+        .referrers_closure(kept.iter())
         .into_iter()
         .filter(|path| !leaving.contains(path))
         .map(|path| (path.clone(), known[&path].clone()))
@@ -227,7 +228,7 @@ fn layers(places: &Places) -> Vec<LayerNames> {
 }
 
 /// The valid paths that come from a layer. A path that was deleted and rebuilt does not: it was registered later.
-fn borrowed(own: &Path, state: Option<&Mounted>, layers: &[LayerNames], known: &Infos) -> BTreeSet<StorePath> {
+fn borrowed(own: &Path, state: Option<&Mounted>, layers: &[LayerNames], known: &Paths) -> BTreeSet<StorePath> {
     let attached: Option<BTreeMap<&StorePath, i64>> =
         state.map(|state| state.paths.iter().map(|info| (&info.path, info.registration_time)).collect());
     let is_in_layer = |path: &StorePath| layers.iter().any(|(_, names)| names.contains(path.as_str().as_bytes()));
@@ -287,7 +288,7 @@ fn copy_out(
 }
 
 /// Completes the store after unmounting. Returns the paths that could not be registered again.
-fn finish(dirs: &StoreDirs, places: &Places, plan: &Plan, valid: &Infos) -> Result<BTreeSet<StorePath>, CacheError> {
+fn finish(dirs: &StoreDirs, places: &Places, plan: &Plan, valid: &Paths) -> Result<BTreeSet<StorePath>, CacheError> {
     let failed = |error| CacheError::File { what: "Cannot clean up", path: dirs.real_store(), error };
     for path in plan.leaving.iter().chain(&plan.copied) {
         remove_tree(&dirs.real(path)).map_err(failed)?;
@@ -317,11 +318,12 @@ fn move_in(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Registers those of `infos` that exist and are closed. Paths that the database rejects are left out with their referrers and
 /// returned: a single path must not keep the others from becoming valid.
-fn register(dirs: &StoreDirs, infos: Infos) -> Result<BTreeSet<StorePath>, CacheError> {
+fn register(dirs: &StoreDirs, infos: Paths) -> Result<BTreeSet<StorePath>, CacheError> {
     let all: BTreeSet<StorePath> = infos.keys().cloned().collect();
     let valid: BTreeSet<StorePath> = store::read_all(dirs)?.into_keys().collect();
-    let present = infos.into_iter().filter(|(path, _)| dirs.real(path).symlink_metadata().is_ok()).collect();
-    let mut left: Infos = closed_subset(&present, &|path| valid.contains(path))
+    let present: Paths = infos.into_iter().filter(|(path, _)| dirs.real(path).symlink_metadata().is_ok()).collect();
+    let mut left: Paths = present
+        .closed_subset(&|path| valid.contains(path))
         .into_iter()
         .filter_map(|path| present.get(&path).map(|info| (path.clone(), info.clone())))
         .collect();

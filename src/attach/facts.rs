@@ -20,7 +20,7 @@ use crate::layer::content::{hashes_for, read_plain};
 use crate::layer::hash_and_size_of;
 use crate::layer::pack::Rejected;
 use crate::snapshot::Snapshot;
-use crate::store::{self, Infos, Outputs, PathInfo, StoreDirs, StorePath, closed_subset, useless_without};
+use crate::store::{self, Outputs, PathInfo, Paths, StoreDirs, StorePath};
 
 /// Number of bytes of mounted paths that a restore reads to check their content addresses, the smallest paths first.
 const READ_WHEN_MOUNTED: u64 = 128 << 20;
@@ -79,7 +79,7 @@ impl Faulty {
 /// Returns the subset of `missing` that can become valid: every reference is available or in the subset, there is no cycle, and no
 /// other output of the same derivation is among the `faulty`.
 pub(crate) fn sound<'a>(
-    missing: &Infos<'a>,
+    missing: &Paths<&'a PathInfo>,
     faulty: &'a [PathInfo],
     is_available: &dyn Fn(&StorePath) -> bool,
 ) -> BTreeSet<StorePath> {
@@ -87,19 +87,19 @@ pub(crate) fn sound<'a>(
     let circle: Vec<StorePath> = store::circle(&infos).into_iter().cloned().collect();
     let lost: Vec<&PathInfo> = faulty.iter().filter(|info| !missing.contains_key(&info.path)).collect();
     if circle.is_empty() && lost.is_empty() {
-        return closed_subset(missing, is_available);
+        return missing.closed_subset(is_available);
     }
     let mut all = missing.clone();
     all.extend(lost.into_iter().map(|info| (info.path.clone(), info)));
     let lost = faulty.iter().map(|info| &info.path).filter(|path| !missing.contains_key(*path) && !is_available(path));
-    let useless = useless_without(&all, lost.chain(&circle));
+    let useless = all.useless_without(lost.chain(&circle));
     all.retain(|path, _| missing.contains_key(path) && !useless.contains(path));
-    closed_subset(&all, is_available)
+    all.closed_subset(is_available)
 }
 
 /// Returns the records of `valid` for a snapshot, without malformed signatures. Paths whose records no restore would accept are
 /// left out, with their referrers.
-pub(crate) fn as_saved(mut valid: BTreeMap<StorePath, PathInfo>) -> BTreeMap<StorePath, PathInfo> {
+pub(crate) fn as_saved(mut valid: Paths) -> Paths {
     for info in valid.values_mut() {
         info.signatures.retain(|signature| store::is_signature(signature));
     }
@@ -108,7 +108,7 @@ pub(crate) fn as_saved(mut valid: BTreeMap<StorePath, PathInfo>) -> BTreeMap<Sto
     let mut wrong = valid.values().filter_map(|info| Some((&info.path, store::fault(&sized(info))?))).peekable();
     let Some((path, why)) = wrong.peek().cloned() else { return valid };
     let (path, faulty) = (path.clone(), wrong.map(|(path, _)| path).collect::<Vec<_>>());
-    let useless = useless_without(&valid, faulty);
+    let useless = valid.useless_without(faulty);
     tracing::info!(
         "{} paths are not saved, because their records in the Nix database are invalid, such as {path}: {why}.",
         useless.len()
@@ -121,7 +121,7 @@ pub(crate) fn as_saved(mut valid: BTreeMap<StorePath, PathInfo>) -> BTreeMap<Sto
 pub(crate) fn prove(
     dirs: &StoreDirs,
     placed: &mut BTreeMap<StorePath, InPlace>,
-    valid: &BTreeMap<StorePath, PathInfo>,
+    valid: &Paths,
     threads: usize,
 ) -> Vec<Rejected> {
     let mut rejected = Vec::new();
@@ -164,7 +164,7 @@ pub(crate) fn prove(
 fn fixed_outputs(
     dirs: &StoreDirs,
     placed: &BTreeMap<StorePath, InPlace>,
-    valid: &BTreeMap<StorePath, PathInfo>,
+    valid: &Paths,
     derivations: &BTreeMap<StorePath, Outputs>,
 ) -> BTreeMap<StorePath, String> {
     let is_bare = |path: &StorePath| placed.get(path).is_some_and(|place| place.info.ca.is_none());

@@ -20,7 +20,7 @@ use crate::attach::unpack::{Target, Unpacked, remove_leftovers, unpack};
 use crate::base::digest::Sha;
 use crate::layer::pack::Rejected;
 use crate::layer::squashfs::Image;
-use crate::store::{self, PathInfo, Realisation, StoreDirs, StorePath, shared_infos};
+use crate::store::{self, PathInfo, Paths, Realisation, StoreDirs, StorePath, shared_infos};
 
 /// A request to attach layers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -163,7 +163,7 @@ fn attach_here(dirs: &StoreDirs, request: &AttachRequest, progress: &AtomicU64) 
 fn unpack_and_register(
     dirs: &StoreDirs,
     (request, rest): (&AttachRequest, &[AttachLayer]),
-    valid: &BTreeMap<StorePath, PathInfo>,
+    valid: &Paths,
     mut placed: BTreeMap<StorePath, InPlace>,
     ((start, deadline), done): ((Instant, Option<Instant>), &mut Attached),
     progress: &AtomicU64,
@@ -219,7 +219,7 @@ fn undo(dirs: &StoreDirs, layers: &[AttachLayer], registered: &BTreeSet<StorePat
 
 /// Returns wanted paths whose names are those of others with `.lock` appended, and those others. Nix never builds such a pair,
 /// because the hash is part of the name.
-fn like_locks(layers: &[AttachLayer], valid: &BTreeMap<StorePath, PathInfo>) -> BTreeSet<StorePath> {
+fn like_locks(layers: &[AttachLayer], valid: &Paths) -> BTreeSet<StorePath> {
     let wanted: BTreeSet<&StorePath> = layers.iter().flat_map(|layer| &layer.infos).map(|info| &info.path).collect();
     let is_known = |path: &StorePath| wanted.contains(path) || valid.contains_key(path);
     let mut found = BTreeSet::new();
@@ -280,7 +280,7 @@ mod tests {
             infos: names.iter().map(|name| Arc::new(info(name))).collect(),
         };
         let layers = [layer(&["a", "b.lock", "c"]), layer(&["a.lock", "d"])];
-        let valid = BTreeMap::from([(path("d.lock"), info("d.lock"))]);
+        let valid = Paths::from_iter([(path("d.lock"), info("d.lock"))]);
         let found: Vec<_> = like_locks(&layers, &valid).into_iter().collect();
         assert_eq!(found, [path("a"), path("a.lock"), path("d")]);
     }

@@ -24,7 +24,7 @@ use crate::attach::marks::remove_marks;
 use crate::attach::mount::{self, MountError, MountImage, Places, ambiguous};
 use crate::store::busy::held_lock;
 use crate::store::tree::remove_tree;
-use crate::store::{PathInfo, StoreDirs, StorePath, path_lock, rights};
+use crate::store::{PathInfo, Paths, StoreDirs, StorePath, path_lock, rights};
 
 /// Longest wait for another process's lock, or for a user of a mount that is being undone.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -40,7 +40,7 @@ pub(crate) fn mount_seen(
     layers: &[AttachLayer],
     (sockets, threads): (&[PathBuf], usize),
     inspection: &mut Option<Inspection>,
-    valid: &BTreeMap<StorePath, PathInfo>,
+    valid: &Paths,
 ) -> Result<MountedLayers, CacheError> {
     let mut mounted = mount_layers(dirs, layers, inspection)?;
     if !mounted.is_mounted {

@@ -11,7 +11,7 @@ use std::{fs, io};
 
 use super::CacheError;
 use crate::store::tree::remove_tree;
-use crate::store::{self, PathInfo, PathLock, StoreDirs, StorePath, closed_subset, path_lock, useless_without};
+use crate::store::{self, PathInfo, PathLock, Paths, StoreDirs, StorePath, path_lock};
 
 /// Number of locks held at a time: each needs an open file, and a process may have 1,024 by default.
 const BATCH: usize = 64;
@@ -98,13 +98,13 @@ pub(crate) fn register_into(
 
 /// Returns the subset of `infos` that is closed and has no output of a derivation without its others in `infos` and `lost`.
 fn whole_groups(
-    mut infos: BTreeMap<StorePath, Arc<PathInfo>>,
+    mut infos: Paths<Arc<PathInfo>>,
     lost: Vec<Arc<PathInfo>>,
     is_valid: impl Fn(&StorePath) -> bool,
-) -> BTreeMap<StorePath, Arc<PathInfo>> {
-    let closed = closed_subset(&infos, &is_valid);
+) -> Paths<Arc<PathInfo>> {
+    let closed = infos.closed_subset(&is_valid);
     infos.extend(lost.into_iter().map(|info| (info.path.clone(), info)));
-    let useless = useless_without(&infos, infos.keys().filter(|path| !closed.contains(*path)));
+    let useless = infos.useless_without(infos.keys().filter(|path| !closed.contains(*path)));
     infos.retain(|path, _| !useless.contains(path));
     infos
 }
@@ -114,7 +114,7 @@ fn whole_groups(
 type Group<'a> = Vec<&'a PathInfo>;
 
 /// Splits `infos` into groups, each after those that it refers to. Groups in a cycle, which Nix never has, are left out.
-fn groups(infos: &BTreeMap<StorePath, Arc<PathInfo>>) -> Vec<Group<'_>> {
+fn groups(infos: &Paths<Arc<PathInfo>>) -> Vec<Group<'_>> {
     // Groups have numbers: names would need more memory than the whole snapshot.
     let mut numbers: HashMap<(bool, &StorePath), u32> = HashMap::new();
     let mut members: Vec<Group<'_>> = Vec::new();
@@ -186,7 +186,7 @@ fn register_batch(
     is_valid: impl Fn(&StorePath) -> bool,
 ) -> Result<BTreeSet<StorePath>, CacheError> {
     let mut locks = Vec::with_capacity(BATCH);
-    let mut ready: BTreeMap<StorePath, Arc<PathInfo>> = BTreeMap::new();
+    let mut ready: Paths<Arc<PathInfo>> = Paths::default();
     for group in batch {
         let taken = group.iter().map(|info| lock_in_place(dirs, &placed[&info.path], spare.pop()));
         if let Some(taken) = taken.collect::<Result<Option<Vec<_>>, _>>()? {

@@ -116,9 +116,9 @@ fn work(
         let Some(info) = order.get(number) else { return };
         let temporary = target.store.join(format!("{TEMPORARY_PREFIX}{number}"));
         let done = match inodes.get(info.path.as_str().as_bytes()) {
-            _ if target.is_late() => Err(Trouble::Late),
+            _ if target.is_late() => Err(NotUnpacked::Late),
             Some(inode) => in_room(room, info, target, || unpack_path(image, *inode, info, &temporary, target)),
-            None => Err(Trouble::Path("The layer does not contain it.".into())),
+            None => Err(NotUnpacked::Path("The layer does not contain it.".into())),
         };
         let mut result = result.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match done {
@@ -139,8 +139,8 @@ fn in_room(
     room: &AtomicU64,
     info: &PathInfo,
     target: &Target<'_>,
-    work: impl FnOnce() -> Result<Placed, Trouble>,
-) -> Result<Placed, Trouble> {
+    work: impl FnOnce() -> Result<Placed, NotUnpacked>,
+) -> Result<Placed, NotUnpacked> {
     let taken = room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(info.nar_size));
     if taken.is_err() {
         return Err(disk::no_room(target.store, info.nar_size).into());
@@ -159,7 +159,7 @@ enum Placed {
 }
 
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+enum NotUnpacked {
     #[error("{0}")]
     Path(String),
     #[error("There was no time left to unpack it. Increase `restore-timeout` if this happens often.")]
@@ -178,7 +178,7 @@ fn unpack_path(
     info: &PathInfo,
     temporary: &Path,
     target: &Target<'_>,
-) -> Result<Placed, Trouble> {
+) -> Result<Placed, NotUnpacked> {
     crate::base::disk::ensure(target.store, info.nar_size)?;
     let mut unpacker =
         Unpacker { image, blocks: BlockReader::new(image)?, nar: nar::hasher_up_to(info.nar_size)?, target };
@@ -186,20 +186,21 @@ fn unpack_path(
     let (found, size) = nar::finish(unpacker.nar)?;
     if found != info.nar_hash {
         let expected = info.nar_hash;
-        return Err(Trouble::Path(format!("The layer contains wrong bytes (NAR hash {found}, not {expected}).")));
+        return Err(NotUnpacked::Path(format!("The layer contains wrong bytes (NAR hash {found}, not {expected}).")));
     }
     if size != info.nar_size {
-        return Err(Trouble::Path(format!("The snapshot says that it has {} bytes, not {size}.", info.nar_size)));
+        return Err(NotUnpacked::Path(format!("The snapshot says that it has {} bytes, not {size}.", info.nar_size)));
     }
     place(temporary, info, target)
 }
 
 /// Renames a verified path to its place, under Nix's lock: a process that is building it relies on the place being free. An
 /// existing file there is a leftover.
-fn place(temporary: &Path, info: &PathInfo, target: &Target<'_>) -> Result<Placed, Trouble> {
+fn place(temporary: &Path, info: &PathInfo, target: &Target<'_>) -> Result<Placed, NotUnpacked> {
     let place = target.store.join(info.path.as_str());
-    let _lock = path_lock(&place)?
-        .ok_or_else(|| Trouble::Path("Another Nix process is building it, and it is left to that process.".into()))?;
+    let _lock = path_lock(&place)?.ok_or_else(|| {
+        NotUnpacked::Path("Another Nix process is building it, and it is left to that process.".into())
+    })?;
     if exists(&place)? {
         if (target.is_valid)(&info.path) {
             return Ok(Placed::Already);
@@ -226,10 +227,10 @@ struct Unpacker<'a> {
 }
 
 impl Unpacker<'_> {
-    fn node(&mut self, inode: u64, path: &Path, name: Option<&[u8]>) -> Result<(), Trouble> {
+    fn node(&mut self, inode: u64, path: &Path, name: Option<&[u8]>) -> Result<(), NotUnpacked> {
         // Checked between files and blocks, because a few bytes of an image can expand to many in the store.
         if self.target.is_late() {
-            return Err(Trouble::Late);
+            return Err(NotUnpacked::Late);
         }
         match self.image.inode(inode)? {
             Inode::Directory(entries) => self.directory(&entries, path, name),
@@ -243,7 +244,7 @@ impl Unpacker<'_> {
         }
     }
 
-    fn directory(&mut self, entries: &[Listed], path: &Path, name: Option<&[u8]>) -> Result<(), Trouble> {
+    fn directory(&mut self, entries: &[Listed], path: &Path, name: Option<&[u8]>) -> Result<(), NotUnpacked> {
         // The encoder refuses deep nesting, and therefore a directory that contains itself.
         self.nar.start_directory(name)?;
         fs::create_dir(path)?;
@@ -256,7 +257,7 @@ impl Unpacker<'_> {
         Ok(rustix::fs::utimensat(CWD, path, &times(), AtFlags::empty()).map_err(io::Error::from)?)
     }
 
-    fn file(&mut self, inode: &FileInode<'_>, path: &Path, name: Option<&[u8]>) -> Result<(), Trouble> {
+    fn file(&mut self, inode: &FileInode<'_>, path: &Path, name: Option<&[u8]>) -> Result<(), NotUnpacked> {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         let mut payload = self.nar.start_regular(name, inode.executable, inode.size)?;
         let (mut at, mut written) = (0, 0);

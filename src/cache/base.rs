@@ -12,7 +12,7 @@ use crate::base::note::{Code, Note};
 use crate::remote::RemoteError;
 use crate::series::generation_prefix;
 use crate::snapshot::{PathKey, Snapshot};
-use crate::store::{PathInfo, Realisation, StorePath};
+use crate::store::{Paths, Realisation, StorePath};
 
 /// The snapshots that a save starts from.
 pub(super) struct Base {
@@ -42,7 +42,7 @@ pub(super) struct Base {
 pub(super) async fn load_base(
     context: &Context,
     record: &RestoreRecord,
-    valid: &BTreeMap<StorePath, PathInfo>,
+    valid: &Paths,
     notes: &mut Vec<Note>,
 ) -> Result<Base, RemoteError> {
     if !context.place.remote.is_readable() {

@@ -21,6 +21,7 @@ mod restore;
 mod room;
 mod said;
 mod save;
+mod save_error;
 mod search;
 mod select;
 mod settle;

@@ -9,7 +9,7 @@ use super::commit::{Pushed, push_first_layer, push_layer};
 use super::layers::known_blocks;
 use super::outcome::Phase;
 use super::progress::Progress;
-use super::save::Trouble;
+use super::save_error::SaveError;
 use crate::base::digest::Sha;
 use crate::base::disk;
 use crate::base::note::{Code, Note};
@@ -19,7 +19,7 @@ use crate::layer::recipe::{self, Recipe};
 use crate::remote::RemoteError;
 use crate::snapshot::{Snapshot, Stored};
 use crate::store::own::{OwnFolder, PACKING_PREFIX};
-use crate::store::{PathInfo, StorePath, useless_without};
+use crate::store::{Paths, StorePath};
 
 /// Compression makes about a third of store paths.
 const LIKELY_RATIO: u64 = 3;
@@ -28,15 +28,13 @@ const LEAST: u64 = 64 << 20;
 /// More than so many bytes of NARs are split, so that sending begins before everything is packed.
 const MOST: u64 = 1 << 30;
 
-type Valid = BTreeMap<StorePath, PathInfo>;
-
 /// Splits `paths` into at most `room` layers: what the same lanes use lies together, but for those in `apart`. `lane` uses all of
 /// `used`; what others use is in the snapshot.
 pub(super) fn parts(
     (paths, apart): (&BTreeSet<StorePath>, &BTreeSet<StorePath>),
     snapshot: &Snapshot,
     (lane, used): (&str, &BTreeSet<StorePath>),
-    valid: &Valid,
+    valid: &Paths,
     room: usize,
 ) -> Vec<BTreeSet<StorePath>> {
     let mut groups: BTreeMap<(bool, BTreeSet<&str>), BTreeSet<StorePath>> = BTreeMap::new();
@@ -67,7 +65,7 @@ pub(super) fn parts(
 }
 
 /// Splits `paths` into `pieces` of about `bytes` each, in the order in which they are packed.
-fn split(paths: BTreeSet<StorePath>, bytes: u64, pieces: usize, valid: &Valid) -> Vec<BTreeSet<StorePath>> {
+fn split(paths: BTreeSet<StorePath>, bytes: u64, pieces: usize, valid: &Paths) -> Vec<BTreeSet<StorePath>> {
     let mut sorted: Vec<StorePath> = paths.into_iter().collect();
     sorted.sort_by(|a, b| a.name().cmp(b.name()).then_with(|| a.cmp(b)));
     let mut split: Vec<BTreeSet<StorePath>> = vec![BTreeSet::new()];
@@ -119,12 +117,12 @@ struct Ready {
 /// When a layer cannot be written or stored. What `pushed` counts is stored all the same.
 pub(super) async fn make_layers(
     context: &Context,
-    valid: &Valid,
+    valid: &Paths,
     snapshot: &Snapshot,
     parts: Vec<BTreeSet<StorePath>>,
     lost: &BTreeSet<String>,
     pushed: &mut Pushed,
-) -> Result<Made, Trouble> {
+) -> Result<Made, SaveError> {
     let mut made = Made::default();
     let (mut packing, mut sending) = (0.0, 0.0);
     let (mut count, mut bytes) = (0, 0);
@@ -165,12 +163,12 @@ type PackedPart = (Option<Ready>, BTreeSet<StorePath>, f64);
 
 async fn pack_part(
     context: &Context,
-    valid: &Valid,
+    valid: &Paths,
     snapshot: &Snapshot,
     part: Option<BTreeSet<StorePath>>,
     mut left_out: BTreeSet<StorePath>,
     notes: &mut Vec<Note>,
-) -> Result<PackedPart, Trouble> {
+) -> Result<PackedPart, SaveError> {
     let start = Instant::now();
     let mut paths = part.unwrap_or_default();
     loop {
@@ -185,7 +183,7 @@ async fn pack_part(
             }
             (Outcome::Rejected(rejected), ..) => {
                 note_rejected(&rejected, notes);
-                left_out.extend(useless_without(valid, rejected.iter().map(|rejected| &rejected.path)));
+                left_out.extend(valid.useless_without(rejected.iter().map(|rejected| &rejected.path)));
             }
         }
     }
@@ -200,10 +198,10 @@ fn note_rejected(rejected: &[Rejected], notes: &mut Vec<Note>) {
 /// Packs once. Gives, with what came of it, the recipe, if it is to be stored as one, and digests and file of what is to be stored.
 async fn pack_once(
     context: &Context,
-    valid: &Valid,
+    valid: &Paths,
     snapshot: &Snapshot,
     paths: &BTreeSet<StorePath>,
-) -> Result<(Outcome, Option<Recipe>, Digests, tempfile::NamedTempFile), Trouble> {
+) -> Result<(Outcome, Option<Recipe>, Digests, tempfile::NamedTempFile), SaveError> {
     let total = paths.iter().map(|path| valid[path].nar_size).sum();
     let progress = Progress::start("packing", total);
     let items: Vec<Item> =

@@ -10,7 +10,7 @@ use super::dead::Accounts;
 use crate::base::digest::Sha;
 use crate::layer::squashfs::usage::Usage;
 use crate::snapshot::{Lane, Layer, Snapshot};
-use crate::store::{PathInfo, StorePath};
+use crate::store::{PathInfo, Paths, StorePath};
 
 /// More layers than this are never kept, whatever it costs to pack them again.
 pub(super) const MAX_LAYERS: usize = 8;
@@ -71,7 +71,7 @@ struct Weight {
 pub(super) fn layers_to_repack(
     snapshot: &Snapshot,
     (new_bytes, users): (u64, &BTreeSet<String>),
-    valid: &BTreeMap<StorePath, PathInfo>,
+    valid: &Paths,
     must: &BTreeSet<Sha>,
     (turn, usage): (Turn, &BTreeMap<Sha, Usage>),
 ) -> Again {
@@ -113,7 +113,7 @@ fn split(weights: &[Weight], new_bytes: u64, chosen: &BTreeSet<Sha>) -> Again {
 }
 
 /// Whether every wanted path of `layer` is in the store here, with the same bytes.
-fn is_here(layer: &Layer, valid: &BTreeMap<StorePath, PathInfo>) -> bool {
+fn is_here(layer: &Layer, valid: &Paths) -> bool {
     layer.paths.iter().all(|(path, hash)| valid.get(path).is_some_and(|info| info.nar_hash == *hash))
 }
 
@@ -144,7 +144,7 @@ const MANY_LAYERS: usize = 24;
 
 /// Which layers to fetch, so that they can be packed into one: none of their paths is in the store here. The smallest ones, for
 /// as long as there are more than [`MAX_LAYERS`].
-pub(super) fn layers_to_fetch(snapshot: &Snapshot, valid: &BTreeMap<StorePath, PathInfo>) -> BTreeSet<Sha> {
+pub(super) fn layers_to_fetch(snapshot: &Snapshot, valid: &Paths) -> BTreeSet<Sha> {
     let bytes = |layer: &Layer| -> u64 {
         layer.stored().iter().filter_map(|id| snapshot.stored.get(id)).map(|stored| stored.digests.size).sum()
     };
@@ -209,7 +209,7 @@ pub(super) fn shrink(snapshot: &mut Snapshot, max: u64, upstream: &BTreeSet<Stor
     if alive <= max {
         return BTreeSet::new();
     }
-    let infos: BTreeMap<StorePath, &PathInfo> =
+    let infos: Paths<&PathInfo> =
         snapshot.paths.values().map(|record| (record.info.path.clone(), &record.info)).collect();
     let mut cost: BTreeMap<&StorePath, u64> = BTreeMap::new();
     for layer in snapshot.layers.values() {
@@ -232,7 +232,7 @@ pub(super) fn shrink(snapshot: &mut Snapshot, max: u64, upstream: &BTreeSet<Stor
         if alive <= max {
             break;
         }
-        let going = crate::store::referrers_closure(&infos, [path]);
+        let going = infos.referrers_closure([path]);
         if going.iter().any(|path| in_use.contains(path)) {
             continue;
         }

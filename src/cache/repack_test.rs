@@ -3,7 +3,7 @@
 use super::*;
 use crate::layer::digest::Digests;
 use crate::snapshot::Stored;
-use crate::store::{NarHash, SharedMap, SharedSet};
+use crate::store::{NarHash, Paths, SharedMap, SharedSet};
 
 fn info(number: u64, size: u64, references: &[u64]) -> PathInfo {
     let path = |number: u64| format!("{number:032}-p").parse().unwrap();
@@ -105,7 +105,7 @@ fn replacing_paths_again_and_again_sends_little_and_keeps_the_download_small() {
     assert!(exceeded.is_empty(), "{exceeded:?}");
 }
 
-fn here(snapshot: &Snapshot) -> BTreeMap<StorePath, PathInfo> {
+fn here(snapshot: &Snapshot) -> Paths {
     snapshot.paths.values().map(|record| (record.info.path.clone(), record.info.clone())).collect()
 }
 

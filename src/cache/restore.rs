@@ -25,11 +25,10 @@ use crate::base::note::{Code, Note};
 use crate::layer::pack::Rejected;
 use crate::nix;
 use crate::remote::RemoteError;
-use crate::series::Hit;
-use crate::series::generation_name;
+use crate::series::{Hit, generation_name};
 use crate::snapshot::{Layer, Snapshot};
 use crate::store::daemon::sockets;
-use crate::store::{self, Infos, PathInfo, Realisation, StoreDirs, StoreError, StorePath, closed_subset, closure};
+use crate::store::{self, PathInfo, Paths, Realisation, StoreDirs, StoreError, StorePath};
 
 /// Attaches what the newest fitting snapshot has to the store here, and records what the store had before.
 ///
@@ -103,7 +102,7 @@ fn lookup_failed(error: &RemoteError) -> Note {
 }
 
 /// Makes our folder, takes our lock, clears away what a killed restore left there, and reads what is valid.
-fn prepare(dirs: &StoreDirs) -> Result<(store::StoreLock, BTreeMap<StorePath, PathInfo>), CacheError> {
+fn prepare(dirs: &StoreDirs) -> Result<(store::StoreLock, Paths), CacheError> {
     let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let store_root = dirs.root().map(Into::into);
     privileged::run(dirs, &Request::Prepare { store_root, owner: (user, group) }, &AtomicU64::new(0))?;
@@ -156,14 +155,14 @@ fn empty_outcome(context: &Context, paths_before: usize) -> RestoreOutcome {
 async fn use_snapshot(
     context: &Context,
     found: SnapshotFound,
-    valid: &BTreeMap<StorePath, PathInfo>,
+    valid: &Paths,
     record: &mut RestoreRecord,
     outcome: &mut RestoreOutcome,
 ) -> Result<(), CacheError> {
     let chosen = found.snapshot.chosen();
     outcome.paths_in_snapshot = chosen.len() as u64;
     outcome.paths_already_valid = chosen.keys().filter(|path| valid.contains_key(*path)).count() as u64;
-    let missing: Infos<'_> = chosen
+    let missing: Paths<&PathInfo> = chosen
         .into_iter()
         .filter(|(path, _)| !valid.contains_key(path))
         .map(|(path, record)| (path, &record.info))
@@ -175,7 +174,7 @@ async fn use_snapshot(
     let possible = facts::sound(&missing, &found.faulty, &|path| {
         valid.contains_key(path) || found.snapshot.upstream.contains(path)
     });
-    let missing: Infos<'_> = missing.into_iter().filter(|(path, _)| possible.contains(path)).collect();
+    let missing: Paths<&PathInfo> = missing.into_iter().filter(|(path, _)| possible.contains(path)).collect();
     outcome.paths_of_other_lanes = all as u64 - paths_wanted;
     let valid = &fetch_upstream(context, &found, &missing, valid, outcome).await?;
     let assigned = assign(&found.snapshot.layers, &missing);
@@ -209,20 +208,20 @@ async fn use_snapshot(
 fn for_lane<'a>(
     context: &Context,
     snapshot: &Snapshot,
-    missing: Infos<'a>,
-    valid: &BTreeMap<StorePath, PathInfo>,
-) -> Infos<'a> {
+    missing: Paths<&'a PathInfo>,
+    valid: &Paths,
+) -> Paths<&'a PathInfo> {
     let Some(lane) = snapshot.lanes.get(&context.identity.lane) else { return missing };
     if lane.paths.is_empty() {
         return missing;
     }
-    let used = closure(&missing, lane.paths.keys().filter(|path| missing.contains_key(*path)));
+    let used = missing.closure(lane.paths.keys().filter(|path| missing.contains_key(*path)));
     let assigned = assign(&snapshot.layers, &missing);
     let kept: BTreeSet<&StorePath> = assigned.values().filter(|paths| !paths.is_disjoint(&used)).flatten().collect();
-    let kept: Infos<'a> =
+    let kept: Paths<&'a PathInfo> =
         missing.iter().filter(|(path, _)| kept.contains(path)).map(|(path, info)| (path.clone(), *info)).collect();
     // What the same layers hold comes along, unless it needs something of another.
-    let whole = closed_subset(&kept, &|path| valid.contains_key(path) || snapshot.upstream.contains(path));
+    let whole = kept.closed_subset(&|path| valid.contains_key(path) || snapshot.upstream.contains(path));
     let left = missing.len() - whole.len();
     if left > 0 {
         tracing::info!(
@@ -238,10 +237,10 @@ fn for_lane<'a>(
 async fn fetch_upstream<'a>(
     context: &Context,
     found: &SnapshotFound,
-    missing: &Infos<'_>,
-    valid: &'a BTreeMap<StorePath, PathInfo>,
+    missing: &Paths<&PathInfo>,
+    valid: &'a Paths,
     outcome: &mut RestoreOutcome,
-) -> Result<Cow<'a, BTreeMap<StorePath, PathInfo>>, CacheError> {
+) -> Result<Cow<'a, Paths>, CacheError> {
     let end = context.place.deadline;
     let paths = missing_upstream(&found.snapshot, missing, valid);
     if paths.is_empty() {
@@ -259,7 +258,7 @@ async fn fetch_upstream<'a>(
 }
 
 /// From which layer each missing path comes: of several that hold it, the one that holds most of the others.
-fn assign(layers: &BTreeMap<Sha, Layer>, missing: &Infos<'_>) -> BTreeMap<Sha, BTreeSet<StorePath>> {
+fn assign(layers: &BTreeMap<Sha, Layer>, missing: &Paths<&PathInfo>) -> BTreeMap<Sha, BTreeSet<StorePath>> {
     let wanted_of = |layer: &Layer| -> BTreeSet<StorePath> {
         let is_wanted = |key: &&(StorePath, _)| missing.get(&key.0).is_some_and(|info| info.nar_hash == key.1);
         layer.paths.iter().filter(is_wanted).map(|key| key.0.clone()).collect()
@@ -282,9 +281,9 @@ fn assign(layers: &BTreeMap<Sha, Layer>, missing: &Infos<'_>) -> BTreeMap<Sha, B
 async fn attach_layers(
     context: &Context,
     found: &SnapshotFound,
-    missing: &Infos<'_>,
+    missing: &Paths<&PathInfo>,
     assigned: &BTreeMap<Sha, BTreeSet<StorePath>>,
-    valid: &BTreeMap<StorePath, PathInfo>,
+    valid: &Paths,
     outcome: &mut RestoreOutcome,
 ) -> Result<BTreeSet<StorePath>, CacheError> {
     if assigned.is_empty() {
@@ -305,9 +304,9 @@ async fn attach_layers(
     outcome.phases.push(Phase::end("fetch", fetching, files.len() as u64, ready.bytes));
 
     // A path that lacks a reference will never be valid: it need not be attached.
-    let available: Infos<'_> =
+    let available: Paths<&PathInfo> =
         files.iter().flat_map(|(id, _)| &assigned[id]).map(|path| (path.clone(), missing[path])).collect();
-    let useful = closed_subset(&available, &|path| valid.contains_key(path));
+    let useful = available.closed_subset(&|path| valid.contains_key(path));
     let layers = files.into_iter().map(|(id, file)| {
         let wanted = assigned[&id].iter().filter(|path| useful.contains(*path));
         AttachLayer { id, file, infos: wanted.map(|path| Arc::new(missing[path].clone())).collect() }

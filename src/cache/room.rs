@@ -16,7 +16,7 @@ use crate::base::digest::Sha;
 use crate::base::note::{Code, Note};
 use crate::base::{disk, human};
 use crate::snapshot::Snapshot;
-use crate::store::{Infos, PathInfo, StorePath, closed_subset};
+use crate::store::{PathInfo, Paths, StorePath};
 
 /// The paths that are wanted of each layer.
 type Assigned = BTreeMap<Sha, BTreeSet<StorePath>>;
@@ -36,7 +36,7 @@ struct Limits {
 pub(super) fn fit(
     context: &Context,
     snapshot: &Snapshot,
-    missing: &Infos<'_>,
+    missing: &Paths<&PathInfo>,
     assigned: Assigned,
     is_valid: &dyn Fn(&StorePath) -> bool,
 ) -> (Assigned, Option<Note>) {
@@ -78,7 +78,7 @@ fn count(assigned: &Assigned) -> usize {
 /// The part of `assigned` that keeps within `limits`.
 fn choose_layers(
     snapshot: &Snapshot,
-    missing: &Infos<'_>,
+    missing: &Paths<&PathInfo>,
     mut assigned: Assigned,
     is_valid: &dyn Fn(&StorePath) -> bool,
     limits: Limits,
@@ -108,15 +108,19 @@ fn layer_bytes<'a>(snapshot: &Snapshot, ids: impl Iterator<Item = &'a Sha>) -> u
     fetched.chain(made).fold(0, u64::saturating_add)
 }
 
-fn path_bytes(missing: &Infos<'_>, assigned: &Assigned) -> u64 {
+fn path_bytes(missing: &Paths<&PathInfo>, assigned: &Assigned) -> u64 {
     let infos = assigned.values().flatten().filter_map(|path| missing.get(path));
     infos.map(|info| info.nar_size).fold(0, u64::saturating_add)
 }
 
 /// Those of the assigned paths whose references are assigned too, or valid.
-fn closed(missing: &Infos<'_>, assigned: &Assigned, is_valid: &dyn Fn(&StorePath) -> bool) -> BTreeSet<StorePath> {
+fn closed(
+    missing: &Paths<&PathInfo>,
+    assigned: &Assigned,
+    is_valid: &dyn Fn(&StorePath) -> bool,
+) -> BTreeSet<StorePath> {
     let infos = assigned.values().flatten().filter_map(|path| Some((path.clone(), *missing.get(path)?)));
-    closed_subset(&infos.collect::<Infos<'_>>(), is_valid)
+    infos.collect::<Paths<&PathInfo>>().closed_subset(is_valid)
 }
 
 fn keep(assigned: &mut Assigned, paths: &BTreeSet<StorePath>) {
@@ -129,7 +133,7 @@ fn keep(assigned: &mut Assigned, paths: &BTreeSet<StorePath>) {
 /// The layer without which the fewest paths are lost for each byte that it frees.
 fn least_useful(
     snapshot: &Snapshot,
-    missing: &Infos<'_>,
+    missing: &Paths<&PathInfo>,
     assigned: &Assigned,
     is_valid: &dyn Fn(&StorePath) -> bool,
 ) -> Option<Sha> {
@@ -146,7 +150,7 @@ fn least_useful(
 
 /// Assigned paths, what they refer to before themselves, as many as `room` takes.
 fn first_paths(
-    missing: &Infos<'_>,
+    missing: &Paths<&PathInfo>,
     assigned: &Assigned,
     is_valid: &dyn Fn(&StorePath) -> bool,
     mut room: u64,
@@ -163,7 +167,7 @@ fn first_paths(
     taken
 }
 
-fn references_first<'a>(missing: &Infos<'a>, wanted: &BTreeSet<&StorePath>) -> Vec<&'a PathInfo> {
+fn references_first<'a>(missing: &Paths<&'a PathInfo>, wanted: &BTreeSet<&StorePath>) -> Vec<&'a PathInfo> {
     let (mut seen, mut ordered) = (HashSet::new(), Vec::with_capacity(wanted.len()));
     let wanted_info = |path: &StorePath| missing.get(path).copied().filter(|_| wanted.contains(path));
     let mut open: Vec<(&PathInfo, bool)> =
@@ -217,7 +221,7 @@ mod tests {
     }
 
     fn fitting(snapshot: &Snapshot, limits: Limits) -> Vec<StorePath> {
-        let missing: Infos<'_> =
+        let missing: Paths<&PathInfo> =
             snapshot.paths.values().map(|record| (record.info.path.clone(), &record.info)).collect();
         let names = |paths: &BTreeSet<(StorePath, NarHash)>| paths.iter().map(|key| key.0.clone()).collect();
         let assigned = snapshot.layers.iter().map(|(id, layer)| (*id, names(&layer.paths))).collect();

@@ -3,11 +3,15 @@
 use super::search::SnapshotFound;
 use super::{Context, vouch};
 use crate::series::sign::Keyring;
-use crate::store::{self, Infos, PathInfo};
+use crate::store::{self, PathInfo, Paths};
 
 /// Counts, beside the fetch, of how many paths a key that nix.conf trusts signed the record. What the snapshot's own signature covers
 /// needs none.
-pub(super) fn count_signed(context: &Context, missing: &Infos<'_>, is_signed: bool) -> tokio::task::JoinHandle<u64> {
+pub(super) fn count_signed(
+    context: &Context,
+    missing: &Paths<&PathInfo>,
+    is_signed: bool,
+) -> tokio::task::JoinHandle<u64> {
     let signed = missing.values().filter(|info| !is_signed && !info.signatures.is_empty());
     // A clone shares all that is large.
     let (infos, threads): (Vec<PathInfo>, usize) = (signed.copied().cloned().collect(), context.packing.threads);

@@ -1,6 +1,6 @@
 //! Save: what the store holds now, less what layers hold already, becomes one new layer and the next generation.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::Context;
@@ -11,6 +11,7 @@ use super::outcome::{Phase, SaveOutcome, SaveReason};
 use super::parts::{make_layers, parts};
 use super::record::{self, RestoreRecord};
 use super::repack::{MAX_LAYERS, Turn, layers_to_repack, shrink, users};
+use super::save_error::SaveError;
 use super::select::{Selection, Situation, select};
 use super::tidy::{Work, tidy, tidy_last};
 use super::trust::{Objection, objection};
@@ -23,7 +24,7 @@ use crate::base::note::{Code, Note};
 use crate::remote::RemoteError;
 use crate::series::generation_prefix;
 use crate::snapshot::Snapshot;
-use crate::store::{self, PathInfo, Realisation, StorePath, closure};
+use crate::store::{self, PathInfo, Paths, Realisation, StorePath};
 
 /// Saves what is new in the store here under the primary key.
 ///
@@ -62,13 +63,13 @@ pub(crate) async fn save(context: &Context) -> Result<SaveOutcome, CacheError> {
         let message = format!("Nothing was saved: {error}");
         let (reason, note) = match error {
             // The user or the machine wants it so.
-            Trouble::Remote(RemoteError::Denied(_) | RemoteError::Unavailable(_)) => {
+            SaveError::Remote(RemoteError::Denied(_) | RemoteError::Unavailable(_)) => {
                 (SaveReason::Refused, Note::info(Code::SaveRefused, message))
             }
-            Trouble::Remote(RemoteError::StillOutOfTime(_)) => {
+            SaveError::Remote(RemoteError::StillOutOfTime(_)) => {
                 (SaveReason::Failed, Note::info(Code::SaveFailed, message))
             }
-            Trouble::Remote(RemoteError::Refused(_)) => (SaveReason::Refused, Note::warn(Code::SaveRefused, message)),
+            SaveError::Remote(RemoteError::Refused(_)) => (SaveReason::Refused, Note::warn(Code::SaveRefused, message)),
             _ => (SaveReason::Failed, Note::warn(Code::SaveFailed, message)),
         };
         outcome.reason = reason;
@@ -95,17 +96,6 @@ fn note_withheld(context: &Context, withheld: &Withheld) -> Note {
     )
 }
 
-/// What ends a save early, without harm.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Trouble {
-    #[error(transparent)]
-    Remote(#[from] RemoteError),
-    #[error("the new layer could not be written: {0}. Is the disk full?")]
-    Pack(#[from] std::io::Error),
-    #[error("a part of the work broke off: {0}.")]
-    Task(#[from] tokio::task::JoinError),
-}
-
 fn empty_outcome(context: &Context) -> SaveOutcome {
     SaveOutcome {
         reason: SaveReason::NothingToSave,
@@ -126,7 +116,7 @@ fn empty_outcome(context: &Context) -> SaveOutcome {
 
 /// What the store here holds.
 struct Here {
-    valid: BTreeMap<StorePath, PathInfo>,
+    valid: Paths,
     realisations: Vec<Realisation>,
 }
 
@@ -136,7 +126,7 @@ async fn save_paths(
     roots: &BTreeSet<StorePath>,
     record: Option<RestoreRecord>,
     outcome: &mut SaveOutcome,
-) -> Result<(), Trouble> {
+) -> Result<(), SaveError> {
     let record = record.unwrap_or_else(|| RestoreRecord::begin(&context.identity.run, BTreeSet::new(), None));
     let mut base = load_base(context, &record, &valid, &mut outcome.notes).await?;
     let mut context = context.clone();
@@ -182,7 +172,7 @@ async fn save_paths(
         // The generation that cannot be read now holds them.
         held.extend(record.restored.iter().cloned());
     }
-    let wanted = &selection.wanted | &closure(&valid, base.repair.iter());
+    let wanted = &selection.wanted | &valid.closure(base.repair.iter());
     let mut new: BTreeSet<StorePath> = wanted.difference(&held).cloned().collect();
     leave_to_upstream(context, &valid, &mut new, &mut snapshot, outcome).await;
     // What the snapshot holds and this job missed: its lane is not known, or uses more than was known.
@@ -222,14 +212,14 @@ async fn save_paths(
 #[allow(clippy::too_many_arguments, reason = "one step of one function, cut out for its length")]
 async fn push(
     context: &Context,
-    valid: &BTreeMap<StorePath, PathInfo>,
+    valid: &Paths,
     selection: &Selection,
     new: &BTreeSet<StorePath>,
     mut snapshot: Snapshot,
     base: &Base,
     outcome: &mut SaveOutcome,
     pushed: &mut Pushed,
-) -> Result<bool, Trouble> {
+) -> Result<bool, SaveError> {
     let time = now();
     mark_used(&mut snapshot, selection, time);
     mark_lane(context, &mut snapshot, selection, time);
@@ -282,12 +272,12 @@ async fn push(
 /// Nothing is new, but the snapshot has more layers than it should: joins what can be joined here.
 async fn join_layers(
     context: &Context,
-    valid: &BTreeMap<StorePath, PathInfo>,
+    valid: &Paths,
     selection: &Selection,
     mut snapshot: Snapshot,
     base: &Base,
     outcome: &mut SaveOutcome,
-) -> Result<(), Trouble> {
+) -> Result<(), SaveError> {
     let mut pushed = Pushed::default();
     outcome.reason = SaveReason::NothingNew;
     let lost = &base.lost_entries;
@@ -312,7 +302,7 @@ fn plan(
     context: &Context,
     snapshot: &mut Snapshot,
     new: &BTreeSet<StorePath>,
-    valid: &BTreeMap<StorePath, PathInfo>,
+    valid: &Paths,
     lane: &BTreeSet<StorePath>,
     time: u64,
 ) -> (BTreeSet<StorePath>, BTreeSet<StorePath>) {

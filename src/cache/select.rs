@@ -1,13 +1,13 @@
 //! Which paths a save keeps: sets of store paths in, sets of store paths out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use crate::store::{PathInfo, StorePath, closure, closure_with_outputs};
+use crate::store::{Paths, StorePath};
 
 /// What a save looks at.
 pub(super) struct Situation<'a> {
     /// All valid paths.
-    pub valid: &'a BTreeMap<StorePath, PathInfo>,
+    pub valid: &'a Paths,
     /// What was valid before the restore.
     pub baseline: &'a BTreeSet<StorePath>,
     /// What the snapshot has that was restored, or that is there for this key.
@@ -49,17 +49,17 @@ pub(super) fn select(situation: &Situation<'_>) -> Selection {
     let ours = |path: &&StorePath| !baseline.contains(*path);
     let fresh: Vec<&StorePath> = valid.keys().filter(ours).filter(|path| !known.contains(*path)).collect();
     let rooted = roots.iter().filter(ours).filter(|path| valid.contains_key(*path));
-    let rooted = closure(valid, rooted);
-    let mut used = closure_with_outputs(valid, fresh.iter().copied());
+    let rooted = valid.closure(rooted);
+    let mut used = valid.closure_with_outputs(fresh.iter().copied());
     used.extend(rooted.iter().cloned());
     let drops = *lock_changed && !fresh.is_empty();
-    let wanted = if drops { used.clone() } else { closure(valid, valid.keys().filter(ours)) };
+    let wanted = if drops { used.clone() } else { valid.closure(valid.keys().filter(ours)) };
     used.retain(|path| wanted.contains(path));
     // Outputs that a derivation leads to bring their own references along.
-    let wanted = closure(valid, &wanted);
+    let wanted = valid.closure(&wanted);
     let missed: BTreeSet<StorePath> =
         valid.keys().filter(ours).filter(|path| !restored.contains(*path)).cloned().collect();
-    let mut lane_used = &closure_with_outputs(valid, &missed) | &rooted;
+    let mut lane_used = &valid.closure_with_outputs(&missed) | &rooted;
     lane_used.retain(|path| wanted.contains(path));
     let mut lane = match lane_before {
         Some(before) if !drops => *before | &lane_used,
@@ -74,12 +74,13 @@ pub(super) fn select(situation: &Situation<'_>) -> Selection {
 mod tests {
     use super::*;
     use crate::store::NarHash;
+    use crate::store::PathInfo;
 
     fn path(name: &str) -> StorePath {
         format!("{}-{name}", "0".repeat(32)).parse().unwrap()
     }
 
-    fn store(paths: &[(&str, &[&str])]) -> BTreeMap<StorePath, PathInfo> {
+    fn store(paths: &[(&str, &[&str])]) -> Paths {
         let info = |name: &str, references: &[&str]| PathInfo {
             nar_hash: NarHash([0; 32]),
             nar_size: 1,
@@ -94,11 +95,7 @@ mod tests {
     }
 
     /// After a change of the lock, with all that is known restored.
-    fn situation<'a>(
-        valid: &'a BTreeMap<StorePath, PathInfo>,
-        known: &'a BTreeSet<StorePath>,
-        none: &'a BTreeSet<StorePath>,
-    ) -> Situation<'a> {
+    fn situation<'a>(valid: &'a Paths, known: &'a BTreeSet<StorePath>, none: &'a BTreeSet<StorePath>) -> Situation<'a> {
         Situation { valid, baseline: none, known, restored: known, lane_before: None, roots: none, lock_changed: true }
     }
 

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use crate::base::env_vars;
 use crate::nix::configured_substituters;
 use crate::snapshot::Snapshot;
-use crate::store::{PathInfo, StorePath};
+use crate::store::{PathInfo, Paths, StorePath};
 use crate::upstream::{Options, present};
 
 /// Which paths a save keeps.
@@ -33,7 +33,7 @@ pub(super) async fn at_substituters(paths: &[&PathInfo]) -> BTreeSet<StorePath> 
 pub(super) fn missing_upstream(
     snapshot: &Snapshot,
     chosen: &BTreeMap<StorePath, &PathInfo>,
-    valid: &BTreeMap<StorePath, PathInfo>,
+    valid: &Paths,
 ) -> BTreeSet<StorePath> {
     let absent = |path: &&StorePath| !chosen.contains_key(*path) && !valid.contains_key(*path);
     let references = chosen.values().flat_map(|info| &info.references);

@@ -6,7 +6,7 @@
 //! 1. those whose paths are in the store here are packed again from the store;
 //! 2. small ones of other jobs are fetched, unpacked beside the store, verified and packed into one layer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
@@ -19,24 +19,23 @@ use super::layers::{fetch_layers, known_usage};
 use super::outcome::{Phase, SaveOutcome};
 use super::parts::{make_layers, parts};
 use super::repack::{MAX_LAYERS, Turn, layers_to_fetch, layers_to_repack, users};
-use super::save::Trouble;
+use super::save_error::SaveError;
 use super::used::finish_snapshot;
 use crate::attach::unpack::{Target, unpack};
 use crate::base::clock::now;
 use crate::base::digest::Sha;
 use crate::layer::squashfs::Image;
 use crate::remote::Kind;
-use crate::series::generation_prefix;
-use crate::series::{self, Clock, SystemClock};
+use crate::series::{self, Clock, SystemClock, generation_prefix};
 use crate::snapshot::Snapshot;
 use crate::store::tree::remove_tree;
-use crate::store::{PathInfo, StoreDirs, StorePath};
+use crate::store::{PathInfo, Paths, StoreDirs, StorePath};
 
 /// What a save knows, and what it has done so far.
 pub(super) struct Work<'a> {
     pub context: &'a Context,
     /// All valid paths.
-    pub valid: &'a BTreeMap<StorePath, PathInfo>,
+    pub valid: &'a Paths,
     /// What this job's lane uses.
     pub lane: &'a BTreeSet<StorePath>,
     /// Names of entries whose bytes are lost.
@@ -46,7 +45,7 @@ pub(super) struct Work<'a> {
 }
 
 /// Joins layers of `snapshot` where there are too many. Returns whether it did.
-pub(super) async fn tidy(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool, Trouble> {
+pub(super) async fn tidy(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool, SaveError> {
     if snapshot.layers.len() <= MAX_LAYERS || !work.context.place.remote.is_readable() {
         return Ok(false);
     }
@@ -59,7 +58,7 @@ pub(super) async fn tidy(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result
 const QUIET: Duration = Duration::from_secs(4);
 
 /// Joins layers where a round of saves left too many, unless another job has saved after this one: then it does that.
-pub(super) async fn tidy_last(work: &mut Work<'_>, mut snapshot: Snapshot, generation: u64) -> Result<(), Trouble> {
+pub(super) async fn tidy_last(work: &mut Work<'_>, mut snapshot: Snapshot, generation: u64) -> Result<(), SaveError> {
     if snapshot.layers.len() <= MAX_LAYERS || !work.context.place.remote.is_readable() {
         return Ok(());
     }
@@ -81,7 +80,7 @@ pub(super) async fn tidy_last(work: &mut Work<'_>, mut snapshot: Snapshot, gener
 }
 
 /// Packs layers again whose paths are in the store here.
-async fn join_here(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool, Trouble> {
+async fn join_here(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool, SaveError> {
     let (none, none_chosen) = (BTreeSet::new(), BTreeSet::new());
     let users = users(snapshot, (&work.context.identity.lane, work.lane), &none);
     let usage = known_usage(&work.context.place.dirs, snapshot);
@@ -106,7 +105,7 @@ async fn join_here(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool,
     Ok(true)
 }
 
-fn add(snapshot: &mut Snapshot, layers: Vec<super::parts::MadeLayer>, valid: &BTreeMap<StorePath, PathInfo>) {
+fn add(snapshot: &mut Snapshot, layers: Vec<super::parts::MadeLayer>, valid: &Paths) {
     for layer in layers {
         let infos = layer.paths.iter().map(|path| valid[path].clone());
         snapshot.add_layer((layer.digests, layer.recipe), layer.stored, infos, now());
@@ -114,7 +113,7 @@ fn add(snapshot: &mut Snapshot, layers: Vec<super::parts::MadeLayer>, valid: &BT
 }
 
 /// Packs layers of other jobs into one.
-async fn join_elsewhere(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool, Trouble> {
+async fn join_elsewhere(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool, SaveError> {
     let start = Instant::now();
     let mut chosen = layers_to_fetch(snapshot, work.valid);
     // What a restore of this job fetched may be mounted.
@@ -147,7 +146,7 @@ async fn join(
     snapshot: &mut Snapshot,
     chosen: &BTreeSet<Sha>,
     root: &Path,
-) -> Result<bool, Trouble> {
+) -> Result<bool, SaveError> {
     let dirs = StoreDirs::new(Some(root));
     let mut context = work.context.clone();
     context.place.dirs = dirs.clone();
@@ -160,7 +159,7 @@ async fn join(
         tracing::info!("Not all layers that would be joined can be fetched: they stay as they are.");
         return Ok(false);
     }
-    let infos: BTreeMap<StorePath, PathInfo> = chosen
+    let infos: Paths = chosen
         .iter()
         .flat_map(|id| &snapshot.layers[id].paths)
         .filter_map(|key| snapshot.paths.get(key))
@@ -198,7 +197,7 @@ fn infos_of(snapshot: &Snapshot, key: &crate::snapshot::PathKey) -> PathInfo {
 }
 
 /// Unpacks paths of layers into the directory `store`; returns how many are as they should be.
-fn unpack_all(layers: &[(PathBuf, Vec<PathInfo>)], store: &Path, threads: usize) -> Result<usize, Trouble> {
+fn unpack_all(layers: &[(PathBuf, Vec<PathInfo>)], store: &Path, threads: usize) -> Result<usize, SaveError> {
     let progress = AtomicU64::new(0);
     let target = Target { store, owner: None, is_valid: &|_| false, threads, progress: &progress, deadline: None };
     let mut placed = 0;

@@ -1,6 +1,6 @@
 //! What a save writes down about the paths: which of them this job used, what its lane uses, which are new, and which a substituter has.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::outcome::{Phase, SaveOutcome};
@@ -8,7 +8,7 @@ use super::select::Selection;
 use super::substitute::at_substituters;
 use super::{Context, Include};
 use crate::snapshot::{Facts, Snapshot};
-use crate::store::{PathInfo, StorePath};
+use crate::store::{PathInfo, Paths, StorePath};
 
 /// Notes which paths this job used.
 pub(super) fn mark_used(snapshot: &mut Snapshot, selection: &Selection, time: u64) {
@@ -46,11 +46,7 @@ pub(super) fn finish_snapshot(context: &Context, snapshot: &mut Snapshot, time: 
     };
 }
 
-pub(super) fn note_new<'a>(
-    paths: impl Iterator<Item = &'a StorePath>,
-    valid: &BTreeMap<StorePath, PathInfo>,
-    outcome: &mut SaveOutcome,
-) {
+pub(super) fn note_new<'a>(paths: impl Iterator<Item = &'a StorePath>, valid: &Paths, outcome: &mut SaveOutcome) {
     let mut sizes: Vec<(StorePath, u64)> = paths.map(|path| (path.clone(), valid[path].nar_size)).collect();
     outcome.paths_new = sizes.len() as u64;
     outcome.nar_bytes_new = sizes.iter().map(|(_, size)| size).sum();
@@ -62,7 +58,7 @@ pub(super) fn note_new<'a>(
 /// Takes out of `new` what a substituter has, if that is wanted, and notes it in the snapshot.
 pub(super) async fn leave_to_upstream(
     context: &Context,
-    valid: &BTreeMap<StorePath, PathInfo>,
+    valid: &Paths,
     new: &mut BTreeSet<StorePath>,
     snapshot: &mut Snapshot,
     outcome: &mut SaveOutcome,

@@ -16,7 +16,8 @@ pub(super) use super::ledger::{load, place};
 use crate::attach::CacheError;
 use crate::attach::facts::{compare_address, compare_hash};
 use crate::series::sign::Keyring;
-use crate::store::{self, PathInfo, STORE_DIR, StoreDirs, StorePath, referrers_closure};
+use crate::store::Paths;
+use crate::store::{self, PathInfo, STORE_DIR, StoreDirs, StorePath};
 
 /// Adds to the ledger by `change`. One that cannot be understood stays as it is: nothing is signed then.
 fn change(dirs: &StoreDirs, change: impl FnOnce(&mut Ledger)) -> Result<(), CacheError> {
@@ -37,7 +38,7 @@ fn change(dirs: &StoreDirs, change: impl FnOnce(&mut Ledger)) -> Result<(), Cach
 /// `valid`.
 pub(super) fn take_over<'a>(
     dirs: &StoreDirs,
-    valid: &BTreeMap<StorePath, PathInfo>,
+    valid: &Paths,
     infos: impl Iterator<Item = &'a PathInfo>,
     signers: Vec<String>,
     with_realisations: bool,
@@ -86,7 +87,7 @@ pub(super) struct Withheld {
 /// When the ledger cannot be read.
 pub(super) fn withheld(
     dirs: &StoreDirs,
-    valid: &BTreeMap<StorePath, PathInfo>,
+    valid: &Paths,
     trusted: &Keyring,
     threads: usize,
 ) -> Result<Withheld, CacheError> {
@@ -131,19 +132,14 @@ fn fingerprint(info: &PathInfo) -> String {
 }
 
 /// The paths of `valid` that depend on `unverified` ones, those included: by a reference, or because they were built with them.
-fn tainted(
-    ledger: &Ledger,
-    valid: &BTreeMap<StorePath, PathInfo>,
-    unverified: &BTreeSet<StorePath>,
-    keys: &Keyring,
-) -> BTreeSet<StorePath> {
+fn tainted(ledger: &Ledger, valid: &Paths, unverified: &BTreeSet<StorePath>, keys: &Keyring) -> BTreeSet<StorePath> {
     let mut made_by: BTreeMap<&StorePath, Vec<&StorePath>> = BTreeMap::new();
     for info in valid.values() {
         if let Some(deriver) = &info.deriver {
             made_by.entry(deriver).or_default().push(&info.path);
         }
     }
-    let mut tainted = referrers_closure(valid, unverified);
+    let mut tainted = valid.referrers_closure(unverified);
     if tainted.is_empty() && !ledger.realisations {
         return tainted;
     }
@@ -171,7 +167,7 @@ fn tainted(
         if more.is_empty() {
             return tainted;
         }
-        let more = referrers_closure(valid, more);
+        let more = valid.referrers_closure(more);
         tainted.extend(more);
     }
 }
@@ -294,12 +290,12 @@ mod tests {
         assert!(load(&dirs).unwrap().is_none());
         take_over_files(&dirs).unwrap();
         let newest = [info("x", &[])];
-        take_over(&dirs, &BTreeMap::new(), newest.iter(), Vec::new(), false).unwrap();
+        take_over(&dirs, &Paths::default(), newest.iter(), Vec::new(), false).unwrap();
         let ledger = load(&dirs).unwrap().unwrap();
         assert!(ledger.files && ledger.paths.contains_key(&path("x")));
         fs::write(place(&dirs), "{").unwrap();
         take_over_files(&dirs).unwrap();
-        assert!(load(&dirs).is_err() && withheld(&dirs, &BTreeMap::new(), &Keyring::default(), 1).is_err());
+        assert!(load(&dirs).is_err() && withheld(&dirs, &Paths::default(), &Keyring::default(), 1).is_err());
         assert_eq!(fs::read(place(&dirs)).unwrap(), b"{");
     }
 }

@@ -7,6 +7,7 @@
 mod admission;
 mod archive;
 mod fetch;
+mod gaps;
 mod gitstore;
 mod header;
 mod key;

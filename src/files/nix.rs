@@ -8,12 +8,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use super::gaps::Gaps;
 use super::gitstore::{self, Part};
 use super::sqlite;
-use super::walk::Gaps;
-use crate::base::env_vars;
-use crate::base::human;
 use crate::base::note::{Code, Note};
+use crate::base::{env_vars, human};
 
 /// Evaluation caches that were last used longer ago are left out, unless said otherwise.
 pub(super) const DEFAULT_MAX_AGE: Duration = Duration::from_hours(14 * 24);

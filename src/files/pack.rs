@@ -8,8 +8,9 @@ use std::os::unix::fs::PermissionsExt;
 use sha2::{Digest, Sha256};
 
 use super::archive::{Attributes, Writer};
+use super::gaps::Gaps;
 use super::header::{Content, Header};
-use super::walk::{Findings, Gaps, Item, Sources};
+use super::walk::{Findings, Item, Sources};
 use crate::base::digest::Sha;
 use crate::base::disk::Guarded;
 use crate::series::HEAD;

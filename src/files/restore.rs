@@ -87,7 +87,7 @@ async fn restore_newest(
 
 /// Why a generation was not restored.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+enum NotRestored {
     #[error(transparent)]
     Fetch(#[from] FetchError),
     #[error("{0}.")]
@@ -100,7 +100,7 @@ enum Trouble {
     Task(#[from] tokio::task::JoinError),
 }
 
-impl Trouble {
+impl NotRestored {
     fn code(&self) -> Code {
         match self {
             Self::Fetch(FetchError::Record(RecordError::Format { .. })) => Code::FilesFormat,
@@ -133,29 +133,29 @@ async fn restore_one(
     scratch: &Path,
     generation: &Generation,
     restored: &mut FilesRestored,
-) -> Result<Placed, Trouble> {
+) -> Result<Placed, NotRestored> {
     let header = fetch::header(remote, &generation.entry, &level.keys).await?;
     make(scratch.to_owned()).await?;
     unpack::ensure_room(&header, &level.roots, scratch).map_err(|error| match error.kind() {
-        ErrorKind::StorageFull => Trouble::Room(error),
-        _ => Trouble::Refused(error),
+        ErrorKind::StorageFull => NotRestored::Room(error),
+        _ => NotRestored::Refused(error),
     })?;
     let file = fetch::body(remote, &generation.entry, &header, scratch).await?;
     restored.downloaded += header.entry_size();
     let (roots, digest) = (level.roots.clone(), header.facts.digest.to_string());
     let work = move || {
         unpack::check(&file, &header, &roots).map_err(|error| match error.kind() {
-            ErrorKind::InvalidData => Trouble::Refused(error),
-            _ => Trouble::Refused(std::io::Error::other(format!("its archive cannot be read: {error}"))),
+            ErrorKind::InvalidData => NotRestored::Refused(error),
+            _ => NotRestored::Refused(std::io::Error::other(format!("its archive cannot be read: {error}"))),
         })?;
-        unpack::place(&file, &header, &roots).map_err(Trouble::Place)
+        unpack::place(&file, &header, &roots).map_err(NotRestored::Place)
     };
     let placed = tokio::task::spawn_blocking(work).await??;
     restored.digest = placed.is_complete().then_some(digest);
     Ok(placed)
 }
 
-async fn make(scratch: PathBuf) -> Result<(), Trouble> {
+async fn make(scratch: PathBuf) -> Result<(), NotRestored> {
     let made = tokio::task::spawn_blocking(move || {
         std::fs::create_dir_all(&scratch).map_err(|error| FetchError::Local(format!("{}: {error}", scratch.display())))
     });

@@ -45,7 +45,7 @@ pub async fn save(
             saved.outcome = FilesOutcome::Failed;
             let message = format!("The level {} was not saved: {trouble}", level.name);
             saved.notes.push(match &trouble {
-                Trouble::Remote(error) => {
+                NotSaved::Remote(error) => {
                     super::of_remote(Code::FilesSaveRefused, Code::FilesSaveFailed, error, message)
                 }
                 _ => super::warn(Code::FilesNotSaved, message),
@@ -57,7 +57,7 @@ pub async fn save(
 
 /// What ends a save early.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+enum NotSaved {
     #[error(transparent)]
     Remote(#[from] RemoteError),
     #[error(
@@ -77,10 +77,10 @@ async fn try_save(
     restored_digest: Option<&str>,
     scratch: &Path,
     saved: &mut FilesSaved,
-) -> Result<FilesOutcome, Trouble> {
+) -> Result<FilesOutcome, NotSaved> {
     let newest = newest(remote, level).await?;
     let header = match &newest {
-        Some(newest) if restored_digest == Some(UNREAD) => return Err(Trouble::Unread(newest.number)),
+        Some(newest) if restored_digest == Some(UNREAD) => return Err(NotSaved::Unread(newest.number)),
         Some(newest) => header(remote, level, newest).await?,
         None => None,
     };
@@ -148,7 +148,7 @@ struct Made {
 }
 
 /// Packs what is there, unless its digest is one of `known`.
-async fn make(level: &FilesLevel, scratch: &Path, known: Vec<Sha>) -> Result<Made, Trouble> {
+async fn make(level: &FilesLevel, scratch: &Path, known: Vec<Sha>) -> Result<Made, NotSaved> {
     let (roots, scratch, zstd_level) = (level.roots.clone(), scratch.to_owned(), level.level);
     let work = move || make_now(&roots, &scratch, zstd_level, &known);
     Ok(tokio::task::spawn_blocking(work).await??)
@@ -192,7 +192,7 @@ async fn push(
     header: &Header,
     next: u64,
     saved: &mut FilesSaved,
-) -> Result<FilesOutcome, Trouble> {
+) -> Result<FilesOutcome, NotSaved> {
     let (digest, size) = (header.facts.digest, header.entry_size());
     let mut number = next;
     for tried in 0..TRIES {

@@ -10,12 +10,12 @@ use std::time::SystemTime;
 
 use super::admission::Admission;
 use super::archive::{self, Attributes, Content, refused};
+use super::gaps::Gaps;
 use super::gitstore;
 use super::header::Header;
 use super::member::Member;
 use super::place::Placer;
 use super::roots::Roots;
-use super::walk::Gaps;
 use crate::base::disk;
 use crate::base::note::{Code, Note};
 use crate::layer::index::{ContentHash, content_hash};

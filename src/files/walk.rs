@@ -1,13 +1,13 @@
 //! Finds the files of a level, in the same order every time.
 
 use std::collections::BTreeSet;
-use std::fmt::Display;
 use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
 
+use super::gaps::Gaps;
 use super::member::Member;
 use super::nix::{Gathering, Staged};
 use super::place::TEMPORARY;
@@ -22,45 +22,6 @@ pub(super) struct Item {
     pub at: PathBuf,
     /// What it is; where `at` is a copy, its size need not be that of the bytes.
     pub metadata: Metadata,
-}
-
-/// Things that had to be left out: how many, and the first of them.
-#[derive(Debug, Default)]
-pub(super) struct Gaps {
-    count: u64,
-    first: String,
-}
-
-impl Gaps {
-    /// Counts one more.
-    pub(super) fn add(&mut self, path: &Path, why: &dyn Display) {
-        if self.count == 0 {
-            self.first = format!("{} ({why})", path.display());
-        }
-        self.count += 1;
-    }
-
-    /// Counts those of another, too.
-    pub(super) fn join(&mut self, other: Self) {
-        if self.count == 0 {
-            self.first = other.first;
-        }
-        self.count += other.count;
-    }
-
-    /// How many there are.
-    pub(super) fn count(&self) -> u64 {
-        self.count
-    }
-
-    /// Says how many there are and which is the first. None where there is none.
-    pub(super) fn sentence(&self) -> Option<String> {
-        match self.count {
-            0 => None,
-            1 => Some(self.first.clone()),
-            count => Some(format!("{} and {} more", self.first, count - 1)),
-        }
-    }
 }
 
 /// What a walk could not take along, and which patterns named something.

@@ -112,7 +112,7 @@ impl Facts {
     /// The path of the report of `lane`, which is fixed from the start of the job.
     #[must_use]
     pub(crate) fn report_path(&self, lane: &str) -> PathBuf {
-        self.scratch().join(super::lane::component(lane)).join("report.json")
+        self.scratch().join(super::component::component(lane)).join("report.json")
     }
 }
 

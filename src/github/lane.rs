@@ -2,12 +2,9 @@
 //! parts of names in the cache, so they are limited to letters, digits, `.`, `_`, `-` and `/`.
 
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
+use super::component::{component, with_digest};
 use super::env::Facts;
-
-/// Longest readable part of a component.
-const READABLE: usize = 40;
 
 /// Returns `<workflow>/<job>`, and `/<matrix>` if the job has one. Short, plain components are kept as they are; others become a
 /// readable rest and eight digits of their SHA-256, so that different jobs have different lanes.
@@ -20,17 +17,6 @@ pub(crate) fn default_lane(facts: &Facts, matrix: &Value) -> String {
         lane.push_str(&row);
     }
     lane
-}
-
-/// Converts `text` to one component of a name: itself if it is short and plain, otherwise its plain characters and a digest.
-#[must_use]
-pub(crate) fn component(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let dots = text.bytes().all(|byte| byte == b'.');
-    if !dots && text.len() <= READABLE && text.chars().all(plain) {
-        return text.to_owned();
-    }
-    with_digest(text, text)
 }
 
 /// The component for a matrix row: the value if there is one plain value, otherwise all plain values and a digest of everything.
@@ -49,15 +35,6 @@ fn scalar(value: &Value) -> Option<String> {
         Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
-}
-
-fn with_digest(readable: &str, all: &str) -> String {
-    let words = readable.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '.' | '_'));
-    let mut name = words.filter(|word| word.bytes().any(|byte| byte != b'.')).collect::<Vec<_>>().join("-");
-    name.truncate(READABLE);
-    let digest = Sha256::digest(all.as_bytes());
-    let head = digest.iter().take(4).fold(0_u32, |head, byte| head << 8 | u32::from(*byte));
-    if name.is_empty() { format!("{head:08x}") } else { format!("{name}-{head:08x}") }
 }
 
 #[cfg(test)]

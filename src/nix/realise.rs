@@ -1,11 +1,12 @@
 //! Lets Nix realise paths.
 
-use crate::base::child::without_secrets;
-use crate::base::printing;
-use crate::store::{StoreDirs, StorePath};
 use std::collections::BTreeSet;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
+
+use crate::base::child::without_secrets;
+use crate::base::printing;
+use crate::store::{StoreDirs, StorePath};
 
 /// Number of paths per command line: each has some 60 bytes, and Linux accepts 128 KiB in one argument and 2 MiB in total.
 pub(crate) const PATHS_AT_ONCE: usize = 2000;

@@ -1,6 +1,6 @@
 //! The part of a job summary about a build: what failed and what to do about it, what took long, what was used.
 
-use super::summary::section;
+use super::section::section;
 use super::{markdown, picture, text};
 use crate::building::checks::{Check, Verdict};
 use crate::building::watch::Ending;

@@ -18,6 +18,7 @@ mod overview;
 pub(crate) mod page;
 mod parts;
 mod picture;
+mod section;
 pub(crate) mod summary;
 pub(crate) mod text;
 

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::overview::overview;
+use super::section::{ROWS, more, section};
 use super::{build_summary, markdown, picture, text};
 use crate::base::note::Code;
 use crate::building::BuildReport;
@@ -12,9 +13,6 @@ use crate::series::Hit;
 
 /// Largest summary that GitHub shows, in bytes.
 pub(crate) const MOST: usize = 1024 * 1024;
-
-/// Largest number of rows of a table; the report has all of them.
-const ROWS: usize = 10;
 
 /// Why the summary could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -279,32 +277,6 @@ fn machine(machine: &crate::report::Machine) -> String {
         some(machine.disk_free_bytes, format!("{} free for the store", text::bytes(machine.disk_free_bytes))),
     ];
     facts.into_iter().filter(|fact| !fact.is_empty()).collect::<Vec<_>>().join(", ")
-}
-
-/// A table of at most [`ROWS`] rows, folded under `title` if it has one. None without rows.
-pub(crate) fn section(
-    title: Option<&str>,
-    head: &[&str],
-    numbers: usize,
-    rows: impl Iterator<Item = Vec<String>>,
-) -> Option<String> {
-    let rows: Vec<_> = rows.collect();
-    let shown = &rows[..rows.len().min(ROWS)];
-    if shown.is_empty() {
-        return None;
-    }
-    let table = format!("{}{}", markdown::table(head, numbers, shown), more(rows.len()));
-    Some(match title {
-        Some(title) => format!("<details><summary>{title}</summary>\n\n{table}</details>\n\n"),
-        None => table,
-    })
-}
-
-fn more(all: usize) -> String {
-    match all.saturating_sub(ROWS) {
-        0 => String::new(),
-        left => format!("and {} more in the report\n\n", text::number(left as u64)),
-    }
 }
 
 #[cfg(test)]

@@ -1,113 +1,100 @@
 //! Closures: what a set of paths needs, and what needs it.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::{PathInfo, StorePath};
+use super::{PathInfo, Paths, StorePath};
 
-/// Returns the paths in `paths` that `roots` need, including the roots, like `nix-store --query --requisites`. References
-/// outside `paths` are ignored.
-#[must_use]
-pub fn closure<'a, I: Borrow<PathInfo>>(
-    paths: &'a BTreeMap<StorePath, I>,
-    roots: impl IntoIterator<Item = &'a StorePath>,
-) -> BTreeSet<StorePath> {
-    follow(roots, |path, found| {
-        let Some(info) = paths.get(path) else { return false };
-        found.extend(&info.borrow().references);
-        true
-    })
-}
-
-/// Like [`closure`], but a derivation also needs those of its outputs that are in `paths`, like `nix-store --query
-/// --requisites --include-outputs`.
-#[must_use]
-pub fn closure_with_outputs<'a, I: Borrow<PathInfo>>(
-    paths: &'a BTreeMap<StorePath, I>,
-    roots: impl IntoIterator<Item = &'a StorePath>,
-) -> BTreeSet<StorePath> {
-    follow(roots, |path, found| {
-        let Some(info) = paths.get(path) else { return false };
-        let info = info.borrow();
-        found.extend(info.references.iter().chain(info.outputs.values()));
-        true
-    })
-}
-
-/// Returns the paths in `paths` that need one of `of`, including these, like `nix-store --query --referrers-closure`.
-#[must_use]
-pub fn referrers_closure<'a, I: Borrow<PathInfo>>(
-    paths: &'a BTreeMap<StorePath, I>,
-    of: impl IntoIterator<Item = &'a StorePath>,
-) -> BTreeSet<StorePath> {
-    let referrers = referrers(paths);
-    follow(of, |path, found| {
-        found.extend(referrers.get(path).into_iter().flatten());
-        paths.contains_key(path)
-    })
-}
-
-/// Returns `lost`, everything that refers to them, and the other outputs of the derivations that built any of these, with
-/// their referrers: several versions of Nix fail to build a derivation if one output is valid and another is not.
-#[must_use]
-pub(crate) fn useless_without<'a, I: Borrow<PathInfo>>(
-    map: &'a BTreeMap<StorePath, I>,
-    lost: impl IntoIterator<Item = &'a StorePath>,
-) -> BTreeSet<StorePath> {
-    let mut all = referrers_closure(map, lost);
-    loop {
-        let made_by = |path: &StorePath| map.get(path).and_then(|info| info.borrow().deriver.as_ref());
-        let derivers: BTreeSet<&StorePath> = all.iter().filter_map(made_by).collect();
-        let is_sibling = |info: &&PathInfo| info.deriver.as_ref().is_some_and(|deriver| derivers.contains(deriver));
-        let siblings: Vec<&StorePath> = map
-            .values()
-            .map(Borrow::borrow)
-            .filter(is_sibling)
-            .map(|info| &info.path)
-            .filter(|path| !all.contains(*path))
-            .collect();
-        if siblings.is_empty() {
-            return all;
-        }
-        all.extend(referrers_closure(map, siblings));
+impl<I: Borrow<PathInfo>> Paths<I> {
+    /// Returns the paths of these that `roots` need, including the roots, like `nix-store --query --requisites`. References
+    /// outside them are ignored.
+    #[must_use]
+    pub fn closure<'a>(&'a self, roots: impl IntoIterator<Item = &'a StorePath>) -> BTreeSet<StorePath> {
+        follow(roots, |path, found| {
+            let Some(info) = self.get(path) else { return false };
+            found.extend(&info.borrow().references);
+            true
+        })
     }
-}
 
-/// Returns the largest subset of `candidates` in which every reference is in the subset or already `valid`. A candidate with a
-/// missing reference is left out, and so is everything that refers to it.
-#[must_use]
-pub(crate) fn closed_subset<I: Borrow<PathInfo>>(
-    candidates: &BTreeMap<StorePath, I>,
-    valid: &dyn Fn(&StorePath) -> bool,
-) -> BTreeSet<StorePath> {
-    let referrers = referrers(candidates);
-    let lacks = |info: &PathInfo| {
-        info.references.iter().any(|reference| !candidates.contains_key(reference) && !valid(reference))
-    };
-    let mut out: HashSet<&StorePath> =
-        candidates.iter().filter(|(_, info)| lacks((*info).borrow())).map(|(path, _)| path).collect();
-    let mut queue: Vec<&StorePath> = out.iter().copied().collect();
-    while let Some(path) = queue.pop() {
-        if valid(path) {
-            continue;
+    /// Like [`Paths::closure`], but a derivation also needs those of its outputs that are among these, like `nix-store --query
+    /// --requisites --include-outputs`.
+    #[must_use]
+    pub fn closure_with_outputs<'a>(&'a self, roots: impl IntoIterator<Item = &'a StorePath>) -> BTreeSet<StorePath> {
+        follow(roots, |path, found| {
+            let Some(info) = self.get(path) else { return false };
+            let info = info.borrow();
+            found.extend(info.references.iter().chain(info.outputs.values()));
+            true
+        })
+    }
+
+    /// Returns the paths of these that need one of `of`, including these, like `nix-store --query --referrers-closure`.
+    #[must_use]
+    pub fn referrers_closure<'a>(&'a self, of: impl IntoIterator<Item = &'a StorePath>) -> BTreeSet<StorePath> {
+        let referrers = self.referrers();
+        follow(of, |path, found| {
+            found.extend(referrers.get(path).into_iter().flatten());
+            self.contains_key(path)
+        })
+    }
+
+    /// Returns `lost`, everything that refers to them, and the other outputs of the derivations that built any of these, with
+    /// their referrers: several versions of Nix fail to build a derivation if one output is valid and another is not.
+    #[must_use]
+    pub(crate) fn useless_without<'a>(&'a self, lost: impl IntoIterator<Item = &'a StorePath>) -> BTreeSet<StorePath> {
+        let mut all = self.referrers_closure(lost);
+        loop {
+            let made_by = |path: &StorePath| self.get(path).and_then(|info| info.borrow().deriver.as_ref());
+            let derivers: BTreeSet<&StorePath> = all.iter().filter_map(made_by).collect();
+            let is_sibling = |info: &&PathInfo| info.deriver.as_ref().is_some_and(|deriver| derivers.contains(deriver));
+            let siblings: Vec<&StorePath> = self
+                .values()
+                .map(Borrow::borrow)
+                .filter(is_sibling)
+                .map(|info| &info.path)
+                .filter(|path| !all.contains(*path))
+                .collect();
+            if siblings.is_empty() {
+                return all;
+            }
+            all.extend(self.referrers_closure(siblings));
         }
-        for &referrer in referrers.get(path).into_iter().flatten() {
-            if out.insert(referrer) {
-                queue.push(referrer);
+    }
+
+    /// Returns the largest subset of these paths in which every reference is in the subset or already `valid`. A path with a
+    /// missing reference is left out, and so is everything that refers to it.
+    #[must_use]
+    pub(crate) fn closed_subset(&self, valid: &dyn Fn(&StorePath) -> bool) -> BTreeSet<StorePath> {
+        let referrers = self.referrers();
+        let lacks = |info: &PathInfo| {
+            info.references.iter().any(|reference| !self.contains_key(reference) && !valid(reference))
+        };
+        let mut out: HashSet<&StorePath> =
+            self.iter().filter(|(_, info)| lacks((*info).borrow())).map(|(path, _)| path).collect();
+        let mut queue: Vec<&StorePath> = out.iter().copied().collect();
+        while let Some(path) = queue.pop() {
+            if valid(path) {
+                continue;
+            }
+            for &referrer in referrers.get(path).into_iter().flatten() {
+                if out.insert(referrer) {
+                    queue.push(referrer);
+                }
             }
         }
+        self.keys().filter(|path| !out.contains(path)).cloned().collect()
     }
-    candidates.keys().filter(|path| !out.contains(path)).cloned().collect()
-}
 
-fn referrers<I: Borrow<PathInfo>>(paths: &BTreeMap<StorePath, I>) -> HashMap<&StorePath, Vec<&StorePath>> {
-    let mut referrers: HashMap<&StorePath, Vec<&StorePath>> = HashMap::new();
-    for (path, info) in paths {
-        for reference in &info.borrow().references {
-            referrers.entry(reference).or_default().push(path);
+    fn referrers(&self) -> HashMap<&StorePath, Vec<&StorePath>> {
+        let mut referrers: HashMap<&StorePath, Vec<&StorePath>> = HashMap::new();
+        for (path, info) in self {
+            for reference in &info.borrow().references {
+                referrers.entry(reference).or_default().push(path);
+            }
         }
+        referrers
     }
-    referrers
 }
 
 /// Returns everything reachable from `start`. `next` adds the neighbours of a path and returns whether the path itself counts.
@@ -156,7 +143,7 @@ mod tests {
         prop::collection::vec((0..PATHS, 0..PATHS + 3), 0..40)
     }
 
-    fn graph(references: &Edges, outputs: &Edges) -> BTreeMap<StorePath, PathInfo> {
+    fn graph(references: &Edges, outputs: &Edges) -> Paths {
         let from = |edges: &Edges, number| edges.iter().filter(|e| e.0 == number).map(|e| e.1).collect();
         (0..PATHS)
             .map(|number| (path(number), info(number, &from(references, number), &from(outputs, number))))
@@ -184,13 +171,13 @@ mod tests {
         #[test]
         fn closures_are_what_the_edges_reach(references in edges(), outputs in edges(), start in 0..PATHS) {
             let paths = graph(&references, &outputs);
-            prop_assert_eq!(closure(&paths, [&path(start)]), named(reach(&references, start)));
+            prop_assert_eq!(paths.closure([&path(start)]), named(reach(&references, start)));
 
             let both: Edges = references.iter().chain(&outputs).copied().collect();
-            prop_assert_eq!(closure_with_outputs(&paths, [&path(start)]), named(reach(&both, start)));
+            prop_assert_eq!(paths.closure_with_outputs([&path(start)]), named(reach(&both, start)));
 
             let back: Edges = references.iter().filter(|e| e.1 < PATHS).map(|e| (e.1, e.0)).collect();
-            prop_assert_eq!(referrers_closure(&paths, [&path(start)]), named(reach(&back, start)));
+            prop_assert_eq!(paths.referrers_closure([&path(start)]), named(reach(&back, start)));
         }
 
         #[test]
@@ -206,14 +193,14 @@ mod tests {
             let siblings = (0..PATHS).flat_map(|a| (0..PATHS).map(move |b| (a, b)));
             let siblings = siblings.filter(|(a, b)| made_by[*a].is_some() && made_by[*a] == made_by[*b]);
             let drags: Edges = references.iter().map(|e| (e.1, e.0)).chain(siblings).collect();
-            prop_assert_eq!(useless_without(&paths, [&path(lost)]), named(reach(&drags, lost)));
+            prop_assert_eq!(paths.useless_without([&path(lost)]), named(reach(&drags, lost)));
         }
 
         #[test]
         fn the_closed_subset_is_closed_and_the_largest(references in edges(), here in prop::collection::btree_set(0..PATHS + 3, 0..6)) {
             let paths = graph(&references, &Vec::new());
             let valid = |path: &StorePath| named(here.clone()).contains(path);
-            let subset = closed_subset(&paths, &valid);
+            let subset = paths.closed_subset(&valid);
 
             // The slow way: remove candidates with missing references until there are none.
             let mut largest: BTreeSet<usize> = (0..PATHS).collect();
@@ -230,7 +217,7 @@ mod tests {
     #[test]
     fn a_root_that_is_not_there_is_left_out() {
         let paths = graph(&vec![(0, 1)], &Vec::new());
-        assert_eq!(closure(&paths, [&path(99), &path(0)]), named([0, 1].into()));
-        assert_eq!(referrers_closure(&paths, [&path(99)]), BTreeSet::new());
+        assert_eq!(paths.closure([&path(99), &path(0)]), named([0, 1].into()));
+        assert_eq!(paths.referrers_closure([&path(99)]), BTreeSet::new());
     }
 }

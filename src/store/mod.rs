@@ -14,6 +14,7 @@ mod leftovers;
 mod locks;
 pub(crate) mod own;
 mod path;
+mod paths;
 mod read;
 mod realisation;
 mod register;
@@ -24,8 +25,6 @@ pub mod tree;
 mod unregister;
 
 pub(crate) use address::{content_address, fault, is_signature};
-pub(crate) use closure::{closed_subset, useless_without};
-pub use closure::{closure, closure_with_outputs, referrers_closure};
 pub use compact::{SharedMap, SharedSet};
 pub(crate) use derivation::{Outputs, outputs};
 pub(crate) use dirs::STORE_DIR;
@@ -37,6 +36,7 @@ pub(crate) use locks::{PathLock, StoreLock, own_lock};
 pub use locks::{gc_lock, path_lock};
 pub(crate) use path::shared_infos;
 pub use path::{NarHash, PathInfo, StorePath};
+pub use paths::Paths;
 pub(crate) use read::is_valid;
 pub use read::read_all;
 pub use realisation::read_realisations;
@@ -47,6 +47,3 @@ pub use register::{Registered, register};
 pub use roots::roots;
 pub(crate) use settings::trusted_public_keys;
 pub use unregister::unregister;
-
-/// The records of paths in a snapshot or a database.
-pub(crate) type Infos<'a> = std::collections::BTreeMap<StorePath, &'a PathInfo>;

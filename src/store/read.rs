@@ -1,12 +1,10 @@
 //! Reads all valid paths.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Connection, Row};
 
-use super::{
-    NarHash, PathInfo, STORE_DIR, SharedMap, SharedSet, StoreDirs, StoreError, StorePath, closed_subset, database,
-};
+use super::{NarHash, PathInfo, Paths, STORE_DIR, SharedMap, SharedSet, StoreDirs, StoreError, StorePath, database};
 
 /// Reads every valid path with its record, in one consistent view even while others write.
 ///
@@ -15,7 +13,7 @@ use super::{
 ///
 /// # Errors
 /// When there is no database, when its schema is not supported, or when it cannot be read.
-pub fn read_all(dirs: &StoreDirs) -> Result<BTreeMap<StorePath, PathInfo>, StoreError> {
+pub fn read_all(dirs: &StoreDirs) -> Result<Paths, StoreError> {
     database::reading(dirs, read)
 }
 
@@ -36,7 +34,7 @@ struct Rows {
     unknown: HashSet<i64>,
 }
 
-fn read(db: &Connection) -> rusqlite::Result<BTreeMap<StorePath, PathInfo>> {
+fn read(db: &Connection) -> rusqlite::Result<Paths> {
     let mut rows = read_paths(db)?;
     read_references(db, &mut rows)?;
     read_outputs(db, &mut rows)?;
@@ -125,14 +123,14 @@ fn read_outputs(db: &Connection, rows: &mut Rows) -> rusqlite::Result<()> {
 }
 
 /// Removes paths with invalid rows, and those that need one of them.
-fn understood(rows: Rows) -> BTreeMap<StorePath, PathInfo> {
+fn understood(rows: Rows) -> Paths {
     let Rows { infos, index, unknown } = rows;
     let all = infos.len() + unknown.iter().filter(|id| !index.contains_key(id)).count();
     let left_out: HashSet<usize> = unknown.iter().filter_map(|id| index.get(id).copied()).collect();
     let kept = infos.into_iter().enumerate().filter(|(number, _)| !left_out.contains(number));
-    let mut paths: BTreeMap<_, _> = kept.map(|(_, info)| (info.path.clone(), info)).collect();
+    let mut paths: Paths = kept.map(|(_, info)| (info.path.clone(), info)).collect();
     if !unknown.is_empty() {
-        let whole = closed_subset(&paths, &|_| false);
+        let whole = paths.closed_subset(&|_| false);
         paths.retain(|path, _| whole.contains(path));
         tracing::warn!(
             count = all - paths.len(),

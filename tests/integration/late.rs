@@ -1,6 +1,5 @@
 //! A restore whose time ends while it unpacks: what is whole by then is used, and the next one brings the rest.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,9 +16,8 @@ use nix_cache::attach;
 use nix_cache::attach::{Answer, AttachLayer, AttachRequest, Attached, Mode, Request};
 use nix_cache::base::digest::Sha;
 use nix_cache::store::tree::remove_tree;
-use nix_cache::store::{PathInfo, StorePath};
 
-fn unpack(store: &TestStore, cache: &Path, infos: &BTreeMap<StorePath, PathInfo>, time: Option<Duration>) -> Attached {
+fn unpack(store: &TestStore, cache: &Path, infos: &nix_cache::store::Paths, time: Option<Duration>) -> Attached {
     let [stored] = <[_; 1]>::try_from(entries(cache, "layer")).expect("the cache has one layer");
     let place = store.dirs().own_dir().join("layers");
     fs::create_dir_all(&place).unwrap();
@@ -49,7 +47,7 @@ fn what_is_whole_when_the_time_is_over_is_used() {
     first.build(&["everything", "count=40"]);
     first.save(&cache, KEY, &[]);
     let all = rows(&first).restored();
-    let infos: BTreeMap<StorePath, PathInfo> = nix_cache::store::read_all(&first.dirs()).unwrap();
+    let infos: nix_cache::store::Paths = nix_cache::store::read_all(&first.dirs()).unwrap();
     let measured = machine.store("measured");
     let start = Instant::now();
     assert_eq!(unpack(&measured, &cache, &infos, None).registered.len(), infos.len());

@@ -26,24 +26,24 @@ pub(super) struct Walked {
 }
 
 /// Why a path is not packed, or the walk ends.
-enum Trouble {
+enum NotPacked {
     Path(String),
     Writer,
 }
 
-impl From<io::Error> for Trouble {
+impl From<io::Error> for NotPacked {
     fn from(error: io::Error) -> Self {
         Self::Path(format!("Cannot read it: {error}."))
     }
 }
 
-impl From<nix_archive::nar::Error> for Trouble {
+impl From<nix_archive::nar::Error> for NotPacked {
     fn from(error: nix_archive::nar::Error) -> Self {
         Self::Path(format!("It changed while it was read, or is not a store path: {error}."))
     }
 }
 
-impl From<WriterGone> for Trouble {
+impl From<WriterGone> for NotPacked {
     fn from(_: WriterGone) -> Self {
         Self::Writer
     }
@@ -77,8 +77,8 @@ pub(super) fn walk(
     for item in items {
         match walker.path(store, item) {
             Ok(node) => roots.push(node),
-            Err(Trouble::Path(why)) => walker.walked.rejected.push(Rejected { path: item.path.clone(), why }),
-            Err(Trouble::Writer) => return Err(WriterGone),
+            Err(NotPacked::Path(why)) => walker.walked.rejected.push(Rejected { path: item.path.clone(), why }),
+            Err(NotPacked::Writer) => return Err(WriterGone),
         }
     }
     walker.flush_fragment()?;
@@ -122,20 +122,20 @@ struct Source<'a> {
 }
 
 impl Walker<'_> {
-    fn path(&mut self, store: &Path, item: &Item) -> Result<u32, Trouble> {
+    fn path(&mut self, store: &Path, item: &Item) -> Result<u32, NotPacked> {
         let full = store.join(item.path.as_str());
         let mut nar = nar::hasher()?;
         let kind = fs::symlink_metadata(&full)?.file_type();
         let kind = self.kind(&full, kind, None, &mut nar)?;
         let (found, size) = nar::finish(nar)?;
         if self.walked.tree.nodes.len() >= MAX_INODES as usize {
-            return Err(Trouble::Path(format!(
+            return Err(NotPacked::Path(format!(
                 "A layer can contain {MAX_INODES} files, and this path exceeds the limit."
             )));
         }
         if found != item.nar_hash {
             let expected = item.nar_hash;
-            return Err(Trouble::Path(format!(
+            return Err(NotPacked::Path(format!(
                 "Its bytes do not match the Nix database (NAR hash {found}, registered {expected}): the path is \
                  corrupt. Repair it with `nix-store --repair-path`."
             )));
@@ -144,7 +144,13 @@ impl Walker<'_> {
         Ok(self.walked.tree.add(item.path.as_str().as_bytes(), kind))
     }
 
-    fn kind(&mut self, full: &Path, kind: FileType, name: Option<&[u8]>, nar: &mut NarHasher) -> Result<Kind, Trouble> {
+    fn kind(
+        &mut self,
+        full: &Path,
+        kind: FileType,
+        name: Option<&[u8]>,
+        nar: &mut NarHasher,
+    ) -> Result<Kind, NotPacked> {
         if kind.is_dir() {
             return self.directory(full, name, nar);
         }
@@ -154,14 +160,14 @@ impl Walker<'_> {
             return Ok(Kind::Symlink(target.into()));
         }
         if !kind.is_file() {
-            return Err(Trouble::Path(
+            return Err(NotPacked::Path(
                 "It contains a device, socket or pipe, which is not allowed in a store path.".into(),
             ));
         }
         self.file(full, name, nar)
     }
 
-    fn directory(&mut self, full: &Path, name: Option<&[u8]>, nar: &mut NarHasher) -> Result<Kind, Trouble> {
+    fn directory(&mut self, full: &Path, name: Option<&[u8]>, nar: &mut NarHasher) -> Result<Kind, NotPacked> {
         nar.start_directory(name)?;
         let mut entries = fs::read_dir(full)?
             .map(|entry| entry.and_then(|entry| Ok((entry.file_name().into_vec(), entry.file_type()?))))
@@ -169,7 +175,7 @@ impl Walker<'_> {
         // An entry of a listing takes eight bytes, and perhaps a separate header.
         if entries.iter().map(|(name, _)| name.len() + 20).sum::<usize>() > MAX_LISTING {
             let count = entries.len();
-            return Err(Trouble::Path(format!(
+            return Err(NotPacked::Path(format!(
                 "It contains a directory of {count} entries, which is too large for a layer."
             )));
         }
@@ -183,12 +189,14 @@ impl Walker<'_> {
         Ok(Kind::Directory(children))
     }
 
-    fn file(&mut self, full: &Path, name: Option<&[u8]>, nar: &mut NarHasher) -> Result<Kind, Trouble> {
+    fn file(&mut self, full: &Path, name: Option<&[u8]>, nar: &mut NarHasher) -> Result<Kind, NotPacked> {
         let mut file = open(full)?;
         let metadata = file.metadata()?;
         let size = metadata.len();
         if size > MAX_FILE {
-            return Err(Trouble::Path(format!("It contains a file of {size} bytes, which is too large for a layer.")));
+            return Err(NotPacked::Path(format!(
+                "It contains a file of {size} bytes, which is too large for a layer."
+            )));
         }
         let source = Source { path: full, nar_name: name, executable: metadata.mode() & 0o100 != 0, size };
         let content = if size < BLOCK_SIZE as u64 {
@@ -203,11 +211,11 @@ impl Walker<'_> {
         Ok(Kind::File { content, executable: source.executable })
     }
 
-    fn small(&mut self, file: &mut File, source: &Source<'_>, nar: &mut NarHasher) -> Result<u32, Trouble> {
+    fn small(&mut self, file: &mut File, source: &Source<'_>, nar: &mut NarHasher) -> Result<u32, NotPacked> {
         let mut buffer = std::mem::take(&mut self.buffer);
         let bytes = &mut buffer[..source.size as usize];
         let read = file.read_exact(bytes);
-        let content = read.map_err(Trouble::from).and_then(|()| {
+        let content = read.map_err(NotPacked::from).and_then(|()| {
             nar.regular(source.nar_name, source.executable, bytes)?;
             self.small_content(bytes)
         });
@@ -215,7 +223,7 @@ impl Walker<'_> {
         content
     }
 
-    fn small_content(&mut self, bytes: &[u8]) -> Result<u32, Trouble> {
+    fn small_content(&mut self, bytes: &[u8]) -> Result<u32, NotPacked> {
         let hash = content_hash(bytes);
         if let Some(known) = self.known(&hash, bytes.len() as u64) {
             return Ok(known);
@@ -261,7 +269,7 @@ impl Walker<'_> {
     }
 
     /// A file with blocks whose size is unique: it is read once and sent while it is read.
-    fn large(&mut self, file: &mut File, source: &Source<'_>, nar: &mut NarHasher) -> Result<u32, Trouble> {
+    fn large(&mut self, file: &mut File, source: &Source<'_>, nar: &mut NarHasher) -> Result<u32, NotPacked> {
         let mut payload = nar.start_regular(source.nar_name, source.executable, source.size)?;
         let (hash, number) = self.send(file, source.size, |block| payload.write_all(block))?;
         payload.finish()?;
@@ -275,7 +283,7 @@ impl Walker<'_> {
         file: &mut File,
         source: &Source<'_>,
         nar: &mut NarHasher,
-    ) -> Result<u32, Trouble> {
+    ) -> Result<u32, NotPacked> {
         let mut payload = nar.start_regular(source.nar_name, source.executable, source.size)?;
         let mut hash = blake3::Hasher::new();
         let mut left = source.size;
@@ -293,7 +301,7 @@ impl Walker<'_> {
         }
         let (again, number) = self.send(&mut open(source.path)?, source.size, |_| Ok(()))?;
         if again != hash {
-            return Err(Trouble::Path("It changed while it was read.".into()));
+            return Err(NotPacked::Path("It changed while it was read.".into()));
         }
         self.remember(hash, number);
         Ok(number)
@@ -305,7 +313,7 @@ impl Walker<'_> {
         file: &mut File,
         size: u64,
         mut also: impl FnMut(&[u8]) -> io::Result<()>,
-    ) -> Result<(ContentHash, u32), Trouble> {
+    ) -> Result<(ContentHash, u32), NotPacked> {
         let number = self.walked.tree.add_content(Content { size, ..Content::default() });
         self.large_sizes.insert(size);
         let mut hash = blake3::Hasher::new();

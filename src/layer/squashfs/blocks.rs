@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use super::error::ImageError;
 use super::format::{BLOCK_SIZE, UNCOMPRESSED_BLOCK};
-use super::read::{FileInode, Image, ImageError};
+use super::read::{FileInode, Image};
 
 /// Reads blocks of an image, for one thread: buffers, a decompressor, and recently used fragment blocks.
 pub(crate) struct BlockReader<'a> {

@@ -20,13 +20,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::directory::{Entry, read_listing, write_listing};
+use super::error::ImageError;
 use super::format::{
     BLOCK_SIZE, MAX_FILE, MAX_LINK, MAX_LISTING, NONE_32, SUPERBLOCK_SIZE, Superblock, TYPE_DIRECTORY, TYPE_FILE,
     TYPE_LONG_DIRECTORY, TYPE_LONG_FILE, TYPE_SYMLINK, round_up_to_page,
 };
 use super::layout::Contents;
 use super::metadata::{Position, Table};
-use super::read::{ImageError, first_of_list, read_superblock};
+use super::read::{first_of_list, read_superblock};
 use super::stream::TableReader;
 use super::tree::{Content, Fragment};
 use super::write::{directory_inode, file_inode, symlink_inode};

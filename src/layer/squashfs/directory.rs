@@ -2,9 +2,9 @@
 
 use std::io;
 
+use super::error::ImageError;
 use super::format::METADATA_SIZE;
 use super::metadata::{Position, Table};
-use super::read::ImageError;
 
 /// One entry: where the inode is, its number and type.
 pub(super) struct Entry<'a> {

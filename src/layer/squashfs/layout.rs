@@ -1,8 +1,8 @@
 //! The positions of file contents in an image: from the superblock to the inodes, block after block, in the order of the file
 //! numbers, without gaps or overlaps. A file either comes next or shares all its bytes with an earlier one.
 
+use super::error::ImageError;
 use super::format::{BLOCK_SIZE, SUPERBLOCK_SIZE, UNCOMPRESSED_BLOCK};
-use super::read::ImageError;
 use super::tree::{Content, Fragment};
 
 /// Largest number of files with more than one block in an image. They have at least 64 GiB.

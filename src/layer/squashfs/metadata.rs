@@ -6,8 +6,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::error::ImageError;
 use super::format::{METADATA_SIZE, UNCOMPRESSED_METADATA};
-use super::read::ImageError;
 
 /// Metadata is small and read often, so it gets a higher level than data.
 const LEVEL: i32 = 9;

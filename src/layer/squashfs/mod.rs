@@ -7,6 +7,7 @@
 mod blocks;
 mod check;
 mod directory;
+mod error;
 mod format;
 mod layout;
 mod metadata;
@@ -19,12 +20,13 @@ mod write;
 
 pub(crate) use blocks::{BlockReader, Piece};
 pub use check::{Member, check};
+pub use error::ImageError;
 pub use format::{BLOCK_SIZE, SUPERBLOCK_SIZE};
 pub(crate) use format::{MAX_FILE, MAX_INODES, MAX_LISTING};
 pub(crate) use format::{MODIFICATION_TIME, UNCOMPRESSED_BLOCK, image_length, round_up_to_page};
 pub use owner::set_owner;
 pub(crate) use read::FileInode;
-pub use read::{Image, ImageError, Inode, Listed};
+pub use read::{Image, Inode, Listed};
 pub(crate) use tree::Fragment;
 pub use tree::{Content, Kind, Tree};
 pub use write::write_tables;

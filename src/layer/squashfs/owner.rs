@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::ImageError;
+use super::error::ImageError;
 use super::format::{SUPERBLOCK_SIZE, Superblock, UNCOMPRESSED_METADATA};
 
 /// Makes `owner` (user and group) the owner of everything in the image in `file`.

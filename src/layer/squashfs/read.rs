@@ -1,32 +1,18 @@
 //! Reads the tree of an image. Nothing in the image is trusted, and memory use is limited whatever it contains.
 
 use std::fs::File;
-use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::directory::read_listing;
+use super::error::ImageError;
 use super::format::{
     BLOCK_SIZE, MAX_FILE, MAX_INODES, MAX_LINK, MAX_LISTING, NONE_32, SUPERBLOCK_SIZE, Superblock, TYPE_DIRECTORY,
     TYPE_FILE, TYPE_LONG_DIRECTORY, TYPE_LONG_FILE, TYPE_SYMLINK,
 };
 use super::metadata::{Cursor, Metadata};
 use super::tree::{Content, Fragment};
-
-/// Why an image cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ImageError {
-    /// The file could not be read, or ends too early.
-    #[error("the layer cannot be read: {0}")]
-    Io(#[from] io::Error),
-    /// It is not an image that this program writes, or it was damaged.
-    #[error("the layer is not a sound squashfs image: {0}")]
-    Malformed(&'static str),
-    /// It is an image of another kind.
-    #[error("the layer is not one of ours: {0}")]
-    Foreign(String),
-}
 
 /// An opened image.
 pub struct Image {

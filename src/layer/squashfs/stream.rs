@@ -5,9 +5,9 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
+use super::error::ImageError;
 use super::format::{METADATA_SIZE, UNCOMPRESSED_METADATA};
 use super::metadata::Position;
-use super::read::ImageError;
 
 /// A table larger than this is refused: two million files need 120 MiB.
 const MAX_TABLE: usize = 256 << 20;

@@ -7,8 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
+use super::error::ImageError;
 use super::format::{BLOCK_SIZE, UNCOMPRESSED_BLOCK};
-use super::read::{FileInode, Image, ImageError, Inode};
+use super::read::{FileInode, Image, Inode};
 use crate::layer::index::content_hash;
 use crate::store::StorePath;
 

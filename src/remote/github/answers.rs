@@ -15,7 +15,7 @@ const MAX_RETRY_AFTER: u64 = 3600;
 
 /// Why a request failed, according to one answer or its absence.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum AnswerError {
     /// The name is already reserved or stored.
     Taken,
     /// The service does not know the object of the request.
@@ -115,15 +115,15 @@ struct TwirpError {
 }
 
 /// Interprets an answer other than 200. `spoken` says whether this server has answered as a cache service before.
-pub(super) fn trouble(status: StatusCode, headers: &HeaderMap, body: &[u8], spoken: bool) -> Trouble {
+pub(super) fn trouble(status: StatusCode, headers: &HeaderMap, body: &[u8], spoken: bool) -> AnswerError {
     let twirp: Option<TwirpError> = serde_json::from_slice(body).ok();
     let said = twirp.as_ref().map_or_else(|| excerpt(body), |error| redact(&error.msg));
     if let Some(refusal) = refusal_in(&said) {
-        return Trouble::Refused(refusal);
+        return AnswerError::Refused(refusal);
     }
     let what = format!("it answered {status}, {said:?}");
     match (status.as_u16(), twirp.as_ref().map(|error| &*error.code)) {
-        (401, _) => Trouble::Refused(Refusal {
+        (401, _) => AnswerError::Refused(Refusal {
             kind: RefusalKind::Refused,
             text: format!(
                 "GitHub's cache service does not accept the runtime token ({said:?}): the token expired, after about \
@@ -131,21 +131,21 @@ pub(super) fn trouble(status: StatusCode, headers: &HeaderMap, body: &[u8], spok
             ),
             reach: Reach::Everything,
         }),
-        (429, _) | (_, Some("resource_exhausted")) => Trouble::Throttled(retry_after(headers)),
-        (408 | 500.., _) => Trouble::Again(what),
-        (_, Some("bad_route")) => Trouble::Refused(Refusal::unavailable(&what)),
+        (429, _) | (_, Some("resource_exhausted")) => AnswerError::Throttled(retry_after(headers)),
+        (408 | 500.., _) => AnswerError::Again(what),
+        (_, Some("bad_route")) => AnswerError::Refused(Refusal::unavailable(&what)),
         // A gateway or a proxy in between: the problem may be temporary.
-        (_, None) if !spoken => Trouble::Again(what),
-        (409, _) | (_, Some("already_exists")) => Trouble::Taken,
-        (404, _) | (_, Some("not_found")) => Trouble::Missing(what),
-        (403, _) => Trouble::Refused(Refusal {
+        (_, None) if !spoken => AnswerError::Again(what),
+        (409, _) | (_, Some("already_exists")) => AnswerError::Taken,
+        (404, _) | (_, Some("not_found")) => AnswerError::Missing(what),
+        (403, _) => AnswerError::Refused(Refusal {
             kind: RefusalKind::Refused,
             text: format!(
                 "GitHub's cache service does not allow this request: {what}. See the `cache-mode:` of the job."
             ),
             reach: Reach::Nothing,
         }),
-        _ => Trouble::Refused(Refusal::failed(format!("GitHub's cache service refuses this request: {what}."))),
+        _ => AnswerError::Refused(Refusal::failed(format!("GitHub's cache service refuses this request: {what}."))),
     }
 }
 
@@ -163,11 +163,11 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(RETRY_AFTER, "18".parse().unwrap());
         match trouble(StatusCode::from_u16(status).unwrap(), &headers, body.as_bytes(), spoken) {
-            Trouble::Taken => "taken".into(),
-            Trouble::Missing(_) => "missing".into(),
-            Trouble::Throttled(time) => format!("throttled {time:?}"),
-            Trouble::Again(_) => "again".into(),
-            Trouble::Refused(refusal) => format!("{:?} for {:?}", refusal.kind, refusal.reach),
+            AnswerError::Taken => "taken".into(),
+            AnswerError::Missing(_) => "missing".into(),
+            AnswerError::Throttled(time) => format!("throttled {time:?}"),
+            AnswerError::Again(_) => "again".into(),
+            AnswerError::Refused(refusal) => format!("{:?} for {:?}", refusal.kind, refusal.reach),
         }
     }
 

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use url::Url;
 
-use super::answers::{Reach, Refusal, Trouble, trouble};
+use super::answers::{AnswerError, Reach, Refusal, trouble};
 use super::gate::Gate;
 use super::redact::chain;
 use super::tuning::Tuning;
@@ -148,26 +148,26 @@ impl Twirp {
             self.pass_gate(method, deadline).await?;
             sent += 1;
             let answer = self.once(method, request, end).await;
-            if !matches!(&answer, Err(Trouble::Again(_))) {
+            if !matches!(&answer, Err(AnswerError::Again(_))) {
                 failing.store(false, Ordering::Relaxed);
             }
             match answer {
                 Ok(answer) => return Ok(answer),
-                Err(Trouble::Taken) => return Err(CallError::Taken),
-                Err(Trouble::Missing(what)) => return Err(CallError::Missing { what, answer_lost }),
-                Err(Trouble::Throttled(time)) => {
+                Err(AnswerError::Taken) => return Err(CallError::Taken),
+                Err(AnswerError::Missing(what)) => return Err(CallError::Missing { what, answer_lost }),
+                Err(AnswerError::Throttled(time)) => {
                     let time = time.unwrap_or_default().max(self.tuning.rpc_delay);
                     tracing::debug!("{} is throttled for {time:?}", method.name());
                     self.gates[method as usize].shut(time);
                 }
-                Err(Trouble::Again(why)) => {
+                Err(AnswerError::Again(why)) => {
                     answer_lost = true;
                     let pause = pauses.next().filter(|pause| Instant::now() + *pause < end);
                     let Some(pause) = pause else { return Err(self.gave_up(method, sent, &why)) };
                     tracing::debug!("calling {} again in {pause:?}: {why}", method.name());
                     tokio::time::sleep(pause).await;
                 }
-                Err(Trouble::Refused(refusal)) => {
+                Err(AnswerError::Refused(refusal)) => {
                     self.remember(&refusal);
                     return Err(refusal.into());
                 }
@@ -180,7 +180,7 @@ impl Twirp {
         method: Method,
         request: &impl Serialize,
         end: Instant,
-    ) -> Result<A, Trouble> {
+    ) -> Result<A, AnswerError> {
         let mut url = self.base.clone();
         url.set_query(None);
         url.set_path(&format!("{SERVICE}{}", method.name()));
@@ -197,7 +197,10 @@ impl Twirp {
         if status != StatusCode::OK {
             let trouble = trouble(status, &headers, &body, self.spoken.load(Ordering::Relaxed));
             // A throttled call or a refused token is an answer of the service; a failing gateway is not.
-            if !matches!(&trouble, Trouble::Again(_) | Trouble::Refused(Refusal { reach: Reach::Everything, .. })) {
+            if !matches!(
+                &trouble,
+                AnswerError::Again(_) | AnswerError::Refused(Refusal { reach: Reach::Everything, .. })
+            ) {
                 self.spoken.store(true, Ordering::Relaxed);
             }
             return Err(trouble);
@@ -207,16 +210,16 @@ impl Twirp {
                 self.spoken.store(true, Ordering::Relaxed);
                 Ok(answer)
             }
-            Err(error) => Err(Trouble::Again(format!("its answer is not JSON ({error})"))),
+            Err(error) => Err(AnswerError::Again(format!("its answer is not JSON ({error})"))),
         }
     }
 
     /// A valid answer is not even a thousandth of the limit, so an oversized one is not retried.
-    fn too_much(&self, method: Method, error: &BodyError) -> Trouble {
+    fn too_much(&self, method: Method, error: &BodyError) -> AnswerError {
         if !self.spoken.load(Ordering::Relaxed) {
-            return Trouble::Refused(Refusal::unavailable(&error.to_string()));
+            return AnswerError::Refused(Refusal::unavailable(&error.to_string()));
         }
-        Trouble::Refused(Refusal::failed(format!("{} failed at {}: {error}.", method.name(), self.host())))
+        AnswerError::Refused(Refusal::failed(format!("{} failed at {}: {error}.", method.name(), self.host())))
     }
 
     fn patience(&self, method: Method) -> Duration {
@@ -262,8 +265,8 @@ impl Twirp {
     }
 }
 
-fn lost(error: reqwest::Error) -> Trouble {
-    Trouble::Again(chain(&error.without_url()))
+fn lost(error: reqwest::Error) -> AnswerError {
+    AnswerError::Again(chain(&error.without_url()))
 }
 
 #[cfg(test)]

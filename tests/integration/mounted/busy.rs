@@ -1,6 +1,5 @@
 //! Detaching that is refused, killed, or cannot keep everything.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -15,7 +14,7 @@ use crate::support::machine::{TestStore, system};
 use crate::support::program::KEY;
 use crate::support::random::Random;
 use crate::support::rows::rows;
-use nix_cache::store::{NarHash, StorePath, closure};
+use nix_cache::store::{NarHash, StorePath};
 
 #[test]
 fn a_refused_detach_changes_no_path() {
@@ -96,8 +95,8 @@ fn wedged(bench: &Bench, name: &str) -> (TestStore, StorePath) {
     let cache = bench.machine.path(&format!("cache-of-{name}"));
     bench.saved.save(&cache, KEY, &[]);
     let store = bench.machine.store(name);
-    let mut infos: BTreeMap<_, _> = nix_cache::store::read_all(&bench.saved.dirs()).unwrap();
-    let wanted = closure(&infos, [&path_named(&bench.saved, "another")]);
+    let mut infos = nix_cache::store::read_all(&bench.saved.dirs()).unwrap();
+    let wanted = infos.closure([&path_named(&bench.saved, "another")]);
     infos.retain(|path, _| wanted.contains(path));
     let path = path_named(&bench.saved, "another");
     infos.get_mut(&path).unwrap().nar_hash = NarHash([7; 32]);

@@ -1,6 +1,5 @@
 //! Things that are in the way of a mount, and mounts that were not finished.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -20,7 +19,7 @@ use crate::support::rows::rows;
 use nix_cache::attach;
 use nix_cache::attach::{Answer, AttachLayer, AttachRequest, Mode, Request};
 use nix_cache::base::digest::Sha;
-use nix_cache::store::{PathInfo, StorePath};
+use nix_cache::store::StorePath;
 
 /// A folder and a file whose bytes differ with every build.
 const CHANGING: &str = "{ system, salt }: derivation {
@@ -48,10 +47,10 @@ fn hash(store: &TestStore, path: &StorePath) -> String {
 }
 
 /// Mounts the paths given of the one layer in each cache.
-pub(super) fn attach_mounted(store: &TestStore, wanted: &[(&PathBuf, BTreeMap<StorePath, PathInfo>)]) {
+pub(super) fn attach_mounted(store: &TestStore, wanted: &[(&PathBuf, nix_cache::store::Paths)]) {
     let place = store.dirs().own_dir().join("layers");
     fs::create_dir_all(&place).unwrap();
-    let layer = |(number, (cache, infos)): (usize, &(&PathBuf, BTreeMap<_, PathInfo>))| {
+    let layer = |(number, (cache, infos)): (usize, &(&PathBuf, nix_cache::store::Paths))| {
         let [stored] = <[_; 1]>::try_from(entries(cache, "layer")).expect("the cache has one layer");
         let file = place.join(format!("layer-{number}"));
         fs::copy(stored, &file).unwrap();
@@ -297,7 +296,7 @@ fn what_became_valid_meanwhile_is_left_alone() {
         store.build(&["another"]);
         let mut infos = nix_cache::store::read_all(&bench.saved.dirs()).unwrap();
         let valid = path_named(&store, "package-1");
-        let paths = nix_cache::store::closure(&infos, [&path_named(&bench.saved, "package-2")]);
+        let paths = infos.closure([&path_named(&bench.saved, "package-2")]);
         assert!(paths.contains(&valid));
         infos.retain(|path, _| paths.contains(path));
         attach_mounted(&store, &[(&bench.cache, infos)]);

@@ -1,19 +1,18 @@
 //! What we register Nix takes for its own, and nothing is ever half registered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix_cache::store::{
-    PathInfo, Registered, SharedSet, StoreDirs, StoreError, StorePath, closure, read_all, referrers_closure, register,
-    unregister,
+    PathInfo, Registered, SharedSet, StoreDirs, StoreError, StorePath, read_all, register, unregister,
 };
 
 use super::facts::{database, one_of_many, sign_all, told_by_nix};
 use super::nix::{Nix, TestStore};
 
-fn sample(nix: &Nix) -> Option<(TestStore, BTreeMap<StorePath, PathInfo>)> {
+fn sample(nix: &Nix) -> Option<(TestStore, nix_cache::store::Paths)> {
     let store = TestStore::new(nix);
     if !store.can_build() {
         return None;
@@ -112,7 +111,7 @@ fn what_others_need_cannot_be_taken_out() {
         let Some((store, paths)) = sample(&nix) else { return };
         let dirs = store.dirs();
         let one = paths.keys().find(|path| path.name() == "one").unwrap();
-        let needing: Vec<StorePath> = referrers_closure(&paths, [one]).into_iter().collect();
+        let needing: Vec<StorePath> = paths.referrers_closure([one]).into_iter().collect();
         assert!(needing.len() > 2);
         let error = unregister(&dirs, std::slice::from_ref(one)).unwrap_err();
         assert!(matches!(&error, StoreError::StillReferred { list, .. } if list.contains("two")), "{error}");
@@ -124,7 +123,7 @@ fn what_others_need_cannot_be_taken_out() {
         );
         let left = read_all(&dirs).unwrap();
         assert_eq!(left.len(), paths.len() - needing.len());
-        assert_eq!(closure(&left, left.keys()).len(), left.len());
+        assert_eq!(left.closure(left.keys()).len(), left.len());
         assert_eq!(super::facts::read_by_us(&left), told_by_nix(&store));
         assert_eq!(unregister(&dirs, &needing).unwrap(), Vec::new());
 

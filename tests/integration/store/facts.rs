@@ -52,7 +52,7 @@ fn trust(info: &Value) -> Trust {
 }
 
 /// The same from what we read.
-pub(super) fn read_by_us(paths: &BTreeMap<StorePath, PathInfo>) -> Facts {
+pub(super) fn read_by_us(paths: &nix_cache::store::Paths) -> Facts {
     let mut dump = String::new();
     for info in paths.values() {
         let full = |path: &StorePath| path.full("/nix/store");

@@ -6,9 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use nix_cache::store::{
-    StoreDirs, StoreError, StorePath, closure, closure_with_outputs, ensure_with, read_all, referrers_closure,
-};
+use nix_cache::store::{StoreDirs, StoreError, StorePath, ensure_with, read_all};
 
 use super::facts::{database, read_by_us, sign_all, told_by_nix};
 use super::nix::{Nix, TestStore, is_root, store_path, succeed};
@@ -46,9 +44,9 @@ fn closures_and_outputs_are_those_of_nix() {
                 let full = path.full("/nix/store");
                 store.nix_store(&[&["--query"], args, &[&full]].concat()).lines().map(store_path).collect()
             };
-            assert_eq!(closure(&paths, [path]), ask(&["--requisites"]), "{path}");
-            assert_eq!(closure_with_outputs(&paths, [path]), ask(&["--requisites", "--include-outputs"]), "{path}");
-            assert_eq!(referrers_closure(&paths, [path]), ask(&["--referrers-closure"]), "{path}");
+            assert_eq!(paths.closure([path]), ask(&["--requisites"]), "{path}");
+            assert_eq!(paths.closure_with_outputs([path]), ask(&["--requisites", "--include-outputs"]), "{path}");
+            assert_eq!(paths.referrers_closure([path]), ask(&["--referrers-closure"]), "{path}");
             if path.is_derivation() {
                 assert_eq!(info.outputs.values().cloned().collect::<BTreeSet<_>>(), ask(&["--outputs"]), "{path}");
             } else {
@@ -78,7 +76,7 @@ fn rows_without_sense_are_left_out_with_all_that_needs_them() {
         let before = read_all(&store.dirs()).unwrap();
         // Something that others need, and that needs something itself.
         let middle = before.keys().find(|path| path.name() == "one").unwrap();
-        let out = referrers_closure(&before, [middle]);
+        let out = before.referrers_closure([middle]);
         assert!(out.len() > 2 && out.len() < before.len());
 
         let db = database(&store);
