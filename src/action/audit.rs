@@ -1,4 +1,4 @@
-//! The step of the action `audit/`. Only what the policy forbids fails it, and what the user gave and cannot be read.
+//! The step of the action `audit/`. Only findings that the policy forbids, and unusable user input, fail it.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::github::event::Event;
 use crate::plan::{Repository, Wish};
 use crate::report::page;
 
-/// Audits, reports, and fails as the policy says.
+/// Audits, reports, and fails according to the policy.
 pub(super) async fn audit() -> Result<(), Failure> {
     let done = audit_and_report().await;
     if let Err(failure) = &done {

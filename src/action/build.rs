@@ -1,4 +1,4 @@
-//! The step of the action `build/`. A build that fails is the user's failure and fails the step; nothing else here does.
+//! The step of the action `build/`. A failed build fails the step; nothing else here does.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::github::lane::default_lane;
 use crate::report::{Action, Report, machine, summary};
 use crate::store::StoreDirs;
 
-/// Builds, reports, and fails as the build did.
+/// Builds, reports, and fails if the build failed.
 pub(super) async fn build() -> Result<(), Failure> {
     let done = build_and_report().await;
     if let Err((failure, Told::No)) = &done {
@@ -25,7 +25,7 @@ pub(super) async fn build() -> Result<(), Failure> {
     done.map_err(|(failure, _)| failure)
 }
 
-/// Whether the run's page has the failure already.
+/// Whether the failure is already on the run's page.
 enum Told {
     Yes,
     No,
@@ -38,7 +38,7 @@ async fn build_and_report() -> Result<(), (Failure, Told)> {
     let root = env_vars::path(env_vars::NIX_CACHE_STORE_ROOT);
     let request = request(&inputs, &facts, root.as_deref());
     if request.targets.is_empty() && request.checks.is_empty() {
-        tracing::info!("`targets` is empty: there is nothing to build.");
+        tracing::info!("`targets` is empty, so there is nothing to build.");
     }
     let style = if facts.on_github { Style::Groups } else { Style::Plain };
     let mut live = Live::new(Box::new(Raw::out()), style);
@@ -70,7 +70,7 @@ fn request(inputs: &BuildInputs, facts: &Facts, root: Option<&Path>) -> Request 
     request
 }
 
-/// The report of this job: that of the cache in the same lane, else the one that there is, else a new one.
+/// The report of this job: that of the cache in the same lane, otherwise an existing one, otherwise a new one.
 fn report_path(facts: &Facts, inputs: &BuildInputs) -> PathBuf {
     let lane = inputs.lane.lane.clone().unwrap_or_else(|| default_lane(facts, &inputs.job.matrix));
     let ours = facts.report_path(&lane);

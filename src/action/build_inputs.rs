@@ -35,8 +35,8 @@ impl BuildInputs {
         Self::from_json(&crate::base::secrets::inputs())
     }
 
-    /// The inputs in `json`, an object of strings. An empty string is the default, except for `targets`, as a plan with nothing to
-    /// build has them, and for `out-link`.
+    /// Reads the inputs in `json`, an object of strings. An empty string means the default, except for `targets`, which are empty
+    /// in a plan with nothing to build, and for `out-link`.
     pub(crate) fn from_json(json: &str) -> Result<Self, InputError> {
         let (mut inputs, _) = given::read::<Self>(Self::declared(), json)?;
         if given::is_given_empty(json, "targets") {

@@ -36,7 +36,7 @@ pub(crate) fn of(build: &BuildReport, path: &Path) -> Vec<(&'static str, String)
     ]
 }
 
-/// Sets the outputs of [`of`]. Without a runner it does nothing.
+/// Sets the outputs of [`of`]. Does nothing without a runner.
 ///
 /// # Errors
 /// [`OutputError`] for the first output that could not be written.

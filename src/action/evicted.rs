@@ -1,4 +1,4 @@
-//! Why layers are missing: GitHub's list of entries tells what was evicted from what is only not found yet.
+//! Why layers are missing: GitHub's list of entries distinguishes evicted entries from those that lookups do not find yet.
 
 use super::job::{Job, Place};
 use crate::base::note::{Code, Note};
@@ -7,11 +7,11 @@ use crate::remote::Kind;
 use crate::remote::github::{CacheEntryInfo, Rest, version};
 use crate::report::Severity;
 
-/// The most layers that GitHub is asked about: one request each, of a thousand that a repository has in an hour.
+/// Largest number of layers that are checked: each needs one request, of a thousand per hour and repository.
 const MOST: usize = 20;
 
-/// Notes which of the layers that no lookup found are in no scope of GitHub's cache any more. Without the permission
-/// `actions: read` nothing can be told, and nothing is.
+/// Adds a note about missing layers that are no longer in any scope of GitHub's cache. Does nothing without the permission
+/// `actions: read`.
 pub(super) async fn note(job: &mut Job, place: &Place, layers: &[LayerFetch]) {
     let missing: Vec<&LayerFetch> = layers.iter().filter(|layer| layer.state == LayerState::Missing).collect();
     let Some(rest) = place.github.as_ref().and_then(|github| github.rest()).filter(|_| !missing.is_empty()) else {

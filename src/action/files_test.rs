@@ -1,5 +1,5 @@
-//! What is written to the runner's files. Their paths stand in the environment, which a process must not change for
-//! itself, so each test starts this test binary once more with another one.
+//! Tests of what is written to the runner's files. Their paths are in the environment, which a process must not change for
+//! itself, so each test starts this test binary again with another environment.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ fn report() -> Report {
     Report { key, restore: Some(Restore::default()), ..Report::default() }
 }
 
-/// The child's part: a test by name only, since it is started by name.
+/// The child's part: a test in name only, because it is started by name.
 #[test]
 fn child() {
     if std::env::var_os(CHILD).is_some() {
@@ -30,7 +30,7 @@ fn child() {
     }
 }
 
-/// Runs [`child`] with the files in `folder`, and returns their contents and what it printed.
+/// Runs [`child`] with the files in `folder`, and returns their contents and its output.
 fn written(folder: &Path, files: &[&str]) -> (Vec<String>, String) {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "--nocapture", "action::files_test::child"]).env(CHILD, "1");

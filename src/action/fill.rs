@@ -1,4 +1,4 @@
-//! Puts what restore and save came to into the report.
+//! Adds the results of restore and save to the report.
 
 use super::job::{Job, Place};
 use crate::base::note::{Code, Note, Severity};
@@ -12,7 +12,7 @@ fn ms(seconds: f64) -> u64 {
     (seconds * 1000.0).round() as u64
 }
 
-/// Puts a restore of the store, or a lookup, into the report.
+/// Adds a restore of the store, or a lookup, to the report.
 pub(super) fn restore(job: &mut Job, outcome: &RestoreOutcome) {
     let lookup_only = job.inputs.lookup_only;
     let report = &mut job.report;
@@ -43,7 +43,7 @@ pub(super) fn restore(job: &mut Job, outcome: &RestoreOutcome) {
     notes(job, &outcome.notes);
 }
 
-/// Puts a save of the store into the report.
+/// Adds a save of the store to the report.
 pub(super) fn save(job: &mut Job, outcome: &SaveOutcome) {
     let report = &mut job.report;
     report.paths.new = if outcome.saved.is_some() { outcome.paths_new } else { 0 };
@@ -74,7 +74,7 @@ pub(super) fn save(job: &mut Job, outcome: &SaveOutcome) {
     notes(job, &outcome.notes);
 }
 
-/// Says that nothing was saved, and why, without having tried.
+/// Records that no save was tried, and why.
 pub(super) fn not_saved(job: &mut Job, outcome: Outcome, reason: &str, because: &str) {
     let (reason, because) = (reason.to_owned(), because.to_owned());
     job.report.save = Some(Save { outcome, reason, because, ..Save::default() });
@@ -82,17 +82,17 @@ pub(super) fn not_saved(job: &mut Job, outcome: Outcome, reason: &str, because: 
 
 fn reason(outcome: &SaveOutcome) -> (&'static str, String) {
     match outcome.reason {
-        SaveReason::NewKey => ("new-key", "since there was no snapshot of this key".into()),
-        SaveReason::NewPaths => ("new-paths", "since the snapshot of this key lacked these paths".into()),
-        SaveReason::LaneGrew => ("lane-grew", "since this job used paths that its lane had not used before".into()),
-        SaveReason::Repaired => ("repaired", "since entries of the snapshot of this key are lost".into()),
+        SaveReason::NewKey => ("new-key", "because there was no snapshot of this key".into()),
+        SaveReason::NewPaths => ("new-paths", "because the snapshot of this key lacked these paths".into()),
+        SaveReason::LaneGrew => ("lane-grew", "because this job used paths that its lane had not used before".into()),
+        SaveReason::Repaired => ("repaired", "because entries of the snapshot of this key were lost".into()),
         SaveReason::LayersJoined => {
-            ("layers-joined", "since the snapshot of this key had too many layers; small ones were joined".into())
+            ("layers-joined", "because the snapshot of this key had too many layers; small ones were joined".into())
         }
-        SaveReason::NothingNew => ("nothing-new", "since the snapshot of this key has everything already".into()),
-        SaveReason::NothingToSave => ("nothing-to-save", "since the job added nothing to the store".into()),
-        SaveReason::Refused => ("refused", "since the cache takes nothing from this job".into()),
-        SaveReason::Failed => ("failed", "as the warnings say".into()),
+        SaveReason::NothingNew => ("nothing-new", "because the snapshot of this key already has everything".into()),
+        SaveReason::NothingToSave => ("nothing-to-save", "because the job added nothing to the store".into()),
+        SaveReason::Refused => ("refused", "because the cache accepts nothing from this job".into()),
+        SaveReason::Failed => ("failed", "see the warnings".into()),
     }
 }
 
@@ -105,7 +105,7 @@ fn store_level(job: &mut Job) -> &mut Level {
     &mut levels[place]
 }
 
-/// Puts the counts of the whole job into the report.
+/// Adds the numbers of the whole job to the report.
 pub(super) fn survey(job: &mut Job, survey: &Survey) {
     let paths = &mut job.report.paths;
     paths.baseline = survey.baseline;
@@ -120,22 +120,22 @@ fn phases(job: &mut Job, verb: &str, phases: &[Phase]) {
     job.report.timings.extend(phases.iter().map(timing));
 }
 
-/// Puts notes into the report.
+/// Adds notes to the report.
 pub(super) fn notes(job: &mut Job, notes: &[Note]) {
     for note in notes {
         job.report.note(note.clone());
     }
 }
 
-/// GitHub's default for a repository; more can be paid for, which REST does not tell.
+/// GitHub's default limit for a repository; a higher paid limit is not visible through REST.
 const DEFAULT_QUOTA: u64 = 10 << 30;
 
-/// Asks how full the repository's cache is, and warns when entries are about to be evicted.
+/// Queries how full the repository's cache is, and warns if entries are about to be evicted.
 pub(super) async fn quota(job: &mut Job, place: &Place) {
     let Some(rest) = place.github.as_ref().and_then(|github| github.rest()) else { return };
     let Some(usage) = rest.usage().await else { return };
     job.report.quota = Some(Quota { used_bytes: usage.bytes, limit_bytes: None, entries: usage.count });
     if usage.bytes > DEFAULT_QUOTA / 10 * 9 {
-        job.report.note(Note::silent(Severity::Notice, Code::Quota, "The repository's cache is close to or above the 10 GiB that are free: GitHub deletes the entries that were used longest ago."));
+        job.report.note(Note::silent(Severity::Notice, Code::Quota, "The repository's cache is close to or above the free 10 GiB, so GitHub deletes the least recently used entries."));
     }
 }

@@ -1,10 +1,10 @@
 //! Reads the inputs of the actions, one JSON object of strings in the variable [`NIX_CACHE_INPUTS`]:
 //!
-//! 1. Tokens and keys are taken out. The parser never sees them, so no message of its can hold them.
+//! 1. Tokens and keys are removed. The parser never sees them, so its messages cannot contain them.
 //! 2. Each other input becomes an argument of the same name: `--NAME=VALUE`, one for each element of a list, or a flag. An empty
-//!    string, as GitHub passes an input that was not given, becomes none.
+//!    string, which GitHub passes for an input that was not given, becomes none.
 //! 3. The parser of the command line reads the arguments, within this process.
-//! 4. What it refuses is reported with the name of the input and what the input takes.
+//! 4. An error is reported with the name of the input and the values that the input takes.
 
 use std::collections::BTreeMap;
 
@@ -17,13 +17,13 @@ use serde_json::Value;
 use crate::base::env_vars::NIX_CACHE_INPUTS;
 use crate::building::words;
 
-/// The inputs that no argument can carry, and their synonyms.
+/// The inputs that are not passed as arguments, and their synonyms.
 pub(super) const TOKEN: [&str; 2] = ["token", "github-token"];
 pub(super) const SIGNING_KEY: &str = "signing-key";
 /// Inputs for the hook alone, where the action has no argument of the name.
 pub(super) const FOR_THE_HOOK: [&str; 2] = ["action", "binary"];
 
-/// What no argument can carry.
+/// The inputs that are not passed as arguments.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Secrets {
     /// Token for GitHub's REST interface.
@@ -32,10 +32,10 @@ pub(crate) struct Secrets {
     pub signing_key: Option<SecretString>,
 }
 
-/// An input that cannot be used. It is the user's to correct, so the job fails (exit code 2).
+/// An invalid input. The user has to correct it, so the job fails (exit code 2).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InputError {
-    /// The variable holds something else than an object of strings.
+    /// The variable does not contain an object of strings.
     #[error(
         "The inputs in {NIX_CACHE_INPUTS} are not a JSON object of strings ({0}). The action's hook sets this variable; set it to {{}} by hand for the defaults."
     )]
@@ -46,9 +46,9 @@ pub(crate) enum InputError {
     Unknown { input: String },
     #[error("The input \"{input}\" is {value:?}, but it takes {takes}. Correct it in the workflow's `with:`.")]
     Value { input: String, value: String, takes: String },
-    /// Two names of one input were given and say different things. Values are left out: one may be a token.
+    /// Two names of one input were given with different values. Values are left out, because one may be a token.
     #[error(
-        "The inputs \"{first}\" and \"{second}\" are two names for the same thing and were given different values. Keep \"{first}\" in the workflow's `with:` and drop the other."
+        "The inputs \"{first}\" and \"{second}\" are two names for the same thing and were given different values. Keep \"{first}\" in the workflow's `with:` and remove the other."
     )]
     Conflict { first: String, second: String },
 }
@@ -88,7 +88,7 @@ pub(super) fn is_given_empty(json: &str, input: &str) -> bool {
     object.is_some_and(|object| object[input].as_str().is_some_and(|text| text.trim().is_empty()))
 }
 
-/// What the parser is given for an input.
+/// An input as arguments for the parser.
 struct Argument {
     input: String,
     words: Vec<String>,
@@ -96,7 +96,7 @@ struct Argument {
 
 /// The inputs that are not empty.
 fn parse(json: &str) -> Result<BTreeMap<String, String>, InputError> {
-    // The message of the JSON parser holds no value, which could be the token.
+    // The message of the JSON parser contains no value, which could be the token.
     let object: BTreeMap<String, Value> = serde_json::from_str(json)
         .map_err(|error| InputError::Form(format!("line {}, column {}", error.line(), error.column())))?;
     let mut given = BTreeMap::new();
@@ -142,7 +142,7 @@ fn words_of(arg: &Arg, name: &str, input: &str, text: &str) -> Result<Vec<String
     let whole = |value: &str| format!("--{name}={value}");
     match arg.get_action() {
         ArgAction::SetTrue => {
-            // Without this name, it is the opposite that was given.
+            // Under another name, the argument means the opposite.
             let says = names(arg).any(|known| known == input).to_string();
             match text {
                 "true" | "false" if text == says => Ok(vec![format!("--{name}")]),
@@ -151,8 +151,7 @@ fn words_of(arg: &Arg, name: &str, input: &str, text: &str) -> Result<Vec<String
             }
         }
         ArgAction::Append if input == "nix-args" => {
-            let quoted =
-                words(text).ok_or_else(|| wrong(input, text, "words as a shell takes them, each quote closed"))?;
+            let quoted = words(text).ok_or_else(|| wrong(input, text, "words as in a shell, each quote closed"))?;
             Ok(quoted.iter().map(|word| whole(word)).collect())
         }
         ArgAction::Append => {

@@ -1,4 +1,4 @@
-//! The inputs of the main action, of `restore` and of `save`, and what all actions have.
+//! The inputs of the main action, of `restore` and of `save`, and the inputs that all actions share.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ pub(crate) struct SaveArgs {
     pub when: SaveWhen,
 }
 
-/// Nobody here knows what a path costs to build, so there is no honest way to weigh it against its upload: `auto` is `always`.
+/// The cost of building a path is not known, so there is no honest way to weigh it against its upload: `auto` is `always`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum SaveWhen {
     /// Whenever there is anything new
@@ -76,7 +76,7 @@ impl SaveWhen {
     }
 }
 
-/// What is kept beside the store.
+/// What is cached besides the store.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FilesArgs {
     /// Further files and folders to cache
@@ -87,7 +87,7 @@ pub(crate) struct FilesArgs {
     pub no_eval_cache: bool,
 }
 
-/// What all actions have.
+/// The inputs that all actions share.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct JobArgs {
     /// Write no job summary
@@ -106,7 +106,7 @@ fn matrix(text: &str) -> Result<Value, String> {
 }
 
 impl Inputs {
-    /// The parser: as on the command line, but a save has a limit.
+    /// The parser: as on the command line, except that a save has a time limit.
     pub(crate) fn declared() -> Command {
         Self::command().mut_arg("save_timeout", |arg| arg.default_value("10m"))
     }
@@ -127,8 +127,8 @@ impl Inputs {
         self.packing.save_timeout.expect("the parser of the actions has a default")
     }
 
-    /// Whether the post step may save at all: this action is one that does, `save` is not `never`, and with `on-success`
-    /// no step has failed.
+    /// Returns whether the post step may save at all: this action saves, `save` is not `never`, and with `on-success` no step
+    /// has failed.
     pub(crate) fn may_save(&self) -> bool {
         let succeeded = matches!(self.job.job_status, JobStatus::Success | JobStatus::Unknown);
         let wanted = succeeded || self.save.when != SaveWhen::OnSuccess;

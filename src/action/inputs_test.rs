@@ -11,7 +11,7 @@ fn read(name: &str, value: &str) -> Result<Inputs, InputError> {
     Inputs::from_json(&json!({ name: value }).to_string())
 }
 
-/// All that was read, with what is secret, to be compared.
+/// Everything that was read, including secrets, for comparison.
 fn whole(inputs: &Inputs) -> (String, [Option<String>; 2]) {
     let secret = [&inputs.secrets.token, &inputs.secrets.signing_key]
         .map(|text| Some(text.as_ref()?.expose_secret().to_owned()));

@@ -1,4 +1,4 @@
-//! The job that an action runs in: its inputs, its key, its place in the cache.
+//! The job that an action runs in: its inputs, its key and its cache.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,10 +27,10 @@ use crate::report::{Action, KeyPart, Report, Severity};
 use crate::series::sign::Keyring;
 use crate::store::StoreDirs;
 
-/// Under this name main leaves the key for post: the lock file can change while the job runs.
+/// The name under which main passes the key to post: the lock file can change while the job runs.
 const STATE_KEY: &str = "nix_cache_key";
 
-/// Under this name main leaves for post that the service answered.
+/// The name under which main tells post that the service has answered.
 const STATE_SPOKEN: &str = "nix_cache_spoken";
 
 /// A job.
@@ -40,34 +40,34 @@ pub(super) struct Job {
     pub lane: String,
     pub report: Report,
     pub report_path: PathBuf,
-    /// With which keys it signs, and whose signatures it asks for.
+    /// The keys with which it signs, and whose signatures it requires.
     pub keys: Keyring,
-    /// The store; under another root only in tests.
+    /// The store, which has another root only in tests.
     pub dirs: StoreDirs,
 }
 
-/// A key that can be looked up: escaped.
+/// An escaped key, for lookups.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Lookup {
     pub primary: String,
     pub prefixes: Vec<String>,
-    /// The part of the key that stands for the lock, for the levels above the store.
+    /// The part of the key for the lock, for the levels above the store.
     pub lock: String,
 }
 
 /// The cache of this job.
 pub(super) struct Place {
     pub remote: Arc<dyn Remote>,
-    /// The same, where it is GitHub's.
+    /// The same, if it is GitHub's.
     pub github: Option<Arc<GithubRemote>>,
 }
 
-/// Where warnings for the run's page go.
+/// The annotator for the run's page.
 pub(super) fn annotator() -> Annotator<Raw> {
     Annotator::new(Raw::out(), style())
 }
 
-/// How a runner, or a person, reads what we say.
+/// The output style for a runner or a terminal.
 fn style() -> Style {
     let on_runner = std::env::var(env_vars::GITHUB_ACTIONS).is_ok_and(|value| value == "true");
     if on_runner { Style::Workflow } else { Style::Plain }
@@ -85,7 +85,7 @@ impl Job {
     /// The job of this process, with these inputs.
     ///
     /// # Errors
-    /// When they hold a key that is none.
+    /// When they contain an invalid key.
     pub(super) fn with(inputs: Inputs) -> Result<Self, Failure> {
         if let Some(token) = &inputs.secrets.token {
             annotate::mask(token.expose_secret());
@@ -100,10 +100,10 @@ impl Job {
         Ok(Self { inputs, facts, lane, report, report_path, keys, dirs: StoreDirs::new(root.as_deref()) })
     }
 
-    /// The key that main left, or else that of the lock as it is now. What went into it is put into the report.
+    /// The key that main passed, or otherwise that of the current lock. Its parts are added to the report.
     ///
     /// # Errors
-    /// When the inputs or the lock give none.
+    /// When the inputs or the lock yield none.
     pub(super) fn key(&mut self) -> Result<Lookup, Failure> {
         if let Some(left) = state::load(STATE_KEY).and_then(|text| serde_json::from_str(&text).ok()) {
             return Ok(left);
@@ -125,21 +125,21 @@ impl Job {
         Ok(lookup)
     }
 
-    /// The project's folder: the workspace, or here.
+    /// The project's folder: the workspace, or the current folder.
     pub(super) fn project(&self) -> PathBuf {
         self.facts.workspace.clone().unwrap_or_else(|| PathBuf::from("."))
     }
 
-    /// What the key is made of.
+    /// The parts of the key.
     pub(super) fn key_request(&self) -> KeyRequest {
         self.inputs.key.request(&self.project(), "")
     }
 
-    /// The cache: GitHub's, or what `NIX_CACHE_REMOTE` names; with a budget for all its lookups in this step, and `total` for
-    /// everything.
+    /// Opens the cache: GitHub's, or the one in `NIX_CACHE_REMOTE`, with a time budget for all its lookups in this step, and
+    /// `total` for everything.
     ///
     /// # Errors
-    /// When there is none; the job goes on without.
+    /// When there is none; the job continues without a cache.
     pub(super) fn place(&self, total: Option<Duration>) -> Result<Place, RemoteError> {
         if let Some(name) =
             std::env::var(env_vars::NIX_CACHE_REMOTE).ok().filter(|name| !name.is_empty() && name != "github")
@@ -148,7 +148,7 @@ impl Job {
             return Ok(Place { remote: limited(remote, total), github: None });
         }
         let token = self.inputs.secrets.token.as_ref().map(|token| token.expose_secret().to_owned());
-        // The token for REST is an input and no variable; everything else the runner gives us is one.
+        // The token for REST is an input; everything else from the runner is a variable.
         let lookup = |name: &str| match name {
             env_vars::GITHUB_TOKEN => token.clone().or_else(|| secrets::var(name)),
             _ => secrets::var(name),
@@ -160,7 +160,7 @@ impl Job {
         Ok(Place { remote: limited(github.clone(), total), github: Some(github) })
     }
 
-    /// Leaves for post whether the service answered: then what fails there is an outage, and no missing service.
+    /// Tells post whether the service has answered: then a failure there is an outage and not a missing service.
     pub(super) fn leave_spoken(place: &Place) {
         if place.github.as_ref().is_some_and(|github| github.has_spoken())
             && let Err(error) = state::save(STATE_SPOKEN, "true")
@@ -169,7 +169,7 @@ impl Job {
         }
     }
 
-    /// What restore and save need to know.
+    /// The context for restore and save.
     pub(super) fn context(&self, place: &Place, lookup: &Lookup) -> Context {
         let Facts { run_id, run_attempt, job, .. } = &self.facts;
         let is_hosted = self.facts.environment == Environment::GithubHosted;
@@ -194,17 +194,17 @@ impl Job {
         }
     }
 
-    /// Notes that there is no cache, and why.
+    /// Adds a note that there is no cache, and why.
     pub(super) fn note_no_cache(&mut self, error: &RemoteError) {
         tracing::warn!("{error}");
         let severity = if matches!(error, RemoteError::Unavailable(_)) { Severity::Notice } else { Severity::Warning };
         self.report.note(
-            Note::silent(severity, Code::NoCache, error.to_string()).with_remedy("The job goes on without a cache."),
+            Note::silent(severity, Code::NoCache, error.to_string()).with_remedy("The job continues without a cache."),
         );
     }
 
-    /// Notes that nothing can be saved, where the job wants to and what is known before any request rules it out. What
-    /// the token says of its scopes is a hint: the save is tried all the same.
+    /// Adds a note if the job wants to save but is known to have no write access before any request. The scopes of the token are
+    /// only a hint, so the save is tried anyway.
     pub(super) fn note_read_only(&mut self, place: &Place) {
         let Some(github) = place.github.as_ref().filter(|_| self.wants_to_save()) else { return };
         let (mode, scopes) = (github.mode(), github.scopes());
@@ -228,14 +228,14 @@ impl Job {
         self.inputs.action != Action::Restore && !self.inputs.save.when.is_never()
     }
 
-    /// Goes on with the builds of steps before this one.
+    /// Takes over the builds of earlier steps.
     pub(super) fn take_over_builds(&mut self) {
         if let Ok(before) = Report::read(&self.report_path) {
             self.report.builds = before.builds;
         }
     }
 
-    /// Writes the report; it is for information, so a failure is told and no more.
+    /// Writes the report; it is only informative, so a failure is just logged.
     pub(super) fn write_report(&self) {
         if let Err(error) = self.report.write(&self.report_path) {
             tracing::warn!("{error}");
@@ -243,7 +243,7 @@ impl Job {
     }
 }
 
-/// The keys in the inputs. The secret ones are hidden in the log before anything is made of them.
+/// The keys in the inputs. Secret keys are masked in the log before they are used.
 fn keyring(inputs: &Inputs) -> Result<Keyring, Failure> {
     let signing = inputs.secrets.signing_key.as_ref().map_or("", |key| key.expose_secret());
     signing.split_whitespace().for_each(annotate::mask);

@@ -17,20 +17,20 @@ use crate::github::state;
 use crate::report::{Level, Severity};
 use crate::series::Hit;
 
-/// Under this name main leaves for post what it restored of which level.
+/// The name under which main tells post what it restored of each level.
 const STATE_LEVELS: &str = "nix_cache_levels";
 
-/// The levels that the inputs ask for.
+/// The levels that the inputs enable.
 ///
 /// # Errors
-/// When `paths` holds a pattern that makes no sense.
+/// When `paths` contains an invalid pattern.
 pub(super) fn wanted(job: &mut Job, lookup: &Lookup) -> Result<Vec<FilesLevel>, Failure> {
     let mut levels = Vec::new();
     let (level, keys) = (job.inputs.packing.compression_level, job.keys.clone());
     let home = env_vars::path(env_vars::HOME);
     if !job.inputs.files.paths.is_empty() {
         let roots = Roots::user(&job.project(), home.as_deref(), &job.inputs.files.paths)
-            .map_err(|error| Failure::usage(format!("The input `paths` cannot be used: {error}")))?;
+            .map_err(|error| Failure::usage(format!("The input `paths` is invalid: {error}")))?;
         let (key, prefixes) = (lookup.primary.clone(), lookup.prefixes.clone());
         levels.push(FilesLevel { name: PATHS, key, prefixes, roots, level, keys: keys.clone() });
     }
@@ -49,13 +49,13 @@ pub(super) fn wanted(job: &mut Job, lookup: &Lookup) -> Result<Vec<FilesLevel>, 
                         .with_remedy("Nix's own caches are left out."),
                 );
             }
-            (_, None) => tracing::debug!("there is no home folder, and so none for Nix's caches"),
+            (_, None) => tracing::debug!("there is no home folder, so there are no caches of Nix"),
         }
     }
     Ok(levels)
 }
 
-/// Restores the levels. Gives what came of each.
+/// Restores the levels. Returns the result of each.
 pub(super) async fn restore(place: &Place, levels: &[FilesLevel], scratch: PathBuf) -> Vec<FilesRestored> {
     let mut restored = Vec::new();
     for level in levels {
@@ -64,7 +64,7 @@ pub(super) async fn restore(place: &Place, levels: &[FilesLevel], scratch: PathB
     restored
 }
 
-/// Puts the restore of the levels into the report, and leaves for post what it needs to know.
+/// Adds the restore of the levels to the report, and passes the state to post.
 pub(super) fn report_restored(job: &mut Job, levels: &[FilesLevel], restored: Vec<FilesRestored>) {
     let mut digests = BTreeMap::new();
     let took_over = restored.iter().any(|restored| restored.hit != Hit::Miss);
@@ -97,7 +97,7 @@ pub(super) fn report_restored(job: &mut Job, levels: &[FilesLevel], restored: Ve
     }
 }
 
-/// Saves the levels and puts that into the report. `unsaved` loses the names of those that are dealt with.
+/// Saves the levels and adds the result to the report. Removes the names of finished levels from `unsaved`.
 pub(super) async fn save(job: &mut Job, place: &Place, levels: &[FilesLevel], unsaved: &mut Vec<&'static str>) {
     let left = state::load(STATE_LEVELS).and_then(|text| serde_json::from_str(&text).ok());
     let digests: BTreeMap<String, String> = left.unwrap_or_default();
@@ -135,7 +135,8 @@ fn notes(job: &mut Job, notes: &[Note]) {
     }
 }
 
-/// Whether another level has warned of the same trouble with the cache as a whole: `lookup-…` or `save-…`, for the store or for files.
+/// Returns whether another level has already warned of the same problem with the whole cache: `lookup-…` or `save-…`, for the
+/// store or for files.
 fn is_told(job: &Job, code: Code) -> bool {
     let kind = |code: Code| code.word().trim_start_matches("files-").split('-').next();
     let mut warnings = job.report.notes.iter().filter(|note| note.severity == Severity::Warning);

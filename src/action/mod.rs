@@ -1,5 +1,5 @@
-//! `nix-cache action`: what the hook of the GitHub action calls. Settings come from the environment, results go to the runner's
-//! files. Nothing here fails a job but a wrong input (exit code 2), what `fail-on` asks for and a build that fails (exit code 1).
+//! `nix-cache action`, which the hook of the GitHub action calls. Settings come from the environment, results go to the runner's
+//! files. Only an invalid input (exit code 2), a condition in `fail-on` or a failed build, plan or audit (exit code 1) fails a job.
 
 mod audit;
 pub(crate) mod audit_inputs;
@@ -47,7 +47,7 @@ pub(crate) enum Step {
     Audit,
 }
 
-/// Carries out a step.
+/// Runs a step.
 pub(crate) async fn run(step: Step) -> Result<(), Failure> {
     match step {
         Step::Build => return build::build().await,

@@ -1,4 +1,4 @@
-//! The outputs of the actions. All are set in the main step: what a post step sets, no other step can read.
+//! The outputs of the actions. All are set in the main step, because no step can read the outputs of a post step.
 
 use std::path::Path;
 
@@ -16,8 +16,8 @@ pub(crate) struct OutputError {
     cause: actions_rs::Error,
 }
 
-/// Names and values of all outputs that `report` gives, with the path of the report's own file. Values that are not
-/// known yet are left out.
+/// Names and values of all outputs from `report`, with the path of the report's file. Values that are not known yet are left
+/// out.
 #[must_use]
 pub(crate) fn of(report: &Report, path: &Path) -> Vec<(&'static str, String)> {
     let key = &report.key;
@@ -47,7 +47,7 @@ pub(crate) fn of(report: &Report, path: &Path) -> Vec<(&'static str, String)> {
     all
 }
 
-/// Sets the outputs of [`of`]. Without a runner it does nothing.
+/// Sets the outputs of [`of`]. Does nothing without a runner.
 ///
 /// # Errors
 /// [`OutputError`] for the first output that could not be written.
@@ -55,7 +55,7 @@ pub(crate) fn set(report: &Report, path: &Path) -> Result<(), OutputError> {
     set_all(of(report, path))
 }
 
-/// Sets these outputs. Without a runner it does nothing.
+/// Sets these outputs. Does nothing without a runner.
 pub(crate) fn set_all(outputs: Vec<(&'static str, String)>) -> Result<(), OutputError> {
     if std::env::var_os(env_vars::GITHUB_OUTPUT).is_none() {
         return Ok(());
@@ -73,7 +73,7 @@ pub(crate) fn declared(file: &str) -> std::collections::BTreeSet<&str> {
     names.map(|name| name.trim_end_matches(':')).collect()
 }
 
-/// As actions/cache says it: empty for a plain miss.
+/// As in actions/cache: empty for a plain miss.
 fn cache_hit(hit: Hit) -> &'static str {
     match hit {
         Hit::Exact => "true",

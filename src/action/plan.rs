@@ -17,11 +17,11 @@ use crate::github::event::Event;
 use crate::plan::{self, FetchToken, Plan, Repository, Request, Trust, Verdict, Wish};
 use crate::report::page;
 
-/// Most bytes of the reasons that become an output: GitHub takes 1 MiB of a job's outputs.
+/// Largest output with reasons in bytes: GitHub allows 1 MiB for a job's outputs.
 const MOST_REASONS: usize = 512 << 10;
 
-/// Plans, sets the outputs, and keeps the plan for later ones. Unlike trouble with the cache, a plan that cannot be made fails the job:
-/// without one, the jobs behind it would build nothing.
+/// Plans, sets the outputs, and stores the plan for later ones. Unlike problems with the cache, a failed plan fails the job:
+/// without it, the following jobs would build nothing.
 pub(super) async fn run() -> Result<(), Failure> {
     let inputs = PlanInputs::from_environment().map_err(Failure::usage)?;
     let mut job = Job::with(inputs.of_the_job().map_err(Failure::usage)?)?;
@@ -48,7 +48,7 @@ pub(super) async fn run() -> Result<(), Failure> {
     if let Some(place) = place.filter(|_| is_kept(&inputs, &event))
         && let Err(error) = keep(&*place.remote, &plan_key, &job.keys, &plan).await
     {
-        tracing::warn!("The plan is not kept: {error} The next one compares with an older commit, and builds more.");
+        tracing::warn!("The plan is not stored: {error} The next one compares with an older commit and builds more.");
     }
     Ok(())
 }
@@ -56,7 +56,7 @@ pub(super) async fn run() -> Result<(), Failure> {
 fn request(inputs: &PlanInputs, job: &Job, event: &Result<Event, String>) -> Result<Request, Failure> {
     let project = job.project().join(&inputs.flake);
     let project = project.canonicalize().map_err(|error| {
-        Failure::usage(format!("The input \"flake\" names {}, which cannot be found: {error}.", project.display()))
+        Failure::usage(format!("The input \"flake\" is {}, which cannot be found: {error}.", project.display()))
     })?;
     let token = job.inputs.secrets.token.as_ref().zip(job.facts.server_url.clone());
     let token = token.map(|(token, server)| FetchToken { server, token: token.expose_secret().to_owned() });
@@ -69,7 +69,7 @@ fn request(inputs: &PlanInputs, job: &Job, event: &Result<Event, String>) -> Res
     })
 }
 
-/// What the event has the commit here compared with.
+/// The commit to compare with, according to the event.
 pub(super) fn wish(event: &Result<Event, String>, facts: &Facts, repository: &Repository) -> Wish {
     let commit = |commit: &str, trust| Wish::Commit { commit: commit.to_owned(), trust };
     match event {
@@ -78,7 +78,7 @@ pub(super) fn wish(event: &Result<Event, String>, facts: &Facts, repository: &Re
         Ok(Event::Push { before: None, default_branch }) => first_push(facts, repository, default_branch),
         Ok(Event::MergeGroup { base }) => commit(base, Trust::Assumed),
         Ok(Event::PullRequest { base }) => {
-            // What is checked out for a pull request is a merge, whose first parent is newer than the base that the event names.
+            // For a pull request, a merge is checked out, whose first parent is newer than the base in the event.
             let head = repository.head().unwrap_or_default();
             match repository.parents(&head).unwrap_or_default().as_slice() {
                 [first, _] if head == facts.sha => commit(first, Trust::Assumed),
@@ -89,12 +89,12 @@ pub(super) fn wish(event: &Result<Event, String>, facts: &Facts, repository: &Re
             }
         }
         Ok(Event::Other(name)) => {
-            Wish::None { why: format!("the event `{name}` changes nothing, so all counts as changed") }
+            Wish::None { why: format!("the event `{name}` changes nothing, so everything counts as changed") }
         }
     }
 }
 
-/// For a ref that is new: a branch is compared with the default branch, a tag with nothing.
+/// For a new ref: a branch is compared with the default branch, a tag with nothing.
 fn first_push(facts: &Facts, repository: &Repository, default_branch: &str) -> Wish {
     let none = |why: &str| Wish::None { why: why.to_owned() };
     match facts.git_ref.strip_prefix("refs/heads/") {
@@ -102,12 +102,14 @@ fn first_push(facts: &Facts, repository: &Repository, default_branch: &str) -> W
         Some(branch) if branch == default_branch || default_branch.is_empty() => none("this is the first push"),
         Some(_) => match repository.remote_branch(default_branch) {
             Ok(commit) => Wish::Commit { commit, trust: Trust::Planned },
-            Err(error) => Wish::None { why: format!("the branch is new, and {default_branch} cannot be had: {error}") },
+            Err(error) => {
+                Wish::None { why: format!("the branch is new, and {default_branch} is not available: {error}") }
+            }
         },
     }
 }
 
-/// Pull requests and merge queues are never the base of anything, and what they keep nobody else can read.
+/// Pull requests and merge queues are never the base of a plan, and no other job can read their entries.
 fn is_kept(inputs: &PlanInputs, event: &Result<Event, String>) -> bool {
     let passing = matches!(event, Ok(Event::PullRequest { .. } | Event::MergeGroup { .. }));
     !inputs.save.when.is_never() && !passing
@@ -119,7 +121,7 @@ fn set_outputs(plan: &Plan) -> Result<(), Failure> {
     }
     for (name, value) in outputs(plan) {
         actions_rs::output::set_output(name, value)
-            .map_err(|error| Failure::work(format!("The output \"{name}\" cannot be set: {error}.")))?;
+            .map_err(|error| Failure::work(format!("Cannot set the output \"{name}\": {error}.")))?;
     }
     Ok(())
 }
@@ -138,7 +140,7 @@ fn outputs(plan: &Plan) -> [(&'static str, String); 5] {
     ]
 }
 
-/// Why, for each target; for as many as there is room for, the built ones first.
+/// The reason for each target; if there is not enough room for all, targets to build come first.
 fn reasons(plan: &Plan) -> String {
     let mut room = MOST_REASONS;
     let mut order: Vec<_> = plan.decisions.iter().collect();

@@ -29,7 +29,7 @@ pub(crate) struct PlanInputs {
 }
 
 impl PlanInputs {
-    /// The parser: as on the command line, but several patterns fit into one input.
+    /// The parser: as on the command line, except that one input takes several patterns.
     pub(crate) fn declared() -> Command {
         let saved = "When to cache this plan, for later plans to compare with; those of pull requests and merge queues never are";
         Self::command()
@@ -49,7 +49,7 @@ impl PlanInputs {
         Ok(Self { secrets, ..inputs })
     }
 
-    /// The inputs that a job of the main action would have.
+    /// The corresponding inputs of the main action.
     pub(crate) fn of_the_job(&self) -> Result<Inputs, InputError> {
         let Self { key, trust, job, secrets, .. } = self.clone();
         Ok(Inputs { key, trust, job, secrets, ..Inputs::from_json("{}")? })

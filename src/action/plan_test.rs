@@ -1,4 +1,4 @@
-//! What each event has a plan compare with, in real clones, and the outputs.
+//! Tests of the base for each event, in real clones, and of the outputs.
 
 use std::fs;
 use std::path::Path;
@@ -14,14 +14,14 @@ fn git(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// A commit with this message, which tells it from others of the same second.
+/// A commit with this message, which distinguishes it from others of the same second.
 fn commit(folder: &Path, message: &str) -> String {
     git(folder, &["commit", "--quiet", "--allow-empty", "--message", message]);
     git(folder, &["rev-parse", "HEAD"])
 }
 
-/// A repository with a default branch and a branch beside it, and a clone of a merge of the two with nothing but that commit, as
-/// actions/checkout makes it for a pull request.
+/// A repository with a default branch and another branch, and a clone with only the merge of the two, as actions/checkout
+/// creates it for a pull request.
 struct Repositories {
     _folder: tempfile::TempDir,
     clone: Repository,
@@ -74,9 +74,9 @@ fn each_event_has_its_base() {
         "the default branch, which is not here"
     );
     let base = |base: &str| Ok(Event::PullRequest { base: base.to_owned() });
-    // The event names an older commit than the one that was merged with.
+    // The event names an older commit than the one that was merged.
     assert_eq!(of(base(&all.fork), &on("refs/pull/7/merge")), to(&all.main, Trust::Assumed));
-    // Something else than the merge was checked out: then what the event says counts.
+    // If something else than the merge is checked out, the event decides.
     assert_eq!(of(base(&all.fork), &facts("refs/pull/7/merge", "another")), to(&all.fork, Trust::Assumed));
     let group = Ok(Event::MergeGroup { base: all.main.clone() });
     assert_eq!(of(group, &on("refs/heads/gh-readonly-queue/main/pr-7")), to(&all.main, Trust::Assumed));

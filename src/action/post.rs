@@ -1,4 +1,4 @@
-//! The post step, and the save of its own: save within the deadline, count, and write the summary.
+//! The post step and the separate save step: save within the deadline, count, and write the summary.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::cache::{self, Objection};
 use crate::github::status::JobStatus;
 use crate::report::{Action, Outcome, Report, machine, millis, summary};
 
-/// What asking how full the cache is may take where nothing is left of the step's time.
+/// Time for querying how full the cache is, if the step's time is used up.
 const LEAST_FOR_QUOTA: Duration = Duration::from_secs(10);
 
 /// Saves and reports, within `save-timeout` for all of it.
@@ -20,7 +20,7 @@ pub(super) async fn save(job: &mut Job, step: Step) -> Result<(), Failure> {
     let end = Instant::now() + job.inputs.save_timeout();
     take_over_report(job);
     if job.inputs.action == Action::Restore && job.report.save.is_some() {
-        tracing::info!("A step of this job has saved and reported already.");
+        tracing::info!("A step of this job has already saved and reported.");
         return Ok(());
     }
     let shown = job.report.notes.len();
@@ -35,12 +35,12 @@ pub(super) async fn save(job: &mut Job, step: Step) -> Result<(), Failure> {
             save_if_wanted(job, &place, &lookup, end).await;
             let left = end.saturating_duration_since(Instant::now()).max(LEAST_FOR_QUOTA);
             if tokio::time::timeout(left, fill::quota(job, &place)).await.is_err() {
-                tracing::debug!("GitHub did not say in time how full the cache is.");
+                tracing::debug!("GitHub did not report in time how full the cache is.");
             }
         }
         Err(error) => {
             job.note_no_cache(&error);
-            fill::not_saved(job, Outcome::Skipped, "no-cache", "since there is no cache here");
+            fill::not_saved(job, Outcome::Skipped, "no-cache", "because there is no cache");
         }
     }
     job.write_report();
@@ -56,13 +56,13 @@ pub(super) async fn save(job: &mut Job, step: Step) -> Result<(), Failure> {
         tracing::warn!("{error}");
     }
     summary::fulfil(&job.report_path);
-    // Those of the restore stand on the page already.
+    // Those of the restore are already on the page.
     job.report.notes.drain(..shown.min(job.report.notes.len()));
     super::restore::annotate(job);
     Ok(())
 }
 
-/// Goes on with the report of the restore in this job, if there was one.
+/// Continues the report of the restore in this job, if there was one.
 fn take_over_report(job: &mut Job) {
     match Report::read(&job.report_path) {
         Ok(report) => {
@@ -82,7 +82,7 @@ async fn survey(job: &mut Job, lookup: &Lookup) {
     match tokio::task::spawn_blocking(move || cache::survey(&dirs, &key)).await {
         Ok(Ok(survey)) => fill::survey(job, &survey),
         Ok(Err(error)) => tracing::warn!("{error}"),
-        Err(error) => tracing::warn!("The store could not be counted: {error}."),
+        Err(error) => tracing::warn!("Cannot count the paths of the store: {error}."),
     }
 }
 
@@ -95,7 +95,12 @@ async fn save_if_wanted(job: &mut Job, place: &Place, lookup: &Lookup, end: Inst
     }
     job.note_read_only(place);
     if !place.github.as_ref().is_none_or(|github| github.mode().writable()) {
-        fill::not_saved(job, Outcome::Skipped, "read-only", "since the `cache-mode` of this job does not let it write");
+        fill::not_saved(
+            job,
+            Outcome::Skipped,
+            "read-only",
+            "because the `cache-mode` of this job does not allow writing",
+        );
         return;
     }
     if is_objected(job) {
@@ -110,18 +115,17 @@ async fn save_if_wanted(job: &mut Job, place: &Place, lookup: &Lookup, end: Inst
             job.report.note(
                 Note::silent(Severity::Warning, Code::SaveFailed, error.to_string()).with_remedy("Nothing was saved."),
             );
-            fill::not_saved(job, Outcome::Failed, "failed", "as the warnings say");
+            fill::not_saved(job, Outcome::Failed, "failed", "see the warnings");
         }
         Err(_) => {
             let message = format!(
-                "The save took longer than {} s and was given up. Not saved: {}.",
+                "The save took longer than {} s and was stopped. Not saved: {}.",
                 limit.as_secs(),
                 unsaved_paths(&job.report)
             );
-            let remedy =
-                "What was uploaded whole is used by the next save. Raise `save-timeout` if that happens often.";
+            let remedy = "The next save uses completed uploads. Increase `save-timeout` if this happens often.";
             job.report.note(Note::silent(Severity::Warning, Code::Deadline, message).with_remedy(remedy));
-            fill::not_saved(job, Outcome::Failed, "deadline", "since it took longer than `save-timeout` allows");
+            fill::not_saved(job, Outcome::Failed, "deadline", "because it took longer than `save-timeout`");
             if let (Some(save), Some(github)) = (&mut job.report.save, &place.github) {
                 (save.ms, save.entries_created) = (millis(start.elapsed()), github.creations());
             }
@@ -130,21 +134,21 @@ async fn save_if_wanted(job: &mut Job, place: &Place, lookup: &Lookup, end: Inst
     save_levels(job, place, lookup, end.saturating_duration_since(Instant::now())).await;
 }
 
-/// Whether a save would break what the keys of this job promise; notes why.
+/// Checks whether a save would violate the guarantee of the job's keys, and adds a note if so.
 fn is_objected(job: &mut Job) -> bool {
     if job.inputs.signing_key_digest.is_some() && !job.keys.can_sign() {
         let message = "Nothing was saved: the runner did not hand `signing-key` to the post step once more, as happens where \
                        the action stands inside another composite action, and the key is kept nowhere.";
         let remedy = "Use the action in the workflow itself, or its halves `restore` and `save` in the other action.";
         job.report.note(Note::silent(Severity::Warning, Code::NoSigningKey, message).with_remedy(remedy));
-        fill::not_saved(job, Outcome::Failed, "no-signing-key", "since the signing key was not there any more");
+        fill::not_saved(job, Outcome::Failed, "no-signing-key", "because the signing key was no longer available");
         return true;
     }
     let Some(objection) = cache::objection(&job.dirs, &job.keys) else { return false };
     let (outcome, reason, because) = match objection {
-        Objection::NoKey => (Outcome::Skipped, "no-signing-key", "since there is no key to sign it with"),
+        Objection::NoKey => (Outcome::Skipped, "no-signing-key", "because there is no signing key"),
         Objection::Unverified(_) => {
-            (Outcome::Failed, "not-verified", "since an earlier restore did not ask for a signature")
+            (Outcome::Failed, "not-verified", "because an earlier restore did not require a signature")
         }
     };
     fill::notes(job, &[objection.note()]);
@@ -156,7 +160,7 @@ fn is_objected(job: &mut Job) -> bool {
 async fn save_levels(job: &mut Job, place: &Place, lookup: &Lookup, left: Duration) {
     let levels = match levels::wanted(job, lookup) {
         Ok(levels) => levels,
-        // Main has failed the job for it already.
+        // Main has already failed the job for it.
         Err(failure) => return tracing::warn!("{}", failure.message),
     };
     let mut unsaved: Vec<&str> = levels.iter().map(|level| level.name).collect();
@@ -165,15 +169,15 @@ async fn save_levels(job: &mut Job, place: &Place, lookup: &Lookup, left: Durati
         let message = format!("There was no time left to save the further files of {names}.");
         job.report.note(
             Note::silent(Severity::Warning, Code::Deadline, message)
-                .with_remedy("Raise `save-timeout` if that happens often."),
+                .with_remedy("Increase `save-timeout` if this happens often."),
         );
     }
 }
 
-/// What a save that was given up leaves unsaved.
+/// Describes what a stopped save leaves unsaved.
 fn unsaved_paths(report: &Report) -> String {
     match report.paths.built_here + report.paths.fetched_upstream {
-        0 => "what this job added to the store".to_owned(),
+        0 => "the paths that this job added to the store".to_owned(),
         1 => "the store path that this job built or fetched".to_owned(),
         count => format!("the {count} store paths that this job built or fetched"),
     }
@@ -181,10 +185,10 @@ fn unsaved_paths(report: &Report) -> String {
 
 fn why_not_wanted(job: &Job) -> (&'static str, &'static str) {
     match (job.inputs.action, job.inputs.save.when, job.inputs.job.job_status) {
-        (Action::Restore, ..) => ("restore-only", "since this action only restores"),
+        (Action::Restore, ..) => ("restore-only", "because this action only restores"),
         (_, SaveWhen::OnSuccess, JobStatus::Failure | JobStatus::Cancelled) => {
-            ("job-failed", "since the job did not succeed and `save` is `on-success`")
+            ("job-failed", "because the job did not succeed and `save` is `on-success`")
         }
-        _ => ("not-wanted", "since `save` is `never`"),
+        _ => ("not-wanted", "because `save` is `never`"),
     }
 }

@@ -11,7 +11,7 @@ use crate::cache::{self, RestoreOutcome};
 use crate::report::{machine, millis, summary};
 use crate::series::Hit;
 
-/// Restores, sets the outputs, and fails only as the user wished.
+/// Restores, sets the outputs, and fails only on the user's conditions.
 pub(super) async fn restore(job: &mut Job) -> Result<(), Failure> {
     let start = std::time::Instant::now();
     let free = machine::free_space(&job.dirs);
@@ -33,13 +33,13 @@ pub(super) async fn restore(job: &mut Job) -> Result<(), Failure> {
     match job.inputs.fail.failure(job.report.key.hit, restored) {
         None => Ok(()),
         Some(condition) => Err(Failure::work(format!(
-            "The input `fail-on` names {condition}, and that is so for the key {}.",
+            "The input `fail-on` names {condition}, which holds for the key {}.",
             job.report.key.primary
         ))),
     }
 }
 
-/// Restores as far as that goes. Gives whether paths of a snapshot are in the store now.
+/// Restores as far as possible. Returns whether paths of a snapshot are in the store now.
 async fn look_and_restore(job: &mut Job) -> Result<bool, Failure> {
     let lookup = job.key()?;
     let limit = job.inputs.restore.restore_timeout;
@@ -72,7 +72,7 @@ async fn look_and_restore(job: &mut Job) -> Result<bool, Failure> {
     Ok(restored)
 }
 
-/// Puts the restore of the store into the report. Gives whether paths of a snapshot are in the store now.
+/// Adds the restore of the store to the report. Returns whether paths of a snapshot are in the store now.
 fn report_store(job: &mut Job, restored: Result<RestoreOutcome, CacheError>) -> bool {
     match restored {
         Ok(outcome) => {
@@ -83,14 +83,14 @@ fn report_store(job: &mut Job, restored: Result<RestoreOutcome, CacheError>) -> 
             tracing::warn!("{error}");
             job.report.note(
                 Note::silent(Severity::Warning, Code::RestoreFailed, error.to_string())
-                    .with_remedy("The job goes on without the cache."),
+                    .with_remedy("The job continues without the cache."),
             );
             false
         }
     }
 }
 
-/// Shows the warnings among the notes on the run's page.
+/// Shows warnings and errors among the notes on the run's page.
 pub(super) fn annotate(job: &Job) {
     let mut annotator = annotator();
     for note in &job.report.notes {

@@ -1,5 +1,5 @@
-//! What users read about settings is what the parsers say: the action files, `--help` and the documentation. After a change that is
-//! meant, `NIX_CACHE_TEST_RENEW=1 cargo test --lib cli::settings` writes the inputs of the action files again, for you to read.
+//! Compares the action files, `--help` and the documentation with the parsers. After an intended change,
+//! `NIX_CACHE_TEST_RENEW=1 cargo test --lib cli::settings` rewrites the inputs of the action files; check the result.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -84,7 +84,7 @@ fn decapitalised(text: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }
 
-/// What an argument's help says, as the description of an input.
+/// The description of an input, from the help of its argument.
 fn description(arg: &Arg) -> String {
     let help = arg.get_help().unwrap().to_string();
     let (mut text, otherwise) = match help.split_once(" [default: ") {

@@ -102,7 +102,7 @@ fn an_exact_hit_with_a_small_save() {
     report.save = Some(Save {
         outcome: Outcome::Saved,
         reason: "new-paths".to_owned(),
-        because: "since the snapshot of this key lacked these paths".to_owned(),
+        because: "because the snapshot of this key lacked these paths".to_owned(),
         ms: 1_910,
         generation: Some(12),
         entries_created: 2,
@@ -128,7 +128,7 @@ fn a_miss_with_the_first_save() {
     report.save = Some(Save {
         outcome: Outcome::Saved,
         reason: "new-key".to_owned(),
-        because: "since there was no snapshot of this key".to_owned(),
+        because: "because there was no snapshot of this key".to_owned(),
         ms: 38_200,
         generation: Some(1),
         entries_created: 9,
@@ -140,7 +140,7 @@ fn a_miss_with_the_first_save() {
         new("m4y0s8cn5i9w6rc0l5m9cgqg4kz4hjs1-glibc-2.42-31", 30 * MIB),
     ];
     phases(&mut report, &[("save.read the store", 960), ("save.pack", 11_300), ("save.upload", 25_600)]);
-    let full = "The repository's cache is close to or above the 10 GiB that are free: GitHub deletes the entries that were used longest ago.";
+    let full = "The repository's cache is close to or above the free 10 GiB, so GitHub deletes the least recently used entries.";
     report.note(Note::silent(Severity::Notice, Code::Quota, full));
     report.quota = Some(Quota { used_bytes: 9_620 * MIB, limit_bytes: None, entries: 44 });
     compare("first-save.md", &report);
@@ -249,7 +249,7 @@ fn a_build_that_failed() {
     report.save = Some(Save {
         outcome: Outcome::Skipped,
         reason: "job-failed".to_owned(),
-        because: "since the job did not succeed and `save` is `on-success`".to_owned(),
+        because: "because the job did not succeed and `save` is `on-success`".to_owned(),
         ..Save::default()
     });
     let damaged = report.layers.pop().unwrap();

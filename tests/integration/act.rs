@@ -199,7 +199,7 @@ fn a_token_that_may_not_write_makes_a_green_job_and_a_notice() {
         assert_eq!(codes.contains(&"read-only-token"), at_the_start, "{codes:?}");
         assert!(codes.contains(&"save-refused"), "{codes:?}");
         assert!(
-            run.summary().contains("nothing saved, since the cache takes nothing from this job."),
+            run.summary().contains("nothing saved, because the cache accepts nothing from this job."),
             "{}",
             run.summary()
         );
@@ -244,7 +244,7 @@ fn never_means_never() {
     let run = green(project.workflow("never.yml"));
     assert_built(&run);
     assert_eq!(run.report("build")["save"]["reason"], "not-wanted");
-    assert!(run.summary().contains("nothing saved, since &#96;save&#96; is &#96;never&#96;."), "{}", run.summary());
+    assert!(run.summary().contains("nothing saved, because &#96;save&#96; is &#96;never&#96;."), "{}", run.summary());
     assert_eq!(project.fake.stats().count(Operation::Create), 0);
 }
 

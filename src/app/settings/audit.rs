@@ -25,7 +25,7 @@ pub(crate) struct AuditArgs {
 }
 
 impl AuditArgs {
-    /// The audit that these arguments ask for. `from` is the folder that the names of files start in.
+    /// Returns the audit for these arguments. Names of files are relative to `from`.
     pub(crate) fn request(&self, project: PathBuf, from: &Path) -> AuditRequest {
         let file = |file: &Option<PathBuf>| file.as_ref().map(|file| from.join(file));
         let (rules, baseline) = (file(&self.rules), file(&self.baseline));

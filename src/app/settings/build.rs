@@ -78,7 +78,7 @@ pub(crate) struct Limits {
 }
 
 impl BuildArgs {
-    /// The build that these arguments ask for in `folder`. Relative folders of artifacts stay as they are.
+    /// Returns the build for these arguments in `folder`. Relative folders of artifacts are not changed.
     pub(crate) fn request(&self, folder: PathBuf, store_root: Option<&Path>) -> Request {
         let limits = &self.limits;
         Request {
@@ -102,7 +102,7 @@ impl BuildArgs {
         }
     }
 
-    /// The checks to run: own ones replace the standard ones of the same name.
+    /// The checks to run: the user's replace standard ones of the same name.
     pub(crate) fn checks(&self) -> Vec<CheckRequest> {
         let mut checks = if self.checks { defaults() } else { Vec::new() };
         checks.retain(|standard| self.check_command.iter().all(|own| own.name != standard.name));

@@ -1,4 +1,4 @@
-//! The settings of the cache: the key, the lane, how to restore, what to save, whom to trust.
+//! The settings of the cache: the key, the lane, how to restore, what to save, and trusted keys.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ pub(crate) struct KeyArgs {
 }
 
 impl KeyArgs {
-    /// What the key is computed from, for a project and a system; an empty system is that of this machine.
+    /// Returns what the key is computed from, for a project and a system; an empty system is that of this machine.
     pub(crate) fn request(&self, project: &Path, system: &str) -> KeyRequest {
         let prefixes = &self.restore_prefixes_first_match;
         KeyRequest {
@@ -102,7 +102,7 @@ pub(crate) enum RestoreMode {
 }
 
 impl RestoreArgs {
-    /// `is_hosted`: whether the machine is made for this job and thrown away after it.
+    /// `is_hosted`: whether the machine is created for this job and discarded after it.
     pub(crate) fn mode(&self, is_hosted: bool) -> ModeRequest {
         match self.restore_mode {
             RestoreMode::Auto => ModeRequest::Auto { is_hosted },
@@ -112,7 +112,7 @@ impl RestoreArgs {
     }
 }
 
-/// What makes a restore fail, at the user's request.
+/// Conditions under which a restore fails, at the user's request.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FailArgs {
     /// Conditions under which to fail [default: never]
@@ -140,7 +140,7 @@ pub(crate) enum FailOn {
 }
 
 impl FailOn {
-    /// Whether it holds, given what the lookup found and whether its paths are in the store now.
+    /// Returns whether it holds, given the kind of hit and whether its paths are in the store now.
     fn holds(self, hit: Hit, restored: bool) -> bool {
         match self {
             Self::PrimaryKeyMiss => hit != Hit::Exact,
@@ -158,7 +158,7 @@ impl fmt::Display for FailOn {
 }
 
 impl FailArgs {
-    /// The first condition that holds; None if the job may go on.
+    /// Returns the first condition that holds; None if the job may continue.
     pub(crate) fn failure(&self, hit: Hit, restored: bool) -> Option<FailOn> {
         let miss = self.fail_on_miss.then_some(FailOn::FirstMatchMiss);
         self.fail_on.iter().copied().chain(miss).find(|condition| condition.holds(hit, restored))

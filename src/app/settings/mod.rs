@@ -1,6 +1,6 @@
-//! The settings: what can be typed on a command line, and what it means. The command line flattens these structs into its commands, and
-//! the actions into theirs: an input is an argument of the same name, read by the same parser. So each setting has one name, one
-//! default, one help text and one meaning.
+//! The settings: what can be typed, and what it means. The command line and the actions flatten these structs into their commands:
+//! an input is an argument of the same name, read by the same parser. Each setting therefore has one name, one default, one help
+//! text and one meaning.
 
 mod audit;
 mod build;

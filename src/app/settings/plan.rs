@@ -64,8 +64,8 @@ pub(crate) struct PlanArgs {
 }
 
 impl PlanArgs {
-    /// The plan that these arguments ask for of the flake in `project`. `from` is the folder that the name of a rules file starts
-    /// in, and `base` chooses what to compare with.
+    /// Returns the plan for these arguments and the flake in `project`. The name of a rules file is relative to `from`, and `base`
+    /// chooses the commit to compare with.
     pub(crate) fn request(
         &self,
         project: PathBuf,
@@ -100,14 +100,14 @@ impl PlanArgs {
     }
 }
 
-/// The rules file that the user named, which has to be there.
+/// Reads the rules file that the user named, which must exist.
 fn given_rules(path: &Path, name: &str) -> Result<RulesFile, Failure> {
     let missing = || Failure::usage(format!("There is no rules file {name}. Correct its name, or leave it out."));
     RulesFile::read(path, name).map_err(Failure::usage)?.ok_or_else(missing)
 }
 
-/// The rules of a file, and the filter of the file and of what was given beside it: what is given to include stands in the place of the
-/// file's, what is given to exclude is added.
+/// Returns the rules of a file, and the filter of the file and the arguments: a given `include` replaces the file's, a given
+/// `exclude` is added to it.
 fn rules_and_filter(
     file: Option<RulesFile>,
     include: &[String],

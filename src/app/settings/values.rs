@@ -1,4 +1,4 @@
-//! How values are read. Each error says what was expected.
+//! Parsers of values. Each error says what was expected.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::building::limits::Limit;
 use crate::plan::RunnerMap;
 use crate::series::names;
 
-/// A parser of whole numbers within bounds. Signs are not taken.
+/// A parser of whole numbers within bounds. Signs are not accepted.
 pub(crate) fn whole<T: TryFrom<u64> + Clone + Send + Sync + 'static>(
     least: u64,
     most: u64,
