@@ -80,7 +80,7 @@ impl SaveWhen {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct FilesArgs {
     /// Further files and folders to cache
-    #[arg(long, value_name = "PATH", alias = "path")]
+    #[arg(long, value_name = "FILE", alias = "path")]
     pub paths: Vec<String>,
     /// Leave out Nix's own caches of evaluations and downloads
     #[arg(long)]
