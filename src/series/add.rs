@@ -1,4 +1,4 @@
-//! Adding to a record that is a union: what one job has to add is merged into the newest generation, and written as the next one.
+//! Adds to a record that is a union: a job's additions are merged into the newest generation and written as the next one.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -14,22 +14,22 @@ use crate::base::clock::now;
 use crate::base::note::Note;
 use crate::remote::{Entry, Kind, Remote, RemoteError};
 
-/// Where something is added.
+/// The target of an addition.
 pub(crate) struct Target<'a, R> {
     /// Where the series is.
     pub remote: &'a dyn Remote,
     /// Its key, escaped.
     pub key: &'a str,
-    /// With which keys to sign, and by which what is there must be signed.
+    /// The keys to sign with, and the keys that existing generations must be signed by.
     pub keys: &'a Keyring,
-    /// Removes what is too old to be kept.
+    /// Removes expired content.
     pub prune: fn(&mut R),
 }
 
-/// Adds `own` to what is there, and writes it. Trouble that loses nothing is in `notes`.
+/// Adds `own` to the newest generation, and writes the next one. Problems without data loss are added to `notes`.
 ///
 /// # Errors
-/// When the remote cannot be asked or does not take it, or other jobs were faster for minutes.
+/// When the remote fails or refuses, or other jobs were faster for minutes.
 pub(crate) async fn add<R: Record + Default + Clone + Sync>(
     target: &Target<'_, R>,
     own: R,
@@ -41,7 +41,7 @@ pub(crate) async fn add<R: Record + Default + Clone + Sync>(
     } else {
         Search::default()
     };
-    // Generations that cannot be used have their numbers all the same.
+    // Unusable generations have numbers too.
     let newest = newest.filter(|(key, _)| key == target.key).map_or(0, |(_, number)| number);
     let mut record = found.filter(|found| found.key == target.key).map(|found| found.record).unwrap_or_default();
     record.unread().extend(unread);
@@ -53,12 +53,12 @@ pub(crate) async fn add<R: Record + Default + Clone + Sync>(
     append(&series, &mut draft, newest).await
 }
 
-/// What is going to be written.
+/// The record to write.
 struct Union<'a, 'b, R> {
     target: &'a Target<'b, R>,
-    /// All of it.
+    /// The complete record.
     record: R,
-    /// What no generation has yet: of this job, and of the jobs whose offers it took in.
+    /// The part that no generation has yet: of this job, and of the jobs whose offers it has merged.
     own: R,
     notes: &'a mut Vec<Note>,
 }
@@ -86,7 +86,7 @@ impl<R: Record + Default + Clone + Sync> Draft for Union<'_, '_, R> {
     fn take_in(&mut self, entry: &Entry, bytes: Vec<u8>) -> TakenIn {
         let other = match decode::<R>(&bytes, &entry.name, self.target.keys) {
             Ok((other, _)) => other,
-            // What is not trusted is not merged, or it would be signed.
+            // Untrusted content is not merged, because it would be signed.
             Err(error) => {
                 let why = Unusable::from(error);
                 note_unusable(&format!("{}: {why}", entry.name), &why, self.notes);

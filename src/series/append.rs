@@ -1,13 +1,13 @@
-//! Writing the next generation of a series, also when many jobs do so at the same time.
+//! Writes the next generation of a series, even when many jobs do so at the same time.
 //!
-//! Reserving a name is strongly consistent and costs one of 200 reservations a minute, that is for the whole repository;
-//! looking one up is cheap, and sees an entry one or two seconds after it was written. So:
+//! Reserving a name is strongly consistent and uses one of the 200 reservations a minute of the whole repository. A lookup is
+//! cheap, and sees an entry one or two seconds after it was written. Therefore:
 //!
-//! 1. Look: what a newer generation has is taken in before anything is reserved.
-//! 2. Reserve and write the next number, unless others have lined up. Whoever gets it is done.
-//! 3. Everybody else leaves an offer: what this job has to add. Offers are named by the minute, so that everybody finds them.
-//! 4. After a while the job whose offer is the last one takes in all offers of these minutes, and writes them. The others wait until
-//!    they find a generation that has what they offered; when none comes, they write all offers themselves.
+//! 1. Look up and merge a newer generation before anything is reserved.
+//! 2. Reserve and write the next number, unless other jobs are queued. The job that gets the number is done.
+//! 3. Every other job leaves an offer: an entry with its additions. Offers are named by the minute, so that all jobs find them.
+//! 4. After a while, the job with the last offer merges all offers of these minutes and writes them. The others wait until they
+//!    find a generation that contains their offer; if none appears, they write all offers themselves.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -20,81 +20,80 @@ use super::number::next_number;
 use super::place::Series;
 use crate::remote::{Entry, Kind, Put, RemoteError};
 
-/// Seconds for which offers have the same name. They are looked for in the one before and the one after too: clocks differ.
+/// Seconds for which offers have the same name. The slots before and after are searched too, because clocks differ.
 const MINUTE: u64 = 120;
-/// After so long whatever was begun can be looked up: the lag of lookups, and the time that a small upload takes. A number that
-/// cannot be looked up then belongs to a job that is slow or was killed; and the offers that were made before are all there.
+/// Time after which a started write can be looked up: the lag of lookups plus the time of a small upload. A number that cannot be
+/// looked up by then belongs to a slow or killed job, and all earlier offers are visible.
 const SETTLED: Duration = Duration::from_millis(3500);
-/// How long the last one of those in line has for adding the offers of all, and a random part of this on top, so that not all lose
-/// their patience at once.
+/// Time that the last queued job has for writing all offers, plus a random part of it, so that not all jobs lose patience at once.
 const FOLLOW: Duration = Duration::from_secs(20);
 const SPREAD: u64 = 15_000;
-/// The same where many are in line: they use up the reservations of a minute, and the last one has to wait for the next.
+/// The same with many queued jobs: they use up the reservations of a minute, and the last one has to wait for the next minute.
 const FOLLOW_MANY: Duration = Duration::from_secs(75);
 const SPREAD_MANY: u64 = 45_000;
 const PAUSE_MANY: Duration = Duration::from_secs(15);
-/// How often a job that is not the last one in line looks whether it is now, since the offers of the others have become old.
+/// How often a queued job checks whether it has become the last one, because the other offers have become old.
 const ASK_AGAIN: Duration = Duration::from_secs(15);
-/// After a write that took longer, others may have taken the number for one that is never finished.
+/// After a longer write, other jobs may have treated the number as never finished.
 const QUICK: Duration = Duration::from_secs(3);
-/// How long lookups lag behind.
+/// The lag of lookups.
 const LAG: Duration = Duration::from_secs(2);
-/// From so many writers on, each waits for a random time before it asks for a number: so many milliseconds for each of them, at
-/// most [`MOST_DELAY`].
+/// Number of writers from which each waits a random time before it reserves a number: this many milliseconds per writer, at most
+/// [`MOST_DELAY`].
 const CROWD: usize = 10;
 const EACH: u64 = 100;
 const MOST_DELAY: u64 = 8_000;
-/// So many rounds are tried before the save is given up, and no longer than this, which is less than a save may take as a rule.
+/// Number of rounds, and total time, after which the save is abandoned. This is normally less than the time limit of a save.
 const ROUNDS: usize = 12;
 const LONGEST: Duration = Duration::from_mins(8);
 
-/// What is written, and can take in what others wrote.
+/// A record that can be written, and can merge what others wrote.
 #[async_trait]
 pub(crate) trait Draft: Send + Sync {
-    /// The bytes to be stored under `name`, as a generation or as an offer.
+    /// Returns the bytes to store under `name`, as a generation or as an offer.
     fn encode(&mut self, kind: Kind, name: &str) -> Result<Bytes, RemoteError>;
 
-    /// The bytes of a generation or an offer; none if its bytes are not there any more.
+    /// Reads the bytes of a generation or an offer; None if they no longer exist.
     ///
     /// # Errors
-    /// When it cannot be read now.
+    /// When it cannot currently be read.
     async fn read(&self, entry: &Entry) -> Result<Option<Vec<u8>>, RemoteError>;
 
-    /// Notes that generation `number` could not be read: whoever reads what is written looks for it again.
+    /// Records that generation `number` could not be read, so that later readers try it again.
     fn unread(&mut self, number: u64);
 
-    /// Whether this record has all that an offer has that was read.
+    /// Returns whether this record contains the whole offer.
     fn has(&self, entry: &Entry, bytes: Vec<u8>) -> bool;
 
-    /// Takes in a generation or an offer that was read.
+    /// Merges a generation or an offer.
     fn take_in(&mut self, entry: &Entry, bytes: Vec<u8>) -> TakenIn;
 }
 
-/// What taking an entry in came to.
+/// The result of merging an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TakenIn {
-    /// It had all that this job has to add, and this job has now what it had.
+    /// The entry contained everything that this job has to add, and has been merged.
     Covered,
-    /// This job has something to add to it.
+    /// This job has additions to it.
     Merged,
-    /// Damaged or not trusted: it is passed over.
+    /// It is damaged or not trusted, and is skipped.
     Unusable,
 }
 
-/// What was written, by this job or for it.
+/// What this job, or another one for it, has written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Appended {
-    /// The generation that has everything now.
+    /// The generation that contains everything.
     pub number: u64,
-    /// Entries that this job created.
+    /// Number of entries that this job created.
     pub entries: u64,
-    /// Bytes of them.
+    /// Total bytes of these entries.
     pub bytes: u64,
     /// Whether other jobs were writing at the same time.
     pub contended: bool,
 }
 
-/// Writes `record` as the generation after the newest one. `seen` is the generation whose content it has already, 0 for none.
+/// Writes `record` as the generation after the newest one. `seen` is the generation whose content it already has, 0 for none.
 ///
 /// # Errors
 /// When the remote refuses or fails, or other jobs were faster for minutes.
@@ -112,7 +111,7 @@ pub(crate) async fn append(series: &Series<'_>, record: &mut dyn Draft, seen: u6
     };
     let begin = series.clock.now();
     if series.writers >= CROWD {
-        // They are likely to come all at once. Those who come a little later see the offers of the others, and need not ask.
+        // They are likely to come all at once. Jobs that come a little later see the offers of the others and need no reservation.
         let most = (series.writers as u64 * EACH).min(MOST_DELAY);
         series.clock.sleep(Duration::from_millis(series.clock.random(most))).await;
     }
@@ -129,8 +128,8 @@ pub(crate) async fn append(series: &Series<'_>, record: &mut dyn Draft, seen: u6
     }
     let waited = series.clock.now().saturating_sub(begin).as_secs();
     Err(RemoteError::Failed(format!(
-        "other jobs were writing {}… for {waited} s without end. What this job had to add is not in the cache; the next job that \
-         needs it saves it.",
+        "other jobs were writing {}… for {waited} s without end. The additions of this job are not in the cache; the next job \
+        that needs them saves them.",
         series.prefix
     )))
 }
@@ -140,9 +139,9 @@ pub(super) struct Writer<'a, 'b> {
     pub(super) record: &'a mut dyn Draft,
     /// The newest generation whose content `record` has.
     seen: u64,
-    /// Numbers that are taken and could not be read.
+    /// Taken numbers that could not be read.
     passed: BTreeSet<u64>,
-    /// Whether this job has taken in the offers of its round, and is to write them.
+    /// Whether this job has merged the offers of its round and is to write them.
     leads: bool,
     /// The offer of this job: its minute and its name.
     pub(super) offer: Option<(u64, String)>,
@@ -152,12 +151,12 @@ pub(super) struct Writer<'a, 'b> {
 }
 
 impl Writer<'_, '_> {
-    /// One try at the next number. None when it has to be tried again.
+    /// Tries to write the next number once. None if it has to be retried.
     async fn round(&mut self) -> Result<Option<Appended>, RemoteError> {
         if self.look().await? == Some(TakenIn::Covered) {
             return Ok(Some(self.done(self.seen)));
         }
-        // Where others have lined up, asking for a number would be in vain.
+        // If other jobs are queued, a reservation would be useless.
         if !std::mem::take(&mut self.leads) && (self.written.contended || self.others_wait().await?) {
             self.written.contended = true;
             return self.line_up(None).await;
@@ -165,7 +164,7 @@ impl Writer<'_, '_> {
         let (start, number) = (self.series.clock.now(), self.next());
         let name = format!("{}{number}", self.series.prefix);
         if self.put(self.series.kind, &name).await? == Put::Stored {
-            // It is written: what cannot be looked up now changes nothing about that.
+            // It has been written, whatever lookups return now.
             if self.was_passed(number, start).await.unwrap_or(false) {
                 return Ok(None);
             }
@@ -182,8 +181,7 @@ impl Writer<'_, '_> {
         self.series.remote.is_readable()
     }
 
-    /// The number to try: the one after the newest, and after all that are taken and not finished, which are passed over in ever
-    /// greater steps.
+    /// The number to try: the one after the newest and after all unfinished ones, which are skipped in increasing steps.
     fn next(&self) -> u64 {
         match self.passed.last() {
             Some(passed) if *passed > self.seen => {
@@ -198,12 +196,12 @@ impl Writer<'_, '_> {
         self.series.clock.seconds() / MINUTE
     }
 
-    /// What the names of all offers of a minute start with.
+    /// The prefix of all offers of a minute.
     pub(super) fn offers_of(&self, minute: u64) -> String {
         format!("{}{minute}.", self.series.prefix)
     }
 
-    /// What the names of all offers of these minutes start with, the newest ones first.
+    /// The prefixes of all offers of these minutes, the newest first.
     pub(super) fn recent(&self) -> Vec<String> {
         let minute = self.minute();
         [minute + 1, minute, minute.saturating_sub(1)].map(|minute| self.offers_of(minute)).into()
@@ -219,13 +217,13 @@ impl Writer<'_, '_> {
         Ok(found.filter(|entry| recent.iter().any(|prefix| entry.name.starts_with(prefix))))
     }
 
-    /// Whether the newest offer is the one of this job, or there is none.
+    /// Returns whether the newest offer is that of this job, or there is none.
     async fn is_last(&self) -> Result<bool, RemoteError> {
         let last = self.last_offer().await?.map(|last| last.name);
         Ok(last.is_none() || last.as_ref() == self.offer.as_ref().map(|offer| &offer.1))
     }
 
-    /// Whether there is an offer that no generation has yet.
+    /// Returns whether there is an offer that no generation contains yet.
     async fn others_wait(&self) -> Result<bool, RemoteError> {
         let Some(last) = self.last_offer().await? else { return Ok(false) };
         Ok(self.record.read(&last).await?.is_some_and(|bytes| !self.record.has(&last, bytes)))
@@ -246,20 +244,20 @@ impl Writer<'_, '_> {
         Ok(put)
     }
 
-    /// Takes in the newest generation, if it is another one than the last that was seen.
+    /// Merges the newest generation, if it differs from the last one seen.
     async fn look(&mut self) -> Result<Option<TakenIn>, RemoteError> {
         if !self.is_readable() {
             return Ok(None);
         }
         let Some(newest) = self.newest().await? else { return Ok(None) };
-        // Lookups that lag can return an older one.
+        // A lagging lookup can return an older one.
         if newest.number <= self.seen && newest.number.abs_diff(self.seen) < 1000 {
             return Ok(None);
         }
         let taken_in = self.take_in(&newest.entry).await;
         self.seen = newest.number;
         Ok(Some(taken_in.unwrap_or_else(|error| {
-            tracing::warn!("{} cannot be read: {error} What is saved now points to it.", newest.entry.name);
+            tracing::warn!("Cannot read {}: {error} The next generation points to it.", newest.entry.name);
             self.record.unread(newest.number);
             TakenIn::Unusable
         })))
@@ -276,8 +274,8 @@ impl Writer<'_, '_> {
         Ok(newest.filter(|newest| newest.entry.name.starts_with(&self.series.prefix)))
     }
 
-    /// Whether something was written meanwhile that lacks what this job wrote as `number`, or that it lacks: by a job that took this
-    /// one's reservation for one that is never finished, or the other way round.
+    /// Returns whether a generation written meanwhile lacks what this job wrote as `number`, or the reverse: one of the two jobs
+    /// treated the other's reservation as never finished.
     async fn was_passed(&mut self, number: u64, start: Duration) -> Result<bool, RemoteError> {
         let slow = self.series.clock.now().saturating_sub(start) > QUICK;
         if !self.is_readable() || (!slow && self.passed.is_empty()) {
@@ -301,20 +299,20 @@ impl Writer<'_, '_> {
         }
     }
 
-    /// Other jobs are writing. Leaves an offer, and waits: for a generation that has what this job has, or for its turn. `taken` is a
-    /// number that was reserved and cannot be looked up yet.
+    /// Handles other writers: leaves an offer, and waits for a generation that contains it, or for this job's turn. `taken` is a
+    /// reserved number that cannot be looked up yet.
     async fn line_up(&mut self, taken: Option<u64>) -> Result<Option<Appended>, RemoteError> {
         let (series, before) = (self.series, self.seen);
         let since = |start: Duration| series.clock.now().saturating_sub(start);
         if let Some(number) = taken {
-            tracing::info!("Generation {number} is being written by another job: waiting for it.");
+            tracing::info!("Waiting for generation {number}, which another job is writing.");
         } else {
-            tracing::info!("Other jobs are about to save: joining them.");
+            tracing::info!("Other jobs are about to save; joining them.");
         }
         let arrived = series.clock.now();
         self.offer().await?;
         let begin = series.clock.now();
-        // Where reservations are throttled, whoever adds the offers has to wait for its turn too.
+        // If reservations are throttled, the job that writes the offers has to wait too.
         let slow = (begin.saturating_sub(arrived)).max(self.slowest);
         self.slowest = slow;
         let settled = SETTLED + slow / 2;
@@ -326,7 +324,7 @@ impl Writer<'_, '_> {
             series.clock.sleep(pause).await;
             pause = (pause * 3 / 2).min(Duration::from_secs(if since(begin) < FOLLOW { 2 } else { 6 }));
             if self.look().await? == Some(TakenIn::Covered) {
-                tracing::info!("Generation {}, by another job, has what this job had to save.", self.seen);
+                tracing::info!("Generation {}, by another job, contains what this job had to save.", self.seen);
                 return Ok(Some(self.done(self.seen)));
             }
             if since(begin) < settled {
@@ -335,7 +333,7 @@ impl Writer<'_, '_> {
             }
             if asked.is_none_or(|asked| since(asked) > ASK_AGAIN) {
                 leads = self.is_last().await?;
-                // Where many are in line, each of them looks less often, and waits longer for the one that leads.
+                // With many queued jobs, each looks less often and waits longer for the last one.
                 if !leads && !is_patient && self.are_many().await? {
                     is_patient = true;
                     give_up = give_up.max(FOLLOW_MANY + Duration::from_millis(series.clock.random(SPREAD_MANY)));
@@ -351,8 +349,8 @@ impl Writer<'_, '_> {
             if let Some(number) = taken.filter(|_| self.seen == before) {
                 let seconds = since(begin).as_secs();
                 tracing::info!(
-                    "Generation {number} is reserved and was not finished within {seconds} s: its job is slow, or was killed. \
-                     Another number is used."
+                    "Generation {number} was reserved but not finished within {seconds} s: its job is slow or was killed. \
+                    Using another number."
                 );
                 self.passed.insert(number);
                 self.record.unread(number);

@@ -1,4 +1,4 @@
-//! Time and chance, as a writer of a series sees them. The simulation has its own.
+//! Time and randomness for writers of a series. The simulation has its own.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,16 +7,16 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-/// Where time comes from.
+/// A source of time.
 #[async_trait]
 pub(crate) trait Clock: Send + Sync {
-    /// Time since some moment in the past.
+    /// Time since an arbitrary moment in the past.
     fn now(&self) -> Duration;
 
-    /// Seconds since 1970, as everybody's clock shows them more or less.
+    /// Seconds since 1970, roughly the same on all machines.
     fn seconds(&self) -> u64;
 
-    /// Returns after `time`.
+    /// Waits for `time`.
     async fn sleep(&self, time: Duration);
 
     /// A random number below `end`, which is not 0.
@@ -53,7 +53,7 @@ impl Clock for SystemClock {
 
 /// A random number below `end`, which is not 0. Not for secrets.
 pub(super) fn random_below(end: u64) -> u64 {
-    // Each state of the standard library's hash maps has other keys; the count makes sure that no two numbers are the same hash.
+    // Each state of the standard library's hash maps has different keys; the count makes sure that no two hashes are equal.
     static COUNT: AtomicU64 = AtomicU64::new(0);
     RandomState::new().hash_one(COUNT.fetch_add(1, Ordering::Relaxed)) % end
 }
@@ -62,7 +62,7 @@ fn seconds_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
-/// A suffix for a name that must not have been used before: the time, so that later ones sort after earlier ones, and chance.
+/// A unique suffix for a name: the time, so that later names sort after earlier ones, and a random part.
 pub(crate) fn nonce() -> String {
     let seconds = seconds_now();
     format!("{seconds:010x}{:08x}", random_below(1 << 32))

@@ -1,13 +1,13 @@
-//! The envelope of an entry, the same for all records: [`HEAD`] bytes that say what follows them, and the body.
+//! The envelope of an entry, the same for all records: a head of [`HEAD`] bytes, and the body.
 //!
 //! The head has three lines:
 //!
 //! 1. `nix-cache` and the kind of entry.
 //! 2. A JSON object, padded with spaces: the format of the body, its size and SHA-256, facts about it, and signatures.
-//! 3. The SHA-256 of the first two lines in hex.
+//! 3. The SHA-256 of the first two lines in hexadecimal.
 //!
-//! A signature covers the head without signatures, and the body's digest is in it: see [`fingerprint`]. So the head can be read and
-//! trusted before the body is fetched.
+//! A signature covers the head without signatures, which contains the body's digest: see [`fingerprint`]. The head can therefore
+//! be read and trusted before the body is downloaded.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -17,21 +17,21 @@ use super::sign::{Keyring, Signature, fingerprint};
 use crate::base::digest::Sha;
 use crate::remote::Kind;
 
-/// Bytes of a head.
+/// Size of a head in bytes.
 pub(crate) const HEAD: usize = 1024;
-/// Bytes of the last line.
+/// Size of the last line in bytes.
 const CHECK: usize = 65;
 
-/// What a body is.
+/// The format of a body.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Format {
     /// The kind of entry.
     pub kind: Kind,
-    /// The number of the format that this program writes, and the only one it reads.
+    /// The format number that this program writes, and the only one that it reads.
     pub number: u64,
 }
 
-/// What an entry says of its body.
+/// The head of an entry, which describes its body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Head<F = ()> {
     /// Facts about the body.
@@ -53,14 +53,14 @@ struct Line<F> {
 }
 
 impl<F> Head<F> {
-    /// Bytes of the whole entry.
+    /// Size of the whole entry in bytes.
     pub(crate) fn entry_size(&self) -> u64 {
         (HEAD as u64).saturating_add(self.size)
     }
 }
 
 impl<F: Serialize + Clone> Head<F> {
-    /// The head of the entry `name` and no other, signed by all keys of `keys` that sign.
+    /// Encodes the head for the entry `name` only, signed by all signing keys in `keys`.
     pub(crate) fn encode(&self, format: Format, name: &str, keys: &Keyring) -> [u8; HEAD] {
         self.encode_with(format, keys.sign(&self.fingerprint(format, name)))
     }
@@ -76,7 +76,7 @@ impl<F: Serialize + Clone> Head<F> {
         let (mut bytes, end) = ([b' '; HEAD], HEAD - CHECK);
         let first = first_line(format);
         bytes[..first.len()].copy_from_slice(first.as_bytes());
-        // A few fields of small width, and a few signatures whose names are short: less than there is room for.
+        // A few small fields and a few signatures with short names fit easily.
         let fits = json.len().min(end - first.len() - 1);
         bytes[first.len()..first.len() + fits].copy_from_slice(&json[..fits]);
         bytes[end - 1] = b'\n';
@@ -88,10 +88,10 @@ impl<F: Serialize + Clone> Head<F> {
 }
 
 impl<F: Serialize + DeserializeOwned + Clone> Head<F> {
-    /// The head of the entry `name`, and the trusted key that signed it; None where no signature is asked for.
+    /// Reads the head of the entry `name`, and the trusted key that signed it; None if no signature is required.
     ///
     /// # Errors
-    /// When it is damaged, of another format, or not signed as `keys` asks for.
+    /// When it is damaged, of another format, or not signed as `keys` requires.
     pub(crate) fn open(
         format: Format,
         name: &str,
@@ -132,7 +132,7 @@ fn first_line(format: Format) -> String {
     format!("nix-cache {}\n", format.kind.word())
 }
 
-/// The entry `name` with the body that stands in `bytes` behind room for the head.
+/// Completes the entry `name` in `bytes`, which contain room for the head and the body.
 pub(crate) fn seal(format: Format, name: &str, mut bytes: Vec<u8>, keys: &Keyring) -> Vec<u8> {
     let body = &bytes[HEAD..];
     let head = Head { facts: (), size: body.len() as u64, digest: Sha::of(body) };
@@ -140,17 +140,17 @@ pub(crate) fn seal(format: Format, name: &str, mut bytes: Vec<u8>, keys: &Keyrin
     bytes
 }
 
-/// The body of the entry `name` with these bytes, and the trusted key that signed it; None where no signature is asked for.
+/// Reads the body of the entry `name`, and the trusted key that signed it; None if no signature is required.
 ///
 /// # Errors
-/// As [`Head::open`], and when the body is not the one that was written.
+/// See [`Head::open`]; also when the body is damaged.
 pub(crate) fn open<'a>(
     format: Format,
     name: &str,
     bytes: &'a [u8],
     keys: &Keyring,
 ) -> Result<(&'a [u8], Option<String>), RecordError> {
-    // A damaged entry is told as such, and not as one whose signature does not fit.
+    // Report a damaged entry as damaged, and not as one with a wrong signature.
     let (head, signatures) = Head::<()>::decode(format, bytes)?;
     let body = &bytes[HEAD..];
     if head.size != body.len() as u64 || head.digest != Sha::of(body) {
@@ -167,7 +167,7 @@ mod tests {
 
     const FORMAT: Format = Format { kind: Kind::Files, number: 7 };
 
-    /// As many facts as any entry has.
+    /// The largest facts of any entry.
     type Facts = (Sha, u64, u64, u64);
 
     fn head() -> Head<Facts> {

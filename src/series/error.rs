@@ -1,27 +1,27 @@
-//! Why a record is not read or written.
+//! Errors of reading and writing records.
 
 use super::sign::Untrusted;
 
-/// Why a record cannot be used. The text is the end of a sentence about the entry, and a sentence of its own on what to do.
+/// Why a record cannot be used. The text is the end of a sentence about the entry, followed by a sentence on what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RecordError {
-    /// These are not the bytes that were written: what is wrong with them.
+    /// The bytes are damaged, with a description.
     #[error("it is damaged: {0}. The next save replaces it.")]
     Damaged(String),
     /// Another version of the program wrote it.
     #[error(
-        "it has format {found}, and this program reads format {known}. Use the version that wrote it, or a newer one."
+        "it has format {found}, but this program reads format {known}. Use the version that wrote it, or a newer one."
     )]
     Format {
-        /// The number in it.
+        /// The format number of the entry.
         found: u64,
-        /// The number that is read.
+        /// The supported format number.
         known: u64,
     },
     /// It is not signed by a trusted key.
     #[error(transparent)]
     Untrusted(#[from] Untrusted),
-    /// No job could read it: why, and the remedy.
+    /// It would be unreadable for all jobs, with the reason and the remedy.
     #[error("{0}")]
     TooLarge(String),
     /// It could not be written.

@@ -1,4 +1,4 @@
-//! Finding the newest generation.
+//! Finds the newest generation.
 
 use futures_util::future::try_join_all;
 
@@ -23,16 +23,16 @@ impl Newest {
     }
 }
 
-/// The newest generation of the first of `prefixes` for which there is an entry. An entry that is not a generation hides those
-/// behind it; where a prefix names one series (it ends with `#g`), it is passed over and the greatest number is returned.
+/// Returns the newest generation of the first of `prefixes` that has an entry. An entry that is not a generation hides older
+/// ones; if a prefix names one series (it ends with `#g`), that entry is skipped and the greatest number is returned.
 ///
 /// # Errors
-/// When the remote cannot be asked.
+/// When the lookup fails.
 pub(crate) async fn find(remote: &dyn Remote, kind: Kind, prefixes: &[String]) -> Result<Option<Newest>, RemoteError> {
     let mut prefixes = prefixes;
     while !prefixes.is_empty() {
         let Some(entry) = remote.find(kind, prefixes).await? else { return Ok(None) };
-        // The first that fits is the one that the remote chose: those before it have no entry.
+        // The first matching prefix is the one that the remote chose: those before it have no entry.
         let chosen = prefixes.iter().position(|prefix| entry.name.starts_with(prefix.as_str())).unwrap_or(0);
         let name = entry.name.clone();
         if let Some(newest) = Newest::of(entry) {
@@ -40,7 +40,7 @@ pub(crate) async fn find(remote: &dyn Remote, kind: Kind, prefixes: &[String]) -
         }
         let prefix = &prefixes[chosen];
         if prefix.ends_with("#g") {
-            tracing::warn!("{name:?} in the cache is not a generation that any job wrote. It is passed over.");
+            tracing::warn!("Skipped {name:?} in the cache, which is not a generation written by any job.");
             if let Some(newest) = behind(remote, kind, prefix).await? {
                 return Ok(Some(newest));
             }
@@ -52,7 +52,7 @@ pub(crate) async fn find(remote: &dyn Remote, kind: Kind, prefixes: &[String]) -
     Ok(None)
 }
 
-/// The greatest plausible number under `prefix`, found digit by digit: a lookup returns only the newest entry of a prefix.
+/// Finds the greatest plausible number under `prefix` digit by digit, because a lookup returns only the newest entry of a prefix.
 async fn behind(remote: &dyn Remote, kind: Kind, prefix: &str) -> Result<Option<Newest>, RemoteError> {
     let mut found: Option<Newest> = None;
     let mut level = vec![prefix.to_owned()];
@@ -65,7 +65,7 @@ async fn behind(remote: &dyn Remote, kind: Kind, prefix: &str) -> Result<Option<
             let Some(entry) = entry.filter(|entry| entry.name.starts_with(prefix.as_str())) else { continue };
             match Newest::of(entry) {
                 Some(newest) if found.as_ref().is_none_or(|found| found.number < newest.number) => found = Some(newest),
-                // Something planted hides what is there: look one digit further. Only so many can be looked behind.
+                // A planted entry hides others: search one digit further, up to a limit.
                 None if level.len() < 4 => level.push(prefix.clone()),
                 Some(_) | None => {}
             }

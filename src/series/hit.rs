@@ -1,22 +1,22 @@
-//! How well an entry fits the key that was asked for.
+//! The kind of hit of a lookup.
 
 use serde::{Deserialize, Serialize};
 
-/// What a restore found.
+/// The kind of hit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Hit {
-    /// The key itself.
+    /// The key itself was found.
     Exact,
-    /// One of its prefixes.
+    /// One of its prefixes was found.
     Partial,
-    /// Nothing.
+    /// Nothing was found.
     #[default]
     Miss,
 }
 
 impl Hit {
-    /// The word in the report and in outputs.
+    /// The word for the report and for outputs.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {

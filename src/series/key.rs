@@ -1,5 +1,5 @@
-//! Keys in Nix's own form: `NAME:` and, in base64, 32 bytes of a public ed25519 key, or for a secret one 32 bytes of seed with
-//! the public key behind them. `nix key generate-secret` makes them.
+//! Keys in Nix's format: `NAME:` and, in base64, the 32 bytes of a public ed25519 key, or for a secret key 32 bytes of seed
+//! followed by the public key. `nix key generate-secret` creates them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,31 +10,31 @@ use base64::engine::general_purpose::STANDARD;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 
-/// Longest name of a key, in bytes.
+/// Longest name of a key in bytes.
 const MAX_NAME: usize = 64;
 
-/// A text that is no key. What was given is never part of the message: it may be a secret.
+/// A text that is not a key. The message never contains the text, which may be a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// No secret key.
+    /// Not a secret key.
     #[error(
-        "The signing key is no secret key as Nix writes it: a name of at most {MAX_NAME} letters, digits and `._+@=/~-`, a colon, and 64 bytes in base64. \
+        "The signing key is not a secret key as Nix writes it: a name of at most {MAX_NAME} letters, digits and `._+@=/~-`, a colon, and 64 bytes in base64. \
          Make one with `nix key generate-secret --key-name NAME`."
     )]
     Signing,
-    /// More of them than fit.
-    #[error("There are {0} signing keys, and no more than {max} can be used at once.", max = crate::series::sign::MAX_SIGNING_KEYS)]
+    /// Too many signing keys.
+    #[error("There are {0} signing keys, but at most {max} can be used at once.", max = crate::series::sign::MAX_SIGNING_KEYS)]
     TooMany(usize),
-    /// No public key.
+    /// Not a public key.
     #[error(
-        "Of the trusted public keys, one is no public key as Nix writes it: a name of at most {MAX_NAME} letters, digits and `._+@=/~-`, a colon, and 32 \
+        "One of the trusted public keys is not a public key as Nix writes it: a name of at most {MAX_NAME} letters, digits and `._+@=/~-`, a colon, and 32 \
          bytes in base64. `nix key convert-secret-to-public` makes it from the secret key."
     )]
     Public,
 }
 
-/// The name and the bytes in `NAME:BASE64`, if it is one. Names are shown in messages, and come from a cache too: so they are of
-/// few characters, and an entry whose signature has another name is not signed.
+/// Parses `NAME:BASE64`. Names are printed and also come from a cache, so their alphabet is limited, and a signature with another
+/// name does not count.
 pub(crate) fn split(text: &str) -> Option<(&str, Vec<u8>)> {
     let (name, encoded) = text.split_once(':')?;
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._+@=/~-".contains(&byte);
@@ -42,7 +42,7 @@ pub(crate) fn split(text: &str) -> Option<(&str, Vec<u8>)> {
     Some((name, STANDARD.decode(encoded).ok().filter(|_| is_name)?))
 }
 
-/// A key that makes signatures.
+/// A key that signs.
 #[derive(Clone)]
 pub struct SigningKey {
     name: String,
@@ -50,7 +50,7 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
-    /// The key that its signatures are checked with.
+    /// The corresponding public key.
     #[must_use]
     pub fn public(&self) -> PublicKey {
         let mut bytes = [0; 32];
@@ -76,14 +76,14 @@ impl FromStr for SigningKey {
     }
 }
 
-/// The name alone.
+/// Prints only the name.
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SigningKey({})", self.name)
     }
 }
 
-/// A key that signatures are checked with.
+/// A key that verifies signatures.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicKey {
     name: String,
@@ -121,12 +121,12 @@ impl fmt::Display for PublicKey {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Signature {
-    /// The name of the key that is said to have made it.
+    /// The name of the key that it claims to be from.
     pub key: String,
     pub(crate) bytes: [u8; 64],
 }
 
-/// A text that is no signature.
+/// A text that is not a signature.
 #[derive(Debug, thiserror::Error)]
 #[error("There is a signature that is not written as NAME:BASE64.")]
 pub struct SignatureError;

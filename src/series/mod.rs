@@ -1,12 +1,12 @@
 //! A series: the generations of one record under one name, `<name>#g<number>`. No generation is ever changed.
 //!
-//! A [`Record`] says what its body is and how two are merged; every entry has the same envelope, with a digest and signatures.
+//! A [`Record`] defines its body and how two are merged; every entry has the same envelope, with a digest and signatures.
 //!
-//! 1. [`find()`] returns the newest generation of a name; numbers that no job of ours can have reached are passed over.
-//! 2. [`append()`] writes the next generation. Of several jobs that write at the same time one wins the number; the others
-//!    leave an *offer* (an entry of its own that holds what they have to add), and one of them adds all offers in one
-//!    generation. So a round of many jobs costs about three reservations a job and a few seconds, not one generation a job.
-//! 3. A number that was reserved and never finished is waited for once and then passed over.
+//! 1. [`find()`] returns the newest generation of a name; numbers that no job can have reached are skipped.
+//! 2. [`append()`] writes the next generation. If several jobs write at the same time, one wins the number; the others each leave
+//!    an *offer* (an entry with their additions), and one of them writes all offers as one generation. A round of many jobs
+//!    therefore costs about three reservations per job and a few seconds, instead of one generation per job.
+//! 3. A number that was reserved but never finished is waited for once and then skipped.
 
 mod add;
 mod append;

@@ -1,19 +1,19 @@
-//! Which names a record may hold. They are printed, and become parts of other names: so nothing that comes from a cache may
-//! hold more than these characters.
+//! Valid names in a record. They are printed and become parts of other names, so names from a cache are limited to these
+//! characters.
 
-/// Longest name, in bytes: GitHub takes 512 characters as a key.
+/// Longest name in bytes: GitHub allows keys of 512 characters.
 const LONGEST: usize = 512;
 
-/// What [`is_name`] takes, in words.
+/// Describes what [`is_name`] accepts.
 pub(crate) const TAKES: &str = "letters of the English alphabet, digits, spaces, and any of `._/+@=,~()#-`";
 
-/// Whether `name` can be that of a lane, an entry, a key or a system.
+/// Returns whether `name` is valid for a lane, an entry, a key or a system.
 pub(crate) fn is_name(name: &str) -> bool {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b" ._/+@=,~()#-".contains(&byte);
     name.len() <= LONGEST && name.bytes().all(known)
 }
 
-/// `text`, if it is a name.
+/// Returns `text` if it is a valid name.
 pub(crate) fn parse(text: &str) -> Option<String> {
     is_name(text).then(|| text.to_owned())
 }

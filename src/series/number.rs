@@ -2,11 +2,11 @@
 
 use super::clock::random_below;
 
-/// The greatest number of a generation that is believed: one save a second reaches it after thirty years. An entry with a
-/// greater one was planted; it is passed over.
+/// The greatest plausible number of a generation: one save a second reaches it after thirty years. An entry with a greater
+/// number was planted and is skipped.
 pub(super) const MOST: u64 = 999_999_999;
 
-/// The name of the series and the number that the name of an entry has, if it is that of a generation.
+/// Splits the name of a generation into the name of its series and its number.
 pub(crate) fn generation_of(name: &str) -> Option<(&str, u64)> {
     let (series, number) = name.rsplit_once("#g")?;
     let canonical = !number.is_empty() && !number.starts_with('0') && number.bytes().all(|byte| byte.is_ascii_digit());
@@ -19,13 +19,13 @@ pub(crate) fn generation_name(key: &str, number: u64) -> String {
     format!("{key}#g{number}")
 }
 
-/// The prefix that all generations of the series with the escaped key `key` have in common, and no other key's.
+/// The prefix of all generations of the series with the escaped key `key`, and of no other key's.
 pub(crate) fn generation_prefix(key: &str) -> String {
     format!("{key}#g")
 }
 
-/// The number after `newest`. Lookups return the newest entry, whatever its number: so where the numbers end, any number
-/// that is free will do.
+/// The number after `newest`. Lookups return the newest entry, whatever its number, so after the last number any free number
+/// can be used.
 pub(crate) fn next_number(newest: u64) -> u64 {
     if newest < MOST { newest + 1 } else { 1 + random_below(MOST / 2) }
 }

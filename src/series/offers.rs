@@ -1,20 +1,20 @@
-//! Offers: what jobs that write at the same time have to add, each in an entry of its own that the others find by its name.
+//! Offers: the additions of jobs that write at the same time, each in a separate entry that the others find by its name.
 
 use futures_util::StreamExt;
 
 use super::append::{TakenIn, Writer};
 use crate::remote::{Entry, Kind, Put, RemoteError};
 
-/// Slots for offers of one minute: so many binary digits. Of 100 jobs that choose one at random, one in six has to choose again.
+/// Binary digits of the slots for offers of one minute. Of 100 jobs that choose one at random, one in six has to choose again.
 const DIGITS: usize = 8;
-/// So many slots are tried for one offer.
+/// Number of slots that are tried for one offer.
 const SLOTS_TRIED: usize = 8;
-/// Lookups at the same time while offers are gathered.
+/// Number of concurrent lookups while offers are collected.
 const LOOKUPS: usize = 32;
-/// Offers that are read at the same time.
+/// Number of offers that are read concurrently.
 const READS: usize = 8;
 impl Writer<'_, '_> {
-    /// Leaves what this job has in a free slot, unless it did so in these minutes. Without a slot, this job is on its own.
+    /// Stores this job's offer in a free slot, unless it has done so in these minutes. Without a slot, this job proceeds alone.
     pub(super) async fn offer(&mut self) -> Result<(), RemoteError> {
         let minute = self.minute();
         if self.offer.as_ref().is_some_and(|offer| offer.0 + 1 >= minute) {
@@ -31,7 +31,7 @@ impl Writer<'_, '_> {
         Ok(())
     }
 
-    /// Takes in all offers. One that cannot be read stays out: its writer finds that out and goes on by itself.
+    /// Merges all offers. An unreadable offer is left out: its writer notices this and proceeds alone.
     pub(super) async fn gather(&mut self) {
         let offers = self.offers().await;
         let own = self.offer.as_ref().map(|offer| offer.1.as_str());
@@ -47,11 +47,11 @@ impl Writer<'_, '_> {
                 }
             }
         }
-        tracing::info!("Offers of other jobs that are saved together with this one: {count}.");
+        tracing::info!("Saving {count} offers of other jobs together with this one.");
     }
 
-    /// Whether there are about 20 offers or more in the minute of this job's own, by two lookups: whether each of two ranges of 16
-    /// slots has one. With 5 offers 8 % of the jobs are told so, with 20 half of them, with 50 or more nearly all.
+    /// Estimates, with two lookups, whether there are about 20 offers or more in the minute of this job's own: whether each of two
+    /// ranges of 16 slots has one. With 5 offers, 8 % of the jobs get true; with 20, half of them; with 50 or more, nearly all.
     pub(super) async fn are_many(&self) -> Result<bool, RemoteError> {
         let Some((minute, _)) = &self.offer else { return Ok(false) };
         let first = self.series.clock.random(16);
@@ -65,12 +65,12 @@ impl Writer<'_, '_> {
         Ok(true)
     }
 
-    /// All offers of these minutes that can be looked up. A lookup returns only the newest entry of a prefix: the others lie below the
-    /// prefixes that branch off on the way to it, so that there are about two lookups for each offer.
+    /// Returns all visible offers of these minutes. A lookup returns only the newest entry of a prefix; the others are below the
+    /// prefixes that branch off on the way to it, so there are about two lookups per offer.
     async fn offers(&self) -> Vec<Entry> {
         let (mut prefixes, mut all) = (self.recent(), Vec::new());
         let whole: Vec<usize> = prefixes.iter().map(|prefix| prefix.len() + DIGITS).collect();
-        // Each round looks below the entries of the one before; all minutes have names of the same length.
+        // Each round searches below the entries of the previous one; all minutes have names of the same length.
         let whole = whole.into_iter().max().unwrap_or(0);
         while !prefixes.is_empty() {
             let found = self.newest_of(std::mem::take(&mut prefixes)).await;
@@ -82,7 +82,7 @@ impl Writer<'_, '_> {
         all
     }
 
-    /// The newest entry of each prefix that has one, with the prefix; a few lookups at a time.
+    /// Returns the newest entry of each prefix that has one, with the prefix; a few lookups run at a time.
     async fn newest_of(&self, prefixes: Vec<String>) -> Vec<(String, Entry)> {
         let series = self.series;
         let lookups = prefixes.into_iter().map(|prefix| async move {
@@ -94,8 +94,8 @@ impl Writer<'_, '_> {
     }
 }
 
-/// The prefixes of all names of `whole` bytes below `prefix` but for `name`, where names end in binary digits. None for a name that
-/// no offer has.
+/// Returns prefixes that cover all names of `whole` bytes below `prefix` except `name`; names end in binary digits. None if
+/// `name` is not that of an offer.
 fn branches(prefix: &str, name: &str, whole: usize) -> Vec<String> {
     let is_offer = name.len() == whole && name[prefix.len()..].bytes().all(|digit| digit == b'0' || digit == b'1');
     let digits = if is_offer { prefix.len()..whole } else { 0..0 };
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(branches("k.", "k.010", 5), ["k.1", "k.00", "k.011"]);
         assert_eq!(branches("k.01", "k.010", 5), ["k.011"]);
         assert_eq!(branches("k.010", "k.010", 5), [""; 0]);
-        // What somebody planted is not searched below.
+        // Planted entries are not searched below.
         for name in ["k.0", "k.0100", "k.02x", "k.0é"] {
             assert_eq!(branches("k.", name, 5), [""; 0], "{name}");
         }

@@ -1,32 +1,32 @@
-//! A series and where it is.
+//! A series and its location.
 
 use std::time::Duration;
 
 use super::clock::Clock;
 use crate::remote::{Entry, Kind, Remote, RemoteError};
 
-/// A lookup that the service throttles is made again for so long: two of its windows.
+/// How long a throttled lookup is retried: two windows of the service.
 const THROTTLED: Duration = Duration::from_mins(2);
-/// The pause before that, and a random part of [`SPREAD`] milliseconds on top.
+/// The pause before a retry, plus a random part of [`SPREAD`] milliseconds.
 const PAUSE: Duration = Duration::from_secs(15);
 const SPREAD: u64 = 10_000;
 
-/// Which series, and where.
+/// A series and its location.
 pub(crate) struct Series<'a> {
-    /// Where it is.
+    /// The remote.
     pub remote: &'a dyn Remote,
     /// The kind of its generations.
     pub kind: Kind,
-    /// What the names of its generations start with: ends with `#g`.
+    /// The prefix of its generations, which ends with `#g`.
     pub prefix: String,
-    /// The time.
+    /// The clock.
     pub clock: &'a dyn Clock,
-    /// How many jobs are known to write it, each now and then.
+    /// Number of jobs that are known to write it.
     pub writers: usize,
 }
 
 impl Series<'_> {
-    /// [`Remote::find`], asked again when the service throttles: what a save has to add is worth a wait.
+    /// Like [`Remote::find`], but retries when the service throttles, because a save is worth a wait.
     pub(super) async fn find(&self, kind: Kind, prefixes: &[String]) -> Result<Option<Entry>, RemoteError> {
         self.patiently(|| self.remote.find(kind, prefixes)).await
     }
@@ -39,7 +39,7 @@ impl Series<'_> {
         loop {
             match lookup().await {
                 Err(RemoteError::Throttled(why)) if self.clock.now().saturating_sub(begin) < THROTTLED => {
-                    tracing::debug!("looked up again later: {why}");
+                    tracing::debug!("retrying a lookup: {why}");
                     self.clock.sleep(PAUSE + Duration::from_millis(self.clock.random(SPREAD))).await;
                 }
                 other => return other,

@@ -1,4 +1,4 @@
-//! What the generations of a series hold.
+//! Records: the content of generations.
 
 use std::collections::BTreeMap;
 use std::io::{BufReader, Read, Write};
@@ -10,48 +10,48 @@ use super::error::RecordError;
 use super::sign::Keyring;
 use crate::base::bounds::{Costs, Weighing, Weight};
 
-/// A record that is written whole, under a name and in generations, and can take in what other jobs wrote.
+/// A record that is written as a whole, under a name and in generations, and can merge what other jobs wrote.
 pub(crate) trait Record: Send + Sized + 'static {
-    /// What its entries are, and the format of their bodies.
+    /// The kind of its entries, and the format of their bodies.
     const FORMAT: Format;
 
     /// Appends the body to `out`.
     ///
     /// # Errors
-    /// When no reader would take it.
+    /// When no reader would accept it.
     fn encode(&self, out: Vec<u8>) -> Result<Vec<u8>, RecordError>;
 
-    /// Reads a body. Its bytes are the ones that were written, by whoever may write to the cache.
+    /// Reads a body. Its bytes are undamaged, but anyone with write access to the cache may have written them.
     ///
     /// # Errors
-    /// When it is not a record.
+    /// When it is not a valid record.
     fn decode(body: &[u8]) -> Result<Self, RecordError>;
 
-    /// Takes in all that `other` holds. Whichever of two is merged first, the result is the same.
+    /// Merges `other` into this record. The order of merges does not matter.
     fn merge(&mut self, other: Self);
 
-    /// Whether it has all that `other` holds.
+    /// Returns whether it contains everything in `other`.
     fn covers(&self, other: &Self) -> bool;
 
-    /// Generations of the same name that exist, or may, and were not read before this one was written; each with the time of that, in
-    /// seconds since 1970. What they hold belongs to this record too: a reader takes them in.
+    /// Generations of the same name that exist, or may exist, and could not be read before this one was written; each with the time of
+    /// the attempt in seconds since 1970. Their content belongs to this record too: a reader merges them.
     fn unread(&mut self) -> &mut BTreeMap<u64, u64>;
 }
 
-/// The bytes of `record` for the entry `name` and no other, signed by all keys of `keys` that sign.
+/// Encodes `record` for the entry `name` only, signed by all signing keys in `keys`.
 ///
 /// # Errors
 /// As [`Record::encode`].
 pub(crate) fn encode<R: Record>(record: &R, name: &str, keys: &Keyring) -> Result<Vec<u8>, RecordError> {
-    // The head goes in front of the body, without a copy.
+    // The head is written before the body, without a copy.
     Ok(seal(R::FORMAT, name, record.encode(vec![0; HEAD])?, keys))
 }
 
-/// The record in `bytes`, read from the entry `name`, and the name of the key in `keys` that vouches for it, where that is asked for.
-/// Nothing of the body is decompressed or parsed before that is sure.
+/// Decodes the record in `bytes` from the entry `name`. Also returns the name of the trusted key in `keys` that signed it, if that
+/// is required. The body is not decompressed or parsed before its signature is verified.
 ///
 /// # Errors
-/// As [`Record::decode`], and when the bytes are damaged, of another format, or not signed as `keys` asks for.
+/// See [`Record::decode`]; also when the bytes are damaged, of another format, or not signed as `keys` requires.
 pub(crate) fn decode<R: Record>(bytes: &[u8], name: &str, keys: &Keyring) -> Result<(R, Option<String>), RecordError> {
     let (body, signed_by) = open(R::FORMAT, name, bytes, keys)?;
     Ok((R::decode(body)?, signed_by))
@@ -59,16 +59,16 @@ pub(crate) fn decode<R: Record>(bytes: &[u8], name: &str, keys: &Keyring) -> Res
 
 /// The level of compression.
 const LEVEL: i32 = 9;
-/// Characters of an error that are shown.
+/// Number of characters of an error that are shown.
 const SHOWN: usize = 300;
-/// The window of what we compress is 4 MiB. A larger one than twice that would only be asked for to make us allocate it.
+/// Largest zstd window. Ours is 4 MiB; a window of more than twice that would only serve to make us allocate it.
 const MAX_WINDOW_LOG: u32 = 23;
 
-/// Appends to `out`, compressed by zstd, the JSON that `write` writes; returns it with the JSON's weight in bytes of memory, see
-/// [`Weight`].
+/// Appends the JSON that `write` writes to `out`, compressed with zstd, and returns `out` with the JSON's weight in bytes of
+/// memory, see [`Weight`].
 ///
 /// # Errors
-/// When zstd fails, which it does only without memory.
+/// When zstd fails, which happens only without memory.
 pub(crate) fn write_json(
     out: Vec<u8>,
     write: impl FnOnce(&mut dyn Write) -> serde_json::Result<()>,
@@ -80,10 +80,10 @@ pub(crate) fn write_json(
     Ok((weighed.inner.finish().map_err(failed)?, weighed.weight.total))
 }
 
-/// The value in the compressed JSON `body`, which is read only up to the weight `most`.
+/// Parses the compressed JSON `body`, up to the weight `most`.
 ///
 /// # Errors
-/// When it is anything else.
+/// When it is not valid.
 pub(crate) fn read_json<T: DeserializeOwned>(body: &[u8], most: u64) -> Result<T, RecordError> {
     let read = || -> std::io::Result<T> {
         let mut decoder = zstd::Decoder::new(body)?.single_frame();
@@ -92,12 +92,12 @@ pub(crate) fn read_json<T: DeserializeOwned>(body: &[u8], most: u64) -> Result<T
         let value = serde_json::from_reader(reader.by_ref())?;
         Ok(value)
     };
-    // The error quotes what is there, which can be of any length.
+    // The error quotes the input, which can be of any length.
     let shown = |error: std::io::Error| error.to_string().chars().take(SHOWN).collect::<String>();
     read().map_err(|error| RecordError::Damaged(format!("its content cannot be read ({})", shown(error))))
 }
 
-/// Passes JSON on and weighs it.
+/// A writer that weighs the JSON that it passes on.
 struct Weighed<W> {
     inner: W,
     weight: Weight,

@@ -1,8 +1,8 @@
-//! Finding the record that fits.
+//! Searches for a usable record.
 //!
-//! 1. One lookup gives the newest generation of the first key or prefix that has one.
-//! 2. It is read; one that is damaged is read twice. What cannot be read is passed over for an older one, and remembered as unread.
-//! 3. Generations that the one found calls unread are read now, and taken in.
+//! 1. One lookup returns the newest generation of the first key or prefix that has one.
+//! 2. It is read, and read again if damaged. An unreadable generation is skipped in favour of an older one and recorded as unread.
+//! 3. Generations that the found one lists as unread are read now and merged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,38 +19,37 @@ use crate::base::clock::now;
 use crate::base::note::{Code, Note};
 use crate::remote::{Entry, Kind, Remote, RemoteError};
 
-/// A record is read whole into memory; one larger than this is refused.
+/// Largest record in bytes: it is read into memory as a whole.
 const MAX_SIZE: u64 = 64 << 20;
-/// So many generations are tried, from the newest back, before a key counts as a miss.
+/// Number of generations that are tried, from the newest back, before a key counts as a miss.
 const GENERATIONS_TRIED: u64 = 4;
-/// So many of them may fail to be read: the next one would most likely fail in the same way.
+/// Number of failed reads after which the search ends: the next one would most likely fail in the same way.
 const FAILURES: usize = 2;
 
-/// A record that was found and read.
+/// A found record.
 pub(crate) struct Found<R> {
-    /// What it holds.
+    /// Its content.
     pub record: R,
     /// Its key, escaped.
     pub key: String,
     /// Its generation.
     pub generation: u64,
-    /// Bytes fetched for it.
+    /// Bytes downloaded for it.
     pub bytes: u64,
-    /// The name of the trusted key that signed it; None where no signature was asked for.
+    /// The name of the trusted key that signed it; None if no signature is required.
     pub signed_by: Option<String>,
 }
 
-/// What a search for a record came to.
+/// The result of a search.
 pub(crate) struct Search<F> {
-    /// The record, if there is one that can be used.
+    /// The record, if there is a usable one.
     pub found: Option<F>,
-    /// Key and number of the newest generation that is there, whether or not it can be used.
+    /// Key and number of the newest existing generation, usable or not.
     pub newest: Option<(String, u64)>,
-    /// Generations of that key whose content is not in `found`, since they could not be read, each with the time when that was first
-    /// seen. Whoever writes the next generation names them in it: else their content would be lost to all that come after. Those of
-    /// `found` are in its record too.
+    /// Generations of that key whose content is not in `found` because they could not be read, each with the time of the first failure.
+    /// The next generation must name them, otherwise their content would be lost. Those of `found` are in its record too.
     pub unread: BTreeMap<u64, u64>,
-    /// Why the first of them could not be read this time.
+    /// Why the first of them could not be read now.
     pub unread_why: Option<String>,
 }
 
@@ -68,12 +67,11 @@ impl<F> Search<F> {
     }
 }
 
-/// The newest usable record of the first of `names` (prefixes of names of generations) for which there is one. Generations that
-/// cannot be read, and those that `keys` does not trust, are passed over, with a note. What the one found says was not read before
-/// it was written is read now, and taken in.
+/// Returns the newest usable record of the first of `names` (prefixes of names of generations) that has one. Unreadable generations,
+/// and those that `keys` does not trust, are skipped with a note. Generations that the found one lists as unread are read and merged.
 ///
 /// # Errors
-/// When the remote cannot be asked.
+/// When the lookup fails.
 pub(crate) async fn find_record<R: Record>(
     remote: &dyn Remote,
     names: &[String],
@@ -123,7 +121,7 @@ pub(crate) async fn find_record<R: Record>(
         }
     }
     if search.found.is_none() && last > 1 && !search.unread.is_empty() {
-        // Nor was what stands before those.
+        // Earlier unread generations were not read either.
         search.unread.insert(last - 1, now());
     }
     take_in_unread(remote, &key, keys, &mut search).await;
@@ -135,12 +133,12 @@ async fn find_exactly(remote: &dyn Remote, kind: Kind, name: &str) -> Result<Opt
     Ok(found.filter(|entry| entry.name == name))
 }
 
-/// So many generations that an earlier save did not read are read now.
+/// Number of generations that an earlier save did not read and that are read now.
 const UNREAD_TRIED: usize = 8;
-/// One that is not found for so many seconds is not going to be: whoever reserved its name died, or it was evicted.
+/// Seconds after which a missing generation counts as lost: its writer died, or it was evicted.
 const UNREAD_AGE: u64 = 24 * 3600;
 
-/// Takes into the record that was found what it says was not read before it was written, and notes in it what is still unread.
+/// Merges generations that the found record lists as unread, and records in it which ones are still unread.
 async fn take_in_unread<R: Record>(remote: &dyn Remote, key: &str, keys: &Keyring, search: &mut Search<Found<R>>) {
     let Some(found) = &mut search.found else { return };
     let mut waiting: BTreeMap<u64, u64> = std::mem::take(found.record.unread());
@@ -159,12 +157,12 @@ async fn take_in_unread<R: Record>(remote: &dyn Remote, key: &str, keys: &Keyrin
         };
         match read {
             Ok((mut record, _, bytes)) => {
-                tracing::info!("Generation {number} of {key}, which could not be read earlier, is taken in.");
+                tracing::info!("Merged generation {number} of {key}, which could not be read earlier.");
                 waiting.append(record.unread());
                 found.record.merge(record);
                 found.bytes += bytes;
             }
-            // An earlier job found it so as well: that is the second proof.
+            // An earlier job has found the same, which is the second proof.
             Err(why) if why.is_proven() || !why.may_hold_more() => {
                 tracing::info!("Generation {number} of {key}: {why}");
             }
@@ -193,18 +191,18 @@ pub(crate) enum Unusable {
 }
 
 impl Unusable {
-    /// Whether somebody else may be able to read more of it than we.
+    /// Returns whether another job may be able to read it.
     fn may_hold_more(&self) -> bool {
         !matches!(self, Self::Record(RecordError::Untrusted(_)))
     }
 
-    /// Whether two independent reads gave the same bytes, and those are not what was written.
+    /// Returns whether two independent reads returned the same damaged bytes.
     fn is_proven(&self) -> bool {
         matches!(self, Self::Record(RecordError::Damaged(_)))
     }
 }
 
-/// Before keys are introduced nothing is signed: one note says so for all generations.
+/// Before keys are introduced, nothing is signed: one note covers all generations.
 pub(crate) fn note_unusable(message: &str, why: &Unusable, notes: &mut Vec<Note>) {
     match why {
         Unusable::Record(RecordError::Untrusted(_))
@@ -232,7 +230,7 @@ async fn read_record<R: Record>(
     match decode(bytes.clone()).await? {
         Ok((record, signed_by)) => Ok((record, signed_by, size)),
         Err(damaged @ RecordError::Damaged(_)) => {
-            tracing::debug!("{} is read once more: {damaged}", entry.name);
+            tracing::debug!("reading {} again: {damaged}", entry.name);
             let again = Bytes::from(read_again(remote, entry, size).await?);
             if again == bytes {
                 return Err(damaged.into());
@@ -246,13 +244,13 @@ async fn read_record<R: Record>(
     }
 }
 
-/// The bytes of `entry` once more: by a lookup and an address of their own, and cut in two at another place than before, so that what
-/// is wrong on the way shows as a difference.
+/// Reads `entry` again with a separate lookup and address, and split at a different place, so that errors on the way show as a
+/// difference.
 async fn read_again(remote: &dyn Remote, entry: &Entry, size: u64) -> Result<Vec<u8>, RemoteError> {
     let gone = || RemoteError::Gone(format!("{} is not found any more.", entry.name));
     let entry = find_exactly(remote, entry.kind, &entry.name).await?.ok_or_else(gone)?;
     if entry.size.is_none() {
-        // The first read may have been cut short without a sign of it.
+        // The first read may have been truncated unnoticed.
         match remote.read(&entry, size..size + 1).await {
             Err(RemoteError::Short(_)) => {}
             Err(error) => return Err(error),
@@ -261,7 +259,7 @@ async fn read_again(remote: &dyn Remote, entry: &Entry, size: u64) -> Result<Vec
     }
     let size = entry.size.unwrap_or(size);
     if size > MAX_SIZE {
-        return Err(RemoteError::Gone(format!("{} is larger than any of its kind.", entry.name)));
+        return Err(RemoteError::Gone(format!("{} is too large for an entry of its kind.", entry.name)));
     }
     let cut = size / 3;
     let mut bytes = remote.read(&entry, 0..cut).await?.to_vec();
@@ -275,18 +273,18 @@ async fn read_whole(remote: &dyn Remote, entry: &Entry) -> Result<Vec<u8>, Remot
     while let Some(piece) = stream.next().await {
         bytes.extend_from_slice(&piece?);
         if bytes.len() as u64 > MAX_SIZE {
-            return Err(RemoteError::Gone(format!("{} is larger than any of its kind.", entry.name)));
+            return Err(RemoteError::Gone(format!("{} is too large for an entry of its kind.", entry.name)));
         }
     }
     Ok(bytes)
 }
 
-/// As [`read_whole`]; None where its bytes are not there any more.
+/// Like [`read_whole`]; None if its bytes no longer exist.
 pub(crate) async fn read_generation(remote: &dyn Remote, entry: &Entry) -> Result<Option<Vec<u8>>, RemoteError> {
     match read_whole(remote, entry).await {
         Ok(bytes) => Ok(Some(bytes)),
         Err(RemoteError::Gone(why)) => {
-            tracing::warn!("{} cannot be read: {why}", entry.name);
+            tracing::warn!("Cannot read {}: {why}", entry.name);
             Ok(None)
         }
         Err(error) => Err(error),

@@ -1,18 +1,18 @@
-//! Signatures of entries: who vouches for what a job restores.
+//! Signatures of entries.
 //!
-//! A signature covers a [`fingerprint`]: what the entry is, its whole name (the key and the generation are in it) and the
-//! SHA-256 of its bytes. So it is of no use under another name, nor as a signature of a store path, even if the same key makes
-//! both. It does not say that an entry is the newest: who may delete entries can bring an older one back.
+//! A signature covers a [`fingerprint`]: the kind of the entry, its whole name (with key and generation) and the SHA-256 of its
+//! bytes. It is therefore useless under another name or as a signature of a store path, even if the same key signs both. It does
+//! not prove that an entry is the newest: anyone who can delete entries can bring an older one back.
 
 use crate::base::digest::Sha;
 use crate::remote::Kind;
 
 pub use super::key::{KeyError, PublicKey, Signature, SignatureError, SigningKey};
 
-/// No more signing keys than this: the old one and the new one while keys are changed, and one to spare.
+/// Largest number of signing keys: the old and the new one during a key rotation, and one to spare.
 pub const MAX_SIGNING_KEYS: usize = 3;
 
-/// What is signed of the entry of this kind and name whose bytes, but for its signatures, have this digest.
+/// The signed text of an entry of this kind and name, whose bytes without signatures have this digest.
 #[must_use]
 pub fn fingerprint(kind: Kind, name: &str, digest: Sha) -> String {
     format!("nix-cache;1;{};{name};sha256:{digest}", kind.word())
@@ -22,20 +22,20 @@ pub fn fingerprint(kind: Kind, name: &str, digest: Sha) -> String {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Untrusted {
     /// A signature is required, and no key is trusted.
-    #[error("`require-signatures` is set, and `trusted-public-keys` names no key.")]
+    #[error("`require-signatures` is set, but `trusted-public-keys` is empty.")]
     NoKeys,
-    /// Nobody signed it.
-    #[error("it is not signed, and `trusted-public-keys` asks for a signature.")]
+    /// It is not signed.
+    #[error("it is not signed, but `trusted-public-keys` requires a signature.")]
     Unsigned,
-    /// Only keys signed it that are not trusted here.
+    /// It is signed only by keys that are not trusted.
     #[error("it is signed by {0}, which `trusted-public-keys` does not name.")]
     Unknown(String),
-    /// A trusted key is said to have signed it, and has signed something else.
-    #[error("its signature by {0} does not fit: its bytes or its name are not those that were signed.")]
+    /// It has a signature of a trusted key that does not match.
+    #[error("its signature by {0} does not match: its bytes or its name are not those that were signed.")]
     Wrong(String),
 }
 
-/// The keys of a job: with which it signs what it saves, and by which what it restores must be signed.
+/// The keys of a job: those that sign what it saves, and those that must have signed what it restores.
 #[derive(Clone, Debug, Default)]
 pub struct Keyring {
     signing: Vec<SigningKey>,
@@ -44,11 +44,11 @@ pub struct Keyring {
 }
 
 impl Keyring {
-    /// The keys in these texts, each any number of them between white space, as Nix writes them. Whoever signs trusts the
-    /// own signature and no entry without one: otherwise it would sign what it took over from others.
+    /// Parses keys as Nix writes them, separated by white space. A job that signs trusts its own signature and no entry without
+    /// one: otherwise it would sign what it restored from others.
     ///
     /// # Errors
-    /// When a text is no key, or there are more than [`MAX_SIGNING_KEYS`] to sign with.
+    /// When a text is not a key, or there are more than [`MAX_SIGNING_KEYS`] signing keys.
     pub fn new(signing: &str, trusted: &str) -> Result<Self, KeyError> {
         let signing = signing.split_whitespace().map(str::parse).collect::<Result<Vec<SigningKey>, _>>()?;
         if signing.len() > MAX_SIGNING_KEYS {
@@ -60,13 +60,13 @@ impl Keyring {
         Ok(Self { signing, trusted, is_required: false })
     }
 
-    /// The same, where an entry without a signature is not used even if no key is trusted at all.
+    /// The same keyring, but entries without a signature are not used even if no key is trusted at all.
     #[must_use]
     pub fn requiring_signatures(self) -> Self {
         Self { is_required: true, ..self }
     }
 
-    /// A keyring that trusts those of `keys` that are public keys, and signs nothing.
+    /// A keyring that trusts the public keys in `keys` and signs nothing.
     #[must_use]
     pub fn trusting(keys: &[String]) -> Self {
         Self { trusted: keys.iter().filter_map(|key| key.parse().ok()).collect(), ..Self::default() }
@@ -100,10 +100,10 @@ impl Keyring {
         self.signing.iter().map(|key| key.sign(fingerprint)).collect()
     }
 
-    /// The name of the trusted key that made one of `signatures`; None where no signature is asked for.
+    /// Returns the name of the trusted key that made one of `signatures`; None if no signature is required.
     ///
     /// # Errors
-    /// When one is asked for, and none of a trusted key fits.
+    /// When a signature is required, and none of a trusted key matches.
     pub fn verify(&self, fingerprint: &str, signatures: &[Signature]) -> Result<Option<String>, Untrusted> {
         if !self.asks_for_signatures() {
             return Ok(None);
@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(a.verify("text", &[]), Err(Untrusted::Unsigned));
         assert_eq!(a.verify("text", &by_b), Err(Untrusted::Unknown("b".into())));
         assert_eq!(a.verify("other", &by_a), Err(Untrusted::Wrong("a".into())));
-        // The other one's signature under our name, and both together.
+        // Another key's signature under our name, and both together.
         let forged = [Signature { key: "a".into(), ..by_b[0].clone() }];
         assert_eq!(a.verify("text", &forged), Err(Untrusted::Wrong("a".into())));
         let both = [&by_b[..], &forged, &by_a].concat();

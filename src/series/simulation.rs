@@ -1,4 +1,4 @@
-//! Many writers at once, in a time of its own: a service with the limits and the lag of GitHub's, and writers that do nothing but
+//! Simulates many concurrent writers with a virtual clock: a service with the limits and the lag of GitHub's, and writers that only
 //! append.
 
 use std::collections::BTreeSet;
@@ -20,7 +20,7 @@ use super::number::MOST;
 use super::{Clock, Draft, Series, TakenIn, append, find};
 use crate::remote::{Entry, Kind, Put, Remote, RemoteError};
 
-/// Time that passes when everybody sleeps.
+/// Virtual time, which advances when all tasks sleep.
 struct World(Mutex<Inside>);
 
 struct Inside {
@@ -28,11 +28,11 @@ struct Inside {
     seed: u64,
     sleepers: Vec<(u64, Waker)>,
     entries: Vec<Stored>,
-    /// When names were asked for, granted or not.
+    /// Times of reservations, granted or not.
     creations: Vec<u64>,
-    /// When something was looked up.
+    /// Times of lookups.
     lookups: Vec<u64>,
-    /// A name whose upload takes so many milliseconds longer.
+    /// A name whose upload takes this many milliseconds longer.
     slow: Option<(String, u64)>,
 }
 

@@ -1,5 +1,5 @@
-//! A snapshot as the record of a series: the JSON of [`super::wire`], compressed by zstd. Fields of the JSON that a reader does not
-//! know are skipped: an optional part needs no new format, one that must be understood does.
+//! A snapshot as the record of a series: the JSON of [`super::wire`], compressed with zstd. Readers skip unknown fields of the JSON,
+//! so an optional part needs no new format, but a required one does.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,10 @@ use crate::remote::Kind;
 use crate::series::sign::Keyring;
 use crate::series::{Format, Record, RecordError, read_json, record, write_json};
 
-/// What a snapshot may weigh, in bytes of memory: see [`crate::base::bounds`]. A path with four references and a signature weighs
-/// 1.3 KB, so there is room for 130,000 of them.
+/// Largest weight of a snapshot in bytes of memory: see [`crate::base::bounds`]. A path with four references and a signature weighs
+/// 1.3 KB, so there is room for 130,000 paths.
 const MAX_WEIGHT: u64 = 168 << 20;
-/// More layers, or entries that they are made of, are never needed: a save keeps eight, a merge of a hundred jobs a hundred.
+/// Largest number of layers, or of entries that they consist of: a save keeps eight, a merge of a hundred jobs a hundred.
 const MAX_LAYERS: usize = 4096;
 
 impl Record for Snapshot {
@@ -51,23 +51,23 @@ impl Record for Snapshot {
     }
 }
 
-/// The bytes of `snapshot` as an entry without a name and a signature.
+/// Encodes `snapshot` as an entry without a name and a signature.
 ///
 /// # Errors
-/// When no reader would take it, since it is too large.
+/// When it is too large for readers.
 pub fn encode(snapshot: &Snapshot) -> Result<Vec<u8>, RecordError> {
     record::encode(snapshot, "", &Keyring::default())
 }
 
-/// The snapshot in `bytes`, whoever wrote it.
+/// Decodes the snapshot in `bytes`, whoever wrote it.
 ///
 /// # Errors
-/// When they are damaged, or of a format that this program does not know.
+/// When they are damaged, or of an unsupported format.
 pub fn decode(bytes: &[u8]) -> Result<Snapshot, RecordError> {
     Ok(record::decode(bytes, "", &Keyring::default())?.0)
 }
 
-/// What layers are made of is bounded by what is stored: a recipe that takes the same bytes again and again makes a file of any size.
+/// Limits the size of layers by the stored bytes, because a recipe that repeats the same bytes could expand to any size.
 fn check_layers(snapshot: &Snapshot) -> Result<(), RecordError> {
     if snapshot.layers.len().max(snapshot.stored.len()) > MAX_LAYERS {
         return Err(RecordError::Damaged(format!("it names more than {MAX_LAYERS} layers")));

@@ -1,15 +1,15 @@
-//! What a snapshot no longer needs: what no lane used in its last saves, layers that hold nothing of their own, and lanes that
-//! are not there any more.
+//! Removes what a snapshot no longer needs: paths that no lane used in its last saves, layers without paths of their own, and lanes
+//! that no longer exist.
 //!
-//! What a job only reads leaves no trace: "used" is what it made or fetched, what is rooted, and what that needs. So not being
-//! used is not enough. A path of a lane expires when
+//! Merely reading a path leaves no trace: "used" means built or fetched, rooted, or needed by such a path. Being unused is therefore
+//! not enough. A path of a lane expires when
 //!
 //! - a newer path of the lane has the same name, apart from numbers and hashes, and the path was not used in the last `keep`
 //!   saves of the lane; or
-//! - it was not used in the last [`LONG`] times `keep` saves of the lane, whatever came after it.
+//! - it was not used in the last [`LONG`] times `keep` saves of the lane, whatever replaced it.
 //!
-//! Only saves of the lane itself count: one that does not save loses nothing, until it is forgotten after [`FORGOTTEN`]. What was
-//! dropped and had to be made again was needed all the same: from then on only the second rule holds for it.
+//! Only saves of the lane itself count: a lane that does not save loses nothing until it is forgotten after [`FORGOTTEN`]. A path
+//! that was dropped and had to be rebuilt was needed after all: from then on, only the second rule applies to it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -17,25 +17,24 @@ use super::{Layer, PathKey, Snapshot};
 use crate::base::digest::Sha;
 use crate::store::StorePath;
 
-/// What no newer path replaces is kept for so many times as many saves.
+/// Factor for the number of saves after which a path without a replacement expires.
 pub(super) const LONG: u32 = 20;
-/// A lane that did not save for so many seconds is forgotten, 30 days.
+/// Seconds without a save after which a lane is forgotten: 30 days.
 pub(super) const FORGOTTEN: u64 = 30 * 24 * 3600;
-/// A lane remembers so many saves, and so many paths that were dropped.
+/// Number of saves, and of dropped paths, that a lane remembers.
 const SAVES: usize = 1000;
 const DROPPED: usize = 1000;
 
-/// What a lane used.
+/// The paths that a lane used.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lane {
     /// When it last saved, in seconds since 1970.
     pub used: u64,
     /// When it saved, each time.
     pub saves: BTreeSet<u64>,
-    /// The paths it had or made, and when a save last found them in use. Of those that were dropped some stay here, so that one that
-    /// comes back is recognised.
+    /// Its paths, and when a save last found them in use. Some dropped paths stay here, so that one that comes back is recognised.
     pub paths: BTreeMap<StorePath, u64>,
-    /// Those that were dropped and had to be made or fetched again.
+    /// Paths that were dropped and had to be built or fetched again.
     pub returned: BTreeSet<StorePath>,
 }
 
@@ -45,7 +44,7 @@ impl Lane {
         paths.any(|path| self.paths.contains_key(path))
     }
 
-    /// Notes a save at `now` that found `used` in use.
+    /// Records a save at `now` that found `used` in use.
     pub(crate) fn save(&mut self, used: impl IntoIterator<Item = StorePath>, now: u64) {
         // Two saves can happen in one second.
         let now = self.saves.last().map_or(now, |last| now.max(last + 1));
@@ -57,7 +56,7 @@ impl Lane {
         self.paths.extend(used.into_iter().map(|path| (path, now)));
     }
 
-    /// The moment since which it has saved `count` times; 0 if it has not yet.
+    /// The time of the save `count` saves ago; 0 if there are fewer.
     fn since(&self, count: u32) -> u64 {
         self.saves.iter().rev().nth((count as usize).saturating_sub(1)).copied().unwrap_or(0)
     }
@@ -79,7 +78,7 @@ impl Lane {
     }
 }
 
-/// `name` without what tells versions of the same thing apart: numbers, and words that look like a hash.
+/// Removes numbers and words that look like a hash from `name`, so that versions of a package have the same result.
 fn stem(name: &str) -> String {
     let word = |word: &str| {
         let is_hash = word.len() >= 7
@@ -105,8 +104,8 @@ fn stem(name: &str) -> String {
 }
 
 impl Snapshot {
-    /// Drops what expired, and forgets lanes that did not save for long before `now`. With 0 for `keep` nothing is dropped. Returns
-    /// the number of paths that went.
+    /// Drops expired paths, and forgets lanes that have not saved for long before `now`. With `keep` 0, nothing is dropped. Returns the
+    /// number of dropped paths.
     pub fn expire(&mut self, keep: u32, now: u64) -> usize {
         if keep == 0 || self.lanes.is_empty() {
             return 0;
@@ -120,7 +119,7 @@ impl Snapshot {
         before - self.paths.len()
     }
 
-    /// Lanes remember only so many of the paths that were dropped.
+    /// Lanes remember only a limited number of the paths that were dropped.
     pub(crate) fn forget_dropped(&mut self) {
         let names: BTreeSet<&StorePath> = self.paths.keys().map(|key| &key.0).collect();
         for lane in self.lanes.values_mut() {
@@ -139,7 +138,7 @@ impl Snapshot {
         }
     }
 
-    /// `paths` and all that they refer to.
+    /// `paths` and everything that they refer to.
     fn with_references<'a>(&'a self, paths: impl Iterator<Item = &'a StorePath>) -> BTreeSet<StorePath> {
         let mut references: HashMap<&StorePath, Vec<&StorePath>> = HashMap::new();
         for record in self.paths.values() {
@@ -155,8 +154,8 @@ impl Snapshot {
         all
     }
 
-    /// Drops the layers all of whose paths other layers hold: what several jobs made at the same time is needed once. Of two, the
-    /// one that holds more stays.
+    /// Drops layers whose paths are all in other layers: paths that several jobs built at the same time are needed once. Of two such
+    /// layers, the one with more paths stays.
     pub fn drop_redundant_layers(&mut self) {
         let mut count: HashMap<&PathKey, usize> = HashMap::new();
         for path in self.layers.values().flat_map(|layer| &layer.paths) {
@@ -178,7 +177,7 @@ impl Snapshot {
         }
     }
 
-    /// Whether all that `other` has for `lanes` is here too, held by a layer.
+    /// Returns whether everything that `other` has for `lanes` is also in a layer of this snapshot.
     pub(crate) fn covers(&self, other: &Snapshot, lanes: &BTreeSet<String>) -> bool {
         let held: BTreeSet<&StorePath> =
             self.layers.values().flat_map(|layer| &layer.paths).map(|(path, _)| path).collect();
@@ -191,7 +190,7 @@ impl Snapshot {
         })
     }
 
-    /// Whether it is for machines of `system`, as far as it says; one without paths is for all.
+    /// Returns whether it is for machines of `system`; a snapshot without paths is for all.
     pub(crate) fn is_for(&self, system: &str) -> bool {
         self.paths.is_empty() || self.facts.system.is_empty() || system.is_empty() || self.facts.system == system
     }

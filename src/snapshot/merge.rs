@@ -8,7 +8,7 @@ use super::{Lane, Layer, Record, Snapshot, Stored};
 use crate::store::PathInfo;
 
 impl Snapshot {
-    /// Takes in all that `other` holds.
+    /// Merges `other` into this snapshot.
     pub fn merge(&mut self, other: Snapshot) {
         if other.facts > self.facts {
             self.facts = other.facts;
@@ -49,7 +49,7 @@ fn merge_record(record: &mut Record, other: Record) {
     merge_info(&mut record.info, other.info);
 }
 
-/// Two databases can know different things of the same bytes: who signed them, which derivation made them, when.
+/// Two databases can have different metadata of the same bytes: signatures, deriver, time.
 fn merge_info(info: &mut PathInfo, other: PathInfo) {
     info.nar_size = info.nar_size.max(other.nar_size);
     info.references.extend(other.references.iter().cloned());
@@ -59,14 +59,14 @@ fn merge_info(info: &mut PathInfo, other: PathInfo) {
     info.deriver = info.deriver.take().max(other.deriver);
     info.ca = info.ca.take().max(other.ca);
     if info.outputs != other.outputs {
-        // Of two paths of one output the greater one, which comes last.
+        // Of two paths of one output, the greater one, which comes last.
         let mut outputs: Vec<_> = info.outputs.iter().chain(other.outputs.iter()).collect();
         outputs.sort();
         info.outputs = outputs.into_iter().map(|(name, path)| (name.clone(), path.clone())).collect();
     }
 }
 
-/// Layers of one id have the same bytes; they can differ in what is still wanted of them.
+/// Layers with the same id have the same bytes; they can differ in the paths that are still wanted.
 fn merge_layer(layer: &mut Layer, other: Layer) {
     layer.paths.extend(other.paths);
     layer.recipe = layer.recipe.take().max(other.recipe);
@@ -74,7 +74,7 @@ fn merge_layer(layer: &mut Layer, other: Layer) {
     layer.created = layer.created.min(other.created);
 }
 
-/// An entry is stored under a later name only when the earlier one is lost.
+/// An entry is stored under a later name only if the earlier one is lost.
 fn merge_stored(stored: &mut Stored, other: Stored) {
     if (other.entry.len(), &other.entry) > (stored.entry.len(), &stored.entry) {
         stored.entry = other.entry;

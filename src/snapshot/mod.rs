@@ -1,8 +1,8 @@
-//! Snapshots: the index of one key. Which store paths there are, with all that the Nix database says of them, which layers
-//! hold them, and which lane of jobs used what.
+//! Snapshots: the index of one key. It lists the store paths with their records from the Nix database, the layers that contain
+//! them, and the lanes that used them.
 //!
-//! A snapshot is written in generations under `<key>#g<number>`; none is ever changed. Two that were written apart are
-//! joined by [`Snapshot::merge`], a union: whichever is merged first, and however often, the result is the same.
+//! A snapshot is written in generations under `<key>#g<number>`, which never change. Two independent ones are joined by
+//! [`Snapshot::merge`], a union: the order and number of merges do not matter.
 
 mod codec;
 mod keep;
@@ -26,8 +26,8 @@ use crate::store::{DrvOutput, NarHash, PathInfo, Realisation, StorePath};
 pub use codec::{decode, encode};
 pub use keep::Lane;
 
-/// A store path with the bytes it has. The same path can have been built twice with different bytes; both versions may stand
-/// in one snapshot, each with the layer that holds it.
+/// A store path with its hash. The same path can have been built twice with different bytes; both versions may be in one snapshot,
+/// each with the layer that contains it.
 pub type PathKey = (StorePath, NarHash);
 
 /// The index of one key.
@@ -39,22 +39,22 @@ pub struct Snapshot {
     pub paths: BTreeMap<PathKey, Record>,
     /// All layers by their id.
     pub layers: BTreeMap<Sha, Layer>,
-    /// What they are made of, by its id.
+    /// The stored bytes that layers consist of, by id.
     pub stored: BTreeMap<Sha, Stored>,
-    /// Paths that were left out because a substituter has them; what refers to them needs them all the same.
+    /// Paths that were left out because a substituter has them; their referrers still need them.
     pub upstream: BTreeSet<StorePath>,
-    /// What each lane used when it last saved.
+    /// The paths that each lane used when it last saved.
     pub lanes: BTreeMap<String, Lane>,
-    /// Generations of the same key that exist, or may, and were not read before this one was written; each with the time of that, in
-    /// seconds since 1970. What they hold belongs to this snapshot too: a reader takes them in.
+    /// Generations of the same key that exist, or may exist, and could not be read before this one was written; each with the time of the
+    /// attempt in seconds since 1970. Their content belongs to this snapshot too: a reader merges them.
     pub unread: BTreeMap<u64, u64>,
-    /// Which paths the builds of content-addressed derivations made.
+    /// The paths that builds of content-addressed derivations produced.
     pub realisations: BTreeMap<DrvOutput, Realisation>,
-    /// Records of paths that were not in the form of one, and are left out. Not written.
+    /// Number of malformed records, which are left out. Not written.
     pub malformed: u64,
 }
 
-/// Facts about the making of a snapshot.
+/// Facts about the creation of a snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Facts {
@@ -66,12 +66,12 @@ pub struct Facts {
     pub system: String,
     /// The program and its version.
     pub tool: String,
-    /// Which job wrote it: its lane.
+    /// The lane of the job that wrote it.
     pub lane: String,
 }
 
 impl Facts {
-    /// Whether all names in it are names.
+    /// Returns whether all names in it are valid.
     fn are_sound(&self) -> bool {
         [&self.key, &self.system, &self.tool, &self.lane].into_iter().all(|name| is_name(name))
     }
@@ -80,9 +80,9 @@ impl Facts {
 /// One path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// What the Nix database says of it.
+    /// Its record in the Nix database.
     pub info: PathInfo,
-    /// When a save last found it to be in use, in seconds since 1970.
+    /// When a save last found it in use, in seconds since 1970.
     pub last_used: u64,
 }
 
@@ -91,11 +91,11 @@ pub struct Record {
 pub struct Layer {
     /// Size and chunk digests of its file; its id is theirs.
     pub digests: Digests,
-    /// How its file is put together of [`Snapshot::stored`]; None: it is stored whole, under its own id.
+    /// The recipe of its file from [`Snapshot::stored`]; None if it is stored whole, under its own id.
     pub recipe: Option<Recipe>,
-    /// Which of its paths the snapshot still wants.
+    /// Its paths that the snapshot still wants.
     pub paths: BTreeSet<PathKey>,
-    /// Bytes of the NARs of all paths that it holds, wanted or not.
+    /// Total NAR size of all its paths, wanted or not.
     pub nar_bytes: u64,
     /// When it was packed, in seconds since 1970.
     pub created: u64,
@@ -109,7 +109,7 @@ impl Layer {
         first.map_or_else(|| self.digests.id(), |segment| segment.stored)
     }
 
-    /// The ids of the stored bytes that its file is made of.
+    /// The ids of the stored bytes that its file consists of.
     #[must_use]
     pub fn stored(&self) -> BTreeSet<Sha> {
         self.recipe.as_ref().map_or_else(|| BTreeSet::from([self.digests.id()]), Recipe::stored)
@@ -121,14 +121,14 @@ impl Layer {
 pub struct Stored {
     /// Their size and chunk digests; their id is theirs.
     pub digests: Digests,
-    /// The name of their entry in the remote: their id, with a number behind it when an entry of that name was lost; or, from a job
-    /// that may not look anything up, `first-`, the SHA-256 of the key, and a number.
+    /// The name of their entry in the remote: their id, followed by a number if an entry of that name was lost; or, from a job that
+    /// may not look anything up, `first-`, the SHA-256 of the key, and a number.
     pub entry: String,
 }
 
 impl Snapshot {
-    /// The paths, each in one version: the one used last (of two used at the same time, that with the greater hash), if a
-    /// layer holds it.
+    /// The paths, each in one version: the most recently used one (of two used at the same time, the one with the greater hash) that a
+    /// layer contains.
     #[must_use]
     pub fn chosen(&self) -> BTreeMap<StorePath, &Record> {
         let held: BTreeSet<&PathKey> = self.layers.values().flat_map(|layer| &layer.paths).collect();
@@ -142,8 +142,7 @@ impl Snapshot {
         chosen
     }
 
-    /// Keeps the paths that `keep` names, and of layers and lanes what has to do with them. Layers that hold nothing wanted
-    /// any more are gone.
+    /// Keeps the paths for which `keep` is true, and the related parts of layers and lanes. Removes layers without wanted paths.
     pub fn retain(&mut self, keep: impl Fn(&PathKey) -> bool) {
         self.retain_paths(keep);
         let names: BTreeSet<&StorePath> = self.paths.keys().map(|key| &key.0).collect();
@@ -153,7 +152,7 @@ impl Snapshot {
         }
     }
 
-    /// As [`Snapshot::retain`]; lanes remember what went.
+    /// Like [`Snapshot::retain`], but lanes remember the removed paths.
     pub(crate) fn retain_paths(&mut self, keep: impl Fn(&PathKey) -> bool) {
         self.paths.retain(|key, _| keep(key));
         let paths = &self.paths;
@@ -166,19 +165,19 @@ impl Snapshot {
         self.realisations.retain(|_, realisation| names.contains(&realisation.path));
     }
 
-    /// Takes layers out.
+    /// Removes layers.
     pub fn drop_layers(&mut self, ids: &BTreeSet<Sha>) {
         self.layers.retain(|id, _| !ids.contains(id));
         self.drop_unused();
     }
 
-    /// Drops what no layer is made of.
+    /// Drops stored bytes that no layer uses.
     fn drop_unused(&mut self) {
         let used: BTreeSet<Sha> = self.layers.values().flat_map(Layer::stored).collect();
         self.stored.retain(|id, _| used.contains(id));
     }
 
-    /// Takes out the stored bytes `lost`, and the layers that cannot be put together without them. Gives the names of their entries.
+    /// Removes the stored bytes `lost`, and the layers that cannot be assembled without them. Returns the names of their entries.
     pub fn lose(&mut self, lost: &BTreeSet<Sha>) -> BTreeSet<String> {
         let entries = lost.iter().filter_map(|id| self.stored.remove(id)).map(|stored| stored.entry).collect();
         self.layers.retain(|_, layer| layer.stored().is_disjoint(lost));
@@ -186,8 +185,8 @@ impl Snapshot {
         entries
     }
 
-    /// Lets go of the paths of the layers made of `doubtful` bytes for which `is_here` is true, so that they are packed again. The
-    /// others stay: the bytes may be readable for somebody else. Gives the names of the entries.
+    /// Removes the paths for which `is_here` is true from layers that use `doubtful` bytes, so that they are packed again. The others
+    /// stay, because another job may be able to read the bytes. Returns the names of the entries.
     pub fn release(&mut self, doubtful: &BTreeSet<Sha>, is_here: impl Fn(&PathKey) -> bool) -> BTreeSet<String> {
         for layer in self.layers.values_mut().filter(|layer| !layer.stored().is_disjoint(doubtful)) {
             layer.paths.retain(|key| !is_here(key));
@@ -198,20 +197,19 @@ impl Snapshot {
         entries
     }
 
-    /// As [`Snapshot::lose`], by the names of the entries.
+    /// Like [`Snapshot::lose`], by the names of the entries.
     pub fn lose_entries(&mut self, lost: &BTreeSet<String>) {
         let ids = self.stored.iter().filter(|(_, stored)| lost.contains(&stored.entry)).map(|(id, _)| *id).collect();
         self.lose(&ids);
     }
 
-    /// Bytes in the remote that are needed for all layers.
+    /// Total bytes in the remote for all layers.
     #[must_use]
     pub fn stored_bytes(&self) -> u64 {
         self.stored.values().map(|stored| stored.digests.size).sum()
     }
 
-    /// Adds a layer packed `now`, and the paths in it; those that are new here count as used now. `stored` is its file, or the new
-    /// bytes of its recipe.
+    /// Adds a layer packed `now`, and its paths; new paths count as used now. `stored` is its file, or the new bytes of its recipe.
     pub fn add_layer(
         &mut self,
         (digests, recipe): (Digests, Option<Recipe>),
@@ -231,7 +229,7 @@ impl Snapshot {
                 new.push((key, Record { info, last_used: now }));
             }
         }
-        // Made at once, the nodes of a B-tree are full; in ascending order one by one, half of each stays empty.
+        // Built at once, the nodes of a B-tree are full; insertion in ascending order leaves half of each empty.
         layer.paths = held.into_iter().collect();
         self.paths.append(&mut new.into_iter().collect());
         self.layers.insert(layer.digests.id(), layer);

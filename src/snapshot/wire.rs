@@ -1,4 +1,4 @@
-//! The form a snapshot has on the wire: JSON in which every store path is spelt once and meant by its number afterwards.
+//! The serialised form of a snapshot: JSON in which every store path is written once and then referred to by its number.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,10 +19,10 @@ use crate::store::{NarHash, PathInfo, Realisation, SharedMap, SharedSet, StorePa
 #[derive(Deserialize)]
 pub(super) struct Wire {
     facts: Facts,
-    /// All store paths that anything below means, ascending.
+    /// All store paths that anything below refers to, ascending.
     #[serde(deserialize_with = "lenient")]
     names: Vec<Option<StorePath>>,
-    /// One that is malformed is left out alone: it holds its place for the numbers.
+    /// A malformed one is left out alone: it keeps its place for the numbers.
     #[serde(deserialize_with = "lenient")]
     paths: Vec<Option<WirePath>>,
     layers: Vec<WireLayer>,
@@ -92,8 +92,8 @@ struct WireLane {
     returned: Vec<u32>,
 }
 
-/// A snapshot as [`Wire`] writes it, where the long lists are made while they are written: together they would take a fifth of what the
-/// snapshot takes itself.
+/// A snapshot as [`Wire`] is written, with long lists created while they are written: together, they would need a fifth of the
+/// snapshot's own memory.
 #[derive(Serialize)]
 #[serde(bound = "Listed<N>: Serialize, Listed<P>: Serialize")]
 struct Written<'a, N, P> {
@@ -111,7 +111,7 @@ struct Written<'a, N, P> {
     realisations: Vec<&'a Realisation>,
 }
 
-/// A list that is made while it is written.
+/// A list that is created while it is written.
 struct Listed<I>(I);
 
 impl<I: Iterator<Item: Serialize> + Clone> Serialize for Listed<I> {
@@ -186,12 +186,12 @@ pub(super) fn write(snapshot: &Snapshot, out: impl Write) -> serde_json::Result<
     serde_json::to_writer(out, &written)
 }
 
-/// Every store path that a snapshot names anywhere.
+/// Returns every store path in a snapshot.
 fn mentioned(snapshot: &Snapshot) -> Vec<&StorePath> {
     let mut all: Vec<&StorePath> = Vec::new();
     for Record { info, .. } in snapshot.paths.values() {
         all.extend(info.references.iter().chain(&info.deriver).chain(info.outputs.values()).chain([&info.path]));
-        // A path is named by all that refer to it.
+        // A path is named by all its referrers.
         if all.len() > 1 << 20 {
             all.sort_unstable();
             all.dedup();
@@ -209,7 +209,7 @@ impl TryFrom<Wire> for Snapshot {
         let named = |name: &String| is_name(name);
         let entries = wire.stored.iter().map(|stored| &stored.entry);
         if !wire.facts.are_sound() || !entries.chain(wire.lanes.keys()).all(named) {
-            return Err(RecordError::damaged("a name in it has characters that no name has"));
+            return Err(RecordError::damaged("a name in it has invalid characters"));
         }
         let outside = || RecordError::damaged("a number in it points at nothing");
         let spelt = &wire.names;
@@ -242,7 +242,7 @@ impl TryFrom<Wire> for Snapshot {
             let layer = Layer { digests, recipe, paths: held, nar_bytes, created };
             let length = layer.recipe.as_ref().map_or(layer.digests.size, Recipe::length);
             if length != layer.digests.size || !layer.stored().iter().all(|id| stored.contains_key(id)) {
-                return Err(RecordError::damaged("a layer is not made of what it names"));
+                return Err(RecordError::damaged("a layer does not match its recipe"));
             }
             layers.insert(id, layer);
         }
@@ -251,7 +251,7 @@ impl TryFrom<Wire> for Snapshot {
             let ages = used.ages.iter().copied().chain(std::iter::repeat(0));
             let mut paths = BTreeMap::new();
             for (number, age) in used.paths.iter().zip(ages) {
-                // One by one, so that what is repeated takes nothing.
+                // One by one, so that repetitions need no memory.
                 if let Some(path) = name(*number) {
                     paths.insert(path, used.used.saturating_sub(age));
                 }
@@ -269,14 +269,14 @@ impl TryFrom<Wire> for Snapshot {
     }
 }
 
-/// Each of `numbers` once: what they stand for is larger, and a small file can repeat one very often.
+/// Removes duplicates from `numbers`: a number stands for a larger object, and a small file can repeat it very often.
 fn distinct(mut numbers: Vec<u32>) -> impl Iterator<Item = u32> {
     numbers.sort_unstable();
     numbers.dedup();
     numbers.into_iter()
 }
 
-/// The record of a path; None where a number in it points at nothing, or at a name that is malformed.
+/// The record of a path; None if a number in it is out of range, or refers to a malformed name.
 fn record(path: WirePath, name: &impl Fn(u32) -> Option<StorePath>) -> Option<Record> {
     let info = PathInfo {
         path: name(path.path)?,
@@ -300,7 +300,7 @@ fn record(path: WirePath, name: &impl Fn(u32) -> Option<StorePath>) -> Option<Re
     Some(Record { info, last_used: path.used })
 }
 
-/// Reads a list in which an element that is malformed is None, and no more.
+/// Reads a list in which a malformed element becomes None.
 fn lenient<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Option<T>>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -333,7 +333,7 @@ fn lenient<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> R
     deserializer.deserialize_seq(List(PhantomData))
 }
 
-/// What is stored, and the ids in the order of the list.
+/// The stored bytes, and their ids in the order of the list.
 fn stored(list: Vec<WireStored>) -> Result<(BTreeMap<Sha, Stored>, Vec<Sha>), RecordError> {
     let (mut all, mut ids) = (BTreeMap::new(), Vec::new());
     for WireStored { entry, size, chunks } in list {
