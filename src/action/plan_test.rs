@@ -105,7 +105,7 @@ fn a_default_branch_that_cannot_be_had_is_no_base() {
     let all = repositories();
     git(all.clone.top(), &["remote", "set-url", "origin", "/does/not/exist"]);
     let Wish::None { why } = wish(&Ok(push(None)), &facts("refs/heads/topic", &all.head), &all.clone) else { panic!() };
-    assert!(why.starts_with("the branch is new, and main cannot be had: git ls-remote"), "{why}");
+    assert!(why.starts_with("the branch is new, and main is not available: git ls-remote"), "{why}");
 }
 
 fn sample(targets: usize) -> Plan {

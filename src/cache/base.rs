@@ -1,4 +1,4 @@
-//! What a save builds upon: the newest generation of its key, and the snapshot that was restored.
+//! The base of a save: the newest generation of its key, and the restored snapshot.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,29 +16,29 @@ use crate::store::{Paths, Realisation, StorePath};
 
 /// The snapshots that a save starts from.
 pub(super) struct Base {
-    /// The key that this system's snapshots have.
+    /// The key of this system's snapshots.
     pub key: String,
     /// The newest generation of the primary key.
     pub same_key: Option<Snapshot>,
-    /// Whether there is one.
+    /// Whether it exists.
     pub has_same_key: bool,
-    /// The highest number of a generation of the primary key, usable or not; 0 when there is none.
+    /// The highest number of a generation of the primary key, usable or not; 0 if there is none.
     pub newest: u64,
-    /// The snapshot that was restored, if that is one of another key.
+    /// The restored snapshot, if it has another key.
     pub near: Option<Snapshot>,
-    /// Names of entries whose bytes are lost, or doubtful and stored again.
+    /// Names of entries whose bytes are lost, or are doubtful and stored again.
     pub lost_entries: BTreeSet<String>,
-    /// Generations of the primary key that could not be read: the next one points to them.
+    /// Unreadable generations of the primary key, to which the next one points.
     pub unread: BTreeMap<u64, u64>,
-    /// Paths here that entries held which are lost or doubtful. They are packed again, also those of the baseline.
+    /// Paths in this store that were in lost or doubtful entries. They are packed again, including those of the baseline.
     pub repair: BTreeSet<StorePath>,
     /// Whether a generation is written even if there is nothing to pack.
     pub must_save: bool,
-    /// Realisations to be saved with their paths.
+    /// Realisations to save with their paths.
     pub realisations: Vec<Realisation>,
 }
 
-/// Finds them, and what of them is lost.
+/// Finds the base, and its lost parts.
 pub(super) async fn load_base(
     context: &Context,
     record: &RestoreRecord,
@@ -78,19 +78,19 @@ pub(super) async fn load_base(
     };
     let prefix = generation_prefix(&key);
     let same = found.filter(|found| found.key == key);
-    // Generations that cannot be used have their numbers all the same.
+    // Unusable generations have numbers too.
     let newest = newest.filter(|(newest, _)| *newest == key).map_or(0, |(_, number)| number);
     let mut near = None;
     if let Some(name) = record.matched.as_ref().filter(|name| !name.starts_with(&prefix)) {
         let search = find_fitting(context, std::slice::from_ref(name), notes).await?;
         near = search.found.map(|found| found.snapshot);
         if let Some(near) = &mut near {
-            // These are numbers of the other key.
+            // These numbers belong to the other key.
             near.unread.clear();
         }
         if let Some(why) = search.unread_why {
-            // It was read by the restore. Without it, everything would be sent once more.
-            return Err(RemoteError::Failed(format!("The snapshot that was restored cannot be read again. {why}")));
+            // The restore has read it. Without it, everything would be uploaded again.
+            return Err(RemoteError::Failed(format!("Cannot read the restored snapshot again. {why}")));
         }
     }
     let same_key = same.map(|found| found.snapshot);

@@ -1,4 +1,4 @@
-//! Pushing to the remote: layers first, then the generation that names them.
+//! Pushes to the remote: layers first, then the generation that refers to them.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -21,21 +21,21 @@ use crate::series::{
 };
 use crate::snapshot::{Facts, Snapshot};
 
-/// The pause between two lookups for a layer that another job is sending.
+/// The pause between two lookups for a layer that another job is uploading.
 const LAYER_DELAY: Duration = Duration::from_secs(1);
-/// Another job that sends the same layer is waited for as long as that takes at so many bytes a second, but not longer than this.
+/// Upload speed that is assumed for another job with the same layer, in bytes per second, and the longest wait for it.
 const LAYER_RATE: u64 = 16 << 20;
 const LAYER_TRIES: u64 = 30;
 
-/// What was pushed.
+/// The pushed entries.
 #[derive(Default)]
 pub(super) struct Pushed {
     pub bytes: u64,
     pub entries: u64,
 }
 
-/// Stores the file of a layer, or the new bytes of its recipe; returns the name of its entry: its id, or its id and a suffix that
-/// nobody used before. The second one is for a name that was reserved and never finished, and for one whose bytes are `lost`.
+/// Stores the file of a layer, or the new bytes of its recipe. Returns the name of its entry: its id, or its id and a unique suffix
+/// if the plain name was reserved but never finished, or its bytes are `lost`.
 pub(super) async fn push_layer(
     remote: &dyn Remote,
     digests: &Digests,
@@ -48,10 +48,10 @@ pub(super) async fn push_layer(
     if lost.contains(&name) {
         name = format!("{id}-{}", series::nonce());
     } else if confirmed_within(remote, Kind::Layer, &name, 1, Duration::ZERO).await {
-        tracing::info!("Layer {id} is in the cache already.");
+        tracing::info!("Layer {id} is already in the cache.");
         return Ok(name);
     }
-    // A new suffix is taken only if the answer to its reservation got lost.
+    // A new suffix can be taken only if the answer to its reservation got lost.
     for _ in 0..3 {
         if remote.put_file(Kind::Layer, &name, file).await? == Put::Stored {
             pushed.bytes += digests.size;
@@ -61,21 +61,21 @@ pub(super) async fn push_layer(
         if name == id {
             let tries = 3 + (digests.size / LAYER_RATE).min(LAYER_TRIES);
             if confirmed_within(remote, Kind::Layer, &name, tries as u32, LAYER_DELAY).await {
-                tracing::info!("Layer {id} was stored by another job.");
+                tracing::info!("Another job has stored layer {id}.");
                 return Ok(name);
             }
-            tracing::info!("Layer {id} was reserved and never finished: it is stored under another name.");
+            tracing::info!("Layer {id} was reserved but never finished, so it is stored under another name.");
         } else if confirmed(remote, Kind::Layer, &name).await {
             return Ok(name);
         }
         name = format!("{id}-{}", series::nonce());
     }
-    Err(RemoteError::Failed(format!("Layer {id} cannot be stored: the service takes none of its names.")))
+    Err(RemoteError::Failed(format!("Cannot store layer {id}: all of its names are taken.")))
 }
 
-/// As [`push_layer`] for a job that may not look anything up. Layers are named for the key and not for their content: so
-/// the first name is taken once such a job has saved this key, and no later one sends layers that no snapshot is going to name. Since
-/// it is taken too if a job was killed while it sent them, one more name can be used each day.
+/// Like [`push_layer`], for a job that may not look anything up. Layers are named after the key instead of their content: once such
+/// a job has saved this key, the first name is taken, and later jobs do not upload layers that no snapshot would refer to. The
+/// name is also taken if a job was killed while uploading, so one more name can be used each day.
 pub(super) async fn push_first_layer(
     context: &Context,
     digests: &Digests,
@@ -94,8 +94,8 @@ pub(super) async fn push_first_layer(
     Err(taken_unseen("A layer of this key"))
 }
 
-/// Stores `snapshot` as the next generation after `newest`, or together with what other jobs save at the same time. Returns what the
-/// newest generation then has. `lost` are entries whose bytes are lost: what others say of them does not count.
+/// Stores `snapshot` as the next generation after `newest`, or merged with what other jobs save at the same time. Returns the content
+/// of the newest generation then. `lost` are entries whose bytes are lost, whatever other snapshots say.
 pub(super) async fn push_snapshot(
     context: &Context,
     snapshot: Snapshot,
@@ -126,16 +126,16 @@ pub(super) async fn push_snapshot(
     Ok((Saved { generation: appended.number, paths, layers }, snapshot))
 }
 
-/// A snapshot that is going to be written.
+/// A snapshot to be written.
 struct SnapshotDraft<'a> {
     context: &'a Context,
     snapshot: Snapshot,
     facts: Facts,
-    /// The lanes of which it has something that no generation has yet.
+    /// The lanes with content that no generation has yet.
     lanes: BTreeSet<String>,
     lost: &'a BTreeSet<String>,
     notes: &'a mut Vec<Note>,
-    /// Whether the newest generation turned out to be of another system.
+    /// Whether the newest generation is of another system.
     is_foreign: bool,
 }
 
@@ -143,14 +143,14 @@ impl SnapshotDraft<'_> {
     fn decode(&mut self, entry: &Entry, bytes: &[u8]) -> Option<Snapshot> {
         let mut other = match record::decode::<Snapshot>(bytes, &entry.name, &self.context.place.keys) {
             Ok((other, _)) => other,
-            // What is not trusted is not merged, or it would be signed.
+            // Untrusted content is not merged, because it would be signed.
             Err(error) => {
                 let why = Unusable::from(error);
                 note_unusable(&format!("{}: {why}", entry.name), &why, self.notes);
                 return None;
             }
         };
-        // What is written here is signed: it must not hold what cannot be true.
+        // The snapshot will be signed, so it must not contain invalid records.
         self.notes.extend(drop_faulty(&mut other).note(&entry.name));
         other.lose_entries(self.lost);
         Some(other)
@@ -166,7 +166,7 @@ impl Draft for SnapshotDraft<'_> {
             return Err(RemoteError::Failed(message.into()));
         }
         self.snapshot.facts = self.facts.clone();
-        // The name is signed too: every try has signatures of its own.
+        // The name is signed too, so each attempt has separate signatures.
         let bytes = record::encode(&self.snapshot, name, &self.context.place.keys);
         bytes.map(Bytes::from).map_err(|error| RemoteError::Local(format!("The snapshot is not saved: {error}")))
     }

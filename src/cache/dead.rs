@@ -1,11 +1,10 @@
-//! What a restore downloads and nothing needs any more.
+//! Dead bytes: those that a restore downloads although nothing needs them.
 //!
-//! 1. [`Accounts::of`] finds out, for each layer, which of the stored bytes its wanted paths are made of: its own, and those that
-//!    its recipe takes of others. Where the restore did not keep the places of the paths, the sizes of their NARs tell.
-//! 2. Stored bytes that the wanted paths of no layer are made of are dead. [`Accounts::choose`] has layers packed again until there
-//!    are few enough of them.
+//! 1. [`Accounts::of`] determines, for each layer, the stored bytes that its wanted paths use: its own, and those of other layers in
+//!    its recipe. If the restore did not store the spans of the paths, their NAR sizes are used instead.
+//! 2. Stored bytes that no wanted path uses are dead. [`Accounts::choose`] selects layers to repack until few enough bytes are dead.
 //!
-//! So bytes of a layer whose paths are all gone are alive as long as a newer layer is made of them.
+//! Bytes of a layer whose paths are all gone are therefore alive as long as a newer layer uses them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,22 +14,22 @@ use crate::layer::recipe::Segment;
 use crate::layer::squashfs::usage::{Span, Usage, length, union};
 use crate::snapshot::{Layer, Snapshot};
 
-/// What a layer is made of, of one piece of stored bytes.
+/// A layer's use of one piece of stored bytes.
 #[derive(Default)]
 struct Needed {
     spans: Vec<Span>,
-    /// Bytes of which it is not known where they are.
+    /// Number of used bytes whose position is not known.
     elsewhere: u64,
 }
 
-/// Which stored bytes each layer needs.
+/// The stored bytes that each layer needs.
 pub(super) struct Accounts {
     layers: BTreeMap<Sha, BTreeMap<Sha, Needed>>,
     sizes: BTreeMap<Sha, u64>,
 }
 
 impl Accounts {
-    /// Those of `snapshot`. `usage` says which bytes of a layer belong to which path.
+    /// Computes them for `snapshot`. `usage` says which bytes of a layer belong to which path.
     pub(super) fn of(snapshot: &Snapshot, usage: &BTreeMap<Sha, Usage>) -> Self {
         let needed = |(id, layer): (&Sha, &Layer)| {
             let needed = match usage.get(id) {
@@ -45,7 +44,7 @@ impl Accounts {
         }
     }
 
-    /// How much of the stored bytes `id` is alive once the layers in `gone` are not there any more.
+    /// Returns how many of the stored bytes `id` are alive without the layers in `gone`.
     pub(super) fn live(&self, id: &Sha, gone: &BTreeSet<Sha>) -> u64 {
         let needed = self.layers.iter().filter(|(layer, _)| !gone.contains(*layer)).filter_map(|(_, all)| all.get(id));
         let (mut spans, mut elsewhere) = (Vec::new(), 0);
@@ -62,8 +61,8 @@ impl Accounts {
         self.layers.iter().filter(|(_, all)| all.contains_key(id)).map(|(layer, _)| *layer).collect()
     }
 
-    /// Chooses more layers, until at most `most_dead` percent of what a restore needs are dead: those first that are made of the bytes
-    /// with the greatest dead part. `is_here` tells which ones can be packed again.
+    /// Selects more layers until the dead bytes are at most `most_dead` percent of the needed bytes, beginning with those that use the
+    /// bytes with the greatest dead part. `is_here` says which layers can be repacked.
     pub(super) fn choose(&self, chosen: &mut BTreeSet<Sha>, most_dead: u64, is_here: &dyn Fn(&Sha) -> bool) {
         let live: u64 = self.sizes.keys().map(|id| self.live(id, &BTreeSet::new())).sum();
         loop {
@@ -90,7 +89,7 @@ impl Accounts {
     }
 }
 
-/// What the wanted paths of `layer` are made of, where their places are known.
+/// The bytes that the wanted paths of `layer` use, if their spans are known.
 fn known(layer: &Layer, usage: &Usage) -> BTreeMap<Sha, Needed> {
     let spans = usage.spans_of(layer.paths.iter().map(|(path, _)| path));
     let mut needed: BTreeMap<Sha, Needed> = BTreeMap::new();
@@ -114,14 +113,14 @@ fn known(layer: &Layer, usage: &Usage) -> BTreeMap<Sha, Needed> {
         }
         start = end;
     }
-    // Its tables are as large as it has files.
+    // The size of its tables is proportional to the number of its files.
     let tables = layer.digests.size.saturating_sub(length(&usage.all_spans()));
     let share = tables * layer.paths.len() as u64 / usage.paths().max(1);
     needed.entry(layer.own_stored()).or_default().elsewhere += share.min(tables);
     needed
 }
 
-/// As [`known`], by the sizes of NARs. All that the layer takes of others counts as needed.
+/// Like [`known`], but estimated by NAR sizes. Everything that the layer uses of others counts as needed.
 fn guessed(snapshot: &Snapshot, layer: &Layer) -> BTreeMap<Sha, Needed> {
     let own = layer.own_stored();
     let mut needed: BTreeMap<Sha, Needed> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Fetching layers.
+//! Downloads layers.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -24,32 +24,32 @@ use crate::snapshot::Stored;
 use crate::store::StoreDirs;
 use crate::store::own::{LAYERS, OwnFolder, work_dir};
 
-/// Stored bytes to fetch.
+/// Stored bytes to download.
 pub(super) struct Wanted<'a> {
     pub stored: &'a Stored,
-    /// How many paths are lost without it.
+    /// Number of paths that are lost without it.
     pub paths: usize,
 }
 
-/// What became of one fetch: the figures, the file if it is here now, and what the user should know.
+/// The result of one download: the figures, the file if it succeeded, and notes.
 pub(super) struct Fetched {
     pub id: Sha,
     pub fetch: LayerFetch,
     pub file: Option<PathBuf>,
     pub note: Option<Note>,
-    /// Why there was no time for it: told once for all of them.
+    /// Why there was no time for it; reported once for all of them.
     pub late: Option<String>,
 }
 
-/// Entries that are fetched at the same time. More of them only share the same line.
+/// Number of concurrent downloads. More would only share the same bandwidth.
 const AT_ONCE: usize = 2;
 
-/// Fetches what is `wanted` into files of our folder, a few at the same time.
+/// Downloads `wanted` entries into files of our folder, a few at a time.
 pub(super) async fn fetch_stored(context: &Context, wanted: Vec<Wanted<'_>>) -> Vec<Fetched> {
     let at_once = AT_ONCE.min(wanted.len()).max(1);
-    // 8 MiB each, over all entries: this bounds the memory in use.
+    // 8 MiB each, over all entries, which bounds the memory in use.
     let slots = &Arc::new(Semaphore::new(context.place.remote.parallel_reads()));
-    // Lookups take a quarter of a second each and nothing else: all of them at once.
+    // Lookups only take a quarter of a second each, so all of them run at once.
     let looked_up = futures_util::future::join_all(wanted.iter().map(|wanted| look_up(context, wanted))).await;
     let fetches = looked_up.into_iter().map(|found| async move {
         match found {
@@ -70,7 +70,7 @@ fn late(stored: &Stored, seconds: f64, why: String) -> Fetched {
     Fetched { late: Some(why), ..fetched(stored, seconds, LayerState::Failed, None, None) }
 }
 
-/// The entry, or what became of it.
+/// The entry, or the result if there is none.
 async fn look_up<'a>(context: &Context, wanted: &Wanted<'a>) -> Result<(Entry, &'a Stored), Box<Fetched>> {
     let Wanted { stored, paths } = wanted;
     let name = &stored.entry;
@@ -78,7 +78,7 @@ async fn look_up<'a>(context: &Context, wanted: &Wanted<'a>) -> Result<(Entry, &
         Ok(Some(entry)) if entry.name == *name => return Ok((entry, stored)),
         Ok(_) => {
             let message = format!(
-                "Layer {name} with {} is no longer in the cache: what it held is built or fetched again.",
+                "Layer {name} with {} is no longer in the cache; its paths are built or fetched again.",
                 crate::base::human::count(*paths as u64, "path")
             );
             (LayerState::Missing, Note::warn(Code::LayerMissing, message))
@@ -131,7 +131,7 @@ async fn fetch_entry(context: &Context, entry: &Entry, stored: &Stored, slots: &
     fetched
 }
 
-/// Fetches an entry to `path` and gives the numbers of the chunks that are wrong; with any, there is no file.
+/// Downloads an entry to `path` and returns the numbers of the wrong chunks; if there are any, the file is removed.
 async fn fetch_into(
     context: &Context,
     entry: &Entry,
@@ -152,7 +152,7 @@ async fn fetch_into(
     };
     let settling = (choose(context.place.mode, &context.place.dirs).0 == Mode::Mount)
         .then(|| Settling::start(&file, &progress.bytes));
-    // Others write to the same disk meanwhile.
+    // Other processes write to the same disk meanwhile.
     let outcome = tokio::select! {
         outcome = fetch_file(&*context.place.remote, entry, &plan, &file) => outcome,
         () = disk::filled(path) => Err(local(disk::no_room(path, digests.size))),
@@ -160,13 +160,13 @@ async fn fetch_into(
     drop(settling);
     let bad = outcome.map(|outcome| outcome.bad_chunks);
     if !matches!(&bad, Ok(bad) if bad.is_empty()) {
-        // Whatever it holds is of no use; a failure only leaves a file that the next restore truncates.
+        // Its content is useless; a failure only leaves a file that the next restore truncates.
         let _ = fs::remove_file(path);
     }
     bad
 }
 
-/// Where layers are while they are attached.
+/// The folder of layers while they are attached.
 pub(super) fn folder(dirs: &StoreDirs) -> PathBuf {
     work_dir(dirs).join(LAYERS)
 }
@@ -177,13 +177,13 @@ pub(super) fn create_layer(dirs: &StoreDirs, path: &Path) -> std::io::Result<Fil
     OwnFolder::work(dirs)?.folder(LAYERS)?.create_private(name)
 }
 
-/// Removes what restores and saves left that were killed. The caller holds our lock. What is mounted is elsewhere by then.
+/// Removes leftovers of killed restores and saves. The caller holds our lock. Mounted layers have been moved elsewhere by then.
 pub(super) fn remove_leftovers(dirs: &StoreDirs) {
     let removed = OwnFolder::work(dirs).and_then(|folder| {
         folder.remove_leftovers();
         folder.remove(LAYERS)
     });
     if let Err(error) = removed {
-        tracing::debug!("Layers of an earlier restore stay: {error}");
+        tracing::debug!("cannot remove layers of an earlier restore: {error}");
     }
 }

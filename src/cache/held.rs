@@ -1,4 +1,4 @@
-//! What plans ask of snapshots.
+//! Queries of plans about snapshots.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,11 +8,11 @@ use crate::series::generation_prefix;
 use crate::series::sign::Keyring;
 use crate::store::StorePath;
 
-/// Those of `paths` that the snapshot has which a job with this key, these restore prefixes and these trusted keys would restore, or
-/// that it leaves to a substituter; each with the key it was found under.
+/// Returns those of `paths` that a job with this key, these restore prefixes and these trusted keys would find in its snapshot, or
+/// that the snapshot leaves to a substituter; each with the key of the snapshot.
 ///
 /// # Errors
-/// When the remote cannot be asked.
+/// When the lookup fails.
 pub(crate) async fn held(
     remote: &dyn Remote,
     key: &str,

@@ -1,5 +1,5 @@
-//! From stored bytes to layers that can be attached: what has to be fetched for some layers, putting together those that are
-//! stored as recipes, and keeping what a save wants to know of them.
+//! From stored bytes to layers that can be attached: downloads the entries of layers, assembles layers that are stored as recipes,
+//! and records their indexes for a save.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -21,21 +21,21 @@ use crate::snapshot::{Layer, Snapshot};
 use crate::store::StoreDirs;
 use crate::store::own::{INDEXES, OwnFolder, work_dir};
 
-/// What came of fetching layers.
+/// The result of downloading layers.
 #[derive(Default)]
 pub(super) struct Ready {
     /// The files of the layers that can be attached.
     pub files: BTreeMap<Sha, PathBuf>,
-    /// What was fetched of the remote.
+    /// The downloaded entries.
     pub fetches: Vec<LayerFetch>,
     pub notes: Vec<Note>,
-    /// Bytes that were fetched and are good.
+    /// Stored bytes that were downloaded correctly.
     pub bytes: u64,
-    /// What the save wants to know of the layers is being kept.
+    /// The thread that records indexes of the layers for the save.
     pub keeping: Keeping,
 }
 
-/// A thread that looks at layers beside everything else. It has them open, so they may be moved and removed meanwhile.
+/// A background thread that reads layers. It has them open, so they may be moved and removed meanwhile.
 #[derive(Default)]
 pub(super) struct Keeping(Option<JoinHandle<()>>);
 
@@ -48,13 +48,13 @@ impl Keeping {
 
     /// Waits for the thread.
     pub(super) async fn end(self) {
-        // Without what it keeps, a save only does more than it had to.
+        // Without its records, a save only does more work.
         let Some(thread) = self.0 else { return };
         let _ = tokio::task::spawn_blocking(|| thread.join()).await;
     }
 }
 
-/// Fetches what the layers `ids` of `snapshot` are made of, and makes them.
+/// Downloads the stored bytes of the layers `ids` of `snapshot`, and assembles the layers.
 pub(super) async fn fetch_layers(context: &Context, snapshot: &Snapshot, ids: &BTreeSet<Sha>) -> io::Result<Ready> {
     let layers: BTreeMap<Sha, Layer> = ids.iter().map(|id| (*id, snapshot.layers[id].clone())).collect();
     let mut paths_of: BTreeMap<Sha, usize> = BTreeMap::new();
@@ -79,7 +79,7 @@ pub(super) async fn fetch_layers(context: &Context, snapshot: &Snapshot, ids: &B
     }
     if let Some(why) = late.first() {
         let message = format!(
-            "{} of {} entries were not fetched in time, and what they hold is missing. {why} Raise `restore-timeout` if that \
+            "{} of {} entries were not downloaded in time, and their paths are missing. {why} Increase `restore-timeout` if this \
              happens often.",
             late.len(),
             ready.fetches.len()
@@ -95,7 +95,7 @@ pub(super) async fn fetch_layers(context: &Context, snapshot: &Snapshot, ids: &B
     .map_err(io::Error::other)
 }
 
-/// Makes the layers of which everything is here.
+/// Assembles the layers whose stored bytes are complete.
 fn make_all(dirs: &StoreDirs, layers: &BTreeMap<Sha, Layer>, files: &BTreeMap<Sha, PathBuf>, ready: &mut Ready) {
     for (id, layer) in layers {
         let made = match &layer.recipe {
@@ -107,13 +107,13 @@ fn make_all(dirs: &StoreDirs, layers: &BTreeMap<Sha, Layer>, files: &BTreeMap<Sh
         }
     }
     for file in files.values().filter(|file| !ready.files.values().any(|made| made == *file)) {
-        // It has done its work; if it cannot be removed it costs space until the next restore.
+        // It is no longer needed; if it cannot be removed, it takes space until the next restore.
         let _ = fs::remove_file(file);
     }
     ready.keeping = Keeping::start(dirs, &ready.files);
 }
 
-/// Puts one layer together.
+/// Assembles one layer.
 fn make(
     dirs: &StoreDirs,
     (id, layer): (&Sha, &Layer),
@@ -131,16 +131,16 @@ fn make(
     let why = match made {
         Ok(digests) if digests == layer.digests => return Some(path),
         Ok(_) => {
-            // What is stored is what was stored: the recipe itself is wrong.
+            // The stored bytes are correct, so the recipe itself is wrong.
             let own = layer.own_stored().to_string();
             for fetch in ready.fetches.iter_mut().filter(|fetch| fetch.id == own) {
                 fetch.state = LayerState::Damaged;
             }
-            "its recipe does not give what it should. The next save replaces it".to_owned()
+            "its recipe yields wrong bytes. The next save replaces it".to_owned()
         }
         Err(error) => error.to_string(),
     };
-    ready.notes.push(Note::warn(Code::LayerFailed, format!("Layer {id} could not be put together: {why}.")));
+    ready.notes.push(Note::warn(Code::LayerFailed, format!("Layer {id} could not be assembled: {why}.")));
     let _ = fs::remove_file(&path);
     None
 }
@@ -149,8 +149,8 @@ fn index_folder(dirs: &StoreDirs) -> PathBuf {
     work_dir(dirs).join(INDEXES)
 }
 
-/// Keeps for the save the index of a layer, and which of its bytes belong to which path. Without the index, the save stores whole
-/// what it could have stored as a recipe; without the other, it decides by the sizes of NARs which layers to pack again.
+/// Records the index of a layer, and which of its bytes belong to which path, for the save. Without the index, the save stores whole
+/// layers instead of recipes; without the spans, it decides by NAR sizes which layers to repack.
 fn keep_index(dirs: &StoreDirs, id: &Sha, file: &File) {
     let kept = (|| {
         let folder = OwnFolder::work(dirs)?.folder(INDEXES)?;
@@ -162,7 +162,7 @@ fn keep_index(dirs: &StoreDirs, id: &Sha, file: &File) {
         kept.inspect_err(|_| drop(folder.remove(&name)))
     })();
     if let Err(error) = kept {
-        tracing::debug!("The index of layer {id} is not kept: {error}");
+        tracing::debug!("cannot store the index of layer {id}: {error}");
     }
 }
 
@@ -170,20 +170,20 @@ fn usage_name(id: &Sha) -> String {
     format!("{id}.usage")
 }
 
-/// Which bytes of the layers of `snapshot` belong to which path, as far as the restore kept that.
+/// Reads which bytes of the layers of `snapshot` belong to which path, as far as the restore has recorded it.
 pub(super) fn known_usage(dirs: &StoreDirs, snapshot: &Snapshot) -> BTreeMap<Sha, Usage> {
     let read = |id: &Sha| Usage::decode(&read_file(&index_folder(dirs).join(usage_name(id)), MAX_USAGE).ok()?);
     snapshot.layers.keys().filter_map(|id| Some((*id, read(id)?))).collect()
 }
 
-/// Forgets the indexes of an earlier restore.
+/// Removes the indexes of an earlier restore.
 pub(super) fn forget_indexes(dirs: &StoreDirs) {
     if let Err(error) = OwnFolder::work(dirs).and_then(|folder| folder.remove(INDEXES)) {
-        tracing::debug!("Indexes of an earlier restore stay: {error}");
+        tracing::debug!("cannot remove indexes of an earlier restore: {error}");
     }
 }
 
-/// The blocks of the layers of `snapshot`, as far as the restore kept their indexes.
+/// Reads the blocks of the layers of `snapshot`, as far as the restore has recorded their indexes.
 pub(super) fn known_blocks(dirs: &StoreDirs, snapshot: &Snapshot) -> KnownBlocks {
     let mut known = KnownBlocks::default();
     for (id, layer) in &snapshot.layers {

@@ -1,4 +1,4 @@
-//! The ledger: what restores took over, and which keys signed it. It lies in our folder, and each user of a store has their own.
+//! The ledger: restored paths and the keys that signed them. It is in our folder, and each user of a store has a separate one.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,20 +16,20 @@ use crate::store::{PathInfo, StoreDirs, StorePath};
 
 const FORMAT: u32 = 1;
 
-/// What was taken over without a signature.
+/// What was restored without a signature.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Ledger {
     pub format: u32,
     /// When it began, in seconds since 1970.
     pub since: u64,
-    /// Whether files outside of the store are part of it.
+    /// Whether files outside the store are part of it.
     #[serde(default)]
     pub files: bool,
-    /// Whether realisations of content-addressed derivations are.
+    /// Whether realisations of content-addressed derivations are part of it.
     #[serde(default)]
     pub realisations: bool,
-    /// Keys of one name of which one signed what was taken over.
+    /// Keys of one name, of which one signed restored paths.
     #[serde(default)]
     pub signers: Vec<Vec<String>>,
     pub paths: BTreeMap<StorePath, Entry>,
@@ -41,7 +41,7 @@ impl Ledger {
         Self { format: FORMAT, since: now(), files: false, realisations: false, signers, paths }
     }
 
-    /// Adds what another ledger says. Of two entries for one path the later one counts, or the one that nobody signed.
+    /// Merges another ledger. Of two entries for one path, the later one counts, or the unsigned one.
     fn merge(&mut self, other: Self) {
         self.since = self.since.min(other.since);
         self.files |= other.files;
@@ -57,29 +57,29 @@ impl Ledger {
         }
     }
 
-    /// Whether `entry` was signed by a key that `keys` trusts.
+    /// Returns whether `entry` was signed by a key that `keys` trusts.
     pub(super) fn is_signed(&self, entry: Entry, keys: &Keyring) -> bool {
         let signers = entry.by.and_then(|number| self.signers.get(number));
         signers.is_some_and(|signers| !signers.is_empty() && signers.iter().all(|key| keys.trusts(key)))
     }
 }
 
-/// One path of it.
+/// One path in the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Entry {
-    /// When it was registered, by the snapshot.
+    /// Its registration time according to the snapshot.
     pub time: i64,
-    /// The number of its inode.
+    /// Its inode number.
     #[serde(default)]
     pub inode: Option<u64>,
-    /// Which of [`Ledger::signers`] signed it; None: nobody.
+    /// Which of [`Ledger::signers`] signed it; None if it is unsigned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<usize>,
 }
 
 impl Entry {
-    /// Whether `info` is the path that was taken over, and not one of the same name that was made later.
+    /// Returns whether `info` is the restored path, and not one of the same name that was built later.
     pub(super) fn is_still(self, dirs: &StoreDirs, info: &PathInfo) -> bool {
         info.registration_time == self.time || self.inode.is_some_and(|inode| inode_of(dirs, &info.path) == Some(inode))
     }
@@ -89,15 +89,15 @@ pub(super) fn inode_of(dirs: &StoreDirs, path: &StorePath) -> Option<u64> {
     fs::symlink_metadata(dirs.real(path)).ok().map(|metadata| metadata.ino())
 }
 
-/// Where this user's ledger of this store is.
+/// The location of this user's ledger of this store.
 pub(super) fn place(dirs: &StoreDirs) -> PathBuf {
     own::work_dir(dirs).join(LEDGER)
 }
 
-/// What all ledgers of this store say, whoever of its users wrote them; None where nothing was ever taken over.
+/// Reads and merges the ledgers of all users of this store; None if nothing was ever restored.
 ///
 /// # Errors
-/// When one cannot be read or understood: then nothing in the store can be signed.
+/// When one cannot be read or parsed: then nothing in the store can be signed.
 pub(super) fn load(dirs: &StoreDirs) -> Result<Option<Ledger>, CacheError> {
     let failed = |what, path, error| CacheError::File { what, path, error };
     let own = OwnFolder::open(dirs).map_err(|error| failed("Cannot open", dirs.own_dir(), error))?;
@@ -139,7 +139,7 @@ mod tests {
         own.signers.push(vec!["one".into()]);
         own.paths = BTreeMap::from([(path("a"), entry(1, Some(0))), (path("b"), entry(2, Some(0)))]);
         write(&dirs, &own).unwrap();
-        // A user of `sudo` has a folder of their own, which only they write to.
+        // A user of `sudo` has a separate folder, which only that user writes to.
         let user = fs::metadata(dirs.own_dir()).unwrap().uid();
         let folder = dirs.own_dir().join("users").join(user.to_string());
         fs::create_dir_all(&folder).unwrap();

@@ -1,7 +1,8 @@
-//! The two verbs: restore attaches what a snapshot has to the store here, save writes what the store here has to a snapshot.
+//! The two main operations: restore attaches the paths of a snapshot to the store, save writes paths of the store to a snapshot.
 //!
-//! Trouble with the cache is never an error of these functions: it makes the hit smaller or the save incomplete, and stands in
-//! the outcome as a [`Note`](crate::base::note::Note). An error is what keeps the verb from running at all, such as a store that cannot be read.
+//! A problem with the cache is never an error of these functions: it makes the hit smaller or the save incomplete, and is reported
+//! in the outcome as a [`Note`](crate::base::note::Note). An error means that the operation cannot run at all, for example because
+//! the store cannot be read.
 
 mod base;
 mod commit;
@@ -56,7 +57,7 @@ pub(crate) use survey::{Survey, survey};
 pub(crate) use trust::{Objection, note_unverified, objection};
 pub(crate) use verify::verify;
 
-/// What both verbs need to know.
+/// The context of both operations.
 #[derive(Clone)]
 pub(crate) struct Context {
     pub identity: Identity,
@@ -64,7 +65,7 @@ pub(crate) struct Context {
     pub place: Place,
 }
 
-/// Which job this is, and which snapshot it wants.
+/// The job, and the snapshot that it wants.
 #[derive(Clone, Debug)]
 pub(crate) struct Identity {
     /// The primary key, escaped.
@@ -73,10 +74,9 @@ pub(crate) struct Identity {
     pub prefixes: Vec<String>,
     /// The system of this machine, as Nix names it.
     pub system: String,
-    /// The job's name among those that share the key.
+    /// The lane of the job.
     pub lane: String,
-    /// Tells this run of this job from all others; empty outside of a runner. A second restore in the same run keeps the baseline of
-    /// the first.
+    /// Identifies this run of this job; empty outside a runner. A second restore in the same run keeps the baseline of the first.
     pub run: String,
 }
 
@@ -84,30 +84,30 @@ pub(crate) struct Identity {
 #[derive(Clone, Debug)]
 pub(crate) struct Packing {
     pub include: Include,
-    /// Most bytes that the layers of one snapshot may take; None for no limit.
+    /// Largest size of the layers of one snapshot in bytes; None for no limit.
     pub max_size: Option<u64>,
-    /// How many saves of its lane a path outlives that a newer one replaced; 0 to keep everything. See
+    /// Number of saves of its lane after which an unused, replaced path is dropped; 0 keeps everything. See
     /// [`Snapshot::expire`](crate::snapshot::Snapshot::expire).
     pub keep_saves: u32,
-    /// Level of zstd for new layers.
+    /// zstd level of new layers.
     pub level: i32,
-    /// Threads that pack and unpack.
+    /// Number of threads that pack and unpack.
     pub threads: usize,
 }
 
-/// The store here, the cache, and what lies between them.
+/// The store, the remote, and the settings for both.
 #[derive(Clone)]
 pub(crate) struct Place {
     pub dirs: StoreDirs,
-    /// Where layers and snapshots live.
+    /// Where layers and snapshots are stored.
     pub remote: Arc<dyn Remote>,
-    /// With which keys to sign what is saved, and by which what is restored must be signed.
+    /// The keys that sign what is saved, and those that must have signed what is restored.
     pub keys: Keyring,
     /// How layers get into the store.
     pub mode: ModeRequest,
-    /// A folder for temporary files when the store's own folder cannot be written.
+    /// A folder for temporary files if our folder beside the store cannot be written.
     pub temporary: PathBuf,
-    /// When a restore stops, and uses what is complete by then. None for no limit.
+    /// When a restore stops; it uses what is complete by then. None for no limit.
     pub deadline: Option<Instant>,
 }
 
@@ -118,5 +118,5 @@ impl Default for Packing {
     }
 }
 
-/// How many saves of its lane a path outlives that a newer one replaced, unless the user asks for another number.
+/// The default number of saves of its lane after which an unused, replaced path is dropped.
 pub(crate) const DEFAULT_KEEP_SAVES: u32 = 5;

@@ -1,4 +1,4 @@
-//! How layers get into the store: by mounting where the machine is made for one job, by unpacking everywhere else.
+//! How layers get into the store: by mounting if the machine is created for one job, otherwise by unpacking.
 
 use std::fs;
 use std::path::Path;
@@ -11,31 +11,31 @@ use crate::attach::{CacheError, Mode, readonly};
 use crate::base::note::{Code, Note};
 use crate::store::StoreDirs;
 
-/// What the user wants.
+/// The mode that the user requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ModeRequest {
-    /// Whatever suits the machine, which is one of GitHub's or not.
+    /// Depends on the machine.
     Auto {
-        /// Whether the machine is made for this job and thrown away after it.
+        /// Whether the machine is created for this job and discarded after it.
         is_hosted: bool,
     },
-    /// Mount, if the kernel does it.
+    /// Mount, if the kernel can.
     Mount,
     /// Unpack.
     Unpack,
 }
 
-/// Why nothing is mounted where the store directory is read-only.
+/// Why nothing is mounted if the store directory is read-only.
 const READ_ONLY: &str = "the store directory is mounted read-only";
 
-/// The mode to try, and in a few words why.
+/// The mode to try, and a short reason.
 pub(super) fn choose(request: ModeRequest, dirs: &StoreDirs) -> (Mode, &'static str) {
     match request {
-        // An overlay would need the directory to be writable for everybody.
+        // An overlay would require the directory to be writable for everybody.
         ModeRequest::Mount if readonly::is_read_only(dirs) => (Mode::Unpack, READ_ONLY),
         ModeRequest::Mount => (Mode::Mount, "asked for"),
         ModeRequest::Unpack => (Mode::Unpack, "asked for"),
-        ModeRequest::Auto { is_hosted: false } => (Mode::Unpack, "the store here outlives the job"),
+        ModeRequest::Auto { is_hosted: false } => (Mode::Unpack, "the store outlives the job"),
         ModeRequest::Auto { is_hosted: true } => match lacking() {
             Some(why) => (Mode::Unpack, why),
             None if readonly::is_read_only(dirs) => (Mode::Unpack, READ_ONLY),
@@ -44,17 +44,17 @@ pub(super) fn choose(request: ModeRequest, dirs: &StoreDirs) -> (Mode, &'static 
     }
 }
 
-/// The mode to try, if this user has the rights for it or for unpacking. Otherwise None, and a warning: said before anything is
-/// downloaded that could not be used.
+/// The mode to try, if this user has the rights for it or for unpacking. Otherwise None, with a warning before anything unusable is
+/// downloaded.
 pub(super) async fn mode_with_rights(
     context: &Context,
     outcome: &mut RestoreOutcome,
 ) -> Result<Option<Mode>, CacheError> {
     let (mode, why) = choose(context.place.mode, &context.place.dirs);
     if mode == Mode::Unpack && context.place.mode == ModeRequest::Mount {
-        outcome.notes.push(Note::info(Code::NotMounted, format!("Layers are unpacked and not mounted: {why}.")));
+        outcome.notes.push(Note::info(Code::NotMounted, format!("Layers are unpacked instead of mounted: {why}.")));
     }
-    tracing::info!("Layers are to be attached by {}: {why}.", mode.word());
+    tracing::info!("Layers will be attached by {}: {why}.", mode.word());
     let dirs = context.place.dirs.clone();
     let request = Request::Check { store_root: dirs.root().map(Into::into) };
     let checked = tokio::task::spawn_blocking(move || privileged::run(&dirs, &request, &AtomicU64::new(0))).await?;
@@ -69,15 +69,15 @@ pub(super) async fn mode_with_rights(
 fn lacking() -> Option<&'static str> {
     let in_container = ["/.dockerenv", "/run/.containerenv"].iter().any(|file| Path::new(file).exists());
     if in_container {
-        return Some("inside of a container nothing can be mounted");
+        return Some("nothing can be mounted inside a container");
     }
     if !cfg!(target_os = "linux") {
-        return Some("only Linux mounts layers");
+        return Some("layers can be mounted only on Linux");
     }
     if !Path::new("/dev/loop-control").exists() {
         return Some("there are no loop devices");
     }
-    // A file system that is a module is not listed before its first use; then the attempt to mount decides.
+    // A file system in a module is not listed before its first use; then only the attempt to mount shows.
     let known = fs::read_to_string("/proc/filesystems").unwrap_or_default();
     let has_modules = Path::new("/proc/modules").exists();
     let lacks = |name: &str| !known.lines().any(|line| line.trim_start_matches("nodev").trim() == name);

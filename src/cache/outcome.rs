@@ -1,4 +1,4 @@
-//! What a restore or save came to: facts for the log, the outputs, the report and the summary.
+//! The outcomes of restore and save: facts for the log, the outputs, the report and the summary.
 
 use std::time::Instant;
 
@@ -13,24 +13,24 @@ use crate::store::StorePath;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Phase {
-    /// What was done.
+    /// Its name.
     pub name: &'static str,
-    /// To how many things.
+    /// Number of processed items.
     pub count: u64,
-    /// Bytes that went through it.
+    /// Number of processed bytes.
     pub bytes: u64,
-    /// Seconds it took.
+    /// Duration in seconds.
     pub seconds: f64,
 }
 
 impl Phase {
-    /// The phase that began at `start` and ends now; logged in one line.
+    /// A phase that began at `start` and ends now; logs one line.
     #[must_use]
     pub(crate) fn end(name: &'static str, start: Instant, count: u64, bytes: u64) -> Self {
         Self::measured(name, start.elapsed().as_secs_f64(), count, bytes)
     }
 
-    /// A phase that took `seconds`; logged in one line.
+    /// A phase that took `seconds`; logs one line.
     #[must_use]
     pub(crate) fn measured(name: &'static str, seconds: f64, count: u64, bytes: u64) -> Self {
         let size = human::bytes(bytes);
@@ -44,17 +44,17 @@ impl Phase {
     }
 }
 
-/// What became of a layer that was wanted.
+/// The state of a wanted layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum LayerState {
-    /// Here and verified.
+    /// Downloaded and verified.
     Fetched,
-    /// The remote has it no more.
+    /// No longer in the remote.
     Missing,
-    /// Its bytes are not those that were stored.
+    /// Its bytes are damaged.
     Damaged,
-    /// It could not be fetched this time.
+    /// It could not be downloaded this time.
     Failed,
 }
 
@@ -66,123 +66,123 @@ pub(crate) struct LayerFetch {
     pub id: String,
     /// Bytes of its file.
     pub bytes: u64,
-    /// Seconds until it was here and verified.
+    /// Seconds until it was downloaded and verified.
     pub seconds: f64,
-    /// What became of it.
+    /// Its state.
     pub state: LayerState,
-    /// The chunks that came otherwise than they were stored.
+    /// The damaged chunks.
     #[serde(skip)]
     pub bad_chunks: Vec<usize>,
 }
 
-/// What a restore came to.
+/// The outcome of a restore.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct RestoreOutcome {
-    /// How well the snapshot fitted.
+    /// The kind of hit.
     pub hit: Hit,
     /// The primary key, escaped.
     pub primary_key: String,
-    /// The key of the snapshot that was used.
+    /// The key of the restored snapshot.
     pub matched_key: Option<String>,
     /// Its generation.
     pub generation: Option<u64>,
-    /// The name of the trusted key that signed it; None where no signature was asked for.
+    /// The name of the trusted key that signed it; None if no signature is required.
     pub signed_by: Option<String>,
-    /// What vouches for the paths, in words; None where nothing was restored.
+    /// What vouches for the paths, as text; None if nothing was restored.
     pub vouched: Option<String>,
-    /// Valid paths before the restore.
+    /// Number of valid paths before the restore.
     pub paths_before: u64,
-    /// Paths that the snapshot has.
+    /// Number of paths in the snapshot.
     pub paths_in_snapshot: u64,
-    /// Paths that became valid.
+    /// Number of paths that became valid.
     pub paths_restored: u64,
-    /// Paths of the snapshot that were valid already.
+    /// Number of paths in the snapshot that were already valid.
     pub paths_already_valid: u64,
-    /// Paths of the snapshot that could not be restored.
+    /// Number of paths in the snapshot that could not be restored.
     pub paths_lost: u64,
-    /// Paths that were left where they are, since this job's lane did not use them when it last saved.
+    /// Number of paths that were not downloaded because this job's lane did not use them when it last saved.
     pub paths_of_other_lanes: u64,
-    /// Bytes of the NARs of the paths that became valid.
+    /// Total NAR size of the paths that became valid.
     pub nar_bytes_restored: u64,
-    /// Bytes fetched from the remote.
+    /// Bytes downloaded from the remote.
     pub bytes_downloaded: u64,
     /// The layers that were wanted.
     pub layers: Vec<LayerFetch>,
-    /// How layers were attached: `mount`, `unpack`, or nothing where none was.
+    /// How layers were attached: `mount`, `unpack`, or None if none was.
     pub mode: &'static str,
     /// The phases in order.
     pub phases: Vec<Phase>,
-    /// What the user should know.
+    /// Notes for the user.
     pub notes: Vec<Note>,
-    /// Seconds in all.
+    /// Total duration in seconds.
     pub seconds: f64,
 }
 
-/// Why a save wrote something, or did not.
+/// Why a save wrote something or did not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum SaveReason {
-    /// No snapshot of this key was there.
+    /// There was no snapshot of this key.
     NewKey,
-    /// There are paths that the snapshot of this key did not have.
+    /// There are paths that the snapshot of this key lacked.
     NewPaths,
-    /// The snapshot had everything, but not as used by this job's lane.
+    /// The snapshot had all paths, but did not list some as used by this job's lane.
     LaneGrew,
-    /// The snapshot had everything, and named entries that are lost.
+    /// The snapshot had all paths, but refers to lost entries.
     Repaired,
-    /// The snapshot had everything, in more layers than it should.
+    /// The snapshot had all paths, but in too many layers.
     LayersJoined,
-    /// The snapshot of this key has everything already.
+    /// The snapshot of this key already has everything.
     NothingNew,
-    /// The store holds nothing but its baseline.
+    /// The store has no paths besides its baseline.
     NothingToSave,
-    /// The remote does not take it.
+    /// The remote refuses it.
     Refused,
-    /// It was tried and failed.
+    /// The save failed.
     Failed,
 }
 
-/// A generation that was written.
+/// A written generation.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Saved {
     /// Its number.
     pub generation: u64,
-    /// Paths it has.
+    /// Number of its paths.
     pub paths: u64,
-    /// Layers it names.
+    /// Number of its layers.
     pub layers: u64,
 }
 
-/// What a save came to.
+/// The outcome of a save.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct SaveOutcome {
-    /// Why something was written, or not.
+    /// Why something was written or not.
     pub reason: SaveReason,
     /// The primary key, escaped.
     pub primary_key: String,
-    /// The generation that was written.
+    /// The written generation.
     pub saved: Option<Saved>,
-    /// Paths that no layer had before.
+    /// Number of paths that no layer had before.
     pub paths_new: u64,
-    /// Bytes of their NARs.
+    /// Their total NAR size.
     pub nar_bytes_new: u64,
-    /// Paths of the restored snapshot that the new one does without.
+    /// Number of paths in the restored snapshot that the new one has dropped.
     pub paths_dropped: u64,
-    /// Paths that were left out because they are corrupt, or refer to one that is.
+    /// Number of paths that were left out because they are corrupt, or refer to a corrupt one.
     pub paths_left_out: u64,
-    /// Bytes sent to the remote.
+    /// Bytes uploaded to the remote.
     pub bytes_uploaded: u64,
-    /// Entries created in the remote.
+    /// Number of entries created in the remote.
     pub entries_created: u64,
-    /// The largest new paths and the bytes of their NARs, largest first, ten at most.
+    /// The largest new paths with their NAR sizes, largest first, at most ten.
     pub largest_new: Vec<(StorePath, u64)>,
     /// The phases in order.
     pub phases: Vec<Phase>,
-    /// What the user should know.
+    /// Notes for the user.
     pub notes: Vec<Note>,
-    /// Seconds in all.
+    /// Total duration in seconds.
     pub seconds: f64,
 }

@@ -1,4 +1,4 @@
-//! Which paths go into one layer together, and packing and storing those layers: while one is sent, the next one is packed.
+//! Groups paths into layers, and packs and stores the layers: while one is uploaded, the next one is packed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,15 +21,15 @@ use crate::snapshot::{Snapshot, Stored};
 use crate::store::own::{OwnFolder, PACKING_PREFIX};
 use crate::store::{Paths, StorePath};
 
-/// Compression makes about a third of store paths.
+/// Typical compression ratio of store paths: about one third.
 const LIKELY_RATIO: u64 = 3;
-/// Paths that other lanes use than those around them get a layer of their own from so many bytes of NARs on.
+/// NAR size from which paths that are used by different lanes get a separate layer.
 const LEAST: u64 = 64 << 20;
-/// More than so many bytes of NARs are split, so that sending begins before everything is packed.
+/// NAR size from which a layer is split, so that the upload begins before everything is packed.
 const MOST: u64 = 1 << 30;
 
-/// Splits `paths` into at most `room` layers: what the same lanes use lies together, but for those in `apart`. `lane` uses all of
-/// `used`; what others use is in the snapshot.
+/// Splits `paths` into at most `room` layers, so that paths used by the same lanes are together, except for those in `apart`. `lane`
+/// uses all of `used`; the paths of other lanes are in the snapshot.
 pub(super) fn parts(
     (paths, apart): (&BTreeSet<StorePath>, &BTreeSet<StorePath>),
     snapshot: &Snapshot,
@@ -47,7 +47,7 @@ pub(super) fn parts(
     let size = |paths: &BTreeSet<StorePath>| -> u64 { paths.iter().map(|path| valid[path].nar_size).sum() };
     let mut groups: Vec<(u64, BTreeSet<StorePath>)> = groups.into_values().map(|paths| (size(&paths), paths)).collect();
     groups.sort();
-    // The smallest first: it joins the next one until all are large enough, and few enough.
+    // The smallest one is joined with the next one until all are large enough and few enough.
     while groups.len() > 1 && (groups[0].0 < LEAST || groups.len() > room.max(1)) {
         let (bytes, paths) = groups.remove(0);
         groups[0].0 += bytes;
@@ -81,27 +81,27 @@ fn split(paths: BTreeSet<StorePath>, bytes: u64, pieces: usize, valid: &Paths) -
     split
 }
 
-/// Layers that are stored.
+/// Stored layers.
 #[derive(Default)]
 pub(super) struct Made {
     pub layers: Vec<MadeLayer>,
-    /// What was not packed, and all that is of no use without it.
+    /// Paths that were not packed, and paths that are useless without them.
     pub left_out: BTreeSet<StorePath>,
     pub phases: Vec<Phase>,
     pub notes: Vec<Note>,
 }
 
-/// One of them.
+/// One stored layer.
 pub(super) struct MadeLayer {
     pub digests: Digests,
     pub recipe: Option<Recipe>,
     pub stored: Stored,
     pub paths: BTreeSet<StorePath>,
-    /// The sizes of their NARs, as they were read.
+    /// Their NAR sizes, as read.
     pub nar_sizes: BTreeMap<StorePath, u64>,
 }
 
-/// A layer that is packed and not stored yet.
+/// A layer that is packed but not stored yet.
 struct Ready {
     packed: Packed,
     recipe: Option<Recipe>,
@@ -110,11 +110,11 @@ struct Ready {
     paths: BTreeSet<StorePath>,
 }
 
-/// Packs each of `parts` and stores it, less what is corrupt and what refers to it; as a recipe where older layers of `snapshot` have
-/// most of it. `lost` are entries not to be taken for stored.
+/// Packs and stores each of `parts`, without corrupt paths and their referrers, as a recipe if older layers of `snapshot` have most of
+/// its bytes. `lost` entries do not count as stored.
 ///
 /// # Errors
-/// When a layer cannot be written or stored. What `pushed` counts is stored all the same.
+/// When a layer cannot be written or stored. The entries counted in `pushed` are stored nevertheless.
 pub(super) async fn make_layers(
     context: &Context,
     valid: &Paths,
@@ -151,14 +151,14 @@ pub(super) async fn make_layers(
         made.phases.push(Phase::measured("upload", sending, made.layers.len() as u64, pushed.bytes));
     }
     for layer in &mut made.layers {
-        // An earlier part may hold what refers to something that turned out to be corrupt in a later one.
+        // An earlier part may contain referrers of a path that turned out to be corrupt in a later one.
         layer.paths.retain(|path| !made.left_out.contains(path));
     }
     made.layers.retain(|layer| !layer.paths.is_empty());
     Ok(made)
 }
 
-/// What packing a part came to: the layer, if anything of it is left; all that is left out by now; the seconds it took.
+/// The result of packing a part: the layer, if any paths are left; all paths left out so far; the duration in seconds.
 type PackedPart = (Option<Ready>, BTreeSet<StorePath>, f64);
 
 async fn pack_part(
@@ -191,11 +191,11 @@ async fn pack_part(
 
 fn note_rejected(rejected: &[Rejected], notes: &mut Vec<Note>) {
     for Rejected { path, why } in rejected {
-        notes.push(Note::warn(Code::PathCorrupt, format!("{path} is not cached, nor what refers to it. {why}")));
+        notes.push(Note::warn(Code::PathCorrupt, format!("{path} and its referrers are not cached. {why}")));
     }
 }
 
-/// Packs once. Gives, with what came of it, the recipe, if it is to be stored as one, and digests and file of what is to be stored.
+/// Packs once. Returns the result, the recipe if the layer is to be stored as one, and digests and file of the bytes to store.
 async fn pack_once(
     context: &Context,
     valid: &Paths,
@@ -220,7 +220,7 @@ async fn pack_once(
         let new = packing_file(&folder)?;
         if let Some((recipe, digests)) = recipe::split(file.as_file(), &packed.blocks, &known, new.as_file())? {
             let own = digests.id();
-            // One that takes the same bytes over and over is not read by anybody.
+            // Readers refuse a recipe that repeats the same bytes too often.
             if recipe.fits(|id| if *id == own { Some(digests.size) } else { sizes.get(id).copied() }) {
                 return Ok((outcome, Some(recipe), digests, new));
             }
@@ -231,7 +231,7 @@ async fn pack_once(
     Ok(work.await??)
 }
 
-/// Stores a layer, if there is one. Gives it with the seconds that took.
+/// Stores a layer, if there is one. Returns it with the duration in seconds.
 async fn store(
     context: &Context,
     ready: Option<Ready>,
@@ -250,7 +250,7 @@ async fn store(
     Ok(Some((layer, start.elapsed().as_secs_f64())))
 }
 
-/// A new file for a layer that is being packed. It is locked as long as it is: whoever removes leftovers sees that it is none.
+/// Creates a file for a layer that is being packed. It is locked meanwhile, so that it is not removed as a leftover.
 fn packing_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let prefix = format!("{PACKING_PREFIX}{}-", std::process::id());
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
@@ -259,10 +259,10 @@ fn packing_file(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     Ok(file)
 }
 
-/// A folder for a layer of about `needed` bytes: our own one beside the store, or that for temporary files.
+/// Returns a folder for a layer of about `needed` bytes: ours beside the store, or the one for temporary files.
 ///
 /// # Errors
-/// When neither has the room.
+/// When neither has enough room.
 fn work_folder(context: &Context, needed: u64) -> std::io::Result<PathBuf> {
     let usable = |folder: OwnFolder| tempfile::tempfile_in(folder.path()).map(|_| folder);
     let candidates = [OwnFolder::work(&context.place.dirs).and_then(usable), OwnFolder::at(&context.place.temporary)];

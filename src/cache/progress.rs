@@ -1,4 +1,4 @@
-//! A line every few seconds while something takes long.
+//! Logs a line every few seconds during a long transfer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use crate::base::human;
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Counts bytes, and says so now and then until it is dropped.
+/// Counts bytes and logs the count regularly until it is dropped.
 pub(super) struct Progress {
     /// Bytes so far.
     pub bytes: Arc<AtomicU64>,

@@ -1,12 +1,13 @@
-//! Whether the entries that a generation relies on still exist, asked before a save builds upon it.
+//! Checks that the entries that a generation relies on still exist, before a save extends it.
 //!
-//! 1. Every stored entry that this run did not fetch itself is looked up, all at once: no more than a snapshot has, which is a handful.
-//! 2. What no lookup finds is looked up once more after a while. Not found twice, it is lost.
-//! 3. What came damaged to the restore is read once more: by a new lookup and a new address, each bad chunk whole and in two parts.
-//!    The same wrong bytes both times: it is lost. The right ones: something went wrong on the way. Anything else: it is doubtful.
+//! 1. Every stored entry that this run did not download itself is looked up, all at once. A snapshot has only a handful of them.
+//! 2. An entry that is not found is looked up again after a while. If it is not found twice, it is lost.
+//! 3. An entry that was damaged in the restore is read again, through a new lookup and a new address, each bad chunk whole and in two
+//!    parts. If both reads return the same wrong bytes, it is lost. If the bytes are right, the transfer was at fault. Otherwise it
+//!    is doubtful.
 //!
-//! What is lost goes out of the snapshot, and is packed again where the store here has it. What is doubtful is packed again as far as
-//! the store here has it, and stays otherwise. A lookup or read that fails proves nothing.
+//! Lost bytes are removed from the snapshot, and packed again if this store has their paths. Doubtful bytes are packed again as far as
+//! this store has their paths, and kept otherwise. A failed lookup or read proves nothing.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,19 +23,19 @@ use crate::layer::digest::CHUNK_SIZE;
 use crate::remote::{Entry, Kind, Remote, RemoteError};
 use crate::snapshot::{Snapshot, Stored};
 
-/// Lookups at the same time.
+/// Number of concurrent lookups.
 const AT_ONCE: usize = 16;
-/// The pause before the second look for what was not found: lookups lag behind by a second or two.
+/// The pause before the second lookup of missing entries: lookups lag behind by a second or two.
 const PAUSE: Duration = Duration::from_secs(2);
-/// So many bad chunks of one entry are read again: one that stays wrong is enough.
+/// Number of bad chunks of one entry that are read again: one that stays wrong is enough.
 const CHUNKS: usize = 4;
 
-/// What was found out.
+/// The findings.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Proof {
-    /// Stored bytes that nobody can read any more.
+    /// Stored bytes that are lost.
     pub lost: BTreeSet<Sha>,
-    /// Stored bytes that came damaged once and could not be read since.
+    /// Stored bytes that were damaged once and could not be read since.
     pub doubtful: BTreeSet<Sha>,
 }
 
@@ -44,7 +45,7 @@ enum Verdict {
     Doubtful(String),
 }
 
-/// Looks after the stored bytes that `snapshot` is made of.
+/// Checks the stored bytes that `snapshot` relies on.
 pub(super) async fn prove(
     context: &Context,
     record: &RestoreRecord,
@@ -76,11 +77,11 @@ pub(super) async fn prove(
     if let Some(why) = why_lost {
         let count = proof.lost.len();
         let message = match count {
-            1 => format!(
-                "An entry that the snapshot names is lost. {why} What the store here has of it is stored again."
-            ),
+            1 => {
+                format!("An entry of the snapshot is lost. {why} The paths that this store has of it are stored again.")
+            }
             _ => format!(
-                "{count} entries that the snapshot names are lost. {why} What the store here has of them is stored again."
+                "{count} entries of the snapshot are lost. {why} The paths that this store has of them are stored again."
             ),
         };
         notes.push(Note::info(Code::EntriesLost, message));
@@ -93,12 +94,12 @@ async fn verdict(remote: &dyn Remote, record: &RestoreRecord, id: Sha, stored: &
     let entry = match find(remote, name).await {
         Ok(Some(entry)) => entry,
         Ok(None) if record.lost_layers.contains(&id) => {
-            return Verdict::Lost(format!("{name} was not found by the restore, nor now."));
+            return Verdict::Lost(format!("{name} was not found by the restore and is not found now."));
         }
         Ok(None) => {
             tokio::time::sleep(PAUSE).await;
             match find(remote, name).await {
-                Ok(None) => return Verdict::Lost(format!("{name} was not found twice.")),
+                Ok(None) => return Verdict::Lost(format!("Two lookups did not find {name}.")),
                 Ok(Some(entry)) => entry,
                 Err(error) => return unknown(name, &error),
             }
@@ -107,14 +108,14 @@ async fn verdict(remote: &dyn Remote, record: &RestoreRecord, id: Sha, stored: &
     };
     match record.damaged.get(&id) {
         None => Verdict::Good,
-        Some(chunks) if chunks.is_empty() => Verdict::Lost(format!("What is to be made of {name} cannot be made.")),
+        Some(chunks) if chunks.is_empty() => Verdict::Lost(format!("Layers cannot be assembled from {name}.")),
         Some(chunks) => read_again(remote, &entry, stored, chunks).await,
     }
 }
 
-/// Nothing is known of it: so it is taken to be there.
+/// Nothing is known about it, so it is assumed to exist.
 fn unknown(name: &str, error: &RemoteError) -> Verdict {
-    tracing::debug!("whether {name} is still there is not known: {error}");
+    tracing::debug!("cannot check whether {name} still exists: {error}");
     Verdict::Good
 }
 
@@ -122,12 +123,12 @@ async fn find(remote: &dyn Remote, name: &str) -> Result<Option<Entry>, RemoteEr
     Ok(remote.find(Kind::Layer, &[name.to_owned()]).await?.filter(|entry| entry.name == *name))
 }
 
-/// Reads the chunks that came damaged to the restore.
+/// Reads the chunks that were damaged in the restore.
 async fn read_again(remote: &dyn Remote, entry: &Entry, stored: &Stored, chunks: &[usize]) -> Verdict {
     let name = &stored.entry;
     let doubtful = |why: &str| Verdict::Doubtful(format!("{name} came damaged to the restore, and {why}"));
     if entry.size.is_some_and(|size| size != stored.digests.size) {
-        return Verdict::Lost(format!("{name} has another size than it should."));
+        return Verdict::Lost(format!("{name} has a wrong size."));
     }
     for chunk in chunks.iter().copied().take(CHUNKS) {
         let Some(digest) = stored.digests.chunks.get(chunk) else { continue };
@@ -143,7 +144,7 @@ async fn read_again(remote: &dyn Remote, entry: &Entry, stored: &Stored, chunks:
         match (whole, parts) {
             (Ok(whole), Ok(parts)) if is_right(&whole) || is_right(&parts) => {}
             (Ok(whole), Ok(parts)) if whole == parts => return Verdict::Lost(format!("{name} is damaged.")),
-            (Ok(_), Ok(_)) => return doubtful("two reads now gave different bytes."),
+            (Ok(_), Ok(_)) => return doubtful("two reads returned different bytes."),
             (Err(RemoteError::Short(why)), Err(RemoteError::Short(_))) => return Verdict::Lost(why),
             (Err(error), _) | (_, Err(error)) => return doubtful(&format!("could not be read now: {error}")),
         }

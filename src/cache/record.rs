@@ -1,4 +1,4 @@
-//! What a restore leaves for the save: a file in our folder beside the store, so that it goes when the store goes.
+//! The state that a restore passes to the save: a file in our folder beside the store, so that it is deleted with the store.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -10,15 +10,15 @@ use crate::base::digest::Sha;
 use crate::store::own::{self, OwnFolder, RECORD};
 use crate::store::{StoreDirs, StorePath};
 
-/// The newest form of the record. Another is as good as none.
+/// The current format of the record. A record of another format counts as missing.
 const FORMAT: u32 = 1;
 
-/// What a restore knew.
+/// The state of a restore.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RestoreRecord {
     format: u32,
-    /// Which run of which job restored; see [`super::Context::run`].
+    /// The run that restored; see [`super::Context::run`].
     pub run: String,
     /// Paths that were valid before: the Nix installation itself.
     pub baseline: BTreeSet<StorePath>,
@@ -26,19 +26,19 @@ pub struct RestoreRecord {
     pub matched: Option<String>,
     /// Paths that the restore made valid.
     pub restored: BTreeSet<StorePath>,
-    /// Stored bytes that the snapshot names and that no lookup found.
+    /// Stored bytes of the snapshot that no lookup found.
     pub lost_layers: BTreeSet<Sha>,
-    /// Stored bytes that were fetched and are good.
+    /// Stored bytes that were downloaded correctly.
     #[serde(default)]
     pub fetched: BTreeSet<Sha>,
-    /// Stored bytes that came otherwise than they were stored, with the numbers of the chunks. Without any, they are good, and
-    /// what was to be made of them is not.
+    /// Damaged stored bytes, with the numbers of the chunks. Without chunks, the bytes are correct, but layers cannot be assembled
+    /// from them.
     #[serde(default)]
     pub damaged: BTreeMap<Sha, Vec<usize>>,
 }
 
 impl RestoreRecord {
-    /// The record of a restore that has only begun. A second one in the same run keeps the baseline of the first.
+    /// The record of a restore that has just begun. A second restore in the same run keeps the baseline of the first.
     #[must_use]
     pub fn begin(run: &str, valid: BTreeSet<StorePath>, earlier: Option<RestoreRecord>) -> Self {
         let baseline = match earlier {
@@ -58,7 +58,7 @@ impl RestoreRecord {
     }
 }
 
-/// The folder with the newest record: that of the store's owner, or of a user who restored with the help of `sudo`.
+/// The folder with the newest record: that of the store's owner, or of a user who restored through `sudo`.
 fn newest(dirs: &StoreDirs) -> io::Result<Option<OwnFolder>> {
     let Some(folder) = OwnFolder::open(dirs)? else { return Ok(None) };
     let mut folders = folder.users();
@@ -69,8 +69,8 @@ fn newest(dirs: &StoreDirs) -> io::Result<Option<OwnFolder>> {
         .max_by_key(|folder| folder.modified(RECORD)))
 }
 
-/// The record of the last restore into this store. None when there was none, or it cannot be read or understood: that is as good
-/// as none, and the next restore writes another.
+/// Reads the record of the last restore into this store. None if there is none, or if it cannot be read or parsed; the next restore
+/// writes another.
 ///
 /// # Errors
 /// When our folder cannot be opened.
@@ -81,13 +81,13 @@ pub fn load(dirs: &StoreDirs) -> Result<Option<RestoreRecord>, CacheError> {
         Ok(record) => Ok(record.filter(|record| record.format == FORMAT)),
         Err(error) => {
             let place = folder.path().join(RECORD);
-            tracing::warn!("{} cannot be used: {error}. It is taken for none.", place.display());
+            tracing::warn!("Cannot use {}: {error}. It is ignored.", place.display());
             Ok(None)
         }
     }
 }
 
-/// Writes the record, whole or not at all.
+/// Writes the record atomically.
 ///
 /// # Errors
 /// When it cannot be written.

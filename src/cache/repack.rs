@@ -1,8 +1,8 @@
-//! Keeping layers few and their dead part small.
+//! Keeps the number of layers and their dead part small.
 //!
-//! As `git repack --geometric` does with packs: each layer shall hold at least as much as all smaller ones together. A save that
-//! would break this takes the small layers into the one it packs anyway, from the store here. So there are only a handful of
-//! layers, and a byte is packed again only a few times, however many saves there are.
+//! Like `git repack --geometric` with packs: each layer is at least as large as all smaller ones together. A save that would violate
+//! this repacks the small layers from the store together with its new paths. There are therefore only a handful of layers, and a byte
+//! is repacked only a few times, however many saves there are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,17 +12,17 @@ use crate::layer::squashfs::usage::Usage;
 use crate::snapshot::{Lane, Layer, Snapshot};
 use crate::store::{PathInfo, Paths, StorePath};
 
-/// More layers than this are never kept, whatever it costs to pack them again.
+/// Largest number of layers that are kept, whatever it costs to repack them.
 pub(super) const MAX_LAYERS: usize = 8;
-/// Each layer holds at least so many times what all smaller ones hold together. With 1, two hundred saves of two percent each
-/// pack 3.5 bytes for each new one; with 2 it is 5.6.
+/// Each layer is at least this many times as large as all smaller ones together. With 1, two hundred saves of two percent each pack
+/// 3.5 bytes per new byte; with 2, 5.6.
 const FACTOR: u64 = 1;
 
-/// Which save of a key it is.
+/// The first or a later save of a key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
-    /// The first one: what is alive in the layers of another key is packed again only where more is dead than alive. Otherwise each
-    /// change of the lock would be a full upload.
+    /// The first one: layers of another key are repacked only if more of them is dead than alive. Otherwise, each change of the lock
+    /// would cause a full upload.
     First,
     /// A later one.
     Later,
@@ -39,12 +39,12 @@ impl Turn {
     }
 }
 
-/// Layers to pack again.
+/// Layers to repack.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Again {
-    /// Together with what is new.
+    /// Together with new paths.
     pub joined: BTreeSet<Sha>,
-    /// Together, but apart from the others if they are large enough.
+    /// Together, but separate from the others if they are large enough.
     pub apart: BTreeSet<Sha>,
 }
 
@@ -54,20 +54,20 @@ impl Again {
     }
 }
 
-/// A layer as the plan sees it.
+/// A layer in this plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Weight {
-    /// Of the bytes that are stored for it, those that are needed.
+    /// The needed part of its stored bytes.
     live: u64,
     id: Sha,
-    /// Whether other lanes use it than use what is new.
+    /// Whether it is used by different lanes from the new paths.
     is_apart: bool,
 }
 
-/// Which layers of `snapshot` to pack again together with new paths that take about `new_bytes` in a layer and that the lanes
-/// `users` use. For their size alone only layers of the same lanes are joined: what is used together lies together. Only layers are
-/// taken of which every wanted path is in the store here (`valid`), with the same bytes. Those in `must` are taken whatever it
-/// costs. `usage` says which bytes of the layers belong to which path, as far as that is known.
+/// Selects layers of `snapshot` to repack together with new paths that take about `new_bytes` in a layer and that the lanes `users`
+/// use. Because of their size alone, only layers of the same lanes are joined, so that paths used together are together. Only layers
+/// are selected whose wanted paths are all in this store (`valid`) with the same bytes. Those in `must` are always selected. `usage`
+/// says which bytes of the layers belong to which path, as far as that is known.
 pub(super) fn layers_to_repack(
     snapshot: &Snapshot,
     (new_bytes, users): (u64, &BTreeSet<String>),
@@ -85,18 +85,18 @@ pub(super) fn layers_to_repack(
     let mut weights: Vec<Weight> = here.into_iter().map(weigh).collect();
     weights.sort();
     let can_be_packed = |id: &Sha| weights.iter().any(|weight| weight.id == *id);
-    // Layers of other lanes must not make this one pack everything again with each save: they have half of the places at most.
+    // Layers of other lanes must not make this lane repack everything with each save: they get at most half of the places.
     let places = MAX_LAYERS - elsewhere.len().min(MAX_LAYERS / 2);
     let mut chosen: BTreeSet<Sha> = must.iter().copied().filter(can_be_packed).collect();
     accounts.choose(&mut chosen, turn.most_dead(), &can_be_packed);
     plan(&weights, new_bytes, &mut chosen, places);
-    // Of the bytes of a layer that was joined with others only those stay alive that a third one is made of.
+    // Of a layer that was joined with others, only the bytes that a third one uses stay alive.
     accounts.choose(&mut chosen, turn.most_dead(), &can_be_packed);
     split(&weights, new_bytes, &chosen)
 }
 
-/// Of the layers to pack again, those that are small beside what is new are joined with it. What is left of a large one did not
-/// change when much of it did, and will not when what is new is replaced: it gets a layer of its own, which is not packed again
+/// Of the layers to repack, those that are small compared to the new paths are joined with them. The rest of a large layer has not
+/// changed with the others, and will probably not change with the new paths: it gets a separate layer, which is not repacked again
 /// then.
 fn split(weights: &[Weight], new_bytes: u64, chosen: &BTreeSet<Sha>) -> Again {
     let mut again = Again::default();
@@ -112,7 +112,7 @@ fn split(weights: &[Weight], new_bytes: u64, chosen: &BTreeSet<Sha>) -> Again {
     again
 }
 
-/// Whether every wanted path of `layer` is in the store here, with the same bytes.
+/// Returns whether every wanted path of `layer` is in this store with the same bytes.
 fn is_here(layer: &Layer, valid: &Paths) -> bool {
     layer.paths.iter().all(|(path, hash)| valid.get(path).is_some_and(|info| info.nar_hash == *hash))
 }
@@ -129,21 +129,21 @@ pub(super) fn users(
     users
 }
 
-/// The lanes that use anything of a layer.
+/// The lanes that use any path of a layer.
 fn users_of(snapshot: &Snapshot, layer: &Layer) -> BTreeSet<String> {
     let uses = |lane: &Lane| lane.uses_any(layer.paths.iter().map(|(path, _)| path));
     snapshot.lanes.iter().filter(|(_, lane)| uses(lane)).map(|(name, _)| name.clone()).collect()
 }
 
-/// A layer that other lanes made is joined with others only if it takes no more than this.
+/// Largest layer of other lanes that is joined with others.
 const SMALL: u64 = 20 << 20;
-/// So many bytes are fetched for that in one save, at most.
+/// Largest number of bytes that one save downloads for that.
 const FETCH: u64 = 256 << 20;
-/// Above so many layers, large ones are joined as well: a mount takes 32 of them.
+/// Number of layers above which large ones are joined as well: a mount supports 32 layers.
 const MANY_LAYERS: usize = 24;
 
-/// Which layers to fetch, so that they can be packed into one: none of their paths is in the store here. The smallest ones, for
-/// as long as there are more than [`MAX_LAYERS`].
+/// Selects layers to download and pack into one, although their paths are not in this store: the smallest ones, as long as there are
+/// more than [`MAX_LAYERS`].
 pub(super) fn layers_to_fetch(snapshot: &Snapshot, valid: &Paths) -> BTreeSet<Sha> {
     let bytes = |layer: &Layer| -> u64 {
         layer.stored().iter().filter_map(|id| snapshot.stored.get(id)).map(|stored| stored.digests.size).sum()
@@ -153,7 +153,7 @@ pub(super) fn layers_to_fetch(snapshot: &Snapshot, valid: &Paths) -> BTreeSet<Sh
     elsewhere.sort();
     let (mut chosen, mut fetched) = (BTreeSet::new(), 0);
     for (size, id) in elsewhere {
-        // All that is chosen becomes one layer.
+        // All chosen layers become one.
         let layers = snapshot.layers.len() - chosen.len() + usize::from(!chosen.is_empty());
         let most = if size <= SMALL { MAX_LAYERS } else { MANY_LAYERS };
         if layers <= most || fetched + size > FETCH {
@@ -165,8 +165,8 @@ pub(super) fn layers_to_fetch(snapshot: &Snapshot, valid: &Paths) -> BTreeSet<Sh
     if chosen.len() < 2 { BTreeSet::new() } else { chosen }
 }
 
-/// Adds to the `chosen` layers those that are small beside what is packed anyway, or too many: of the others `places` may be left.
-/// `weights` are in ascending order.
+/// Adds layers to the `chosen` ones that are small compared to what is packed anyway, or that exceed the number of `places` for the
+/// others. `weights` are in ascending order.
 fn plan(weights: &[Weight], new_bytes: u64, chosen: &mut BTreeSet<Sha>, places: usize) {
     let live = |weight: &Weight| weight.live;
     let mut packed = new_bytes + weights.iter().filter(|weight| chosen.contains(&weight.id)).map(live).sum::<u64>();
@@ -180,8 +180,7 @@ fn plan(weights: &[Weight], new_bytes: u64, chosen: &mut BTreeSet<Sha>, places: 
     }
 }
 
-/// The bytes that a snapshot takes in the remote, less the dead part of its layers: what it would take if they were all packed
-/// again.
+/// The size of a snapshot in the remote without the dead part of its layers, that is, its size if all were repacked.
 pub(super) fn live_bytes(snapshot: &Snapshot) -> u64 {
     snapshot.layers.values().map(|layer| live_bytes_of(snapshot, layer)).sum()
 }
@@ -197,13 +196,13 @@ pub(super) fn own_bytes(snapshot: &Snapshot, layer: &Layer) -> u64 {
     snapshot.stored.get(&layer.own_stored()).map_or(0, |stored| stored.digests.size)
 }
 
-/// What `nar_bytes` of NARs take of the `own` bytes of `layer`, at the ratio of the whole.
+/// The share of the `own` bytes of `layer` for `nar_bytes` of NARs, at the ratio of the whole.
 pub(super) fn scaled(own: u64, layer: &Layer, nar_bytes: u64) -> u64 {
     (own as f64 * nar_bytes as f64 / layer.nar_bytes.max(1) as f64) as u64
 }
 
-/// Drops from `snapshot` what was used longest ago, those that `upstream` offers first, until no more than `max` bytes are alive
-/// in it; with a path goes what refers to it. What was used at `now` stays. Gives the layers that have become smaller by it.
+/// Drops the least recently used paths from `snapshot`, those that `upstream` offers first, until at most `max` bytes are alive in it.
+/// Referrers of a dropped path are dropped too. Paths used at `now` stay. Returns the layers that have become smaller.
 pub(super) fn shrink(snapshot: &mut Snapshot, max: u64, upstream: &BTreeSet<StorePath>, now: u64) -> BTreeSet<Sha> {
     let mut alive = live_bytes(snapshot);
     if alive <= max {

@@ -30,15 +30,15 @@ use crate::snapshot::{Layer, Snapshot};
 use crate::store::daemon::sockets;
 use crate::store::{self, PathInfo, Paths, Realisation, StoreDirs, StoreError, StorePath};
 
-/// Attaches what the newest fitting snapshot has to the store here, and records what the store had before.
+/// Attaches the paths of the newest matching snapshot to the store, and records what the store had before.
 ///
 /// # Errors
-/// When the store cannot be read or written. Trouble with the remote is a smaller hit, and noted in the outcome.
+/// When the store cannot be read or written. A problem with the remote is a smaller hit, with a note in the outcome.
 pub(crate) async fn restore(context: &Context) -> Result<RestoreOutcome, CacheError> {
     let start = Instant::now();
     let dirs = context.place.dirs.clone();
     let (lock, valid) = match tokio::task::spawn_blocking(move || prepare(&dirs)).await? {
-        // Nothing is wrong with the store, and somebody else needs it as it is now: a miss.
+        // The store is fine, but another process needs it unchanged: a miss.
         Err(error @ (CacheError::Store(StoreError::Locked { .. }) | CacheError::Mount(_))) => {
             let mut outcome = empty_outcome(context, 0);
             outcome.notes.push(Note::warn(Code::StoreInUse, format!("Nothing was restored: {error}")));
@@ -49,7 +49,7 @@ pub(crate) async fn restore(context: &Context) -> Result<RestoreOutcome, CacheEr
     };
     let earlier = record::load(&context.place.dirs)?;
     let mut record = RestoreRecord::begin(&context.identity.run, valid.keys().cloned().collect(), earlier);
-    // Written now and not only at the end: a restore that is killed must not make the installation part of the next save.
+    // Written now and not only at the end, so that a killed restore does not make the installation part of the next save.
     record::store(&context.place.dirs, &record)?;
     let mut outcome = empty_outcome(context, valid.len());
     let looked = Instant::now();
@@ -61,7 +61,7 @@ pub(crate) async fn restore(context: &Context) -> Result<RestoreOutcome, CacheEr
             record.matched = Some(generation_name(&found.key, found.generation));
             use_snapshot(context, found, &valid, &mut record, &mut outcome).await?;
         }
-        Ok(_) => tracing::info!("No snapshot fits: nothing to restore."),
+        Ok(_) => tracing::info!("No snapshot matches, so nothing is restored."),
         Err(error) => outcome.notes.push(lookup_failed(&error)),
     }
     record::store(&context.place.dirs, &record)?;
@@ -70,7 +70,7 @@ pub(crate) async fn restore(context: &Context) -> Result<RestoreOutcome, CacheEr
     Ok(outcome)
 }
 
-/// Says what a restore would find, and restores nothing.
+/// Reports what a restore would find, and restores nothing.
 pub(crate) async fn look_up(context: &Context) -> RestoreOutcome {
     let start = Instant::now();
     let mut outcome = empty_outcome(context, 0);
@@ -93,7 +93,7 @@ pub(crate) async fn look_up(context: &Context) -> RestoreOutcome {
 fn lookup_failed(error: &RemoteError) -> Note {
     let message = format!("No snapshot could be looked up: {error}");
     match error {
-        // The user or the machine wants it so.
+        // The user or the machine intends this.
         RemoteError::Denied(_) | RemoteError::Unavailable(_) => Note::info(Code::LookupRefused, message),
         RemoteError::Refused(_) => Note::warn(Code::LookupRefused, message),
         RemoteError::StillOutOfTime(_) => Note::info(Code::LookupFailed, message),
@@ -101,7 +101,7 @@ fn lookup_failed(error: &RemoteError) -> Note {
     }
 }
 
-/// Makes our folder, takes our lock, clears away what a killed restore left there, and reads what is valid.
+/// Creates our folder, takes our lock, removes leftovers of a killed restore, and reads the valid paths.
 fn prepare(dirs: &StoreDirs) -> Result<(store::StoreLock, Paths), CacheError> {
     let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let store_root = dirs.root().map(Into::into);
@@ -112,7 +112,7 @@ fn prepare(dirs: &StoreDirs) -> Result<(store::StoreLock, Paths), CacheError> {
     Ok((lock, store::read_all(dirs)?))
 }
 
-/// Unmounts what restores have mounted over the store; see [`crate::attach::Detached`].
+/// Unmounts the layers that restores have mounted over the store; see [`crate::attach::Detached`].
 ///
 /// # Errors
 /// When the store is in use, or cannot be read or written.
@@ -170,7 +170,7 @@ async fn use_snapshot(
     let all = missing.len();
     let missing = for_lane(context, &found.snapshot, missing, valid);
     let paths_wanted = missing.len() as u64;
-    // What can never become valid need not be fetched.
+    // Paths that can never become valid need not be downloaded.
     let possible = facts::sound(&missing, &found.faulty, &|path| {
         valid.contains_key(path) || found.snapshot.upstream.contains(path)
     });
@@ -183,7 +183,7 @@ async fn use_snapshot(
     let is_signed = found.signed_by.is_some();
     let signers = found.signed_by.as_ref().map(|name| context.place.keys.trusted_named(name)).unwrap_or_default();
     let with_realisations = !found.snapshot.realisations.is_empty();
-    // Before anything of it is in the store.
+    // Before any of them is in the store.
     vouch::take_over(&context.place.dirs, valid, missing.values().copied(), signers, with_realisations)?;
     let counting = count_signed(context, &missing, is_signed);
     let restored = attach_layers(context, &found, &missing, &assigned, valid, outcome).await?;
@@ -203,8 +203,8 @@ async fn use_snapshot(
     Ok(())
 }
 
-/// What of `missing` is worth fetching: the paths in layers that hold something this job's lane used when it last saved. A lane that
-/// is not known takes all.
+/// Returns the part of `missing` that is worth downloading: the paths in layers with any path that this job's lane used when it last
+/// saved. A new lane takes everything.
 fn for_lane<'a>(
     context: &Context,
     snapshot: &Snapshot,
@@ -220,12 +220,12 @@ fn for_lane<'a>(
     let kept: BTreeSet<&StorePath> = assigned.values().filter(|paths| !paths.is_disjoint(&used)).flatten().collect();
     let kept: Paths<&'a PathInfo> =
         missing.iter().filter(|(path, _)| kept.contains(path)).map(|(path, info)| (path.clone(), *info)).collect();
-    // What the same layers hold comes along, unless it needs something of another.
+    // Other paths of the same layers are included, unless they need paths of another layer.
     let whole = kept.closed_subset(&|path| valid.contains_key(path) || snapshot.upstream.contains(path));
     let left = missing.len() - whole.len();
     if left > 0 {
         tracing::info!(
-            "{} of other lanes left in the cache: {} did not use them.",
+            "{} of other lanes not downloaded, because {} did not use them.",
             crate::base::human::count(left as u64, "store path"),
             context.identity.lane
         );
@@ -233,7 +233,7 @@ fn for_lane<'a>(
     kept.into_iter().filter(|(path, _)| whole.contains(path) || used.contains(path)).collect()
 }
 
-/// Lets Nix fetch what the snapshot leaves to a substituter and its paths refer to. Gives what is valid then.
+/// Lets Nix fetch the paths that the snapshot leaves to a substituter and that its paths refer to. Returns what is valid then.
 async fn fetch_upstream<'a>(
     context: &Context,
     found: &SnapshotFound,
@@ -257,7 +257,7 @@ async fn fetch_upstream<'a>(
     Ok(Cow::Owned(now_valid))
 }
 
-/// From which layer each missing path comes: of several that hold it, the one that holds most of the others.
+/// Chooses the layer for each missing path: of several, the one with the most of the other paths.
 fn assign(layers: &BTreeMap<Sha, Layer>, missing: &Paths<&PathInfo>) -> BTreeMap<Sha, BTreeSet<StorePath>> {
     let wanted_of = |layer: &Layer| -> BTreeSet<StorePath> {
         let is_wanted = |key: &&(StorePath, _)| missing.get(&key.0).is_some_and(|info| info.nar_hash == key.1);
@@ -277,7 +277,7 @@ fn assign(layers: &BTreeMap<Sha, Layer>, missing: &Paths<&PathInfo>) -> BTreeMap
     assigned
 }
 
-/// Fetches and attaches the assigned layers and registers what is whole then. Gives the paths that became valid.
+/// Downloads and attaches the assigned layers and registers the complete paths. Returns the paths that became valid.
 async fn attach_layers(
     context: &Context,
     found: &SnapshotFound,
@@ -293,7 +293,7 @@ async fn attach_layers(
     let fetching = Instant::now();
     let wanted = assigned.keys().copied().collect();
     let ready = fetch_layers(context, &found.snapshot, &wanted).await.map_err(|error| CacheError::File {
-        what: "Cannot make layers in",
+        what: "Cannot create layers in",
         path: context.place.dirs.own_dir(),
         error,
     })?;
@@ -303,7 +303,7 @@ async fn attach_layers(
     let files: Vec<(Sha, PathBuf)> = ready.files.into_iter().collect();
     outcome.phases.push(Phase::end("fetch", fetching, files.len() as u64, ready.bytes));
 
-    // A path that lacks a reference will never be valid: it need not be attached.
+    // A path with a missing reference can never be valid, so it need not be attached.
     let available: Paths<&PathInfo> =
         files.iter().flat_map(|(id, _)| &assigned[id]).map(|path| (path.clone(), missing[path])).collect();
     let useful = available.closed_subset(&|path| valid.contains_key(path));
@@ -321,8 +321,8 @@ async fn attach_layers(
     Ok(attached.registered)
 }
 
-/// Warns of layers that this program did not make. Their bytes are what the snapshot says, so no other look at them would find them
-/// better: the next save replaces them.
+/// Warns about layers that this program would not write. Their bytes match the snapshot, so reading them again would not help: the
+/// next save replaces them.
 fn note_refused(refused: &[RefusedLayer], snapshot: &Snapshot, outcome: &mut RestoreOutcome) {
     for RefusedLayer { id, why, paths } in refused {
         let own = snapshot.layers.get(id).map(|layer| layer.own_stored().to_string());
@@ -333,14 +333,14 @@ fn note_refused(refused: &[RefusedLayer], snapshot: &Snapshot, outcome: &mut Res
         outcome.notes.push(Note::warn(
             Code::LayerRefused,
             format!(
-                "Layer {id} is not used, since it was not packed by this program: {why}. {count} built or fetched again, and \
-                 the next save replaces the layer. Find out who can write to this cache."
+                "Layer {id} is not used, because it was not packed by this program: {why}. {count} built or fetched again, and \
+                the next save replaces the layer. Find out who can write to this cache."
             ),
         ));
     }
 }
 
-/// Attaches layers that are here, and notes how.
+/// Attaches downloaded layers, and records how.
 async fn attach(
     context: &Context,
     mode: Mode,
@@ -351,7 +351,7 @@ async fn attach(
     let progress = Progress::start("attaching", total);
     let (dirs, counter) = (context.place.dirs.clone(), progress.bytes.clone());
     let (store_root, daemon_sockets) = (dirs.root().map(Into::into), sockets(&dirs));
-    // The process that attaches may be another one, so the time that is left goes there, and no point in time.
+    // Another process may attach the layers, so the remaining time is passed instead of a point in time.
     let milliseconds =
         context.place.deadline.map(|end| end.saturating_duration_since(Instant::now()).as_millis() as u64);
     let threads = context.packing.threads;
@@ -362,7 +362,7 @@ async fn attach(
         return Err(CacheError::Privilege(format!("the answer was {answer:?}")));
     };
     if let Some(why) = &attached.not_mounted {
-        outcome.notes.push(Note::info(Code::NotMounted, format!("Layers were unpacked and not mounted: {why}.")));
+        outcome.notes.push(Note::info(Code::NotMounted, format!("Layers were unpacked instead of mounted: {why}.")));
     }
     note_rejected(&attached.rejected, outcome);
     outcome.mode = attached.mode.word();
@@ -380,7 +380,7 @@ fn note_rejected(rejected: &[Rejected], outcome: &mut RestoreOutcome) {
     }
 }
 
-/// Leaves for the save what became of each entry.
+/// Records the result of each entry for the save.
 fn note_layers(record: &mut RestoreRecord, layers: &[LayerFetch]) {
     for layer in layers {
         let Ok(id) = layer.id.parse() else { continue };

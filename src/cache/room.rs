@@ -1,10 +1,9 @@
-//! What of a restore fits on the disk, with the reserve of [`crate::base::disk`] left to the job.
+//! Limits a restore to the free disk space, with the reserve of [`crate::base::disk`] left to the job.
 //!
-//! 1. A layer takes the bytes that are fetched for it, those of its file where that is put together by a recipe, and those of its
-//!    paths where they are unpacked.
-//! 2. While the layers take more than there is, the one goes whose paths are least worth their bytes. What refers to a path that
-//!    goes is of no use either, and counts.
-//! 3. Where paths are unpacked, those that others need come first, until the disk is full.
+//! 1. A layer needs space for its downloaded bytes, for its file if a recipe assembles it, and for its paths if they are unpacked.
+//! 2. While the layers need more than there is, the layer with the least useful paths per byte is left out. Referrers of its paths
+//!    are useless too, and count.
+//! 3. If paths are unpacked, those that others need come first, until the disk is full.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
@@ -18,21 +17,21 @@ use crate::base::{disk, human};
 use crate::snapshot::Snapshot;
 use crate::store::{PathInfo, Paths, StorePath};
 
-/// The paths that are wanted of each layer.
+/// The paths that are wanted from each layer.
 type Assigned = BTreeMap<Sha, BTreeSet<StorePath>>;
 
-/// What may be written, in bytes.
+/// The free space in bytes.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     /// For layers, in our folder.
     layers: u64,
-    /// For paths, in the store; none where nothing is unpacked.
+    /// For paths, in the store; None if nothing is unpacked.
     paths: Option<u64>,
-    /// Whether both are on one disk, and so share what there is.
+    /// Whether both are on one disk and therefore share the space.
     shared: bool,
 }
 
-/// The part of `assigned` that fits on the disks of the machine, and a note where that is not all.
+/// Returns the part of `assigned` that fits on the disks of the machine, with a note if that is not everything.
 pub(super) fn fit(
     context: &Context,
     snapshot: &Snapshot,
@@ -62,7 +61,7 @@ fn note(store: &Path, (left_out, all): (usize, usize), needed: u64) -> Note {
     Note::warn(
         Code::NoRoom,
         format!(
-            "{left_out} of {all} paths are not restored, since the disk has no room for them: all of them take {}, and {} are \
+            "{left_out} of {all} paths are not restored, because the disk has no room for them: all of them need {}, and {} are \
              free, of which {} are left to the job. Free some space in a step before this one.",
             human::bytes(needed),
             human::bytes(free),
@@ -75,7 +74,7 @@ fn count(assigned: &Assigned) -> usize {
     assigned.values().map(BTreeSet::len).sum()
 }
 
-/// The part of `assigned` that keeps within `limits`.
+/// Returns the part of `assigned` within `limits`.
 fn choose_layers(
     snapshot: &Snapshot,
     missing: &Paths<&PathInfo>,
@@ -99,7 +98,7 @@ fn choose_layers(
     assigned
 }
 
-/// Bytes that these layers take on the disk until they are attached.
+/// Bytes that these layers need on the disk until they are attached.
 fn layer_bytes<'a>(snapshot: &Snapshot, ids: impl Iterator<Item = &'a Sha>) -> u64 {
     let layers: Vec<_> = ids.filter_map(|id| snapshot.layers.get(id)).collect();
     let stored: BTreeSet<Sha> = layers.iter().flat_map(|layer| layer.stored()).collect();
@@ -113,7 +112,7 @@ fn path_bytes(missing: &Paths<&PathInfo>, assigned: &Assigned) -> u64 {
     infos.map(|info| info.nar_size).fold(0, u64::saturating_add)
 }
 
-/// Those of the assigned paths whose references are assigned too, or valid.
+/// Returns the assigned paths whose references are also assigned, or valid.
 fn closed(
     missing: &Paths<&PathInfo>,
     assigned: &Assigned,
@@ -130,7 +129,7 @@ fn keep(assigned: &mut Assigned, paths: &BTreeSet<StorePath>) {
     assigned.retain(|_, held| !held.is_empty());
 }
 
-/// The layer without which the fewest paths are lost for each byte that it frees.
+/// Returns the layer without which the fewest paths are lost per freed byte.
 fn least_useful(
     snapshot: &Snapshot,
     missing: &Paths<&PathInfo>,
@@ -148,7 +147,7 @@ fn least_useful(
     worths.into_iter().min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, id)| id)
 }
 
-/// Assigned paths, what they refer to before themselves, as many as `room` takes.
+/// Returns as many assigned paths as fit into `room`, references first.
 fn first_paths(
     missing: &Paths<&PathInfo>,
     assigned: &Assigned,

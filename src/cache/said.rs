@@ -1,19 +1,19 @@
-//! Says at each restore what vouches for the paths: a signature of the snapshot, signatures of paths, or neither.
+//! Reports what vouches for the paths of a restore: a signature of the snapshot, signatures of paths, or neither.
 
 use super::search::SnapshotFound;
 use super::{Context, vouch};
 use crate::series::sign::Keyring;
 use crate::store::{self, PathInfo, Paths};
 
-/// Counts, beside the fetch, of how many paths a key that nix.conf trusts signed the record. What the snapshot's own signature covers
-/// needs none.
+/// Counts, during the download, the paths whose records are signed by a key that nix.conf trusts. Not needed if the snapshot itself
+/// is signed.
 pub(super) fn count_signed(
     context: &Context,
     missing: &Paths<&PathInfo>,
     is_signed: bool,
 ) -> tokio::task::JoinHandle<u64> {
     let signed = missing.values().filter(|info| !is_signed && !info.signatures.is_empty());
-    // A clone shares all that is large.
+    // A clone shares all large parts.
     let (infos, threads): (Vec<PathInfo>, usize) = (signed.copied().cloned().collect(), context.packing.threads);
     tokio::task::spawn_blocking(move || {
         if infos.is_empty() {
@@ -24,14 +24,14 @@ pub(super) fn count_signed(
     })
 }
 
-/// Says what vouches for the paths.
+/// Describes what vouches for the paths.
 pub(super) fn vouched(found: &SnapshotFound, signed: u64, paths: u64) -> String {
     let said = match (&found.signed_by, signed) {
         (Some(name), _) => format!("the signature of the snapshot by {name}"),
-        (None, 0) => "nothing but who may write to the cache".to_owned(),
+        (None, 0) => "only the access control of the cache".to_owned(),
         (None, _) => {
             format!(
-                "nothing but who may write to the cache, and for {signed} of {paths} paths a signature of a key that Nix trusts"
+                "only the access control of the cache, and for {signed} of {paths} paths a signature of a key that Nix trusts"
             )
         }
     };

@@ -1,4 +1,4 @@
-//! Save: what the store holds now, less what layers hold already, becomes one new layer and the next generation.
+//! Save: paths in the store that are not in a layer yet become one new layer and the next generation.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -26,10 +26,10 @@ use crate::series::generation_prefix;
 use crate::snapshot::Snapshot;
 use crate::store::{self, PathInfo, Paths, Realisation, StorePath};
 
-/// Saves what is new in the store here under the primary key.
+/// Saves what is new in the store under the primary key.
 ///
 /// # Errors
-/// When the store cannot be read. Trouble with the remote is noted in the outcome.
+/// When the store cannot be read. Problems with the remote are notes in the outcome.
 pub(crate) async fn save(context: &Context) -> Result<SaveOutcome, CacheError> {
     let start = Instant::now();
     let mut outcome = empty_outcome(context);
@@ -62,7 +62,7 @@ pub(crate) async fn save(context: &Context) -> Result<SaveOutcome, CacheError> {
     if let Err(error) = save_paths(context, here, &roots, record, &mut outcome).await {
         let message = format!("Nothing was saved: {error}");
         let (reason, note) = match error {
-            // The user or the machine wants it so.
+            // The user or the machine intends this.
             SaveError::Remote(RemoteError::Denied(_) | RemoteError::Unavailable(_)) => {
                 (SaveReason::Refused, Note::info(Code::SaveRefused, message))
             }
@@ -79,7 +79,7 @@ pub(crate) async fn save(context: &Context) -> Result<SaveOutcome, CacheError> {
     Ok(outcome)
 }
 
-/// Says what is not signed, and why.
+/// Reports what is not signed, and why.
 fn note_withheld(context: &Context, withheld: &Withheld) -> Note {
     let Withheld { unverified, paths, .. } = withheld;
     let (count, from) = (paths.len(), unverified.len());
@@ -88,9 +88,9 @@ fn note_withheld(context: &Context, withheld: &Withheld) -> Note {
     Note::warn(
         Code::NotVerified,
         format!(
-            "{count} store paths are not saved, because this save would sign them: an earlier restore took over {from} of them \
-             without a signature of a key that this job trusts{example}, and the others refer to those or were built with them. Give every restore the same \
-             keys. To vouch for all that is in this store, delete {}.",
+            "{count} store paths are not saved, because this save would sign them: an earlier restore used {from} of them \
+            without a signature by a key that this job trusts{example}, and the others refer to those or were built with them. Give every \
+            restore the same keys. To vouch for everything in this store, delete {}.",
             place.display()
         ),
     )
@@ -114,7 +114,7 @@ fn empty_outcome(context: &Context) -> SaveOutcome {
     }
 }
 
-/// What the store here holds.
+/// The content of the store.
 struct Here {
     valid: Paths,
     realisations: Vec<Realisation>,
@@ -153,12 +153,12 @@ async fn save_paths(
     let selection = select(&situation);
     let mut snapshot = base.near.take().unwrap_or_default();
     let before = snapshot.paths.len();
-    // A job that made nothing only used what was there, as far as it could be fetched: all of it stays.
+    // A job that added nothing only used existing paths, as far as they could be restored, so all of them stay.
     if selection.wanted.iter().any(|path| !known.contains(path)) {
         snapshot.retain(|key| selection.wanted.contains(&key.0));
         snapshot.upstream.retain(|path| selection.wanted.contains(path));
     }
-    // What it used before the lock changed stands in the selection, as far as it counts.
+    // The selection contains what it used before the lock changed, as far as that counts.
     snapshot.lanes.remove(&context.identity.lane);
     outcome.paths_dropped = (before - snapshot.paths.len()) as u64;
     let is_new_key = !base.has_same_key;
@@ -169,13 +169,13 @@ async fn save_paths(
     let mut held: BTreeSet<StorePath> = snapshot.paths.keys().map(|key| key.0.clone()).collect();
     let is_own = |name: &String| name.starts_with(&generation_prefix(&context.identity.key));
     if !snapshot.unread.is_empty() && record.matched.as_ref().is_some_and(is_own) {
-        // The generation that cannot be read now holds them.
+        // The unreadable generation contains them.
         held.extend(record.restored.iter().cloned());
     }
     let wanted = &selection.wanted | &valid.closure(base.repair.iter());
     let mut new: BTreeSet<StorePath> = wanted.difference(&held).cloned().collect();
     leave_to_upstream(context, &valid, &mut new, &mut snapshot, outcome).await;
-    // What the snapshot holds and this job missed: its lane is not known, or uses more than was known.
+    // Paths in the snapshot that this job missed: its lane is new, or uses more than was known.
     let before = lane_before.unwrap_or_default();
     let lane_grew = selection.missed.iter().any(|path| held.contains(path) && !before.contains(path));
     let is_repaired = base.must_save;
@@ -208,7 +208,7 @@ async fn save_paths(
     Ok(())
 }
 
-/// Packs and pushes. Gives whether a generation was written: not if all that is new turned out to be corrupt.
+/// Packs and pushes. Returns whether a generation was written; it is not if all new paths turned out to be corrupt.
 #[allow(clippy::too_many_arguments, reason = "one step of one function, cut out for its length")]
 async fn push(
     context: &Context,
@@ -225,7 +225,7 @@ async fn push(
     mark_lane(context, &mut snapshot, selection, time);
     let expired = snapshot.expire(context.packing.keep_saves, time);
     if expired > 0 {
-        tracing::info!("Dropped {expired} paths that newer ones replaced, or that no lane used for long.");
+        tracing::info!("Dropped {expired} paths that newer ones replaced, or that no lane has used for long.");
         outcome.paths_dropped += expired as u64;
     }
     snapshot.drop_redundant_layers();
@@ -263,13 +263,13 @@ async fn push(
     outcome.saved = Some(saved);
     let mut work = Work { context, valid, lane: &selection.lane, lost, outcome, pushed };
     if let Err(trouble) = tidy_last(&mut work, snapshot, generation).await {
-        // What this job had to save is saved.
+        // The additions of this job are saved.
         tracing::info!("The layers of the snapshot were not joined: {trouble}");
     }
     Ok(true)
 }
 
-/// Nothing is new, but the snapshot has more layers than it should: joins what can be joined here.
+/// If nothing is new but the snapshot has too many layers, joins those that can be joined here.
 async fn join_layers(
     context: &Context,
     valid: &Paths,
@@ -293,11 +293,11 @@ async fn join_layers(
     joined.map(|_| ())
 }
 
-/// Compression makes about a third of store paths, before their own layer tells better.
+/// Typical compression ratio of store paths, used until their own layer is known: about one third.
 const LIKELY_RATIO: u64 = 3;
 
-/// What to pack: all that is new, and what small or mostly dead layers hold, which `snapshot` then does without. Over the
-/// limit that the user set, what was used longest ago is dropped first. Returns all of it, and the part to keep in layers of its own.
+/// Selects the paths to pack: everything new, and the paths of small or mostly dead layers, which are removed from `snapshot`. Above
+/// the user's size limit, the least recently used paths are dropped first. Returns all of them, and the part for separate layers.
 fn plan(
     context: &Context,
     snapshot: &mut Snapshot,
@@ -314,7 +314,7 @@ fn plan(
     };
     if before > snapshot.paths.len() {
         tracing::info!(
-            "Dropped {}, used longest ago, to stay below max-size.",
+            "Dropped {}, the least recently used, to stay below max-size.",
             crate::base::human::count((before - snapshot.paths.len()) as u64, "path")
         );
     }
@@ -338,7 +338,7 @@ fn plan(
     (to_pack, apart)
 }
 
-/// Drops the paths that no layer holds. Lanes remember what went.
+/// Drops paths without a layer. Lanes remember the dropped paths.
 pub(super) fn keep_held(snapshot: &mut Snapshot) {
     let held: BTreeSet<_> = snapshot.layers.values().flat_map(|layer| layer.paths.iter().cloned()).collect();
     snapshot.retain_paths(|key| held.contains(key));

@@ -1,14 +1,14 @@
-//! What ends a save early.
+//! The errors that end a save early.
 
 use crate::remote::RemoteError;
 
-/// What ends a save early, without harm.
+/// An error that ends a save early, without harm.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SaveError {
     #[error(transparent)]
     Remote(#[from] RemoteError),
     #[error("the new layer could not be written: {0}. Is the disk full?")]
     Pack(#[from] std::io::Error),
-    #[error("a part of the work broke off: {0}.")]
+    #[error("a task failed: {0}.")]
     Task(#[from] tokio::task::JoinError),
 }

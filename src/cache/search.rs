@@ -1,4 +1,4 @@
-//! Finding the snapshot that fits.
+//! Finds the matching snapshot.
 
 use super::Context;
 use super::system::own_prefixes;
@@ -10,29 +10,29 @@ use crate::series::{self, find_record, generation_name};
 use crate::snapshot::Snapshot;
 use crate::store::PathInfo;
 
-/// A snapshot that was found and read.
+/// A found snapshot.
 pub(crate) struct SnapshotFound {
-    /// What it holds.
+    /// Its content.
     pub snapshot: Snapshot,
     /// Its key, escaped.
     pub key: String,
     /// Its generation.
     pub generation: u64,
-    /// Bytes fetched for it.
+    /// Bytes downloaded for it.
     pub bytes: u64,
-    /// The name of the trusted key that signed it; None where no signature was asked for.
+    /// The name of the trusted key that signed it; None if no signature is required.
     pub signed_by: Option<String>,
-    /// Records of it that cannot be true; it is without them.
+    /// Its invalid records, which have been removed.
     pub faulty: Vec<PathInfo>,
 }
 
-/// What a search for a snapshot came to.
+/// The result of a search.
 pub(super) type Search = series::Search<SnapshotFound>;
 
-/// The newest usable snapshot, found as [`find_record`] does, without the records in it that cannot be true.
+/// Finds the newest usable snapshot with [`find_record`], and removes invalid records from it.
 ///
 /// # Errors
-/// As [`find_record`].
+/// See [`find_record`].
 pub(crate) async fn find_snapshot(
     remote: &dyn Remote,
     names: &[String],
@@ -48,7 +48,7 @@ pub(crate) async fn find_snapshot(
     }))
 }
 
-/// The names under which to look for a snapshot: the generations of the primary key first, then the restore prefixes.
+/// The names for the lookup of a snapshot: the generations of the primary key first, then the restore prefixes.
 pub(super) fn snapshot_names(context: &Context) -> Vec<String> {
     own_prefixes(context).into_iter().chain(context.identity.prefixes.iter().cloned()).collect()
 }

@@ -1,49 +1,49 @@
-//! Which paths a save keeps: sets of store paths in, sets of store paths out.
+//! Selects the paths that a save keeps, as a function from sets of store paths to sets of store paths.
 
 use std::collections::BTreeSet;
 
 use crate::store::{Paths, StorePath};
 
-/// What a save looks at.
+/// The input of the selection.
 pub(super) struct Situation<'a> {
     /// All valid paths.
     pub valid: &'a Paths,
-    /// What was valid before the restore.
+    /// Paths that were valid before the restore.
     pub baseline: &'a BTreeSet<StorePath>,
-    /// What the snapshot has that was restored, or that is there for this key.
+    /// Paths of the restored snapshot, or of the one of this key.
     pub known: &'a BTreeSet<StorePath>,
-    /// What the restore made valid.
+    /// Paths that the restore made valid.
     pub restored: &'a BTreeSet<StorePath>,
-    /// What this lane used when it last saved, if it ever did.
+    /// Paths that this lane used when it last saved, if it ever did.
     pub lane_before: Option<&'a BTreeSet<StorePath>>,
-    /// What garbage collector roots name.
+    /// Garbage collector roots.
     pub roots: &'a BTreeSet<StorePath>,
-    /// Whether the lock is another than that of the restored snapshot.
+    /// Whether the lock differs from that of the restored snapshot.
     pub lock_changed: bool,
 }
 
-/// What to keep.
+/// The selection.
 pub(super) struct Selection {
-    /// All that the snapshot should have, closed under references.
+    /// All paths for the snapshot, closed under references.
     pub wanted: BTreeSet<StorePath>,
-    /// Of these, what this job made or is sure to need: the rest is kept because nothing speaks against it.
+    /// Of these, the paths that this job added or certainly needs: the rest is kept because there is no reason to drop it.
     pub used: BTreeSet<StorePath>,
-    /// Of these, what the next job of this lane should find.
+    /// Of these, the paths that the next job of this lane should find.
     pub lane: BTreeSet<StorePath>,
-    /// Of these, what this job is known to have used: made or fetched, rooted, and what that needs.
+    /// Of these, the paths that this job is known to have used: built or fetched, rooted, or needed by such a path.
     pub lane_used: BTreeSet<StorePath>,
-    /// What this job had to make or fetch elsewhere though it will be wanted again: known or not, the restore did not bring it.
+    /// Paths that this job had to build or fetch because the restore did not provide them, and that will be wanted again.
     pub missed: BTreeSet<StorePath>,
 }
 
-/// The paths to keep.
+/// Selects the paths to keep.
 ///
-/// What is new is kept with its closure, and for a new derivation with the outputs of all that it is built from, because the
-/// next build needs those too. After a change of the lock, what is neither reached that way nor rooted has served its time,
-/// unless nothing at all is new: then the job only used what was there, and all of it stays.
+/// New paths are kept with their closure, and a new derivation with the outputs of all its inputs, because the next build needs those
+/// too. After a change of the lock, all other paths are dropped unless they are rooted. If nothing is new, the job only used existing
+/// paths, and all of them stay.
 ///
-/// What a job only reads leaves no trace, neither on a mounted layer nor on an unpacked one. So a lane that is new takes all that
-/// it had; one that is known adds what it made, fetched or rooted; and after a change of the lock only that counts.
+/// Merely reading a path leaves no trace, neither on a mounted layer nor on an unpacked one. A new lane therefore uses everything that
+/// it had; a known lane adds what it built, fetched or rooted; and after a change of the lock, only that counts.
 pub(super) fn select(situation: &Situation<'_>) -> Selection {
     let Situation { valid, baseline, known, restored, lane_before, roots, lock_changed } = situation;
     let ours = |path: &&StorePath| !baseline.contains(*path);
@@ -55,7 +55,7 @@ pub(super) fn select(situation: &Situation<'_>) -> Selection {
     let drops = *lock_changed && !fresh.is_empty();
     let wanted = if drops { used.clone() } else { valid.closure(valid.keys().filter(ours)) };
     used.retain(|path| wanted.contains(path));
-    // Outputs that a derivation leads to bring their own references along.
+    // The outputs of a derivation are added with their references.
     let wanted = valid.closure(&wanted);
     let missed: BTreeSet<StorePath> =
         valid.keys().filter(ours).filter(|path| !restored.contains(*path)).cloned().collect();

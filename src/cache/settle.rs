@@ -1,7 +1,7 @@
-//! Bringing a file to the disk while the rest of it is still on its way here.
+//! Writes a file back to the disk while the rest of it is still being downloaded.
 //!
-//! A layer that is mounted must be on the disk: newer kernels write all of a file back before they make it a loop device. Left
-//! until then, that takes longer than everything else after the download.
+//! A mounted layer must be on the disk: newer kernels write a whole file back before they set up a loop device. At that point, this
+//! would take longer than everything else after the download.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -9,19 +9,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-/// Bytes that are worth a trip to the disk.
+/// Number of bytes that are worth a write-back.
 const STEP: u64 = 32 << 20;
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Brings a file to the disk, now and then as long as it lives, and once more when it is dropped. Nobody waits for that.
+/// Writes a file back regularly, and again when it is dropped, without blocking.
 #[derive(Debug)]
 pub(super) struct Settling {
     _stop: Sender<()>,
 }
 
 impl Settling {
-    /// Begins with `file`, into which `written` bytes were written so far. Without a thread nothing is done, which only costs
-    /// time later.
+    /// Starts with `file`, of which `written` bytes have been written so far. If no thread can be started, nothing is done, which only
+    /// costs time later.
     pub(super) fn start(file: &File, written: &Arc<AtomicU64>) -> Self {
         let (stop, stopped) = channel::<()>();
         if let Ok(file) = file.try_clone() {
@@ -33,7 +33,7 @@ impl Settling {
                     let now = written.load(Ordering::Relaxed);
                     if now >= settled + STEP || (ended && now > settled) {
                         if let Err(error) = file.sync_data() {
-                            tracing::debug!("A layer is not brought to the disk early: {error}");
+                            tracing::debug!("cannot write a layer back early: {error}");
                         }
                         settled = now;
                     }
@@ -43,7 +43,7 @@ impl Settling {
                 }
             };
             if let Err(error) = std::thread::Builder::new().name("settling".into()).spawn(work) {
-                tracing::debug!("A layer is not brought to the disk early: {error}");
+                tracing::debug!("cannot write a layer back early: {error}");
             }
         }
         Self { _stop: stop }

@@ -1,5 +1,5 @@
-//! Paths that a snapshot leaves to a substituter: told apart by a save that is to keep only what nobody else has, and fetched
-//! by Nix before a restore registers what refers to them.
+//! Paths that a snapshot leaves to a substituter: a save can leave them out, and a restore lets Nix fetch them before it registers
+//! their referrers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::snapshot::Snapshot;
 use crate::store::{PathInfo, Paths, StorePath};
 use crate::upstream::{Options, present};
 
-/// Which paths a save keeps.
+/// The paths that a save keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Include {
     /// Every path
@@ -21,15 +21,14 @@ pub(crate) enum Include {
     NotUpstream,
 }
 
-/// Of `paths`, those that a substituter that Nix is configured with has, with the same bytes. A path that no answer came for counts
-/// as absent.
+/// Returns those of `paths` that a configured substituter of Nix has with the same bytes. A path without an answer counts as absent.
 pub(super) async fn at_substituters(paths: &[&PathInfo]) -> BTreeSet<StorePath> {
     let configured = tokio::task::spawn_blocking(configured_substituters).await.unwrap_or_default();
     let ca_file = env_vars::ca_file();
     present(&configured, paths, Options { ca_file, ..Options::default() }).await
 }
 
-/// The paths that the snapshot's own ones refer to and that are neither valid nor among them, but left to a substituter.
+/// Returns references of the snapshot's paths that are neither valid nor in the snapshot, but left to a substituter.
 pub(super) fn missing_upstream(
     snapshot: &Snapshot,
     chosen: &BTreeMap<StorePath, &PathInfo>,

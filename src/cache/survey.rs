@@ -1,4 +1,4 @@
-//! What a job did with its store, counted: what it got from the cache and kept, what it built, what it fetched elsewhere.
+//! Statistics of a job's store paths: those from the cache, those that it built, and those that it fetched elsewhere.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use super::select::{Situation, select};
 use crate::attach::CacheError;
 use crate::store::{self, PathInfo, StoreDirs, StorePath};
 
-/// The counts. Derivations and sources that an evaluation writes are in none of them.
+/// The numbers. Derivations and sources that an evaluation writes are not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Survey {
@@ -17,8 +17,8 @@ pub(crate) struct Survey {
     pub baseline: u64,
     /// Made valid by the restore.
     pub restored: u64,
-    /// Of these, the paths that a save keeps: all of them after an exact hit, and after a change of the lock those that
-    /// something new or rooted needs.
+    /// Of these, the paths that a save keeps: all after an exact hit, and after a change of the lock those that a new or rooted path
+    /// needs.
     pub needed: u64,
     /// Built here since.
     pub built_here: u64,
@@ -26,7 +26,7 @@ pub(crate) struct Survey {
     pub fetched_upstream: u64,
 }
 
-/// Counts for the job whose primary key is `key`, escaped.
+/// Computes the numbers for the job with the escaped primary key `key`.
 ///
 /// # Errors
 /// When the store cannot be read.

@@ -1,8 +1,6 @@
-//! One key of the user's for machines of several systems: each system has snapshots of its own, since none can use the paths of
-//! another.
+//! A user's key for machines of several systems: each system has separate snapshots, because it cannot use the paths of another.
 //!
-//! The system that saves first has the plain key; the others have theirs with the system behind it. A computed key names the system
-//! anyway.
+//! The system that saves first uses the plain key; the others append their system to it. A computed key contains the system anyway.
 
 use super::Context;
 use super::search::{Search, find_snapshot};
@@ -10,27 +8,27 @@ use crate::base::note::{Code, Note};
 use crate::remote::RemoteError;
 use crate::series::{generation_name, generation_prefix};
 
-/// The key for this system where another one has the plain key.
+/// The key for this system if another one uses the plain key.
 pub(super) fn own_key(context: &Context) -> String {
     format!("{}#{}", context.identity.key, context.identity.system)
 }
 
-/// What the names of all generations of the primary key start with, for this system.
+/// The prefix of all generations of the primary key for this system.
 pub(super) fn own_prefixes(context: &Context) -> Vec<String> {
     let names_system = context.identity.system.is_empty() || context.identity.key.contains(&context.identity.system);
     let own = (!names_system).then(|| generation_prefix(&own_key(context)));
     own.into_iter().chain([generation_prefix(&context.identity.key)]).collect()
 }
 
-/// Whether `key` is the primary key, or that of this system.
+/// Returns whether `key` is the primary key, or that of this system.
 pub(super) fn is_exact(context: &Context, key: &str) -> bool {
     key == context.identity.key || key == own_key(context)
 }
 
-/// The newest usable snapshot for this system of the first of `names` for which there is one.
+/// Finds the newest usable snapshot for this system of the first of `names` that has one.
 ///
 /// # Errors
-/// As [`find_snapshot`].
+/// See [`find_snapshot`].
 pub(super) async fn find_fitting(
     context: &Context,
     mut names: &[String],
@@ -51,11 +49,11 @@ pub(super) async fn find_fitting(
     }
 }
 
-/// Says, once, that a snapshot is of another system.
+/// Notes once that a snapshot is of another system.
 pub(super) fn note_foreign(context: &Context, key: &str, system: &str, notes: &mut Vec<Note>) {
     if notes.iter().all(|note| note.code != Code::SnapshotOtherSystem) {
         let message = format!(
-            "The snapshot of the key {key} is for {system}; this machine is {}. Each system has a snapshot of its own; to see \
+            "The snapshot of the key {key} is for {system}; this machine is {}. Each system has a separate snapshot; to see \
              which is which, put the system into the key.",
             context.identity.system
         );

@@ -1,10 +1,10 @@
-//! Keeping layers few when no job has all of their paths.
+//! Keeps the number of layers small if no job has all of their paths.
 //!
-//! Jobs that save at the same time add a layer each, and none of them has the paths of the others. So whoever wrote the last
-//! generation of a round joins the small layers:
+//! Jobs that save at the same time each add a layer, and none of them has the paths of the others. The job that wrote the last
+//! generation of a round therefore joins the small layers:
 //!
-//! 1. those whose paths are in the store here are packed again from the store;
-//! 2. small ones of other jobs are fetched, unpacked beside the store, verified and packed into one layer.
+//! 1. layers whose paths are in this store are repacked from the store;
+//! 2. small layers of other jobs are downloaded, unpacked beside the store, verified and packed into one layer.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -31,12 +31,12 @@ use crate::snapshot::Snapshot;
 use crate::store::tree::remove_tree;
 use crate::store::{PathInfo, Paths, StoreDirs, StorePath};
 
-/// What a save knows, and what it has done so far.
+/// The state of a save.
 pub(super) struct Work<'a> {
     pub context: &'a Context,
     /// All valid paths.
     pub valid: &'a Paths,
-    /// What this job's lane uses.
+    /// The paths that this job's lane uses.
     pub lane: &'a BTreeSet<StorePath>,
     /// Names of entries whose bytes are lost.
     pub lost: &'a BTreeSet<String>,
@@ -44,7 +44,7 @@ pub(super) struct Work<'a> {
     pub pushed: &'a mut Pushed,
 }
 
-/// Joins layers of `snapshot` where there are too many. Returns whether it did.
+/// Joins layers of `snapshot` if there are too many. Returns whether it did.
 pub(super) async fn tidy(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool, SaveError> {
     if snapshot.layers.len() <= MAX_LAYERS || !work.context.place.remote.is_readable() {
         return Ok(false);
@@ -54,10 +54,10 @@ pub(super) async fn tidy(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result
     Ok(here || elsewhere)
 }
 
-/// Others that save at the same time are done after so long; and a random part of it on top.
+/// Time after which other concurrent saves are done, plus a random part of it.
 const QUIET: Duration = Duration::from_secs(4);
 
-/// Joins layers where a round of saves left too many, unless another job has saved after this one: then it does that.
+/// Joins layers if a round of saves left too many, unless another job has saved after this one and will do it.
 pub(super) async fn tidy_last(work: &mut Work<'_>, mut snapshot: Snapshot, generation: u64) -> Result<(), SaveError> {
     if snapshot.layers.len() <= MAX_LAYERS || !work.context.place.remote.is_readable() {
         return Ok(());
@@ -79,7 +79,7 @@ pub(super) async fn tidy_last(work: &mut Work<'_>, mut snapshot: Snapshot, gener
     Ok(())
 }
 
-/// Packs layers again whose paths are in the store here.
+/// Repacks layers whose paths are in this store.
 async fn join_here(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool, SaveError> {
     let (none, none_chosen) = (BTreeSet::new(), BTreeSet::new());
     let users = users(snapshot, (&work.context.identity.lane, work.lane), &none);
@@ -97,7 +97,7 @@ async fn join_here(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool,
     let made = make_layers(work.context, work.valid, &fewer, parts, work.lost, work.pushed).await?;
     work.outcome.phases.extend(made.phases);
     if !made.left_out.is_empty() {
-        // Something here is corrupt: the layers that are there are better.
+        // A path here is corrupt, so the existing layers are better.
         return Ok(false);
     }
     add(&mut fewer, made.layers, work.valid);
@@ -116,7 +116,7 @@ fn add(snapshot: &mut Snapshot, layers: Vec<super::parts::MadeLayer>, valid: &Pa
 async fn join_elsewhere(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool, SaveError> {
     let start = Instant::now();
     let mut chosen = layers_to_fetch(snapshot, work.valid);
-    // What a restore of this job fetched may be mounted.
+    // The downloads of this job's restore may be mounted.
     let places = folder(&work.context.place.dirs);
     chosen.retain(|id| !places.join(id.to_string()).exists() && !places.join(format!("{id}.made")).exists());
     if chosen.len() < 2 {
@@ -127,7 +127,7 @@ async fn join_elsewhere(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<
     let folder =
         folder.or_else(|_| tempfile::Builder::new().prefix(JOIN_PREFIX).tempdir_in(&work.context.place.temporary))?;
     let joined = join(work, snapshot, &chosen, folder.path()).await;
-    // Store paths are read-only folders; what stays goes with the runner's temporary folder.
+    // Store paths are read-only folders; leftovers are removed with the runner's temporary folder.
     if let Err(error) = remove_tree(folder.path()) {
         tracing::debug!("{} stays behind: {error}", folder.path().display());
     }
@@ -138,7 +138,7 @@ async fn join_elsewhere(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<
     joined
 }
 
-/// Folders with layers that are being joined begin with this.
+/// Prefix of folders with layers that are being joined.
 const JOIN_PREFIX: &str = "join-";
 
 async fn join(
@@ -151,12 +151,12 @@ async fn join(
     let mut context = work.context.clone();
     context.place.dirs = dirs.clone();
     fs::create_dir_all(dirs.real_store())?;
-    // Layers are fetched into our folder, which is made there.
+    // Layers are downloaded into our folder, which is created there.
     fs::create_dir_all(dirs.own_dir())?;
     let mut ready = fetch_layers(&context, snapshot, chosen).await?;
     std::mem::take(&mut ready.keeping).end().await;
     if ready.files.len() < chosen.len() {
-        tracing::info!("Not all layers that would be joined can be fetched: they stay as they are.");
+        tracing::info!("Layers are not joined, because not all of them can be downloaded.");
         return Ok(false);
     }
     let infos: Paths = chosen
@@ -175,9 +175,9 @@ async fn join(
     let unique = infos.len();
     let (store, threads) = (dirs.real_store(), context.packing.threads);
     let placed = tokio::task::spawn_blocking(move || unpack_all(&wanted, &store, threads)).await??;
-    // One path in two versions cannot be unpacked twice, and the rest is checked against its hash.
+    // Two versions of one path cannot both be unpacked; everything else is checked against its hash.
     if placed < unique || count > unique {
-        tracing::info!("Layers of other jobs are not joined: {placed} of their {count} paths are as they should be.");
+        tracing::info!("Layers of other jobs are not joined, because only {placed} of their {count} paths are intact.");
         return Ok(false);
     }
     let mut fewer = snapshot.clone();
@@ -196,7 +196,7 @@ fn infos_of(snapshot: &Snapshot, key: &crate::snapshot::PathKey) -> PathInfo {
     snapshot.paths[key].info.clone()
 }
 
-/// Unpacks paths of layers into the directory `store`; returns how many are as they should be.
+/// Unpacks paths of layers into the directory `store`; returns how many are intact.
 fn unpack_all(layers: &[(PathBuf, Vec<PathInfo>)], store: &Path, threads: usize) -> Result<usize, SaveError> {
     let progress = AtomicU64::new(0);
     let target = Target { store, owner: None, is_valid: &|_| false, threads, progress: &progress, deadline: None };

@@ -1,4 +1,4 @@
-//! What a save writes down about the paths: which of them this job used, what its lane uses, which are new, and which a substituter has.
+//! Records in the snapshot which paths this job used, which its lane uses, which are new, and which a substituter has.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -10,14 +10,15 @@ use super::{Context, Include};
 use crate::snapshot::{Facts, Snapshot};
 use crate::store::{PathInfo, Paths, StorePath};
 
-/// Notes which paths this job used.
+/// Records which paths this job used.
 pub(super) fn mark_used(snapshot: &mut Snapshot, selection: &Selection, time: u64) {
     for record in snapshot.paths.values_mut().filter(|record| selection.used.contains(&record.info.path)) {
         record.last_used = record.last_used.max(time);
     }
 }
 
-/// Notes what this lane uses, and what it is known to have used now. What was dropped before and is made or fetched again was needed.
+/// Records what this lane uses, and what it is known to have used now. Paths that were dropped and are built or fetched again were
+/// needed.
 pub(super) fn mark_lane(context: &Context, snapshot: &mut Snapshot, selection: &Selection, time: u64) {
     let held: BTreeSet<&StorePath> = snapshot.paths.keys().map(|key| &key.0).collect();
     let lane = snapshot.lanes.get(&context.identity.lane);
@@ -34,7 +35,7 @@ pub(super) fn mark_lane(context: &Context, snapshot: &mut Snapshot, selection: &
     lane.returned.extend(returned);
 }
 
-/// Says who writes the snapshot, and what lanes need not remember.
+/// Sets the facts of the snapshot, and removes what lanes need not remember.
 pub(super) fn finish_snapshot(context: &Context, snapshot: &mut Snapshot, time: u64) {
     snapshot.forget_dropped();
     snapshot.facts = Facts {
@@ -55,7 +56,7 @@ pub(super) fn note_new<'a>(paths: impl Iterator<Item = &'a StorePath>, valid: &P
     outcome.largest_new = sizes;
 }
 
-/// Takes out of `new` what a substituter has, if that is wanted, and notes it in the snapshot.
+/// Removes paths from `new` that a substituter has, if requested, and records them in the snapshot.
 pub(super) async fn leave_to_upstream(
     context: &Context,
     valid: &Paths,
@@ -66,7 +67,7 @@ pub(super) async fn leave_to_upstream(
     if context.packing.include == Include::All {
         return;
     }
-    // What an earlier save left to a substituter is there still, for all we know: it was restored.
+    // Paths that an earlier save left to a substituter were restored, so they are assumed to be still available.
     new.retain(|path| !snapshot.upstream.contains(path));
     let start = Instant::now();
     let infos: Vec<&PathInfo> = new.iter().map(|path| &valid[path]).collect();
@@ -76,7 +77,7 @@ pub(super) async fn leave_to_upstream(
     snapshot.upstream.extend(present);
 }
 
-/// The paths of `snapshot` that came from a substituter and can come from there again: signed, and neither built nor added here.
+/// Returns paths of `snapshot` that came from a substituter and can come from there again: signed, and neither built nor added here.
 pub(super) fn fetched(snapshot: &Snapshot) -> BTreeSet<StorePath> {
     let infos = snapshot.paths.values().map(|record| &record.info);
     let is_fetched = |info: &&PathInfo| !info.ultimate && info.ca.is_none() && !info.signatures.is_empty();

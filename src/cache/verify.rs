@@ -1,4 +1,4 @@
-//! Verify: hash what was restored once more, from the files as they stand in the store.
+//! Verify: hashes restored paths again, from their files in the store.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -13,17 +13,17 @@ use crate::attach::CacheError;
 use crate::layer::hash_of;
 use crate::store::{self, PathInfo, StoreDirs, StorePath};
 
-/// What a verification found.
+/// The result of a verification.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Verified {
-    /// Paths whose bytes match the database.
+    /// Number of paths whose bytes match the database.
     pub sound: u64,
-    /// Bytes of their NARs.
+    /// Their total NAR size.
     pub nar_bytes: u64,
-    /// Paths that do not match, and why.
+    /// Paths that do not match, with the reason.
     pub damaged: BTreeMap<StorePath, String>,
-    /// Restored paths that are valid no more, as after a garbage collection.
+    /// Number of restored paths that are no longer valid, for example after a garbage collection.
     pub gone: u64,
 }
 
@@ -66,6 +66,6 @@ fn damage(dirs: &StoreDirs, info: &PathInfo) -> Option<String> {
     match hash_of(&dirs.real(&info.path)) {
         Ok(found) if found == info.nar_hash => None,
         Ok(found) => Some(format!("NAR hash {found}, registered {}", info.nar_hash)),
-        Err(error) => Some(format!("it cannot be read: {error}")),
+        Err(error) => Some(format!("cannot read it: {error}")),
     }
 }

@@ -1,11 +1,11 @@
-//! Who vouches for what is in the store, and what a save with a key must not sign.
+//! Determines which paths of the store a save with a key must not sign.
 //!
-//! 1. A restore writes down what it takes over, before anything of it is attached, and by which keys it was signed, if it was: the
-//!    ledger, a file of its own in our folder. It stays there across runs.
-//! 2. A path in the ledger is cleared when it is another one by now (made or fetched again: another time of registration and
-//!    another inode), or when its bytes were hashed and either make its name or carry a signature of a key that nix.conf trusts.
-//! 3. A save with a key leaves out the others, but for those signed by keys that it trusts, and with them what refers to them and
-//!    what was built with them.
+//! 1. A restore records the paths of a snapshot, and the keys that signed it, before anything is attached: in the ledger, a file in
+//!    our folder that stays across runs.
+//! 2. A path in the ledger is cleared if it was rebuilt or fetched again (it has another registration time and another inode), or if
+//!    its bytes were hashed and either yield its name or match a signature of a key that nix.conf trusts.
+//! 3. A save with a key leaves out the other paths, except for those signed by keys that it trusts, with everything that refers to
+//!    them or was built with them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -19,7 +19,7 @@ use crate::series::sign::Keyring;
 use crate::store::Paths;
 use crate::store::{self, PathInfo, STORE_DIR, StoreDirs, StorePath};
 
-/// Adds to the ledger by `change`. One that cannot be understood stays as it is: nothing is signed then.
+/// Changes the ledger with `change`. An invalid ledger is kept unchanged, and nothing is signed then.
 fn change(dirs: &StoreDirs, change: impl FnOnce(&mut Ledger)) -> Result<(), CacheError> {
     let ledger = match load(dirs) {
         Ok(ledger) => ledger,
@@ -34,7 +34,7 @@ fn change(dirs: &StoreDirs, change: impl FnOnce(&mut Ledger)) -> Result<(), Cach
     write(dirs, &ledger)
 }
 
-/// Writes down that `infos` are about to be taken over, signed by one of `signers` if there are any, and forgets what is no longer
+/// Records that `infos` are about to be restored, signed by one of `signers` if there are any, and removes paths that are no longer
 /// `valid`.
 pub(super) fn take_over<'a>(
     dirs: &StoreDirs,
@@ -57,7 +57,7 @@ pub(super) fn take_over<'a>(
     })
 }
 
-/// Writes down which files `restored` paths are.
+/// Records the inodes of the `restored` paths.
 pub(super) fn note_inodes(dirs: &StoreDirs, restored: &BTreeSet<StorePath>) -> Result<(), CacheError> {
     change(dirs, |ledger| {
         for (path, entry) in ledger.paths.iter_mut().filter(|(path, _)| restored.contains(*path)) {
@@ -66,22 +66,22 @@ pub(super) fn note_inodes(dirs: &StoreDirs, restored: &BTreeSet<StorePath>) -> R
     })
 }
 
-/// Writes down that files outside of the store were taken over.
+/// Records that files outside the store were restored.
 pub(super) fn take_over_files(dirs: &StoreDirs) -> Result<(), CacheError> {
     change(dirs, |ledger| ledger.files = true)
 }
 
-/// What a save with a key leaves out.
+/// The paths that a save with a key leaves out.
 pub(super) struct Withheld {
-    /// Paths that were taken over and that nothing vouches for.
+    /// Restored paths that nothing vouches for.
     pub unverified: BTreeSet<StorePath>,
-    /// These, what refers to them and what was built with them.
+    /// These, their referrers, and paths that were built with them.
     pub paths: BTreeSet<StorePath>,
     /// Whether realisations are left out too.
     pub realisations: bool,
 }
 
-/// What of `valid` must not be signed by one who trusts `trusted`.
+/// Returns the part of `valid` that must not be signed by a job that trusts `trusted`.
 ///
 /// # Errors
 /// When the ledger cannot be read.
@@ -106,7 +106,7 @@ pub(super) fn withheld(
     Ok(Withheld { unverified, paths, realisations: ledger.realisations })
 }
 
-/// Whether the bytes of a path were hashed just now, and make its name or are signed by one of `keys`.
+/// Hashes the bytes of a path, and returns whether they yield its name or match a signature by one of `keys`.
 fn is_proven(dirs: &StoreDirs, info: &PathInfo, keys: &Keyring) -> bool {
     let is_named_by_content = info.ca.is_some() && store::fault(info).is_none();
     if !is_named_by_content && signer(info, keys).is_none() {
@@ -115,7 +115,7 @@ fn is_proven(dirs: &StoreDirs, info: &PathInfo, keys: &Keyring) -> bool {
     compare_hash(dirs, info).is_ok() && (!is_named_by_content || compare_address(dirs, info).is_ok())
 }
 
-/// The name of one of `keys` that signed the path.
+/// Returns the name of one of `keys` that signed the path.
 pub(super) fn signer(info: &PathInfo, keys: &Keyring) -> Option<String> {
     let signatures: Vec<_> = info.signatures.iter().filter_map(|text| text.parse().ok()).collect();
     if signatures.is_empty() {
@@ -124,14 +124,15 @@ pub(super) fn signer(info: &PathInfo, keys: &Keyring) -> Option<String> {
     keys.verify(&fingerprint(info), &signatures).ok().flatten()
 }
 
-/// What is signed of a path (`ValidPathInfo::fingerprint` of Nix).
+/// The signed text of a path (`ValidPathInfo::fingerprint` of Nix).
 fn fingerprint(info: &PathInfo) -> String {
     let references: Vec<String> = info.references.iter().map(|path| path.full(STORE_DIR)).collect();
     let hash = nix_derivation::nixbase32::encode(&info.nar_hash.0);
     format!("1;{};sha256:{hash};{};{}", info.path.full(STORE_DIR), info.nar_size, references.join(","))
 }
 
-/// The paths of `valid` that depend on `unverified` ones, those included: by a reference, or because they were built with them.
+/// Returns the paths of `valid` that depend on `unverified` ones, including these: by a reference, or because they were built with
+/// them.
 fn tainted(ledger: &Ledger, valid: &Paths, unverified: &BTreeSet<StorePath>, keys: &Keyring) -> BTreeSet<StorePath> {
     let mut made_by: BTreeMap<&StorePath, Vec<&StorePath>> = BTreeMap::new();
     for info in valid.values() {
@@ -144,17 +145,17 @@ fn tainted(ledger: &Ledger, valid: &Paths, unverified: &BTreeSet<StorePath>, key
         return tainted;
     }
     loop {
-        // With a path, all that refers to it is in the set: so what a builder could see is judged by the inputs alone.
+        // The set contains all referrers of its paths, so the direct inputs of a builder are enough to judge it.
         let is_input = |path: &StorePath| {
             tainted.contains(path)
                 || valid.get(path).is_some_and(|info| info.outputs.values().any(|output| tainted.contains(output)))
                 || made_by.get(path).is_some_and(|made| made.iter().any(|output| tainted.contains(*output)))
         };
         let was_built_with = |info: &PathInfo| match info.deriver.as_ref().and_then(|deriver| valid.get(deriver)) {
-            // Its output is what its derivation says, whatever it was made with.
+            // A fixed output is what its derivation says, whatever built it.
             Some(deriver) if info.ca.is_some() && deriver.outputs.values().any(|output| *output == info.path) => false,
             Some(deriver) => ledger.realisations || deriver.references.iter().any(is_input),
-            // Nobody can say any more what it was built with.
+            // Its inputs are no longer known.
             None => info.ultimate,
         };
         let is_later = |info: &PathInfo| info.registration_time >= i64::try_from(ledger.since).unwrap_or(i64::MAX);
@@ -172,12 +173,12 @@ fn tainted(ledger: &Ledger, valid: &Paths, unverified: &BTreeSet<StorePath>, key
     }
 }
 
-/// How many of `infos` one of `keys` signed.
+/// Returns how many of `infos` are signed by one of `keys`.
 pub(super) fn count_signed(infos: &[&PathInfo], keys: &Keyring, threads: usize) -> u64 {
     in_parallel(infos, threads, |info| signer(info, keys).is_some()).len() as u64
 }
 
-/// Those of `infos` that `is_chosen`, found by a few threads.
+/// Filters `infos` by `is_chosen` in a few threads.
 fn in_parallel(
     infos: &[&PathInfo],
     threads: usize,
@@ -258,7 +259,7 @@ mod tests {
             drv("clean.drv", &["source"], "clean"),
             built("clean", &["source"], "clean.drv"),
         ];
-        // `source` and `user` have no deriver, and are built here: nobody knows with what.
+        // `source` and `user` have no deriver and were built here with unknown inputs.
         let mut known = infos.clone();
         for info in known.iter_mut().filter(|info| info.deriver.is_none()) {
             info.ultimate = false;
@@ -267,7 +268,7 @@ mod tests {
         assert_eq!(tainted_by(known.clone(), &[]), [""; 0]);
         assert_eq!(tainted_by(known.clone(), &["source"]), ["app", "app.drv", "clean", "clean.drv", "source", "user"]);
         assert!(tainted_by(infos, &["tool"]).contains(&"source".to_owned()));
-        // Before anything was taken over, nothing could be built with it.
+        // Nothing could be built with it before anything was restored.
         for info in &mut known {
             info.registration_time = 49;
         }

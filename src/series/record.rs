@@ -41,7 +41,7 @@ pub(crate) trait Record: Send + Sized + 'static {
 /// Encodes `record` for the entry `name` only, signed by all signing keys in `keys`.
 ///
 /// # Errors
-/// As [`Record::encode`].
+/// See [`Record::encode`].
 pub(crate) fn encode<R: Record>(record: &R, name: &str, keys: &Keyring) -> Result<Vec<u8>, RecordError> {
     // The head is written before the body, without a copy.
     Ok(seal(R::FORMAT, name, record.encode(vec![0; HEAD])?, keys))

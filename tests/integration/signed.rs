@@ -150,7 +150,7 @@ fn where_signatures_are_required_an_empty_list_of_keys_is_a_miss() {
     assert_eq!(outcome["hit"], "exact");
     assert_eq!(outcome["vouched"], "the signature of the snapshot by ours-1");
     let outcome = machine.store("trusting").restore(&cache, KEY, &[]);
-    assert_eq!(outcome["vouched"], "nothing but who may write to the cache");
+    assert_eq!(outcome["vouched"], "only the access control of the cache");
 }
 
 #[test]

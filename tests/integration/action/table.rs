@@ -165,7 +165,7 @@ pub(super) fn saves() -> Vec<Row> {
         cold("reservations are refused without a reason")
             .at_save(fault(Name::NotOk, On::Create))
             .failed()
-            .says(&["save-failed"], "the service takes none of its names"),
+            .says(&["save-failed"], "all of its names are taken"),
         cold("a commit is refused without a reason")
             .at_save(fault(Name::NotOk, On::Finalize))
             .failed()
@@ -238,7 +238,7 @@ pub(super) fn saves() -> Vec<Row> {
             .at_save(fault(Name::Hang, On::Create))
             .input("save-timeout", "6")
             .failed()
-            .says(&["deadline"], "took longer than 6 s and was given up. Not saved: the "),
+            .says(&["deadline"], "took longer than 6 s and was stopped. Not saved: the "),
         cold("the REST interface fails").at_save(error(On::Usage, 500)).saved(),
         cold("the REST interface may not be asked").rest(RestPermission::None).saved(),
     ]
