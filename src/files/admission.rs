@@ -1,4 +1,4 @@
-//! What an archive of Nix's caches may hold: nothing that runs or steers a program. See [`gitstore`].
+//! Checks the members of an archive of Nix's caches: nothing in it may run or control a program. See [`gitstore`].
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
@@ -8,7 +8,7 @@ use super::archive::{Content, refused};
 use super::gitstore::{self, Part, has_form};
 use super::member::{Anchor, Member};
 
-/// Looks at the members of one archive.
+/// Checks the members of one archive.
 #[derive(Default)]
 pub(super) struct Admission {
     /// Git stores, and whether each has a `HEAD`.
@@ -16,10 +16,10 @@ pub(super) struct Admission {
 }
 
 impl Admission {
-    /// Admits one member, and gives the number of bytes of it that were read.
+    /// Checks one member, and returns the number of its bytes that were read.
     ///
     /// # Errors
-    /// When no archive of this program has such a member.
+    /// When this program would not write such a member.
     pub(super) fn admit(&mut self, member: &Member, content: &mut Content<'_>) -> io::Result<u64> {
         let known = matches!(member.anchor, Anchor::NixCache).then_some(&member.path);
         let is_folder = matches!(content, Content::Directory);
@@ -44,10 +44,10 @@ impl Admission {
         }
     }
 
-    /// Says whether all Git stores are some.
+    /// Checks that all Git stores are complete.
     ///
     /// # Errors
-    /// When one lacks what Git needs to see a repository in it: Nix would fail on it.
+    /// When one lacks a file without which Git does not recognise a repository: Nix would fail on it.
     pub(super) fn finish(self) -> io::Result<()> {
         match self.stores.into_iter().find(|(_, has_head)| !has_head) {
             Some((store, _)) => Err(refused(&format!("{}, a Git store without HEAD", store.display()))),

@@ -1,7 +1,7 @@
-//! The archive: tar, of files, folders and symbolic links. Written and read member by member.
+//! The archive: a tar file of files, folders and symbolic links, written and read member by member.
 //!
-//! Names are those of [`Member::name`]. A name or target of more than 99 bytes stands in a GNU member `L` or `K` before its own
-//! (tar(5), "GNU tar archives"); fractions of a second of the time stand in a PAX record `mtime` (pax(1)).
+//! Names are those of [`Member::name`]. A name or target of more than 99 bytes is in a GNU member `L` or `K` before its own (tar(5),
+//! "GNU tar archives"); fractions of a second of the time are in a PAX record `mtime` (pax(1)).
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
@@ -13,19 +13,19 @@ use tar::{Builder, EntryType, Header};
 
 use super::member::Member;
 
-/// Most bytes of a long name, a target or PAX records.
+/// Longest name, target or PAX record in bytes.
 const MAX_EXTENSION: u64 = 64 * 1024;
 /// Bytes of a name that fit into the header itself.
 const SHORT: usize = 99;
-/// Bits of a mode that are kept: who may read, write and execute.
+/// Bits of a mode that are kept: read, write and execute permissions.
 const MODE: u32 = 0o777;
 
-/// What goes for all kinds of members.
+/// Attributes of all kinds of members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Attributes {
-    /// Who may read, write and execute it.
+    /// Its permissions.
     pub mode: u32,
-    /// When it was last changed.
+    /// Its modification time.
     pub modified: Duration,
 }
 
@@ -53,7 +53,7 @@ impl<W: Write> Writer<W> {
         self.append(EntryType::Symlink, member, target.as_os_str().as_bytes(), attributes, 0, io::empty())
     }
 
-    /// Adds a file of exactly `size` bytes, which `content` must give.
+    /// Adds a file of exactly `size` bytes from `content`.
     pub(super) fn file(
         &mut self,
         member: &Member,
@@ -106,27 +106,27 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// What a member is.
+/// The kind of a member.
 pub(super) enum Content<'a> {
     /// A folder.
     Directory,
-    /// A symbolic link to this.
+    /// A symbolic link with its target.
     Link(OsString),
-    /// A file of so many bytes.
+    /// A file with its size in bytes.
     File(u64, &'a mut dyn Read),
 }
 
-/// Shows `visit` every member of an archive, in order.
+/// Passes every member of an archive to `visit`, in order.
 ///
 /// # Errors
-/// Those of `visit`; of kind `InvalidData` for what [`Writer`] never writes, and when the archive cannot be read.
+/// Those of `visit`; of kind `InvalidData` for members that [`Writer`] never writes; and when the archive cannot be read.
 pub(super) fn read(
     archive: impl Read,
     visit: &mut impl FnMut(Member, Attributes, Content<'_>) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut tar = tar::Archive::new(archive);
     let mut extensions = Extensions::default();
-    // Raw, because the sizes of extensions are not bounded otherwise.
+    // Raw, because the sizes of extensions are not limited otherwise.
     for entry in tar.entries()?.raw(true) {
         let mut entry = entry?;
         let kind = entry.header().entry_type();
@@ -156,7 +156,7 @@ pub(super) fn read(
     Ok(())
 }
 
-/// What stood before a member and belongs to it.
+/// The extensions that precede a member.
 #[derive(Default)]
 struct Extensions {
     name: Option<Vec<u8>>,
@@ -165,13 +165,13 @@ struct Extensions {
 }
 
 impl Extensions {
-    /// Takes in a member of the kind `kind` if it is an extension; says whether it was one.
+    /// Reads a member of the kind `kind` if it is an extension; returns whether it was one.
     fn take(&mut self, kind: EntryType, entry: &mut tar::Entry<'_, impl Read>) -> io::Result<bool> {
         if !matches!(kind, EntryType::GNULongName | EntryType::GNULongLink | EntryType::XHeader) {
             return Ok(false);
         }
         if entry.size() > MAX_EXTENSION {
-            return Err(refused("whose name or target is longer than any"));
+            return Err(refused("whose name or target is too long"));
         }
         let mut bytes = Vec::new();
         entry.read_to_end(&mut bytes)?;
@@ -188,14 +188,14 @@ impl Extensions {
     }
 }
 
-/// Reads seconds with nine digits behind the point.
+/// Parses seconds with nine decimal places.
 fn time_of(text: &str) -> Option<Duration> {
     let (seconds, fraction) = text.split_once('.')?;
     let nanoseconds: u32 = fraction.parse().ok().filter(|_| fraction.len() == 9)?;
     Some(Duration::new(seconds.parse().ok()?, nanoseconds))
 }
 
-/// The error for a member that no archive of ours has.
+/// The error for a member that this program would not write.
 pub(super) fn refused(what: &str) -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,

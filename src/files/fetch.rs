@@ -1,4 +1,4 @@
-//! Finds entries and fetches them: the header, then the body in ranges side by side, hashed as they arrive.
+//! Finds and downloads entries: the header, then the body in parallel ranges, hashed as they arrive.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -16,9 +16,9 @@ use crate::series;
 use crate::series::sign::Keyring;
 use crate::series::{HEAD, RecordError};
 
-/// Bytes of a range.
+/// Size of a range in bytes.
 const RANGE: u64 = 4 << 20;
-/// Ranges in flight, and so in memory.
+/// Number of concurrent ranges, which are held in memory.
 const PARALLEL: usize = 8;
 
 /// A generation of a level.
@@ -32,10 +32,10 @@ pub(super) struct Generation {
     pub entry: Entry,
 }
 
-/// The newest generation of the first of `names` for which there is one.
+/// Finds the newest generation of the first of `names` that has one.
 ///
 /// # Errors
-/// When the remote cannot be asked.
+/// When the lookup fails.
 pub(super) async fn find(
     remote: &dyn Remote,
     level: &str,
@@ -58,12 +58,12 @@ pub(super) enum FetchError {
     /// It is damaged, of another format, or not trusted.
     #[error("{0}")]
     Record(#[from] RecordError),
-    /// Our own disk.
+    /// The local disk failed.
     #[error("it could not be written to {0}. Is the disk full?")]
     Local(String),
 }
 
-/// The header of an entry, signed as `keys` asks for.
+/// Reads the header of an entry, signed as `keys` requires.
 ///
 /// # Errors
 /// When it cannot be read, or is not trusted.
@@ -74,13 +74,13 @@ pub(super) async fn header(remote: &dyn Remote, entry: &Entry, keys: &Keyring) -
 }
 
 fn damaged() -> FetchError {
-    RecordError::damaged("its bytes are not those that were stored").into()
+    RecordError::damaged("its bytes do not match its digest").into()
 }
 
-/// Fetches the body of an entry into a new temporary file in the folder `scratch`, and makes sure of its bytes.
+/// Downloads the body of an entry to a new temporary file in the folder `scratch`, and verifies its bytes.
 ///
 /// # Errors
-/// When it cannot be fetched, or is another one than `header` says.
+/// When it cannot be downloaded, or does not match `header`.
 pub(super) async fn body(
     remote: &dyn Remote,
     entry: &Entry,
@@ -97,14 +97,14 @@ pub(super) async fn body(
     if digest == header.digest { Ok(file) } else { Err(damaged()) }
 }
 
-/// Whether the remote gives the body that `header` tells of, as far as that can be known now. It is fetched for that, and not kept.
+/// Returns whether the remote has the body of `header`, as far as that can be checked now. It is downloaded for this, but not kept.
 pub(super) async fn is_whole(remote: &dyn Remote, entry: &Entry, header: &Header) -> bool {
     match receive(remote, entry, header, io::sink()).await {
         Ok(Ok((_, digest))) => digest == header.digest,
         Ok(Err(_)) => false,
         Err(error) => {
             tracing::debug!("{} cannot be read: {error}", entry.name);
-            // What cannot be read now is not damaged for that.
+            // An unreadable body is not necessarily damaged.
             !matches!(
                 error,
                 FetchError::Remote(RemoteError::Gone(_) | RemoteError::Short(_))
@@ -132,8 +132,7 @@ async fn receive<W: Write + Send + 'static>(
             (writer, hash, written)
         });
         let written;
-        (writer, hash, written) =
-            work.await.map_err(|error| RemoteError::Local(format!("A task broke off: {error}.")))?;
+        (writer, hash, written) = work.await.map_err(|error| RemoteError::Local(format!("A task failed: {error}.")))?;
         if let Err(error) = written {
             return Ok(Err(error));
         }

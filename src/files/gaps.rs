@@ -1,9 +1,9 @@
-//! What a level leaves out.
+//! Files that a level leaves out.
 
 use std::fmt::Display;
 use std::path::Path;
 
-/// Things that had to be left out: how many, and the first of them.
+/// Files that had to be left out: their number, and the first of them.
 #[derive(Debug, Default)]
 pub(crate) struct Gaps {
     count: u64,
@@ -11,7 +11,7 @@ pub(crate) struct Gaps {
 }
 
 impl Gaps {
-    /// Counts one more.
+    /// Adds one.
     pub(crate) fn add(&mut self, path: &Path, why: &dyn Display) {
         if self.count == 0 {
             self.first = format!("{} ({why})", path.display());
@@ -19,7 +19,7 @@ impl Gaps {
         self.count += 1;
     }
 
-    /// Counts those of another, too.
+    /// Adds those of another.
     pub(crate) fn join(&mut self, other: Self) {
         if self.count == 0 {
             self.first = other.first;
@@ -27,12 +27,12 @@ impl Gaps {
         self.count += other.count;
     }
 
-    /// How many there are.
+    /// The number of them.
     pub(crate) fn count(&self) -> u64 {
         self.count
     }
 
-    /// Says how many there are and which is the first. None where there is none.
+    /// Describes the number and the first of them. None if there are none.
     pub(crate) fn sentence(&self) -> Option<String> {
         match self.count {
             0 => None,

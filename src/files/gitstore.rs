@@ -1,17 +1,17 @@
-//! What may be in the folder of Nix's caches, file by file, and in the Git stores among them.
+//! Defines which files may be in the folder of Nix's caches and in the Git stores there.
 //!
-//! A Git repository can name programs that Git starts: in `config` (`core.fsmonitor`, `core.hooksPath`, `core.sshCommand`,
-//! filters, `include.path`), in `hooks/`, in `info/attributes`; and it can borrow objects from elsewhere (`objects/info`). So
-//! objects and references are kept and nothing else: the same rules hold for a save and for a restore, which refuses an archive
-//! with anything more. The config of a restored store is [`CONFIG`]. Layout: gitrepository-layout(5).
+//! A Git repository can name programs that Git starts: in `config` (`core.fsmonitor`, `core.hooksPath`, `core.sshCommand`, filters,
+//! `include.path`), in `hooks/` and in `info/attributes`; and it can borrow objects from elsewhere (`objects/info`). Only objects
+//! and references are therefore kept. The same rules apply to a save and to a restore, which refuses an archive with anything else.
+//! The config of a restored store is [`CONFIG`]. Layout: gitrepository-layout(5).
 
 use std::ffi::OsStr;
 use std::path::Path;
 
-/// The config of a bare repository, as Git 2.39 and libgit2 1.9 write it for Nix. What else Nix needs, it sets itself.
+/// The config of a bare repository, as Git 2.39 and libgit2 1.9 write it for Nix. Nix itself sets everything else that it needs.
 pub(super) const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
 
-/// Most bytes of a file with references.
+/// Largest file with references, in bytes.
 pub(super) const MOST_TEXT: u64 = 16 << 20;
 
 /// A file or folder that may be in Nix's cache folder.
@@ -21,24 +21,24 @@ pub(super) enum Part {
     Folder,
     /// A database of evaluations or of fetched inputs.
     Database,
-    /// An object, or many in a pack: its name is the digest of what it holds.
+    /// An object, or a pack of objects: its name is the digest of its content.
     Object,
-    /// A file of text, of this form.
+    /// A text file of this form.
     Text(Form),
 }
 
 /// The form of a file with references.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// One reference: a commit, or the name of another reference.
+    /// A single reference: a commit, or the name of another reference.
     Reference,
     /// `packed-refs`.
     Packed,
-    /// `shallow`: a commit a line.
+    /// `shallow`: one commit per line.
     Shallow,
 }
 
-/// The folder of the Git store that `path` is in or is, counted from Nix's cache folder.
+/// The folder of the Git store that contains `path`, relative to Nix's cache folder.
 pub(super) fn store(path: &Path) -> Option<&Path> {
     let mut names = path.iter();
     let first = names.next()?.to_str()?;
@@ -50,7 +50,7 @@ pub(super) fn store(path: &Path) -> Option<&Path> {
     path.ancestors().find(|ancestor| ancestor.iter().count() == depth)
 }
 
-/// What the file or folder at `path` is, counted from Nix's cache folder. None where nothing of that name is kept.
+/// The kind of the file or folder at `path`, relative to Nix's cache folder. None if files of that name are not kept.
 pub(super) fn part(path: &Path, is_folder: bool) -> Option<Part> {
     let names: Vec<&str> = path.iter().map(OsStr::to_str).collect::<Option<_>>()?;
     let inner = match names.as_slice() {
@@ -87,7 +87,7 @@ pub(super) fn part(path: &Path, is_folder: bool) -> Option<Part> {
     }
 }
 
-/// Whether `text` has this form.
+/// Returns whether `text` has this form.
 pub(super) fn has_form(form: Form, text: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(text) else { return false };
     match form {
@@ -104,7 +104,7 @@ pub(super) fn has_form(form: Form, text: &[u8]) -> bool {
     }
 }
 
-/// Whether a store with this config can do with [`CONFIG`]: one with extensions, such as other digests, cannot.
+/// Returns whether a store with this config works with [`CONFIG`]: one with extensions, such as other digests, does not.
 pub(super) fn is_usual(config: &[u8]) -> bool {
     !String::from_utf8_lossy(config).to_ascii_lowercase().contains("extensions")
 }
@@ -131,7 +131,7 @@ fn is_reference_path(path: &str) -> bool {
     path.strip_prefix("refs/").is_some_and(|rest| rest.split('/').all(is_reference))
 }
 
-/// Whether a reference may have this among the parts of its name: git-check-ref-format(1).
+/// Returns whether this is a valid part of the name of a reference: git-check-ref-format(1).
 fn is_reference(name: &str) -> bool {
     let odd = |c: char| c.is_control() || " ~^:?*[\\".contains(c);
     let ends = name.starts_with(['.', '-']) || name.ends_with('.') || has_lock(name);

@@ -1,4 +1,4 @@
-//! What the envelope of an entry says of the archive in it.
+//! The facts about an archive in the envelope of its entry.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,15 +12,15 @@ pub(super) const FORMAT: Format = Format { kind: KIND, number: 2 };
 /// The head of an entry.
 pub(super) type Header = Head<Content>;
 
-/// What an entry says of its content.
+/// The facts about the content of an entry.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Content {
-    /// Its digest: names, modes, sizes and bytes, whatever the archive looks like.
+    /// The digest of names, modes, sizes and bytes, independent of the archive's encoding.
     pub digest: Sha,
-    /// Files and symbolic links in it.
+    /// Number of files and symbolic links.
     pub files: u64,
-    /// Bytes of the files.
+    /// Total bytes of the files.
     pub bytes: u64,
     /// When it was written, in seconds since 1970.
     pub created: u64,

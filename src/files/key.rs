@@ -5,11 +5,11 @@ use std::path::Path;
 use crate::base::digest::Sha;
 use crate::flake::{KeyError, escape, hash_files};
 
-/// What is in the key and how it is written. To be raised whenever one of the two changes.
+/// The version of the content and format of the key. Increase it whenever one of the two changes.
 const FORMAT: &str = "v1";
-/// What an evaluation of a flake depends on, in the project.
+/// Files of the project that an evaluation of a flake depends on.
 const FILES: [&str; 2] = ["**/*.nix", "**/flake.lock"];
-/// Digits of the files' hash.
+/// Number of digits of the files' hash.
 const DIGITS: usize = 16;
 
 /// The primary key of Nix's caches for the project in the folder `project`, and its restore prefixes from near to far, all

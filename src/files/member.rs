@@ -1,15 +1,15 @@
-//! How a file is called in an archive: a word for the folder it is counted from, then its path from there. So it finds its
-//! place where the workspace or the home folder is another one.
+//! Names of files in an archive: a word for the anchor folder, followed by the path relative to it. A file therefore gets its place
+//! even if the workspace or the home folder is different.
 
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The longest name that is taken; file systems allow no longer path.
+/// Longest accepted name; file systems allow no longer path.
 const MAX_NAME: usize = 4096;
 
-/// A folder that files are counted from.
+/// A folder that paths are relative to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Anchor {
     /// Where the repository is checked out.
@@ -18,7 +18,7 @@ pub(super) enum Anchor {
     Home,
     /// Nix's own cache folder.
     NixCache,
-    /// The root of all.
+    /// The root directory.
     Root,
 }
 
@@ -39,9 +39,9 @@ impl Anchor {
 /// A file, folder or symbolic link in an archive.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Member {
-    /// What it is counted from.
+    /// The folder that its path is relative to.
     pub anchor: Anchor,
-    /// Its path from there; never empty, plain names only.
+    /// Its relative path; never empty, plain names only.
     pub path: PathBuf,
 }
 
@@ -53,7 +53,7 @@ impl Member {
         name
     }
 
-    /// Reads a name. None unless it is one that [`Member::name`] writes.
+    /// Parses a name. None unless [`Member::name`] would write it.
     pub(super) fn parse(name: &[u8]) -> Option<Self> {
         let slash = name.iter().position(|byte| *byte == b'/')?;
         let anchor = Anchor::ALL.into_iter().find(|anchor| anchor.word().as_bytes() == &name[..slash])?;

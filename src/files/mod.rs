@@ -1,8 +1,8 @@
-//! The second and third level of the cache: further files and folders of the user's, and Nix's own caches. Each is one entry
-//! of [`Kind::Files`]: an archive with a header that says what is in it and what its bytes must be.
+//! The second and third level of the cache: the user's further files and folders, and Nix's own caches. Each is one entry of
+//! [`Kind::Files`]: an archive with a header that describes its content and contains its digest.
 //!
-//! A level is written in generations under `files/<level>/<key>#g<number>`; none is ever changed, and a new one is written only
-//! when the content is another. Nothing of an entry is put in its place before all of its bytes are known to be right.
+//! A level is written in generations under `files/<level>/<key>#g<number>`, which never change; a new one is written only if the
+//! content differs. No file is restored before all bytes of the entry are verified.
 
 mod admission;
 mod archive;
@@ -39,12 +39,12 @@ pub use restore::restore;
 pub use roots::Roots;
 pub use save::save;
 
-/// The name of the level that keeps the user's own files and folders.
+/// The name of the level for the user's files and folders.
 pub const PATHS: &str = "paths";
-/// The name of the level that keeps Nix's caches.
+/// The name of the level for Nix's caches.
 pub const EVAL_CACHE: &str = "eval-cache";
-/// Stands for a digest where an entry may exist and could not be read: then what is here may be less than it holds, and must not
-/// take its place.
+/// A placeholder digest for an entry that may exist but could not be read: the local files may be less than its content and must not
+/// replace it.
 pub const UNREAD: &str = "unread";
 /// What all entries of these levels are.
 const KIND: Kind = Kind::Files;
@@ -52,17 +52,17 @@ const KIND: Kind = Kind::Files;
 /// One level: which files, under which key.
 #[derive(Clone, Debug)]
 pub struct FilesLevel {
-    /// What it is called: [`PATHS`] or [`EVAL_CACHE`].
+    /// Its name: [`PATHS`] or [`EVAL_CACHE`].
     pub name: &'static str,
     /// The primary key, escaped.
     pub key: String,
     /// The restore prefixes from near to far, escaped.
     pub prefixes: Vec<String>,
-    /// Which files belong to it, and the only places that a restore writes to.
+    /// The files that belong to it, which are the only places that a restore writes to.
     pub roots: Roots,
-    /// Level of zstd for a new entry.
+    /// zstd level of a new entry.
     pub level: i32,
-    /// With which keys to sign a new entry, and by which one that is used must be signed.
+    /// The keys that sign a new entry, and those that must have signed a restored one.
     pub keys: Keyring,
 }
 
@@ -74,7 +74,7 @@ fn info(code: Code, message: impl Into<String>) -> Note {
     Note::silent(Severity::Notice, code, message)
 }
 
-/// A note of trouble with the remote: where the user or the machine wants it so, it is for information only.
+/// A note about a problem with the remote; only informative if the user or the machine intends it.
 fn of_remote(refused: Code, failed: Code, error: &RemoteError, message: String) -> Note {
     match error {
         RemoteError::Denied(_) | RemoteError::Unavailable(_) => info(refused, message),
@@ -84,48 +84,48 @@ fn of_remote(refused: Code, failed: Code, error: &RemoteError, message: String) 
     }
 }
 
-/// Whether a note is about the remote as a whole, so that one warning for all levels is enough.
+/// Returns whether a note is about the remote as a whole, so that one warning for all levels is enough.
 pub(crate) fn is_of_remote(code: Code) -> bool {
     let codes = [Code::FilesLookupFailed, Code::FilesLookupRefused, Code::FilesSaveFailed, Code::FilesSaveRefused];
     codes.contains(&code)
 }
 
-/// What a restore of a level came to.
+/// The outcome of a restore of a level.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct FilesRestored {
-    /// How well the entry fitted.
+    /// The kind of hit.
     pub hit: Hit,
     /// The key of the entry that was used, escaped.
     pub matched: Option<String>,
-    /// Files and symbolic links that were put in their places.
+    /// Number of restored files and symbolic links.
     pub files: u64,
     /// Their size in bytes, unpacked.
     pub bytes: u64,
-    /// Bytes fetched from the remote.
+    /// Bytes downloaded from the remote.
     pub downloaded: u64,
-    /// The digest of the entry's content, when all of it is in its place; [`UNREAD`] when it could not be read. For [`save()`].
+    /// The digest of the entry's content if all of it was restored; [`UNREAD`] if it could not be read. For [`save()`].
     pub digest: Option<String>,
-    /// What the user should know.
+    /// Notes for the user.
     pub notes: Vec<Note>,
 }
 
-/// What became of a level at a save.
+/// The result of saving a level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FilesOutcome {
     /// A new generation was written.
     Saved,
-    /// The cache has this very content.
+    /// The cache already has the same content.
     Unchanged,
     /// There is no file to save.
     Nothing,
-    /// It was tried and failed; the notes say why.
+    /// The save failed; the notes say why.
     Failed,
 }
 
 impl FilesOutcome {
-    /// The word for it in outputs.
+    /// The word for outputs.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -137,30 +137,30 @@ impl FilesOutcome {
     }
 }
 
-/// What a save of a level came to.
+/// The outcome of a save of a level.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct FilesSaved {
-    /// What became of it.
+    /// The result.
     pub outcome: FilesOutcome,
     /// Files and symbolic links of the level.
     pub files: u64,
     /// Their size in bytes, unpacked.
     pub bytes: u64,
-    /// Bytes sent to the remote.
+    /// Bytes uploaded to the remote.
     pub uploaded: u64,
-    /// Entries created in the remote.
+    /// Number of entries created in the remote.
     pub entries: u64,
-    /// What the user should know.
+    /// Notes for the user.
     pub notes: Vec<Note>,
 }
 
-/// What all entries of the level `level` whose key starts with `prefix` are called first.
+/// The prefix of all entries of the level `level` whose key starts with `prefix`.
 fn entry_prefix(level: &str, prefix: &str) -> String {
     format!("files/{level}/{prefix}")
 }
 
-/// What all generations of the escaped key `key` are called first, and no other key's.
+/// The prefix of all generations of the escaped key `key`, and of no other key's.
 fn generation_prefix(level: &str, key: &str) -> String {
     format!("{}#g", entry_prefix(level, key))
 }
@@ -170,7 +170,7 @@ fn generation_name(level: &str, key: &str, number: u64) -> String {
     format!("{}{number}", generation_prefix(level, key))
 }
 
-/// The escaped key and the number that the name of an entry of `level` has, if it is one.
+/// Splits the name of an entry of `level` into the escaped key and the number.
 fn parse_name<'a>(level: &str, name: &'a str) -> Option<(&'a str, u64)> {
     let generation = name.strip_prefix("files/")?.strip_prefix(level)?.strip_prefix('/')?;
     generation_of(generation).filter(|_| crate::series::names::is_name(name))

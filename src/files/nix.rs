@@ -1,5 +1,5 @@
-//! Nix's own caches: evaluations and downloads. What of them is worth keeping, and copies of their databases that are whole
-//! even while Nix writes to them.
+//! Nix's own caches of evaluations and downloads: selects the parts to keep, and makes consistent copies of their databases even
+//! while Nix writes to them.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -14,9 +14,9 @@ use super::sqlite;
 use crate::base::note::{Code, Note};
 use crate::base::{env_vars, human};
 
-/// Evaluation caches that were last used longer ago are left out, unless said otherwise.
+/// Default age above which unused evaluation caches are left out.
 pub(super) const DEFAULT_MAX_AGE: Duration = Duration::from_hours(14 * 24);
-/// The most bytes of Nix's caches that are kept, unpacked, unless said otherwise.
+/// Default limit for the unpacked size of Nix's caches in bytes.
 pub(super) const DEFAULT_MAX_BYTES: u64 = 500_000_000;
 
 /// What is kept, from Nix's cache folder: evaluations (`src/libexpr/eval-cache.cc`), what fetchers found
@@ -33,12 +33,12 @@ pub(super) const PATTERNS: [&str; 8] = [
     "!{gitv3/*,tarball-cache*}/hooks",
 ];
 
-/// What limits Nix's caches.
+/// The limits of Nix's caches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NixLimits {
-    /// Evaluation caches that were last used longer ago are left out.
+    /// Age above which unused evaluation caches are left out.
     pub max_age: Duration,
-    /// The most bytes in all, unpacked.
+    /// Limit for the total unpacked size in bytes.
     pub max_bytes: u64,
 }
 
@@ -58,21 +58,21 @@ pub(crate) fn nix_cache_dir(lookup: impl Fn(&str) -> Option<OsString>) -> Option
         .or_else(|| folder(env_vars::HOME).map(|folder| folder.join(".cache/nix")))
 }
 
-/// A part of the caches that is kept whole or not at all.
+/// A part of the caches, which is kept as a whole or not at all.
 #[derive(Default)]
 struct Unit {
-    /// Its class in the order of worth, then its age: what comes first is kept first.
+    /// Its class in order of value, then its age: the first ones are kept first.
     order: (u8, Duration),
     bytes: u64,
     is_database: bool,
-    /// Of a Git store: whether there is a sound `HEAD`, without which Git takes the folder for no repository.
+    /// For a Git store: whether there is a valid `HEAD`, without which Git does not recognise the repository.
     has_head: bool,
-    /// Of a Git store: what stands in it that a restored one could not do with, if anything.
+    /// For a Git store: a file in it with which a restored store would not work, if any.
     odd: Option<PathBuf>,
 }
 
 impl Unit {
-    /// Takes in a file of a Git store.
+    /// Adds a file of a Git store.
     fn look(&mut self, path: &Path, at: &Path) {
         let text = || {
             fs::File::open(at).and_then(|file| {
@@ -97,14 +97,14 @@ impl Unit {
     }
 }
 
-/// Which parts are kept, and copies of the databases among them.
+/// The parts to keep, and copies of their databases.
 #[derive(Default)]
 pub(super) struct Staged {
     units: BTreeMap<PathBuf, Option<PathBuf>>,
 }
 
 impl Staged {
-    /// Where the bytes of `path`, from Nix's cache folder, are to be read. None when it is left out.
+    /// Where to read the bytes of `path`, relative to Nix's cache folder. None if it is left out.
     pub(super) fn source(&self, path: &Path, original: &Path, metadata: &Metadata) -> Option<PathBuf> {
         gitstore::part(path, metadata.is_dir()).filter(|_| !metadata.is_symlink())?;
         match self.units.get(&unit_of(path)?)? {
@@ -114,7 +114,7 @@ impl Staged {
     }
 }
 
-/// Gathers the parts of Nix's caches; `walk` shows each file with its path from their folder, and where it is.
+/// Collects the parts of Nix's caches; `walk` passes each file with its relative path and its location.
 pub(super) struct Gathering {
     limits: NixLimits,
     units: BTreeMap<PathBuf, (PathBuf, Unit)>,
@@ -125,7 +125,7 @@ impl Gathering {
         Self { limits, units: BTreeMap::new() }
     }
 
-    /// Takes in one file.
+    /// Adds one file.
     pub(super) fn add(&mut self, path: &Path, at: &Path, metadata: &Metadata) {
         let Some(name) = unit_of(path) else { return };
         let is_database = name == path && path.extension().is_some_and(|end| end == "sqlite");
@@ -143,7 +143,7 @@ impl Gathering {
         unit.order.1 = unit.order.1.min(age(metadata));
     }
 
-    /// Decides which parts are kept, and copies the databases among them into the folder `scratch`.
+    /// Decides which parts to keep, and copies their databases into the folder `scratch`.
     pub(super) fn stage(self, scratch: &Path, notes: &mut Vec<Note>) -> io::Result<Staged> {
         let copies = scratch.join("databases");
         fs::create_dir_all(&copies)?;
@@ -217,7 +217,7 @@ fn class(path: &Path) -> u8 {
     }
 }
 
-/// The part that a file belongs to: a database or a Git store.
+/// The part of a file: a database or a Git store.
 fn unit_of(path: &Path) -> Option<PathBuf> {
     let names = match first_name(path)?.as_str() {
         name if name.starts_with("tarball-cache") => 1,
@@ -230,7 +230,7 @@ fn first_name(path: &Path) -> Option<String> {
     path.components().next().map(|name| name.as_os_str().to_string_lossy().into_owned())
 }
 
-/// How long ago a file was last used: read, where the file system says so, or written.
+/// The time since a file was last used: read, if the file system records it, or written.
 fn age(metadata: &Metadata) -> Duration {
     let used = [metadata.modified(), metadata.accessed()].into_iter().flatten().max();
     used.and_then(|time| SystemTime::now().duration_since(time).ok()).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! Writes the files of a level into an archive, and takes the digest of their content.
+//! Writes the files of a level into an archive, and computes the digest of their content.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
@@ -15,13 +15,13 @@ use crate::base::digest::Sha;
 use crate::base::disk::Guarded;
 use crate::series::HEAD;
 
-/// Files up to this size are read before their header is written, so that one that changes meanwhile does no harm.
+/// Files up to this size are read before their header is written, so that concurrent changes are harmless.
 const SMALL: u64 = 1 << 20;
 
-/// What is in a level.
+/// The content of a level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Packed {
-    /// The digest of it.
+    /// Its digest.
     pub digest: Sha,
     /// Files and symbolic links.
     pub files: u64,
@@ -29,7 +29,7 @@ pub(super) struct Packed {
     pub bytes: u64,
 }
 
-/// Takes the digest of what is there, without keeping anything.
+/// Computes the digest of the files without storing anything.
 ///
 /// # Errors
 /// When a file changes while it is read.
@@ -37,7 +37,7 @@ pub(super) fn measure(sources: &Sources<'_>, findings: &mut Findings) -> io::Res
     Ok(write(sources, io::sink(), findings)?.1)
 }
 
-/// Writes the body of an entry to `file`, behind the place of its header, which it gives. `now` is the time in seconds since 1970.
+/// Writes the body of an entry to `file`, after the space for its header, and returns the header. `now` is in seconds since 1970.
 ///
 /// # Errors
 /// When `file` cannot be written, or a large file changes while it is read.
@@ -80,8 +80,8 @@ fn write<W: Write>(sources: &Sources<'_>, inner: W, findings: &mut Findings) -> 
 
 struct Packing<W: Write> {
     writer: Writer<W>,
-    /// Over the members: name, kind, mode, and the target or size and SHA-256 of the bytes. A text is its length in 8 bytes,
-    /// lowest first, then its bytes.
+    /// Covers the members: name, kind, mode, and the target or size and SHA-256 of the bytes. A text is its length in 8 bytes,
+    /// little-endian, followed by its bytes.
     hash: Sha256,
     packed: Packed,
 }
@@ -98,7 +98,7 @@ impl<W: Write> Packing<W> {
             return match fs::read_link(&item.at) {
                 Ok(target) => {
                     self.packed.files += 1;
-                    // Links have no mode of their own.
+                    // Links have no mode.
                     self.note(item, 1, 0, target.as_os_str().as_bytes());
                     self.writer.link(&item.member, &target, Attributes { mode: 0o777, ..attributes })
                 }
@@ -108,7 +108,7 @@ impl<W: Write> Packing<W> {
                 }
             };
         }
-        // The file may be another one than the walk saw, such as a link: only what it saw is read.
+        // The file may have been replaced since the walk, for example by a link: only the original one is read.
         let opened = open(item).and_then(|file| Ok((file.metadata()?, file)));
         match opened {
             Ok((now, file)) if now.is_file() => self.file(item, &file, now.len(), attributes, skipped),
@@ -172,14 +172,14 @@ fn open(item: &Item) -> io::Result<File> {
     Ok(File::from(open(&item.at, flags, Mode::empty())?))
 }
 
-/// Leaves out what cannot be read; what is gone by now counts as never seen.
+/// Leaves out unreadable files; files that no longer exist are ignored.
 fn skip(item: &Item, error: &io::Error, skipped: &mut Gaps) {
     if error.kind() != ErrorKind::NotFound {
         skipped.add(&item.at, error);
     }
 }
 
-/// Passes bytes on, counts them and takes their digest.
+/// A writer that counts bytes and computes their digest.
 struct Hashing<T> {
     inner: T,
     hash: Sha256,

@@ -1,10 +1,10 @@
-//! What the user writes to name files: globs, `~`, paths from the workspace, and `!` for what is left out.
+//! The user's patterns for files: globs, `~`, paths relative to the workspace, and `!` for exclusions.
 
 use std::path::{Component, Path, PathBuf};
 
-/// A pattern that cannot be used.
+/// An invalid pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("The pattern {pattern:?} of the input paths cannot be used: {why}. Correct paths.")]
+#[error("The pattern {pattern:?} in the input `paths` is invalid: {why}. Correct `paths`.")]
 pub struct PatternError {
     /// The pattern.
     pub pattern: String,
@@ -14,30 +14,30 @@ pub struct PatternError {
 
 const WILDCARDS: [char; 5] = ['*', '?', '[', '{', '\\'];
 
-/// A pattern that was understood.
+/// A parsed pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Pattern {
-    /// As it was given.
+    /// As given.
     pub given: String,
-    /// Whether it takes files away.
+    /// Whether it excludes files.
     pub excludes: bool,
-    /// The absolute path up to the first name with a wildcard: where to look.
+    /// The absolute path up to the first name with a wildcard, where the search starts.
     pub place: PathBuf,
     /// The absolute glob.
     pub glob: String,
 }
 
-/// What one name in a pattern is.
+/// One name in a pattern.
 struct Name {
     text: String,
-    /// Whether its characters stand for themselves.
+    /// Whether it has no wildcard.
     literal: bool,
 }
 
-/// Understands `text`. Empty texts are the caller's to leave out.
+/// Parses `text`. The caller leaves out empty texts.
 ///
 /// # Errors
-/// When it asks for a home folder and there is none, starts from a folder whose name is no Unicode text, or goes up behind a
+/// When it needs a home folder and there is none, starts from a folder whose name is not valid Unicode, or has `..` after a
 /// wildcard.
 pub(super) fn parse(text: &str, workspace: &Path, home: Option<&Path>) -> Result<Pattern, PatternError> {
     let wrong = |why: &str| PatternError { pattern: text.to_owned(), why: why.to_owned() };
@@ -46,7 +46,7 @@ pub(super) fn parse(text: &str, workspace: &Path, home: Option<&Path>) -> Result
         None => (false, text),
     };
     let (base, rest) = if rest == "~" || rest.starts_with("~/") {
-        (home.ok_or_else(|| wrong("the variable HOME names no home folder here"))?, &rest[1..])
+        (home.ok_or_else(|| wrong("the variable HOME is not set"))?, &rest[1..])
     } else if rest.starts_with('/') {
         (Path::new("/"), rest)
     } else {
@@ -57,11 +57,11 @@ pub(super) fn parse(text: &str, workspace: &Path, home: Option<&Path>) -> Result
         match name {
             "" | "." => {}
             ".." => match names.pop() {
-                Some(name) if !name.literal => return Err(wrong("it goes up behind a wildcard")),
+                Some(name) if !name.literal => return Err(wrong("it has `..` after a wildcard")),
                 _ => {}
             },
             _ => {
-                // What follows may be the end of something in braces.
+                // The rest may be the end of braces.
                 let literal = names.last().is_none_or(|name| name.literal) && !name.contains(WILDCARDS);
                 names.push(Name { text: name.to_owned(), literal });
             }
@@ -120,6 +120,6 @@ mod tests {
         let message = parse("~/x", Path::new("/w"), None).unwrap_err().to_string();
         assert!(message.contains("~/x") && message.contains("HOME"), "{message}");
         let message = parse("a*/../b", Path::new("/w"), None).unwrap_err().to_string();
-        assert!(message.contains("goes up"), "{message}");
+        assert!(message.contains("after a wildcard"), "{message}");
     }
 }

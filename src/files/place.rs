@@ -1,5 +1,5 @@
-//! Puts files in their places below one folder, through handles of folders: no symbolic link is ever followed, and a file
-//! is either the old one or the whole new one.
+//! Writes files below one folder, through handles of folders: no symbolic link is ever followed, and a file is either the old one or
+//! the complete new one.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -17,24 +17,24 @@ use rustix::io::Errno;
 use super::archive::Attributes;
 use super::sqlite::{self, Way};
 
-/// How the names of temporary files start.
+/// The prefix of temporary files.
 pub(super) const TEMPORARY: &str = ".nix-cache-tmp.";
 
-/// Puts files below one folder. Members of one folder should follow each other: the way to the last one stays open.
+/// Writes files below one folder. Members of one folder should be consecutive, because the path to the last one stays open.
 pub(super) struct Placer {
     base: PathBuf,
     root: OwnedFd,
     way: Vec<Step>,
-    /// Whether databases in use are left alone.
+    /// Whether databases in use are skipped.
     spare_databases: bool,
     count: u64,
 }
 
-/// A folder on the way to the last member.
+/// A folder on the path to the last member.
 struct Step {
     name: OsString,
     folder: OwnedFd,
-    /// What is set when everything is in it.
+    /// The attributes to set when it is complete.
     attributes: Option<Attributes>,
     created: bool,
 }
@@ -43,7 +43,7 @@ impl Placer {
     /// Opens the folder `base`, which is trusted.
     ///
     /// # Errors
-    /// When it is no folder or may not be read.
+    /// When it is not a folder or cannot be read.
     pub(super) fn new(base: &Path, spare_databases: bool) -> io::Result<Self> {
         let root = open(base, OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         Ok(Self { base: base.to_owned(), root, way: Vec::new(), spare_databases, count: 0 })
@@ -54,7 +54,7 @@ impl Placer {
         &self.base
     }
 
-    /// Makes the folder `path`. One that is there stays as it is.
+    /// Creates the folder `path`. An existing one is not changed.
     ///
     /// # Errors
     /// When something else is there, or it cannot be made.
@@ -62,10 +62,10 @@ impl Placer {
         self.walk(path, Some(attributes))
     }
 
-    /// Puts the file `path` in its place: `size` bytes of `content`.
+    /// Writes the file `path` with `size` bytes of `content`.
     ///
     /// # Errors
-    /// When it cannot be written, `content` ends early, or something is there that is not to be replaced.
+    /// When it cannot be written, `content` ends early, or an existing file must not be replaced.
     pub(super) fn file(
         &mut self,
         path: &Path,
@@ -92,7 +92,7 @@ impl Placer {
         }
     }
 
-    /// Puts the symbolic link `path` in its place.
+    /// Creates the symbolic link `path`.
     ///
     /// # Errors
     /// When it cannot be made, or a folder is there.
@@ -100,7 +100,7 @@ impl Placer {
         let name = self.enter(path)?;
         let temporary = self.temporary();
         symlinkat(target, self.folder(), &temporary)?;
-        // A link whose time cannot be set is as good.
+        // A link works even if its time cannot be set.
         let _ = rustix::fs::utimensat(self.folder(), &temporary, &times(modified), AtFlags::SYMLINK_NOFOLLOW);
         self.finish(Ok(()), &temporary, &name)
     }
@@ -108,16 +108,16 @@ impl Placer {
     /// Sets modes and times of the folders that are still open.
     ///
     /// # Errors
-    /// When that cannot be done.
+    /// When they cannot be set.
     pub(super) fn close(mut self) -> io::Result<()> {
         self.leave(0)
     }
 
-    /// Moves what was written to its name, or removes it.
+    /// Renames a temporary file to its final name, or removes it.
     fn finish(&self, written: io::Result<()>, temporary: &str, name: &OsStr) -> io::Result<()> {
         let moved = written.and_then(|()| Ok(renameat(self.folder(), temporary, self.folder(), name)?));
         if moved.is_err() {
-            // What cannot be removed is never saved either: see its name.
+            // A leftover is never saved, because of its name.
             let _ = unlinkat(self.folder(), temporary, AtFlags::empty());
         }
         moved
@@ -132,7 +132,7 @@ impl Placer {
         format!("{TEMPORARY}{}.{:x}", std::process::id(), self.count)
     }
 
-    /// Sees to a database of Nix's that is in the way.
+    /// Handles an existing database of Nix's.
     fn make_way(&self, temporary: &str, name: &OsStr) -> io::Result<Way> {
         if !self.spare_databases || Path::new(name).extension().is_none_or(|end| end != "sqlite") {
             return Ok(Way::Replace);
@@ -140,20 +140,20 @@ impl Placer {
         let folder = self.way.iter().fold(self.base.clone(), |path, step| path.join(&step.name));
         sqlite::make_way(&folder.join(name), &folder.join(temporary)).map_err(|error| match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                io::Error::other("another program is writing to it, so it stays as it is")
+                io::Error::other("another program is writing to it, so it is not changed")
             }
             _ => io::Error::other(error.to_string()),
         })
     }
 
-    /// Opens the folder that `path` is in, and gives its own name.
+    /// Opens the parent folder of `path`, and returns its file name.
     fn enter(&mut self, path: &Path) -> io::Result<OsString> {
         let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?.to_owned();
         self.walk(path.parent().unwrap_or(Path::new("")), None)?;
         Ok(name)
     }
 
-    /// Opens the folder `path`, and makes it and those on the way that are not there.
+    /// Opens the folder `path`, and creates it and its parents if missing.
     fn walk(&mut self, path: &Path, attributes: Option<Attributes>) -> io::Result<()> {
         let names: Vec<&OsStr> = path
             .components()
@@ -185,7 +185,7 @@ impl Placer {
             let at = self.way.iter().fold(self.base.clone(), |path, step| path.join(&step.name)).join(name);
             match error {
                 Errno::LOOP | Errno::NOTDIR => {
-                    io::Error::other(format!("{} is there and is no folder; links are not followed", at.display()))
+                    io::Error::other(format!("{} exists and is not a folder; links are not followed", at.display()))
                 }
                 error => error.into(),
             }
@@ -193,7 +193,7 @@ impl Placer {
         Ok(Step { name: name.to_owned(), folder, attributes: None, created })
     }
 
-    /// Leaves all folders but the first `keep` ones, the innermost first.
+    /// Closes all folders except for the first `keep` ones, the innermost first.
     fn leave(&mut self, keep: usize) -> io::Result<()> {
         while self.way.len() > keep {
             let Some(step) = self.way.pop() else { break };
@@ -206,7 +206,7 @@ impl Placer {
     }
 }
 
-/// The same time for the last change and the last use: so a use that follows can be told.
+/// The same time for the last change and the last access, so that a later access can be recognised.
 fn times(modified: Duration) -> Timestamps {
     let time = Timespec { tv_sec: modified.as_secs() as i64, tv_nsec: modified.subsec_nanos().into() };
     Timestamps { last_access: time, last_modification: time }

@@ -1,4 +1,4 @@
-//! Restore of a level: the newest entry that fits is fetched, checked, and its files are put in their places.
+//! Restore of a level: downloads and verifies the newest matching entry, and writes its files.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,14 @@ use crate::base::note::Code;
 use crate::remote::{Remote, RemoteError};
 use crate::series::{Hit, RecordError};
 
-/// So many generations are tried when the newest ones are damaged.
+/// Number of generations that are tried if the newest ones are damaged.
 const GENERATIONS_TRIED: u64 = 3;
 
-/// Puts the files of the newest fitting entry in their places. Nothing is written outside of the level's roots, and nothing at
-/// all before every byte of the entry is known to be right. Folders that are missing are made; files that are there are
-/// replaced whole; nothing is removed. `scratch` is a folder for temporary files.
+/// Writes the files of the newest matching entry. Nothing is written outside the level's roots, and nothing at all before every byte
+/// of the entry is verified. Missing folders are created; existing files are replaced as a whole; nothing is removed. `scratch` is a
+/// folder for temporary files.
 ///
-/// Trouble is never an error: it is a miss, or a file less, and a note.
+/// A problem is never an error: it is a miss or a missing file, and a note.
 pub async fn restore(remote: &dyn Remote, level: &FilesLevel, scratch: &Path) -> FilesRestored {
     let mut restored = FilesRestored {
         hit: Hit::Miss,
@@ -46,7 +46,7 @@ pub async fn restore(remote: &dyn Remote, level: &FilesLevel, scratch: &Path) ->
     restored
 }
 
-/// Restores `newest`, or one of the generations before it when it is damaged.
+/// Restores `newest`, or an earlier generation if it is damaged.
 async fn restore_newest(
     remote: &dyn Remote,
     level: &FilesLevel,
@@ -72,7 +72,7 @@ async fn restore_newest(
                 return;
             }
             Err(trouble) => {
-                // What could not be read is not to be replaced by what is here.
+                // Local files must not replace an unreadable entry.
                 restored.digest = trouble.is_unread().then(|| UNREAD.to_owned());
                 let message =
                     format!("Generation {number} of {key} in the level {} is not used: {trouble}", level.name);
@@ -92,11 +92,11 @@ enum NotRestored {
     Fetch(#[from] FetchError),
     #[error("{0}.")]
     Refused(std::io::Error),
-    #[error("there is no room for it: {0}. Make room, or keep less in this level.")]
+    #[error("there is no room for it: {0}. Free some space, or cache less in this level.")]
     Room(std::io::Error),
-    #[error("its files could not all be put in their places: {0}.")]
+    #[error("not all of its files could be written: {0}.")]
     Place(std::io::Error),
-    #[error("a part of the work broke off: {0}.")]
+    #[error("a task failed: {0}.")]
     Task(#[from] tokio::task::JoinError),
 }
 
@@ -116,12 +116,12 @@ impl NotRestored {
         }
     }
 
-    /// Whether the entry may be whole, and nobody knows.
+    /// Returns whether the entry may still be intact.
     fn is_unread(&self) -> bool {
         matches!(self, Self::Fetch(FetchError::Remote(error)) if !matches!(error, RemoteError::Gone(_) | RemoteError::Short(_)))
     }
 
-    /// Whether an older generation may do better.
+    /// Returns whether an older generation may work.
     fn is_of_the_entry(&self) -> bool {
         matches!(self.code(), Code::FilesDamaged | Code::FilesUntrusted | Code::FilesRefused | Code::FilesFormat)
     }
@@ -146,7 +146,7 @@ async fn restore_one(
     let work = move || {
         unpack::check(&file, &header, &roots).map_err(|error| match error.kind() {
             ErrorKind::InvalidData => NotRestored::Refused(error),
-            _ => NotRestored::Refused(std::io::Error::other(format!("its archive cannot be read: {error}"))),
+            _ => NotRestored::Refused(std::io::Error::other(format!("cannot read its archive: {error}"))),
         })?;
         unpack::place(&file, &header, &roots).map_err(NotRestored::Place)
     };

@@ -1,4 +1,4 @@
-//! Which files belong to a level, and so the only places that a restore writes to.
+//! The files that belong to a level, which are the only places that a restore writes to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,47 +12,47 @@ use super::nix::NixLimits;
 use super::pattern::{self, Pattern, PatternError};
 use crate::base::globs;
 
-/// The files that patterns name.
+/// The files that patterns select.
 #[derive(Clone, Debug)]
 pub struct Roots {
     anchors: BTreeMap<Anchor, PathBuf>,
     include: GlobSet,
     exclude: GlobSet,
-    /// The patterns that include, as they were given, in the order of `include`.
+    /// The including patterns, as given, in the order of `include`.
     given: Vec<String>,
     places: Vec<Place>,
-    /// What else holds, where these are Nix's caches.
+    /// The limits, if these are Nix's caches.
     nix: Option<NixLimits>,
 }
 
-/// A file or folder to look at; none is under another.
+/// A file or folder to walk; none is below another.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
-    /// What its files are counted from.
+    /// The folder that its files are relative to.
     pub anchor: Anchor,
-    /// Where it is by name. Symbolic links on the way are not yet resolved.
+    /// Its path, with unresolved symbolic links.
     pub path: PathBuf,
 }
 
-/// Where a place is on this machine.
+/// The location of a place on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Location {
-    /// The nearest folder on the way that is there, free of symbolic links.
+    /// The nearest existing folder on the path, with symbolic links resolved.
     pub base: PathBuf,
-    /// The way on from there. Links on it are not followed.
+    /// The rest of the path. Links in it are not followed.
     pub rest: PathBuf,
 }
 
 impl Roots {
-    /// The files that the user's `patterns` name.
+    /// The files that the user's `patterns` select.
     ///
-    /// A pattern is relative to `workspace`, or starts with `~/` or `/`. `*` and `?` stay within one folder, `**` crosses
-    /// folders, `[a-z]` and `{a,b}` are known; what is named stands for everything in it, too; `!` in front takes files
-    /// away, whatever the order. Symbolic links are saved as links. Those on the way to what a pattern names without a
-    /// wildcard are followed, but never out of the workspace.
+    /// A pattern is relative to `workspace`, or starts with `~/` or `/`. `*` and `?` match within one folder, `**` matches across
+    /// folders, and `[a-z]` and `{a,b}` are supported. A folder includes everything in it; `!` in front excludes files, in any
+    /// order. Symbolic links are saved as links. Links in the part of a pattern without wildcards are followed, but never out of
+    /// the workspace.
     ///
     /// # Errors
-    /// [`PatternError`] for a pattern that cannot be used.
+    /// [`PatternError`] for an invalid pattern.
     pub fn user(workspace: &Path, home: Option<&Path>, patterns: &[String]) -> Result<Self, PatternError> {
         let mut anchors = BTreeMap::from([(Anchor::Workspace, absolute(workspace)), (Anchor::Root, "/".into())]);
         if let Some(home) = home {
@@ -72,8 +72,8 @@ impl Roots {
         })
     }
 
-    /// As these, which are Nix's caches, with other limits: evaluation caches that were last used longer ago than `max_age`
-    /// are left out, and so is what would make the whole larger than `max_bytes`.
+    /// Changes the limits of Nix's caches: evaluation caches that were last used longer ago than `max_age` are left out, and so are
+    /// parts beyond `max_bytes` in total.
     #[must_use]
     pub fn with_limits(mut self, max_age: std::time::Duration, max_bytes: u64) -> Self {
         if let Some(limits) = &mut self.nix {
@@ -82,7 +82,7 @@ impl Roots {
         self
     }
 
-    /// Whether no pattern names any file.
+    /// Returns whether there is no including pattern.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
@@ -118,38 +118,38 @@ impl Roots {
         })
     }
 
-    /// The files and folders to look at.
+    /// The files and folders to walk.
     pub(super) fn places(&self) -> &[Place] {
         &self.places
     }
 
-    /// The patterns that include, as they were given.
+    /// The including patterns, as given.
     pub(super) fn given(&self) -> &[String] {
         &self.given
     }
 
-    /// The limits, where these are Nix's caches.
+    /// The limits, if these are Nix's caches.
     pub(super) fn nix(&self) -> Option<NixLimits> {
         self.nix
     }
 
-    /// The numbers in [`Roots::given`] of the patterns that name `path` or a folder that it is in.
+    /// The indexes in [`Roots::given`] of the patterns that match `path` or one of its parents.
     pub(super) fn matching(&self, path: &Path) -> Vec<usize> {
         path.ancestors().flat_map(|path| self.include.matches(path)).collect()
     }
 
-    /// Whether the file or folder `path` is left out, with all that is in it.
+    /// Returns whether the file or folder `path` is excluded, with its content.
     pub(super) fn excludes(&self, path: &Path) -> bool {
         path.ancestors().any(|path| self.exclude.is_match(path))
     }
 
-    /// The name in an archive of `path`, which is in or at `place`. None for the folder that names are counted from.
+    /// The name in an archive of `path`, which is in or at `place`. None for the anchor folder itself.
     pub(super) fn member(&self, place: &Place, path: &Path) -> Option<Member> {
         let path = path.strip_prefix(self.anchors.get(&place.anchor)?).ok()?;
         (!path.as_os_str().is_empty()).then(|| Member { anchor: place.anchor, path: path.to_owned() })
     }
 
-    /// The number of the place that `member` is in, and its path by name. None when it is in none, or is left out.
+    /// The index of the place that contains `member`, and its path. None if there is none, or it is excluded.
     pub(super) fn locate(&self, member: &Member) -> Option<(usize, PathBuf)> {
         let path = self.anchors.get(&member.anchor)?.join(&member.path);
         let named = path.ancestors().any(|path| self.include.is_match(path)) && !self.excludes(&path);
@@ -157,13 +157,13 @@ impl Roots {
         named.then_some((place, path))
     }
 
-    /// Where `place` is on this machine.
+    /// The location of `place` on this machine.
     ///
     /// # Errors
-    /// When its surroundings cannot be read, or a symbolic link leads out of the workspace.
+    /// When its parents cannot be read, or a symbolic link leads out of the workspace.
     pub(super) fn location(&self, place: &Place) -> io::Result<Location> {
         let anchor = self.anchors.get(&place.anchor).filter(|anchor| **anchor == place.path);
-        // A folder that names are counted from may itself be a link; what a pattern names may not.
+        // An anchor folder may itself be a link; the path in a pattern may not.
         let start = anchor.map(PathBuf::as_path).or(place.path.parent()).unwrap_or(&place.path);
         let (base, named) = nearest(start)?;
         let rest = place.path.strip_prefix(&named).unwrap_or(Path::new("")).to_owned();
@@ -171,14 +171,14 @@ impl Roots {
             let workspace =
                 self.anchors.get(&Anchor::Workspace).map_or(Ok(("/".into(), "/".into())), |path| nearest(path));
             if !base.starts_with(&workspace?.0) {
-                return Err(io::Error::other("a symbolic link on the way leads out of the workspace"));
+                return Err(io::Error::other("a symbolic link in its path leads out of the workspace"));
             }
         }
         Ok(Location { base, rest })
     }
 }
 
-/// The nearest of `path` and the folders that it is in that is there, without symbolic links and by its name.
+/// The nearest existing folder of `path` and its parents, with resolved symbolic links and by name.
 fn nearest(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
     for folder in path.ancestors() {
         match fs::canonicalize(folder) {
@@ -190,7 +190,7 @@ fn nearest(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
     Err(io::Error::from(ErrorKind::NotFound))
 }
 
-/// The nearest folder that names are counted from.
+/// The nearest anchor folder.
 fn anchor_of(anchors: &BTreeMap<Anchor, PathBuf>, path: &Path) -> Anchor {
     let around = anchors.iter().find(|(_, folder)| path.starts_with(folder));
     around.map_or(Anchor::Root, |(anchor, _)| *anchor)

@@ -1,4 +1,4 @@
-//! Save of a level: what is there becomes the next generation, unless the cache has that very content.
+//! Save of a level: the files become the next generation, unless the cache already has the same content.
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -18,16 +18,16 @@ use crate::base::note::{Code, Note};
 use crate::remote::{Put, Remote, RemoteError, confirmed, taken_unseen};
 use crate::series::{Clock, RecordError, SystemClock, next_number};
 
-/// So many generations are tried when others save at the same time, each up to this many numbers behind the last one, and twice as
-/// many with each try.
+/// Number of generations that are tried if others save at the same time, and the range after the last number from which each is
+/// chosen, which doubles with each attempt.
 const TRIES: u32 = 10;
 const STEP: u64 = 8;
 
-/// Saves the files of a level as the next generation of its primary key. `restored_digest` is [`super::FilesRestored::digest`]
-/// of the restore before: nothing is written when the content is still the same, nor when the newest generation of the key
-/// has the same content. `scratch` is a folder for temporary files.
+/// Saves the files of a level as the next generation of its primary key. `restored_digest` is [`super::FilesRestored::digest`] of
+/// the earlier restore: nothing is written if the content has not changed, or if the newest generation of the key has the same
+/// content. `scratch` is a folder for temporary files.
 ///
-/// Trouble is never an error: nothing is saved then, and a note says why.
+/// A problem is never an error: nothing is saved then, and a note says why.
 pub async fn save(
     remote: &dyn Remote,
     level: &FilesLevel,
@@ -55,19 +55,19 @@ pub async fn save(
     saved
 }
 
-/// What ends a save early.
+/// The errors that end a save early.
 #[derive(Debug, thiserror::Error)]
 enum NotSaved {
     #[error(transparent)]
     Remote(#[from] RemoteError),
     #[error(
-        "the restore of this job could not read generation {0}, so what is here may be less than that holds. The next job that can \
-         read it saves."
+        "the restore of this job could not read generation {0}, so the files here may be incomplete. The next job that can \
+        read it saves."
     )]
     Unread(u64),
     #[error("its files could not be packed: {0}.")]
     Pack(#[from] io::Error),
-    #[error("a part of the work broke off: {0}.")]
+    #[error("a task failed: {0}.")]
     Task(#[from] tokio::task::JoinError),
 }
 
@@ -88,7 +88,7 @@ async fn try_save(
     let known: Vec<Sha> = restored.into_iter().chain(header.as_ref().map(|header| header.facts.digest)).collect();
     let mut made = make(level, scratch, known).await?;
     if let (None, Some(newest), Some(header)) = (&made.file, &newest, &header) {
-        // The restore before may have found its bytes damaged: then the next generation replaces it.
+        // The earlier restore may have found its bytes damaged: then the next generation replaces it.
         if restored != Some(made.packed.digest) && !fetch::is_whole(remote, &newest.entry, header).await {
             made = make(level, scratch, Vec::new()).await?;
         }
@@ -105,10 +105,10 @@ async fn try_save(
     }
 }
 
-/// The header of `newest`, if it can be used. One that is damaged is read twice before anybody believes it.
+/// The header of `newest`, if it is usable. A damaged one is read twice before it counts as damaged.
 ///
 /// # Errors
-/// When it may be good and cannot be read: then nothing may take its place.
+/// When it may be intact but cannot be read: then nothing may replace it.
 async fn header(remote: &dyn Remote, level: &FilesLevel, newest: &Generation) -> Result<Option<Header>, RemoteError> {
     let mut entry = newest.entry.clone();
     for attempt in 0..2 {
@@ -139,15 +139,15 @@ async fn newest(remote: &dyn Remote, level: &FilesLevel) -> Result<Option<Genera
     Ok(fetch::find(remote, level.name, &names).await?.filter(|found| found.key == level.key))
 }
 
-/// What is there, and its entry.
+/// The content, and its entry.
 struct Made {
     packed: Packed,
-    /// The entry without its header, and the header; none when the content is known, or there is none.
+    /// The entry without its header, and the header; None if the content is already known, or there is none.
     file: Option<(NamedTempFile, Header)>,
     notes: Vec<Note>,
 }
 
-/// Packs what is there, unless its digest is one of `known`.
+/// Packs the files, unless their digest is one of `known`.
 async fn make(level: &FilesLevel, scratch: &Path, known: Vec<Sha>) -> Result<Made, NotSaved> {
     let (roots, scratch, zstd_level) = (level.roots.clone(), scratch.to_owned(), level.level);
     let work = move || make_now(&roots, &scratch, zstd_level, &known);
@@ -183,8 +183,8 @@ fn seconds_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
-/// Stores `file` as generation `next`, or under a greater number when another job took that one with another content, or was killed
-/// before it was finished. The newest entry counts, whatever its number: so of many jobs each finds a free one at random.
+/// Stores `file` as generation `next`, or under a greater number if another job has taken that one with different content, or was
+/// killed before it finished. The newest entry counts, whatever its number, so each of many jobs can choose a free one at random.
 async fn push(
     remote: &dyn Remote,
     level: &FilesLevel,
@@ -197,7 +197,7 @@ async fn push(
     let mut number = next;
     for tried in 0..TRIES {
         let name = generation_name(level.name, &level.key, number);
-        // The name is signed too: every try has a header of its own.
+        // The name is signed too, so each attempt has a separate header.
         file.as_file().write_all_at(&header.encode(FORMAT, &name, &level.keys), 0)?;
         if remote.put_file(KIND, &name, file.path()).await? == Put::Stored {
             (saved.uploaded, saved.entries) = (saved.uploaded + size, saved.entries + 1);
@@ -206,28 +206,28 @@ async fn push(
         if !remote.is_readable() {
             return Err(taken_unseen("A generation of this level and key").into());
         }
-        // One wait is enough: who took the name may have been killed before it was written.
+        // One wait is enough: the job that took the name may have been killed before it wrote the entry.
         let is_there = match tried {
             0 => confirmed(remote, KIND, &name).await,
             _ => true,
         };
         if is_there && has_content(remote, level, &name, digest).await {
-            tracing::info!("Another job saved the same files as generation {number}.");
+            tracing::info!("Another job has saved the same files as generation {number}.");
             return Ok(FilesOutcome::Unchanged);
         }
         if !is_there {
             tracing::info!(
-                "Generation {number} of {} is reserved and was not finished: another number is used.",
+                "Generation {number} of {} was reserved but not finished, so another number is used.",
                 level.key
             );
         }
         number =
             (1..=SystemClock::start().random(STEP << tried)).fold(next_number(number), |number, _| next_number(number));
     }
-    Err(RemoteError::Failed(format!("{TRIES} generations were taken by other jobs.")).into())
+    Err(RemoteError::Failed(format!("Other jobs took {TRIES} generations.")).into())
 }
 
-/// Whether the entry `name` has the content of this digest, and all of it.
+/// Returns whether the entry `name` has the complete content of this digest.
 async fn has_content(remote: &dyn Remote, level: &FilesLevel, name: &str, digest: Sha) -> bool {
     let names = [name.to_owned()];
     let Ok(Some(other)) = fetch::find(remote, level.name, &names).await else { return false };

@@ -1,4 +1,4 @@
-//! Copies of `SQLite` databases that are consistent, whoever else has them open, and their way back.
+//! Makes consistent copies of `SQLite` databases while other programs use them, and restores them.
 
 use std::fs;
 use std::path::Path;
@@ -7,25 +7,25 @@ use std::time::Duration;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-/// How long a writer is waited for.
+/// Longest wait for a writer.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// How long a lock is waited for at a restore.
+/// Longest wait for a lock at a restore.
 const LOCKED: Duration = Duration::from_secs(2);
-/// How often.
+/// Number of attempts.
 const TRIES: u32 = 50;
 
-/// Copies the database `from` to the new file `to` as it is at one moment, with what its journal holds, and gives the size of
-/// the copy in bytes.
+/// Copies the database `from`, including its journal, to the new file `to` as a consistent snapshot, and returns the size of the
+/// copy in bytes.
 ///
 /// # Errors
-/// When `from` is no database, cannot be read, or is being written to for seconds on end.
+/// When `from` is not a database, cannot be read, or is written to continuously for seconds.
 pub(super) fn copy(from: &Path, to: &Path) -> rusqlite::Result<u64> {
-    // Reading what a program that was killed left in a journal asks for the right to write.
+    // Reading the journal of a killed program requires write access.
     let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let source = Connection::open_with_flags(from, flags | OpenFlags::SQLITE_OPEN_READ_WRITE)
         .or_else(|_| Connection::open_with_flags(from, flags | OpenFlags::SQLITE_OPEN_READ_ONLY))?;
     source.busy_timeout(PATIENCE)?;
-    // A file without any content counts as a database, but a header that is none is found only now.
+    // An empty file counts as a database; an invalid header is detected only here.
     source.query_row("PRAGMA schema_version", [], |_| Ok(()))?;
     let mut target = Connection::open(to)?;
     target.pragma_update(None, "synchronous", "off")?;
@@ -37,7 +37,7 @@ pub(super) fn copy(from: &Path, to: &Path) -> rusqlite::Result<u64> {
     })
 }
 
-/// All pages in one step: in several, a busy writer would make it start anew for ever.
+/// All pages in one step: in several, a busy writer would make it start again forever.
 fn run(backup: &Backup<'_, '_>) -> rusqlite::Result<()> {
     for _ in 0..TRIES {
         match backup.step(-1)? {
@@ -48,21 +48,21 @@ fn run(backup: &Backup<'_, '_>) -> rusqlite::Result<()> {
     Err(busy("another program keeps writing to it"))
 }
 
-/// What is to be done with a database that is in the way of a restored one.
+/// What to do with an existing database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
-    /// Put the restored one in its place.
+    /// Replace it with the restored one.
     Replace,
-    /// Nothing: it has the rows of both.
+    /// Keep it: it has the rows of both.
     Merged,
 }
 
-/// Makes way for the restored database `new` at `old`: what a program that was killed left in journals is brought in first. A
-/// database of fetched inputs keeps its own rows and gets those that it lacks; one of evaluations, whose rows count on each
-/// other, is replaced. Nothing is done while another program holds a lock: only that is a sign of use.
+/// Prepares `old` for the restored database `new`: journals of killed programs are applied first. A database of fetched inputs keeps
+/// its rows and gets the missing ones; one of evaluations, whose rows depend on each other, is replaced. Nothing is done while
+/// another program holds a lock, which is the only sign of use.
 ///
 /// # Errors
-/// When a lock is held for a while, or `new` is no database with tables alone.
+/// When a lock is held for too long, or `new` is not a database with only tables.
 pub(super) fn make_way(old: &Path, new: &Path) -> rusqlite::Result<Way> {
     check(new)?;
     if old.symlink_metadata().is_err() {
@@ -71,7 +71,7 @@ pub(super) fn make_way(old: &Path, new: &Path) -> rusqlite::Result<Way> {
     }
     let done = join(old, new);
     match &done {
-        // What cannot be read as a database is no loss.
+        // A file that is not a readable database is no loss.
         Err(error)
             if matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)) =>
         {
@@ -87,7 +87,7 @@ fn join(old: &Path, new: &Path) -> rusqlite::Result<Way> {
     let mut database = Connection::open_with_flags(old, flags)?;
     database.busy_timeout(LOCKED)?;
     database.pragma_update(None, "trusted_schema", false)?;
-    // Whoever writes holds a lock against this. It also brings in the journal of a program that was killed.
+    // A writer holds a lock that prevents this. It also applies the journal of a killed program.
     database.execute_batch("begin immediate; commit;")?;
     let name = old.file_name().unwrap_or_default().to_string_lossy();
     if name.starts_with("fetcher-cache-") {
@@ -106,7 +106,7 @@ fn join(old: &Path, new: &Path) -> rusqlite::Result<Way> {
         }
         database.execute_batch("detach restored")?;
     }
-    // Only who is alone with a database can do this: it ends the write-ahead log, which would be read into the new file.
+    // This requires exclusive use: it ends the write-ahead log, which would otherwise be applied to the new file.
     let mode: String = database.query_row("pragma journal_mode = delete", [], |row| row.get(0))?;
     if mode != "delete" {
         return Err(busy("another program has it open"));
@@ -115,7 +115,7 @@ fn join(old: &Path, new: &Path) -> rusqlite::Result<Way> {
     Ok(Way::Replace)
 }
 
-/// Tables and how they are made.
+/// The tables and their definitions.
 fn tables(database: &Connection, schema: &str) -> rusqlite::Result<Vec<(String, String)>> {
     let text = format!(
         "select name, sql from {schema}.sqlite_master where type = 'table' and name not like 'sqlite_%' order by name"
@@ -125,7 +125,7 @@ fn tables(database: &Connection, schema: &str) -> rusqlite::Result<Vec<(String, 
     rows.collect()
 }
 
-/// Refuses a restored database with more than tables and their indexes in it, such as triggers: Nix makes none.
+/// Refuses a restored database with anything besides tables and their indexes, such as triggers, which Nix does not use.
 fn check(new: &Path) -> rusqlite::Result<()> {
     let database =
         Connection::open_with_flags(new, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
@@ -137,7 +137,7 @@ fn check(new: &Path) -> rusqlite::Result<()> {
         return Ok(());
     }
     let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-    Err(rusqlite::Error::SqliteFailure(code, Some("it holds more than tables".to_owned())))
+    Err(rusqlite::Error::SqliteFailure(code, Some("it contains more than tables".to_owned())))
 }
 
 fn remove_journals(of: &Path) {
