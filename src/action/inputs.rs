@@ -31,6 +31,8 @@ pub(crate) struct Inputs {
     #[command(flatten)]
     pub files: FilesArgs,
     #[command(flatten)]
+    pub history: HistoryArgs,
+    #[command(flatten)]
     pub trust: TrustArgs,
     #[command(flatten)]
     pub job: JobArgs,
@@ -85,6 +87,14 @@ pub(crate) struct FilesArgs {
     /// Leave out Nix's own caches of evaluations and downloads
     #[arg(long)]
     pub no_eval_cache: bool,
+}
+
+/// What is remembered of the job.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct HistoryArgs {
+    /// Keep no record of this job in the history, and compare it with no earlier run
+    #[arg(long)]
+    pub no_history: bool,
 }
 
 /// The inputs that all actions share.

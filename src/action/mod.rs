@@ -11,6 +11,7 @@ mod evicted;
 mod files_test;
 mod fill;
 pub(crate) mod given;
+mod history;
 pub(crate) mod inputs;
 mod job;
 mod levels;

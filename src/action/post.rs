@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::job::{Job, Lookup, Place};
-use super::{Step, fill, levels};
+use super::{Step, fill, history, levels};
 use crate::action::inputs::SaveWhen;
 use crate::action::outputs;
 use crate::app::Failure;
@@ -14,6 +14,9 @@ use crate::report::{Action, Outcome, Report, machine, millis, summary};
 
 /// Time for querying how full the cache is, if the step's time is used up.
 const LEAST_FOR_QUOTA: Duration = Duration::from_secs(10);
+
+/// Time for the history, if the step's time is used up.
+const LEAST_FOR_HISTORY: Duration = Duration::from_secs(10);
 
 /// Saves and reports, within `save-timeout` for all of it.
 pub(super) async fn save(job: &mut Job, step: Step) -> Result<(), Failure> {
@@ -36,6 +39,12 @@ pub(super) async fn save(job: &mut Job, step: Step) -> Result<(), Failure> {
             let left = end.saturating_duration_since(Instant::now()).max(LEAST_FOR_QUOTA);
             if tokio::time::timeout(left, fill::quota(job, &place)).await.is_err() {
                 tracing::debug!("GitHub did not report in time how full the cache is.");
+            }
+            let left = end.saturating_duration_since(Instant::now()).max(LEAST_FOR_HISTORY);
+            if !job.inputs.history.no_history
+                && tokio::time::timeout(left, history::remember(job, &place)).await.is_err()
+            {
+                tracing::info!("There was no time left to add this job to the history.");
             }
         }
         Err(error) => {

@@ -44,6 +44,8 @@ pub(super) enum Command {
     Save(SaveCommand),
     /// Show the paths, sizes, layers and lanes of a snapshot
     Inspect(InspectCommand),
+    /// Show, export or import the history of jobs
+    History(super::history::HistoryCommand),
     /// Hash the restored paths again and compare them with the Nix database
     Verify(VerifyCommand),
     /// Build with Nix and explain what failed

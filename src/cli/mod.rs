@@ -3,6 +3,7 @@
 mod args;
 mod audit;
 mod build;
+mod history;
 mod inspect;
 mod logging;
 mod plan;
@@ -91,6 +92,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Restore(args) => verbs::restore(&args).await,
         Command::Save(args) => verbs::save(&args).await,
         Command::Inspect(args) => inspect::inspect(&args).await,
+        Command::History(args) => history::history(&args).await,
         Command::Verify(args) => verbs::verify(&args).await,
         Command::Build(args) => build::build(&args).await,
         Command::Detach(args) => verbs::detach(&args).await,

@@ -12,7 +12,7 @@ use super::args::Cli;
 use crate::action::audit_inputs::AuditInputs;
 use crate::action::build_inputs::BuildInputs;
 use crate::action::given::InputError;
-use crate::action::inputs::{FilesArgs, Inputs, SaveArgs};
+use crate::action::inputs::{FilesArgs, HistoryArgs, Inputs, SaveArgs};
 use crate::action::plan_inputs::PlanInputs;
 use crate::app::settings::{FailArgs, PackingArgs, RestoreArgs};
 
@@ -37,7 +37,7 @@ struct Action {
 fn actions() -> [Action; 6] {
     let main = |json: &str| Inputs::from_json(json).err();
     let of = |command: Command| command.get_arguments().map(|arg| arg.get_id().to_string()).collect::<BTreeSet<_>>();
-    let saves = of(SaveArgs::augment_args(PackingArgs::augment_args(Command::new(""))));
+    let saves = of(HistoryArgs::augment_args(SaveArgs::augment_args(PackingArgs::augment_args(Command::new("")))));
     let mut restores = of(FailArgs::augment_args(RestoreArgs::augment_args(Command::new(""))));
     restores.extend(["lookup_only", "restore_prefixes_first_match", "save"].map(str::to_owned));
     let read_plan = |json: &str| PlanInputs::from_json(json).err();
@@ -221,7 +221,7 @@ fn a_setting_of_an_action_is_the_same_on_the_command_line() {
     let only_inputs: BTreeSet<String> = FilesArgs::augment_args(SaveArgs::augment_args(Command::new("")))
         .get_arguments()
         .map(|arg| arg.get_id().to_string())
-        .chain(["lookup_only", "no_annotate", "no_summarize", "flake"].map(str::to_owned))
+        .chain(["lookup_only", "no_history", "no_annotate", "no_summarize", "flake"].map(str::to_owned))
         .collect();
     for (verbs, action) in [
         (&["restore", "save"][..], Inputs::declared()),

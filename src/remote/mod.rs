@@ -33,11 +33,14 @@ pub enum Kind {
     Offer,
     /// The memory of plans.
     Plan,
+    /// The history of jobs.
+    History,
 }
 
 impl Kind {
     /// All kinds.
-    pub(crate) const ALL: [Self; 5] = [Self::Snapshot, Self::Layer, Self::Files, Self::Offer, Self::Plan];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Snapshot, Self::Layer, Self::Files, Self::Offer, Self::Plan, Self::History];
 
     /// A short word for messages and names.
     #[must_use]
@@ -48,6 +51,7 @@ impl Kind {
             Self::Files => "files",
             Self::Offer => "offer",
             Self::Plan => "plan",
+            Self::History => "history",
         }
     }
 }

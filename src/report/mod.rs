@@ -77,6 +77,8 @@ pub(crate) struct Report {
     pub notes: Vec<Note>,
     /// Usage of GitHub's cache; null if unknown.
     pub quota: Option<Quota>,
+    /// Comparison with earlier runs of the lane; null without any.
+    pub trend: Option<Trend>,
     /// The builds of the job's steps, in order.
     pub builds: Vec<BuildReport>,
 }
@@ -110,6 +112,7 @@ impl Default for Report {
             largest_new: Vec::new(),
             notes: Vec::new(),
             quota: None,
+            trend: None,
             builds: Vec::new(),
         }
     }
@@ -127,6 +130,7 @@ impl Report {
             event: facts.event.clone(),
             git_ref: facts.git_ref.clone(),
             sha: facts.sha.clone(),
+            started: crate::base::clock::now(),
             run_id: facts.run_id,
             run_attempt: facts.run_attempt,
             status: JobStatus::Unknown,

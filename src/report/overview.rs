@@ -2,19 +2,38 @@
 //! how full the cache is.
 
 use super::{markdown, text};
-use crate::report::{Outcome, Paths, Quota, Report};
+use crate::report::{Outcome, Paths, Quota, Report, Trend};
 use crate::series::Hit;
 
 /// Renders the table. None if nothing was restored or saved.
 pub(crate) fn overview(report: &Report) -> Option<String> {
     let rows = [
         hit_rate(&report.paths).map(|shown| ("Hit rate", shown)),
+        report.trend.as_ref().map(|trend| ("Trend", compared(trend))),
         restored(report).map(|shown| ("Restored", shown)),
         saved(report).map(|shown| ("Saved", shown)),
         report.quota.map(|quota| ("Cache of the repository", in_use(quota))),
     ];
     let rows: Vec<Vec<String>> = rows.into_iter().flatten().map(|(name, shown)| vec![name.into(), shown]).collect();
     (!rows.is_empty()).then(|| markdown::table(&["", "In this job"], 0, &rows))
+}
+
+/// How the job compares with earlier runs.
+fn compared(trend: &Trend) -> String {
+    let medians = [
+        trend.hit_rate_median.map(|rate| format!("hit rate {}", text::percent(rate))),
+        trend.job_median_ms.map(|ms| format!("{} from restore to save", text::time(ms))),
+    ];
+    let medians: Vec<String> = medians.into_iter().flatten().collect();
+    let runs = text::count(trend.runs, "run");
+    let mut shown = markdown::plain(&trend.sparkline);
+    if !medians.is_empty() {
+        shown += &format!(" median of the last {runs}: {}", listed(&medians));
+    }
+    for remark in &trend.remarks {
+        shown += &format!("<br><b>{}</b>", markdown::plain(remark));
+    }
+    shown.trim_start().to_owned()
 }
 
 /// How full the cache is.

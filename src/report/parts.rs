@@ -26,6 +26,8 @@ pub(crate) struct Job {
     pub git_ref: String,
     /// The commit.
     pub sha: String,
+    /// When the first step of ours started, in seconds since 1970; 0 if unknown.
+    pub started: u64,
     /// The run's number.
     pub run_id: Option<u64>,
     /// 1 for the first attempt.
@@ -216,6 +218,22 @@ pub(crate) struct NewPath {
     pub path: String,
     /// Size of its NAR.
     pub nar_bytes: u64,
+}
+
+/// Comparison with earlier runs of the same lane.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub(crate) struct Trend {
+    /// Earlier runs that were compared with.
+    pub runs: u64,
+    /// Median of their hit rates, from 0 to 1; null if unknown.
+    pub hit_rate_median: Option<f64>,
+    /// Median of their times from restore to save; null if unknown.
+    pub job_median_ms: Option<u64>,
+    /// The hit rates of these runs and of this job, as a line of bars.
+    pub sparkline: String,
+    /// Sentences on what is worse than usual.
+    pub remarks: Vec<String>,
 }
 
 /// Usage of GitHub's cache.

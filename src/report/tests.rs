@@ -17,6 +17,7 @@ fn full() -> Report {
     report.restore = Some(Restore::default());
     report.save = Some(Save::default());
     report.quota = Some(Quota::default());
+    report.trend = Some(Trend::default());
     report.builds = vec![build()];
     report.timings.push(Timing { phase: "restore.download".to_owned(), ms: 1200 });
     report.note(

@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 8] = [
     &["action"],
     &["app"],
     &["cache", "plan"],
-    &["attach", "snapshot", "files", "report", "upstream"],
+    &["attach", "snapshot", "files", "history", "report", "upstream"],
     &["series", "layer", "nix", "building", "audit"],
     &["store", "remote", "flake", "github"],
     &["base"],

@@ -1,0 +1,35 @@
+//! The history: this job is compared with earlier runs of its lane, and added to them.
+
+use super::job::{Job, Place};
+use crate::base::clock::now;
+use crate::history::{self, History, Run, history_key};
+use crate::remote::RemoteError;
+
+/// Puts the trend into the report, and adds the job to the history. Trouble changes neither the job nor the cache.
+pub(super) async fn remember(job: &mut Job, place: &Place) {
+    let key = history_key(&job.inputs.key.prefix_key);
+    let run = Run::of(&job.report, now());
+    if place.remote.is_readable() {
+        match history::load(&*place.remote, &key, &job.keys).await {
+            Ok(known) => job.report.trend = history::trend(&known, &run),
+            Err(error) => return tell(&error),
+        }
+    }
+    if place.github.as_ref().is_some_and(|github| !github.mode().writable()) {
+        return;
+    }
+    let mut notes = Vec::new();
+    let added = history::append(&*place.remote, &key, &job.keys, History::of([run]), &mut notes).await;
+    for note in notes {
+        tracing::info!("{}", note.message);
+    }
+    match added {
+        Ok(added) => tracing::info!("This job is in the history, as generation {} of {key}.", added.number),
+        Err(error) => tell(&error),
+    }
+}
+
+fn tell(error: &RemoteError) {
+    // The save has already warned of a cache that cannot be reached, and forks may not write.
+    tracing::info!("This job is not in the history: {error}");
+}

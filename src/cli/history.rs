@@ -1,0 +1,142 @@
+//! `nix-cache history`: shows, exports and imports the history of jobs.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+
+use super::verbs;
+use crate::app::Failure;
+use crate::app::place::remote;
+use crate::app::print::{print, print_json};
+use crate::app::settings::TrustArgs;
+use crate::base::bounds::{MAX_TEXT, read_text};
+use crate::base::{env_vars, human};
+use crate::history::{self, History, Run, history_key, to_csv};
+use crate::report::text;
+
+#[derive(Debug, Args)]
+pub(super) struct HistoryCommand {
+    /// What to do
+    #[arg(value_enum, default_value_t)]
+    what: What,
+    /// Files to import, as exported with `--format jsonl`
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Where the history is stored: `dir:PATH`, or `github` inside an action
+    #[arg(long, value_name = "REMOTE", env = env_vars::NIX_CACHE_REMOTE, help_heading = "Cache")]
+    remote: String,
+    /// The first word of the keys of the jobs, if they set `prefix-key`
+    #[arg(long, value_name = "WORD", default_value = "nix", help_heading = "Cache")]
+    prefix_key: String,
+    /// Only jobs of this lane
+    #[arg(long, value_name = "NAME")]
+    lane: Option<String>,
+    /// Only the last runs, this many
+    #[arg(long, value_name = "N")]
+    last: Option<usize>,
+    #[command(flatten)]
+    trust: TrustArgs,
+    /// Sign with the secret keys in this file, as printed by `nix key generate-secret`
+    #[arg(long, value_name = "FILE", help_heading = "Signatures")]
+    signing_key_file: Option<PathBuf>,
+    /// How to print the runs [default: text to show, jsonl to export]
+    #[arg(long, value_enum)]
+    format: Option<RunFormat>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum What {
+    /// Print the runs, oldest first
+    #[default]
+    Show,
+    /// Print the runs for other programs
+    Export,
+    /// Add the runs in files; runs that are there already stay as they are
+    Import,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum RunFormat {
+    /// A table for people
+    Text,
+    /// A JSON array
+    Json,
+    /// JSON Lines: one object per line
+    Jsonl,
+    /// Comma-separated values with a head
+    Csv,
+}
+
+/// Shows, exports or imports.
+pub(super) async fn history(command: &HistoryCommand) -> Result<(), Failure> {
+    let remote = remote(&command.remote)?;
+    let keys = verbs::keys(command.signing_key_file.as_deref(), &command.trust)?;
+    let key = history_key(&command.prefix_key);
+    if command.what == What::Import {
+        if command.files.is_empty() {
+            return Err(Failure::usage("Name the files to import, such as `nix-cache history import runs.jsonl`."));
+        }
+        let runs = command.files.iter().map(|file| read(file)).collect::<Result<Vec<_>, _>>()?.concat();
+        let read = human::count(runs.len() as u64, "run");
+        let added = history::append(&*remote, &key, &keys, History::of(runs), &mut Vec::new()).await;
+        let added = added.map_err(Failure::work)?;
+        tracing::info!("{read} imported; the history is generation {} of {key}.", added.number);
+        return Ok(());
+    }
+    if !command.files.is_empty() {
+        return Err(Failure::usage("Files can only be imported."));
+    }
+    let known = history::load(&*remote, &key, &keys).await.map_err(Failure::work)?;
+    let wanted = |run: &&Run| command.lane.as_ref().is_none_or(|lane| *lane == run.lane);
+    let runs: Vec<&Run> = known.by_time().into_iter().filter(wanted).collect();
+    let runs = &runs[runs.len().saturating_sub(command.last.unwrap_or(usize::MAX))..];
+    let otherwise = if command.what == What::Show { RunFormat::Text } else { RunFormat::Jsonl };
+    match command.format.unwrap_or(otherwise) {
+        RunFormat::Text => print(&table(runs)),
+        RunFormat::Json => print_json(&runs)?,
+        RunFormat::Csv => print(&to_csv(runs.iter().copied())),
+        RunFormat::Jsonl => {
+            let lines = runs.iter().map(|run| serde_json::to_string(run).map(|line| line + "\n"));
+            print(&lines.collect::<Result<String, _>>().map_err(Failure::work)?);
+        }
+    }
+    Ok(())
+}
+
+/// The runs in a file of JSON Lines.
+fn read(file: &Path) -> Result<Vec<Run>, Failure> {
+    let place = file.display();
+    let text = read_text(file, MAX_TEXT).map_err(|error| Failure::usage(format!("Cannot read {place}: {error}.")))?;
+    let lines = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
+    let run = |(line, number): (&str, u64)| {
+        let wrong = |why: &str| {
+            Failure::usage(format!("Line {number} of {place} is not a run: {why}. Export it with `--format jsonl`."))
+        };
+        let run: Run = serde_json::from_str(line).map_err(|error| wrong(&error.to_string()))?;
+        if run.is_sound() { Ok(run) } else { Err(wrong("a text in it is too long, or its hit is unknown")) }
+    };
+    lines.map(run).collect()
+}
+
+/// A line for each run.
+fn table(runs: &[&Run]) -> String {
+    let Some(last) = runs.last() else { return "There is no run in the history.\n".to_owned() };
+    let lanes: BTreeSet<&str> = runs.iter().map(|run| &*run.lane).collect();
+    let mut out = format!(
+        "{:<16}  {:>12}  {:<7}  {:>7}  {:>12}  {:>10}  lane\n",
+        "time (UTC)", "run", "hit", "rate", "job", "uploaded"
+    );
+    for run in runs {
+        let moment = chrono::DateTime::from_timestamp(i64::try_from(run.time).unwrap_or(0), 0).unwrap_or_default();
+        let rate = run.hit_rate().map_or("-".to_owned(), text::percent);
+        let job = run.job_ms.map_or("-".to_owned(), text::time);
+        let (time, uploaded) = (moment.format("%Y-%m-%d %H:%M"), text::bytes(run.uploaded));
+        out += &format!(
+            "{time:<16}  {:>12}  {:<7}  {rate:>7}  {job:>12}  {uploaded:>10}  {}\n",
+            run.run, run.hit, run.lane
+        );
+    }
+    let (count, lanes) = (human::count(runs.len() as u64, "run"), human::count(lanes.len() as u64, "lane"));
+    out + &format!("{count} of {lanes}; the last one with nix-cache {}.\n", last.version)
+}
