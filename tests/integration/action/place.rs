@@ -13,7 +13,7 @@ use crate::support::nix::Nix;
 
 /// A machine, and what every job on it makes.
 pub(super) struct Place {
-    machine: Machine,
+    pub(super) machine: Machine,
     /// An export of Nix's with all that a job makes.
     made: PathBuf,
     /// The paths in it.
