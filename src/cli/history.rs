@@ -1,6 +1,7 @@
 //! `nix-cache history`: shows, exports and imports the history of jobs.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -132,8 +133,10 @@ fn table(runs: &[&Run]) -> String {
         let rate = run.hit_rate().map_or("-".to_owned(), text::percent);
         let job = run.job_ms.map_or("-".to_owned(), text::time);
         let (time, uploaded) = (moment.format("%Y-%m-%d %H:%M"), text::bytes(run.uploaded));
-        out += &format!(
-            "{time:<16}  {:>12}  {:<7}  {rate:>7}  {job:>12}  {uploaded:>10}  {}\n",
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            out,
+            "{time:<16}  {:>12}  {:<7}  {rate:>7}  {job:>12}  {uploaded:>10}  {}",
             run.run, run.hit, run.lane
         );
     }

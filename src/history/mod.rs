@@ -7,8 +7,8 @@ mod csv;
 mod run;
 mod trend;
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -66,15 +66,15 @@ impl History {
     /// The runs, oldest first.
     pub(crate) fn by_time(&self) -> Vec<&Run> {
         let mut runs: Vec<&Run> = self.runs.values().collect();
-        runs.sort_by(|a, b| (a.time, a.id()).cmp(&(b.time, b.id())));
+        runs.sort_by_key(|run| (run.time, run.id()));
         runs
     }
 
     /// Keeps the newest runs.
     fn prune(&mut self) {
         let surplus = self.runs.len().saturating_sub(MOST);
-        let oldest: Vec<RunId> = self.by_time().into_iter().take(surplus).map(Run::id).collect();
-        oldest.iter().for_each(|id| drop(self.runs.remove(id)));
+        let oldest: BTreeSet<RunId> = self.by_time().into_iter().take(surplus).map(Run::id).collect();
+        self.runs.retain(|id, _| !oldest.contains(id));
     }
 }
 

@@ -15,6 +15,7 @@ const LONGEST: usize = 200;
 /// One run of a job. Sizes are bytes, times milliseconds; what is not known is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
+#[allow(clippy::struct_field_names, reason = "the fields are those of exported files")]
 pub(crate) struct Run {
     /// When it ended, in seconds since 1970.
     pub time: u64,

@@ -26,14 +26,11 @@ fn compared(trend: &Trend) -> String {
     ];
     let medians: Vec<String> = medians.into_iter().flatten().collect();
     let runs = text::count(trend.runs, "run");
-    let mut shown = markdown::plain(&trend.sparkline);
-    if !medians.is_empty() {
-        shown += &format!(" median of the last {runs}: {}", listed(&medians));
-    }
-    for remark in &trend.remarks {
-        shown += &format!("<br><b>{}</b>", markdown::plain(remark));
-    }
-    shown.trim_start().to_owned()
+    let medians = (!medians.is_empty()).then(|| format!("median of the last {runs}: {}", listed(&medians)));
+    let line = [Some(markdown::plain(&trend.sparkline)).filter(|line| !line.is_empty()), medians];
+    let line = line.into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let remarks = trend.remarks.iter().map(|remark| format!("<br><b>{}</b>", markdown::plain(remark)));
+    line + &remarks.collect::<String>()
 }
 
 /// How full the cache is.

@@ -127,7 +127,7 @@ pub(super) fn restores() -> Vec<Row> {
         // Who may not read adds to nothing that is there, since it would be lost.
         warm("cache-mode write-only")
             .variable("ACTIONS_CACHE_MODE", "write-only")
-            .miss(&["lookup-refused", "save-refused"], "A snapshot of this key is already in the cache")
+            .miss(&["lookup-refused", "save-refused"], "A generation of this key is already in the cache")
             .skipped("refused"),
         warm("a lookup says no and not why")
             .at_restore(fault(Name::NotOk, On::Lookup))

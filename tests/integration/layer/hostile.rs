@@ -217,5 +217,5 @@ fn what_would_grow_without_end_is_refused() {
         let content = tree.add_content(content);
         vec![tree.add(b"zeros", Kind::File { content, executable: false })]
     });
-    assert!(refusal(&file).contains("larger"));
+    assert!(refusal(&file).contains("too large"));
 }
