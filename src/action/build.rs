@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::job;
+use super::{drvs, job};
 use crate::action::build_inputs::BuildInputs;
 use crate::action::build_outputs;
 use crate::app::Failure;
 use crate::app::build::{absolute, annotate, carry_out, explain, verdict};
+use crate::app::drvs::build_by;
 use crate::base::env_vars;
+use crate::base::note::Note;
 use crate::base::printing::Raw;
 use crate::building::{BuildReport, Live, Request, Style};
 use crate::github::env::Facts;
@@ -36,7 +38,9 @@ async fn build_and_report() -> Result<(), (Failure, Told)> {
     let inputs = BuildInputs::from_environment().map_err(|error| untold(Failure::usage(error)))?;
     let facts = Facts::from_environment();
     let root = env_vars::path(env_vars::NIX_CACHE_STORE_ROOT);
-    let request = request(&inputs, &facts, root.as_deref());
+    let mut request = request(&inputs, &facts, root.as_deref());
+    let mut notes = drvs::take_notes(&facts);
+    notes.extend(build_by(&mut request, inputs.planned().map_err(untold)?).await);
     if request.targets.is_empty() && request.checks.is_empty() {
         tracing::info!("`targets` is empty, so there is nothing to build.");
     }
@@ -53,7 +57,7 @@ async fn build_and_report() -> Result<(), (Failure, Told)> {
             Err(error) => tracing::warn!("{error}"),
         }
     }
-    keep(&built, &path, &inputs, &facts, root.as_deref()).await;
+    keep((&built, notes), &path, &inputs, &facts, root.as_deref()).await;
     if let Err(error) = build_outputs::set(&built, &path) {
         tracing::warn!("{error}");
     }
@@ -84,7 +88,13 @@ fn report_path(facts: &Facts, inputs: &BuildInputs) -> PathBuf {
 }
 
 /// Adds the build to the report of the job.
-async fn keep(built: &BuildReport, path: &Path, inputs: &BuildInputs, facts: &Facts, root: Option<&Path>) {
+async fn keep(
+    (built, notes): (&BuildReport, Vec<Note>),
+    path: &Path,
+    inputs: &BuildInputs,
+    facts: &Facts,
+    root: Option<&Path>,
+) {
     let mut report = if let Ok(report) = Report::read(path) {
         report
     } else {
@@ -96,6 +106,9 @@ async fn keep(built: &BuildReport, path: &Path, inputs: &BuildInputs, facts: &Fa
         report
     };
     report.builds.push(built.clone());
+    for note in notes {
+        report.note(note);
+    }
     if let Err(error) = report.write(path) {
         tracing::warn!("{error}");
     }

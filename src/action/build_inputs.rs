@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Arg, Command, CommandFactory, Parser};
 
-use super::given::{self, InputError};
-use super::inputs::JobArgs;
-use crate::app::settings::{BuildArgs, LaneArgs};
+use super::given::{self, InputError, Secrets};
+use super::inputs::{Inputs, JobArgs};
+use crate::app::Failure;
+use crate::app::settings::{BuildArgs, DrvsArgs, KeyArgs, LaneArgs};
+use crate::building::drvs::{self, Drvs};
 
 /// The inputs of `build`.
 #[derive(Clone, Debug, Parser)]
@@ -14,9 +16,13 @@ pub(crate) struct BuildInputs {
     #[command(flatten)]
     pub build: BuildArgs,
     #[command(flatten)]
+    pub drvs: DrvsArgs,
+    #[command(flatten)]
     pub lane: LaneArgs,
     #[command(flatten)]
     pub job: JobArgs,
+    #[arg(skip)]
+    pub secrets: Secrets,
 }
 
 impl BuildInputs {
@@ -38,14 +44,29 @@ impl BuildInputs {
     /// Reads the inputs in `json`, an object of strings. An empty string means the default, except for `targets`, which are empty
     /// in a plan with nothing to build, and for `out-link`.
     pub(crate) fn from_json(json: &str) -> Result<Self, InputError> {
-        let (mut inputs, _) = given::read::<Self>(Self::declared(), json)?;
+        let (mut inputs, secrets) = given::read::<Self>(Self::declared(), json)?;
         if given::is_given_empty(json, "targets") {
             inputs.build.targets.clear();
         }
         if given::is_given_empty(json, "out-link") {
             inputs.build.out_link = PathBuf::new();
         }
+        inputs.secrets = secrets;
         Ok(inputs)
+    }
+
+    /// The derivations of the targets.
+    pub(crate) fn planned(&self) -> Result<Drvs, Failure> {
+        drvs::parse(&self.build.targets, self.drvs.drvs.as_deref().unwrap_or_default())
+            .map_err(|error| Failure::usage(format!("The input \"drvs\" does not fit: {error}")))
+    }
+
+    /// The corresponding inputs of the main action.
+    pub(crate) fn of_the_job(&self) -> Result<Inputs, InputError> {
+        let Self { drvs: DrvsArgs { prefix_key, restore, trust, .. }, lane, job, secrets, .. } = self.clone();
+        let usual = Inputs::from_json("{}")?;
+        let key = KeyArgs { prefix_key, ..usual.key };
+        Ok(Inputs { key, lane, restore, trust, job, secrets, ..usual })
     }
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod audit_inputs;
 mod build;
 pub(crate) mod build_inputs;
 pub(crate) mod build_outputs;
+mod drvs;
 mod evicted;
 #[cfg(test)]
 mod files_test;
@@ -42,6 +43,8 @@ pub(crate) enum Step {
     Save,
     /// Decide what the jobs behind this one build
     Plan,
+    /// Restore the derivations that are to be built
+    Drvs,
     /// Build, and explain what failed
     Build,
     /// Audit, and report what breaks the policy
@@ -56,6 +59,9 @@ pub(crate) async fn run(step: Step) -> Result<(), Failure> {
         Step::Plan => {
             return plan::run().await.inspect_err(|failure| job::annotator().error("nix-cache", &failure.message));
         }
+        Step::Drvs => {
+            return drvs::run().await.inspect_err(|failure| job::annotator().error("nix-cache", &failure.message));
+        }
         Step::Restore | Step::Post | Step::Save => {}
     }
     let mut job = match Job::from_environment() {
@@ -67,7 +73,9 @@ pub(crate) async fn run(step: Step) -> Result<(), Failure> {
     };
     let done = match step {
         Step::Restore => restore::restore(&mut job).await,
-        Step::Post | Step::Save | Step::Plan | Step::Build | Step::Audit => post::save(&mut job, step).await,
+        Step::Post | Step::Save | Step::Plan | Step::Drvs | Step::Build | Step::Audit => {
+            post::save(&mut job, step).await
+        }
     };
     if let Err(failure) = &done {
         job::annotator().error("nix-cache", &failure.message);

@@ -1,16 +1,19 @@
 //! The action `plan`: from the event to the outputs.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use super::job::{Job, annotator};
+use super::job::{Job, Lookup, annotator};
 use crate::action::plan_inputs::PlanInputs;
 use crate::app::Failure;
+use crate::app::drvs::{self, drvs_key};
 use crate::app::known::{Caches, plan_key};
 use crate::app::plan::{headline, keep};
 use crate::base::env_vars;
+use crate::cache::Context;
 use crate::flake::KeyRequest;
 use crate::github::env::Facts;
 use crate::github::event::Event;
@@ -29,7 +32,7 @@ pub(super) async fn run() -> Result<(), Failure> {
     let request = request(&inputs, &job, &event)?;
     let place = job.place(None).inspect_err(|error| job.note_no_cache(error)).ok();
     let key = job.key_request();
-    let plan_key = plan_key(&key.prefix);
+    let (prefix, plan_key) = (key.prefix.clone(), plan_key(&key.prefix));
     let caches = Caches {
         remote: place.as_ref().map(|place| place.remote.clone()),
         plan_key: plan_key.clone(),
@@ -37,11 +40,16 @@ pub(super) async fn run() -> Result<(), Failure> {
         keys: job.keys.clone(),
         substituters: !inputs.plan.no_substituters,
     };
-    let plan = plan::plan(&request, &caches).await.map_err(Failure::work)?;
+    let mut plan = plan::plan(&request, &caches).await.map_err(Failure::work)?;
+    caches.name_keys(&mut plan.matrix);
     tracing::info!("{}", headline(&plan));
     for decision in &plan.decisions {
         let verdict = if decision.verdict == Verdict::Build { "build" } else { "skip" };
         tracing::info!("{verdict} {}: {}", decision.target, decision.reason);
+    }
+    if let Some(place) = place.as_ref().filter(|_| !inputs.no_evaluate_once && !inputs.save.when.is_never()) {
+        let lookup = Lookup { primary: drvs_key(&prefix), prefixes: Vec::new(), lock: String::new() };
+        hand_over(drvs::context(job.context(place, &lookup)), job.inputs.save_timeout(), &mut plan).await;
     }
     set_outputs(&plan)?;
     report(&plan, &inputs);
@@ -51,6 +59,13 @@ pub(super) async fn run() -> Result<(), Failure> {
         tracing::warn!("The plan is not stored: {error} The next one compares with an older commit and builds more.");
     }
     Ok(())
+}
+
+/// Saves the derivations of `plan` within `limit` and puts them into its matrix. Without them, the jobs evaluate.
+async fn hand_over(context: Context, limit: Duration, plan: &mut Plan) {
+    if tokio::time::timeout(limit, drvs::save(context, plan)).await.is_err() {
+        drvs::not_saved(plan, &format!("saving them took longer than {} s, the `save-timeout`.", limit.as_secs()));
+    }
 }
 
 fn request(inputs: &PlanInputs, job: &Job, event: &Result<Event, String>) -> Result<Request, Failure> {

@@ -16,6 +16,9 @@ pub(crate) struct PlanInputs {
     pub flake: PathBuf,
     #[command(flatten)]
     pub plan: PlanArgs,
+    /// Save no derivations, so that the jobs have to evaluate again
+    #[arg(long)]
+    pub no_evaluate_once: bool,
     #[command(flatten)]
     pub save: SaveArgs,
     #[command(flatten)]

@@ -117,6 +117,7 @@ fn sample(targets: usize) -> Plan {
         reason: "its derivation changed, and this says so at some length".repeat(3),
         system: "x86_64-linux".to_owned(),
         drv: None,
+        wanted: String::new(),
         is_small: true,
     };
     Plan {
@@ -126,6 +127,7 @@ fn sample(targets: usize) -> Plan {
         matrix: Matrix::default(),
         notes: Vec::new(),
         kept: None,
+        scope: String::new(),
     }
 }
 

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use crate::app::settings::escaped;
 use crate::base::env_vars;
 use crate::flake::{KeyRequest, escape, key as make_key};
-use crate::plan::{Known, Planned, recall};
+use crate::plan::{Known, Matrix, Planned, recall};
 use crate::remote::Remote;
 use crate::series::sign::Keyring;
 use crate::store::StorePath;
@@ -60,6 +60,16 @@ impl Known for Caches {
 }
 
 impl Caches {
+    /// Adds the keys of the jobs' caches to a matrix: without a checkout, a job cannot compute its own.
+    pub(crate) fn name_keys(&self, matrix: &mut Matrix) {
+        for entry in &mut matrix.include {
+            match make_key(&KeyRequest { system: entry.system.clone(), ..self.key.clone() }) {
+                Ok(key) => (entry.key, entry.restore_keys) = (key.primary, key.restore_prefixes.join("\n")),
+                Err(error) => tracing::debug!("The key of a job for {} is not known: {error}", entry.system),
+            }
+        }
+    }
+
     /// Returns those of `paths` that a job for `system` would find in its snapshot.
     async fn in_snapshot(&self, system: &str, paths: BTreeSet<StorePath>) -> BTreeMap<StorePath, String> {
         let Some(remote) = &self.remote else { return BTreeMap::new() };

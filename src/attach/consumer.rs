@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::register::{InPlace, register_closed};
-use super::{CacheError, as_owner, facts};
+use super::{Admit, CacheError, as_owner, facts};
 use crate::attach::elsewhere::{Elsewhere, elsewhere, is_one};
 use crate::store::daemon::{View, look_through};
 use crate::store::{self, PathInfo, Paths, STORE_DIR, StoreDirs, StorePath};
@@ -43,7 +43,7 @@ pub(crate) enum Sight {
 pub(crate) fn look(
     dirs: &StoreDirs,
     placed: &BTreeMap<StorePath, InPlace>,
-    (sockets, threads): (&[PathBuf], usize),
+    (sockets, proof): (&[PathBuf], (usize, Admit)),
     valid: &Paths,
 ) -> Result<Sight, CacheError> {
     let Some(any) = placed.keys().next() else { return Ok(Sight::Seen(None)) };
@@ -59,7 +59,7 @@ pub(crate) fn look(
     }
     // Unproven paths are never registered, not even for a moment.
     let mut proven = placed.clone();
-    facts::prove(dirs, &mut proven, valid, threads);
+    facts::prove(dirs, &mut proven, valid, proof);
     look_through_daemons(dirs, &proven, sockets, valid)
 }
 

@@ -7,12 +7,15 @@
 //! 2. A content address is computed from the bytes, except for a recursive SHA-256, which is the NAR hash and was compared when
 //!    the path was unpacked. Mounted paths are hashed as far as that is cheap; a large path is registered without the address.
 //! 3. A deriver that does not build the path is removed, and nothing counts as built here.
+//!
+//! With [`Admit::Computed`], paths without a content address are left out and all others are hashed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use nix_derivation::{CAHash, NixHash};
+use serde::{Deserialize, Serialize};
 
 use super::register::InPlace;
 use crate::base::note::{Code, Note};
@@ -28,6 +31,22 @@ const READ_WHEN_MOUNTED: u64 = 128 << 20;
 const LARGEST_DERIVATION: u64 = 16 << 20;
 /// A mounted file of at most this size is always read.
 const SMALL: u64 = 64 << 10;
+
+/// Which paths may become valid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Admit {
+    /// All whose records are consistent.
+    #[default]
+    Sound,
+    /// Only derivations and paths with a content address. Their bytes determine their names, so the writer of the entry is not trusted.
+    Computed,
+}
+
+/// Whether the name of a path is determined by its bytes, and can be computed from them.
+pub(crate) fn is_computed(info: &PathInfo) -> bool {
+    info.path.is_derivation() || info.ca.is_some()
+}
 
 /// Records that are invalid.
 #[derive(Debug, Default)]
@@ -122,9 +141,15 @@ pub(crate) fn prove(
     dirs: &StoreDirs,
     placed: &mut BTreeMap<StorePath, InPlace>,
     valid: &Paths,
-    threads: usize,
+    (threads, admit): (usize, Admit),
 ) -> Vec<Rejected> {
     let mut rejected = Vec::new();
+    if admit == Admit::Computed {
+        for (path, _) in placed.extract_if(.., |_, place| !is_computed(&place.info)) {
+            let why = "It is neither a derivation nor addressed by its content, and only such paths are accepted here.";
+            rejected.push(Rejected { path, why: why.into() });
+        }
+    }
     let derivations = read_derivations(dirs, placed, threads, &mut rejected);
     let fixed = fixed_outputs(dirs, placed, valid, &derivations);
     for (path, ca) in fixed {
@@ -137,7 +162,7 @@ pub(crate) fn prove(
             }
         }
     }
-    check_addresses(dirs, placed, threads, &mut rejected);
+    check_addresses(dirs, placed, (threads, admit), &mut rejected);
     for (path, place) in placed.iter_mut() {
         let outputs = derivations.get(path).map(|outputs| outputs.paths.clone()).unwrap_or_default();
         let is_maker = |deriver: &StorePath| match (derivations.get(deriver), valid.get(deriver)) {
@@ -214,16 +239,20 @@ fn read_derivations(
 fn check_addresses(
     dirs: &StoreDirs,
     placed: &mut BTreeMap<StorePath, InPlace>,
-    threads: usize,
+    (threads, admit): (usize, Admit),
     rejected: &mut Vec<Rejected>,
 ) {
-    let mut all: Vec<&InPlace> = placed.values().filter(|place| is_to_be_hashed(&place.info)).collect();
+    // Unpacking has compared the NAR hash already.
+    let is_unproven =
+        |place: &InPlace| admit == Admit::Computed && place.is_mounted() && !place.info.path.is_derivation();
+    let mut all: Vec<&InPlace> =
+        placed.values().filter(|place| is_to_be_hashed(&place.info) || is_unproven(place)).collect();
     all.sort_by_key(|place| place.info.nar_size);
     let mut left = READ_WHEN_MOUNTED;
     let mut unread = Vec::new();
     all.retain(|place| {
         let size = place.info.nar_size;
-        if !place.is_mounted() || size <= SMALL {
+        if !place.is_mounted() || size <= SMALL || admit == Admit::Computed {
             return true;
         }
         let fits = size <= left;

@@ -15,7 +15,7 @@ use super::inspect::{RefusedLayer, inspect};
 use super::mounted::places;
 use super::mounting::{mount_seen, take_back};
 use super::register::{InPlace, discard, register_into};
-use super::{CacheError, Mode, as_owner, facts, readonly};
+use super::{Admit, CacheError, Mode, as_owner, facts, readonly};
 use crate::attach::unpack::{Target, Unpacked, remove_leftovers, unpack};
 use crate::base::digest::Sha;
 use crate::layer::pack::Rejected;
@@ -44,6 +44,9 @@ pub struct AttachRequest {
     /// Sockets of daemons that may serve the store.
     #[serde(default)]
     pub daemon_sockets: Vec<PathBuf>,
+    /// Which paths may become valid.
+    #[serde(default)]
+    pub admit: Admit,
 }
 
 /// One layer, whose file was checked against its digests.
@@ -115,8 +118,9 @@ fn attach_here(dirs: &StoreDirs, request: &AttachRequest, progress: &AtomicU64) 
         let _ = fs::remove_file(&unneeded.file);
     }
     let mut mounted = Vec::new();
+    let proof = (request.threads, request.admit);
     if request.mode == Mode::Mount && !rest.is_empty() {
-        match mount_seen(dirs, &rest, (&request.daemon_sockets, request.threads), &mut inspection, &valid) {
+        match mount_seen(dirs, &rest, (&request.daemon_sockets, proof), &mut inspection, &valid) {
             Ok(found) => {
                 let layers = std::mem::replace(&mut rest, found.to_unpack);
                 if found.is_mounted {
@@ -184,7 +188,7 @@ fn unpack_and_register(
     done.seconds.0 = start.elapsed().as_secs_f64();
     let registering = Instant::now();
     let before = placed.clone();
-    done.rejected.extend(facts::prove(dirs, &mut placed, valid, request.threads));
+    done.rejected.extend(facts::prove(dirs, &mut placed, valid, (request.threads, request.admit)));
     for place in before.values().filter(|place| !placed.contains_key(&place.info.path)) {
         if let Err(error) = discard(dirs, place) {
             tracing::debug!("{} stays behind: {error}", place.info.path);

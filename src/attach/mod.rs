@@ -27,6 +27,7 @@ pub mod unpack;
 pub(crate) use detach::Detached;
 pub use error::CacheError;
 pub(crate) use error::as_owner;
+pub use facts::Admit;
 pub(crate) use inspect::RefusedLayer;
 pub use layers::{AttachLayer, AttachRequest, Attached};
 pub use mode::Mode;

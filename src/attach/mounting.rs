@@ -13,12 +13,12 @@ use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::CacheError;
 use super::consumer::{Sight, look};
 use super::hold::{give_back, held_file, hold};
 use super::inspect::{Inspection, inspect};
 use super::mounted::{self, Mounted};
 use super::register::InPlace;
+use super::{Admit, CacheError};
 use crate::attach::layers::AttachLayer;
 use crate::attach::marks::remove_marks;
 use crate::attach::mount::{self, MountError, MountImage, Places, ambiguous};
@@ -38,7 +38,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(crate) fn mount_seen(
     dirs: &StoreDirs,
     layers: &[AttachLayer],
-    (sockets, threads): (&[PathBuf], usize),
+    (sockets, proof): (&[PathBuf], (usize, Admit)),
     inspection: &mut Option<Inspection>,
     valid: &Paths,
 ) -> Result<MountedLayers, CacheError> {
@@ -50,7 +50,7 @@ pub(crate) fn mount_seen(
     let sight = match in_use(&below) {
         // A lock that was taken between the check and the mount; a lock that is taken now goes through the overlay.
         Ok(Some(why)) => Ok(Sight::NotSeen(why)),
-        Ok(None) => look(dirs, &mounted.placed, (sockets, threads), valid),
+        Ok(None) => look(dirs, &mounted.placed, (sockets, proof), valid),
         Err(error) => Err(error.into()),
     };
     match sight {

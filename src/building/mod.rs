@@ -6,6 +6,7 @@
 pub(crate) mod artifacts;
 pub(crate) mod category;
 pub(crate) mod checks;
+pub(crate) mod drvs;
 pub(crate) mod event;
 pub(crate) mod failure;
 pub(crate) mod limits;
@@ -21,6 +22,7 @@ pub(crate) mod substituters;
 pub(crate) mod text;
 pub(crate) mod watch;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -44,6 +46,8 @@ use resources::Sampler;
 pub(crate) struct Request {
     /// What to build: attribute paths of the flake, or whole installables. None builds nothing.
     pub targets: Vec<String>,
+    /// Targets that need not be evaluated: their derivations, as `nix build` takes them.
+    pub derivations: BTreeMap<String, String>,
     /// The flake.
     pub flake: String,
     /// Further arguments for `nix build`.
@@ -122,7 +126,8 @@ impl Request {
             None if whole(target) => target.clone(),
             None => format!("{}#{target}", self.flake),
         };
-        self.targets.iter().map(of).collect()
+        let known = |target: &String| self.derivations.get(target).cloned();
+        self.targets.iter().map(|target| known(target).unwrap_or_else(|| of(target))).collect()
     }
 
     /// The flake's folder, where it is one here.

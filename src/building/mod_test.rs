@@ -5,6 +5,7 @@ use super::*;
 pub(super) fn request() -> Request {
     Request {
         targets: Vec::new(),
+        derivations: BTreeMap::new(),
         flake: ".".to_owned(),
         nix_args: Vec::new(),
         jobs: Limit::Auto,

@@ -7,6 +7,7 @@
 mod base;
 mod commit;
 mod dead;
+mod drvs;
 mod fetch;
 mod held;
 mod layers;
@@ -44,6 +45,7 @@ use crate::remote::Remote;
 use crate::series::sign::Keyring;
 use crate::store::StoreDirs;
 
+pub(crate) use drvs::{restore_drvs, save_drvs};
 pub(crate) use held::held;
 pub(crate) use mode::ModeRequest;
 pub(crate) use outcome::{LayerFetch, LayerState, Phase, RestoreOutcome, SaveOutcome, SaveReason};

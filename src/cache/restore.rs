@@ -19,7 +19,7 @@ use super::substitute::missing_upstream;
 use super::system::{find_fitting, is_exact};
 use super::{Context, room, vouch};
 use crate::attach::privileged::{self, Answer, Request};
-use crate::attach::{AttachLayer, AttachRequest, Attached, CacheError, Detached, Mode, RefusedLayer, facts};
+use crate::attach::{Admit, AttachLayer, AttachRequest, Attached, CacheError, Detached, Mode, RefusedLayer, facts};
 use crate::base::digest::Sha;
 use crate::base::note::{Code, Note};
 use crate::layer::pack::Rejected;
@@ -37,7 +37,12 @@ use crate::store::{self, PathInfo, Paths, Realisation, StoreDirs, StoreError, St
 pub(crate) async fn restore(context: &Context) -> Result<RestoreOutcome, CacheError> {
     let start = Instant::now();
     let dirs = context.place.dirs.clone();
-    let (lock, valid) = match tokio::task::spawn_blocking(move || prepare(&dirs)).await? {
+    let prepared = move || {
+        let prepared = prepare(&dirs)?;
+        forget_indexes(&dirs);
+        Ok(prepared)
+    };
+    let (lock, valid) = match tokio::task::spawn_blocking(prepared).await? {
         // The store is fine, but another process needs it unchanged: a miss.
         Err(error @ (CacheError::Store(StoreError::Locked { .. }) | CacheError::Mount(_))) => {
             let mut outcome = empty_outcome(context, 0);
@@ -90,7 +95,7 @@ pub(crate) async fn look_up(context: &Context) -> RestoreOutcome {
     outcome
 }
 
-fn lookup_failed(error: &RemoteError) -> Note {
+pub(super) fn lookup_failed(error: &RemoteError) -> Note {
     let message = format!("No snapshot could be looked up: {error}");
     match error {
         // The user or the machine intends this.
@@ -102,13 +107,12 @@ fn lookup_failed(error: &RemoteError) -> Note {
 }
 
 /// Creates our folder, takes our lock, removes leftovers of a killed restore, and reads the valid paths.
-fn prepare(dirs: &StoreDirs) -> Result<(store::StoreLock, Paths), CacheError> {
+pub(super) fn prepare(dirs: &StoreDirs) -> Result<(store::StoreLock, Paths), CacheError> {
     let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let store_root = dirs.root().map(Into::into);
     privileged::run(dirs, &Request::Prepare { store_root, owner: (user, group) }, &AtomicU64::new(0))?;
     let lock = store::own_lock(dirs)?;
     remove_leftovers(dirs);
-    forget_indexes(dirs);
     Ok((lock, store::read_all(dirs)?))
 }
 
@@ -128,7 +132,7 @@ pub(crate) fn detach(dirs: &StoreDirs, threads: usize) -> Result<Detached, Cache
     }
 }
 
-fn empty_outcome(context: &Context, paths_before: usize) -> RestoreOutcome {
+pub(super) fn empty_outcome(context: &Context, paths_before: usize) -> RestoreOutcome {
     RestoreOutcome {
         hit: Hit::Miss,
         primary_key: context.identity.key.clone(),
@@ -186,7 +190,7 @@ async fn use_snapshot(
     // Before any of them is in the store.
     vouch::take_over(&context.place.dirs, valid, missing.values().copied(), signers, with_realisations)?;
     let counting = count_signed(context, &missing, is_signed);
-    let restored = attach_layers(context, &found, &missing, &assigned, valid, outcome).await?;
+    let restored = attach_layers(context, &found, (&missing, &assigned), valid, Admit::Sound, outcome).await?;
     note_layers(record, &outcome.layers);
     vouch::note_inodes(&context.place.dirs, &restored)?;
     outcome.vouched = Some(vouched(&found, counting.await?, missing.len() as u64));
@@ -258,7 +262,7 @@ async fn fetch_upstream<'a>(
 }
 
 /// Chooses the layer for each missing path: of several, the one with the most of the other paths.
-fn assign(layers: &BTreeMap<Sha, Layer>, missing: &Paths<&PathInfo>) -> BTreeMap<Sha, BTreeSet<StorePath>> {
+pub(super) fn assign(layers: &BTreeMap<Sha, Layer>, missing: &Paths<&PathInfo>) -> BTreeMap<Sha, BTreeSet<StorePath>> {
     let wanted_of = |layer: &Layer| -> BTreeSet<StorePath> {
         let is_wanted = |key: &&(StorePath, _)| missing.get(&key.0).is_some_and(|info| info.nar_hash == key.1);
         layer.paths.iter().filter(is_wanted).map(|key| key.0.clone()).collect()
@@ -278,12 +282,12 @@ fn assign(layers: &BTreeMap<Sha, Layer>, missing: &Paths<&PathInfo>) -> BTreeMap
 }
 
 /// Downloads and attaches the assigned layers and registers the complete paths. Returns the paths that became valid.
-async fn attach_layers(
+pub(super) async fn attach_layers(
     context: &Context,
     found: &SnapshotFound,
-    missing: &Paths<&PathInfo>,
-    assigned: &BTreeMap<Sha, BTreeSet<StorePath>>,
+    (missing, assigned): (&Paths<&PathInfo>, &BTreeMap<Sha, BTreeSet<StorePath>>),
     valid: &Paths,
+    admit: Admit,
     outcome: &mut RestoreOutcome,
 ) -> Result<BTreeSet<StorePath>, CacheError> {
     if assigned.is_empty() {
@@ -314,7 +318,7 @@ async fn attach_layers(
     let layers = layers.collect();
     let total = useful.iter().map(|path| missing[path].nar_size).sum();
     let realisations = found.snapshot.realisations.values().cloned().collect();
-    let attached = attach(context, mode, (layers, realisations), total, outcome).await;
+    let attached = attach(context, (mode, admit), (layers, realisations), total, outcome).await;
     ready.keeping.end().await;
     let attached = attached?;
     note_refused(&attached.refused, &found.snapshot, outcome);
@@ -343,7 +347,7 @@ fn note_refused(refused: &[RefusedLayer], snapshot: &Snapshot, outcome: &mut Res
 /// Attaches downloaded layers, and records how.
 async fn attach(
     context: &Context,
-    mode: Mode,
+    (mode, admit): (Mode, Admit),
     (layers, realisations): (Vec<AttachLayer>, Vec<Realisation>),
     total: u64,
     outcome: &mut RestoreOutcome,
@@ -355,7 +359,8 @@ async fn attach(
     let milliseconds =
         context.place.deadline.map(|end| end.saturating_duration_since(Instant::now()).as_millis() as u64);
     let threads = context.packing.threads;
-    let request = AttachRequest { store_root, mode, layers, threads, milliseconds, realisations, daemon_sockets };
+    let request =
+        AttachRequest { store_root, mode, layers, threads, milliseconds, realisations, daemon_sockets, admit };
     let request = Request::Attach(request);
     let answer = tokio::task::spawn_blocking(move || privileged::run(&dirs, &request, &counter)).await??;
     let Answer::Attached(attached) = answer else {

@@ -60,23 +60,28 @@ pub(crate) async fn save(context: &Context) -> Result<SaveOutcome, CacheError> {
     }
     outcome.phases.push(Phase::end("read the store", start, here.valid.len() as u64, 0));
     if let Err(error) = save_paths(context, here, &roots, record, &mut outcome).await {
-        let message = format!("Nothing was saved: {error}");
-        let (reason, note) = match error {
-            // The user or the machine intends this.
-            SaveError::Remote(RemoteError::Denied(_) | RemoteError::Unavailable(_)) => {
-                (SaveReason::Refused, Note::info(Code::SaveRefused, message))
-            }
-            SaveError::Remote(RemoteError::StillOutOfTime(_)) => {
-                (SaveReason::Failed, Note::info(Code::SaveFailed, message))
-            }
-            SaveError::Remote(RemoteError::Refused(_)) => (SaveReason::Refused, Note::warn(Code::SaveRefused, message)),
-            _ => (SaveReason::Failed, Note::warn(Code::SaveFailed, message)),
-        };
-        outcome.reason = reason;
-        outcome.notes.push(note);
+        note_error(&error, &mut outcome);
     }
     outcome.seconds = start.elapsed().as_secs_f64();
     Ok(outcome)
+}
+
+/// Notes why nothing was saved.
+pub(super) fn note_error(error: &SaveError, outcome: &mut SaveOutcome) {
+    let message = format!("Nothing was saved: {error}");
+    let (reason, note) = match error {
+        // The user or the machine intends this.
+        SaveError::Remote(RemoteError::Denied(_) | RemoteError::Unavailable(_)) => {
+            (SaveReason::Refused, Note::info(Code::SaveRefused, message))
+        }
+        SaveError::Remote(RemoteError::StillOutOfTime(_)) => {
+            (SaveReason::Failed, Note::info(Code::SaveFailed, message))
+        }
+        SaveError::Remote(RemoteError::Refused(_)) => (SaveReason::Refused, Note::warn(Code::SaveRefused, message)),
+        _ => (SaveReason::Failed, Note::warn(Code::SaveFailed, message)),
+    };
+    outcome.reason = reason;
+    outcome.notes.push(note);
 }
 
 /// Reports what is not signed, and why.
@@ -96,7 +101,7 @@ fn note_withheld(context: &Context, withheld: &Withheld) -> Note {
     )
 }
 
-fn empty_outcome(context: &Context) -> SaveOutcome {
+pub(super) fn empty_outcome(context: &Context) -> SaveOutcome {
     SaveOutcome {
         reason: SaveReason::NothingToSave,
         primary_key: context.identity.key.clone(),
@@ -114,13 +119,13 @@ fn empty_outcome(context: &Context) -> SaveOutcome {
     }
 }
 
-/// The content of the store.
-struct Here {
-    valid: Paths,
-    realisations: Vec<Realisation>,
+/// What the store here holds.
+pub(super) struct Here {
+    pub valid: Paths,
+    pub realisations: Vec<Realisation>,
 }
 
-async fn save_paths(
+pub(super) async fn save_paths(
     context: &Context,
     Here { valid, realisations }: Here,
     roots: &BTreeSet<StorePath>,

@@ -5,7 +5,9 @@ use std::sync::LazyLock;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::app::settings::{BuildArgs, FailArgs, KeyArgs, LaneArgs, PackingArgs, RestoreArgs, TrustArgs, whole};
+use crate::app::settings::{
+    BuildArgs, DrvsArgs, FailArgs, KeyArgs, LaneArgs, PackingArgs, RestoreArgs, TrustArgs, whole,
+};
 use crate::base::env_vars;
 
 /// Starts each job with the Nix store of the last one.
@@ -197,6 +199,11 @@ pub(super) struct VerifyCommand {
 pub(super) struct BuildCommand {
     #[command(flatten)]
     pub build: BuildArgs,
+    #[command(flatten)]
+    pub drvs: DrvsArgs,
+    /// Where the plan saved derivations, such as `dir:PATH` [default: they are in the store]
+    #[arg(long, value_name = "REMOTE", env = env_vars::NIX_CACHE_REMOTE, help_heading = "Derivations of a plan")]
+    pub remote: Option<String>,
     /// A store under another root, as in `nix --store DIR` [default: the store at /nix]
     #[arg(long, value_name = "DIR")]
     pub store_root: Option<PathBuf>,

@@ -1,17 +1,34 @@
 //! `nix-cache build`.
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use super::args::{BuildCommand, Format};
-use crate::app::Failure;
+use super::verbs;
 use crate::app::build::{carry_out, explain, verdict};
+use crate::app::drvs::build_by;
+use crate::app::place::remote;
 use crate::app::print::{print, print_json};
+use crate::app::settings::DrvsArgs;
+use crate::app::{self, Failure};
+use crate::base::env_vars;
 use crate::base::printing::Raw;
 use crate::building::checks::Verdict;
+use crate::building::drvs::{self, Drvs};
 use crate::building::{BuildReport, Live, Request, Style};
+use crate::remote::Remote;
 use crate::report::summary::build_headline;
+use crate::store::StoreDirs;
 
 /// Builds and prints the result.
 pub(super) async fn build(command: &BuildCommand) -> Result<(), Failure> {
-    let request = request(command)?;
+    let mut request = request(command)?;
+    let planned = drvs::parse(&request.targets, command.drvs.drvs.as_deref().unwrap_or_default());
+    let planned = planned.map_err(|error| Failure::usage(format!("--drvs: {error}")))?;
+    if let (false, Some(name)) = (planned.is_empty(), &command.remote) {
+        restore(command, remote(name)?, &planned).await?;
+    }
+    build_by(&mut request, planned).await;
     let mut live = Live::new(Box::new(Raw::err()), Style::Plain);
     let report = carry_out(&request, &mut live).await?;
     explain(&report, &mut live);
@@ -20,6 +37,18 @@ pub(super) async fn build(command: &BuildCommand) -> Result<(), Failure> {
         Format::Text => print(&describe(&report)),
     }
     verdict(&report)
+}
+
+/// Restores the derivations of a plan. Missing ones are evaluated.
+async fn restore(command: &BuildCommand, remote: Arc<dyn Remote>, planned: &Drvs) -> Result<(), Failure> {
+    let DrvsArgs { prefix_key, restore, trust, .. } = &command.drvs;
+    let dirs = StoreDirs::new(command.store_root.as_deref());
+    let mut context = app::drvs::local(remote, prefix_key, verbs::keys(None, trust)?, dirs);
+    let is_hosted = std::env::var(env_vars::RUNNER_ENVIRONMENT).is_ok_and(|value| value == "github-hosted");
+    context.place.mode = restore.mode(is_hosted);
+    context.place.deadline = Some(Instant::now() + restore.restore_timeout);
+    app::drvs::restore(&context, planned).await;
+    Ok(())
 }
 
 fn request(command: &BuildCommand) -> Result<Request, Failure> {

@@ -8,18 +8,20 @@ use serde::Serialize;
 use super::plan_args::{PlanCommand, PlanFormat};
 use super::{show, verbs};
 use crate::app::Failure;
+use crate::app::drvs;
 use crate::app::known::{Caches, plan_key};
 use crate::app::place::remote;
 use crate::app::plan::{headline, keep};
 use crate::app::print::{print, print_json};
 use crate::plan::{self, Decision, Matrix, Plan, Repository, Request, Trust, Verdict, Wish};
+use crate::store::StoreDirs;
 
 /// Plans and prints the plan.
 pub(super) async fn plan(command: &PlanCommand) -> Result<(), Failure> {
     let request = request(command)?;
     let remote = command.remote.as_deref().map(remote).transpose()?;
     let key = show::request(&command.project);
-    let plan_key = plan_key(&key.prefix);
+    let (prefix, plan_key) = (key.prefix.clone(), plan_key(&key.prefix));
     let keys = verbs::keys(command.signing_key_file.as_deref(), &command.trust)?;
     let caches = Caches {
         remote: remote.clone(),
@@ -28,7 +30,12 @@ pub(super) async fn plan(command: &PlanCommand) -> Result<(), Failure> {
         keys: keys.clone(),
         substituters: !command.plan.no_substituters,
     };
-    let plan = plan::plan(&request, &caches).await.map_err(Failure::work)?;
+    let mut plan = plan::plan(&request, &caches).await.map_err(Failure::work)?;
+    caches.name_keys(&mut plan.matrix);
+    if let (true, Some(remote)) = (command.save_drvs, &remote) {
+        let dirs = StoreDirs::new(command.store_root.as_deref());
+        drvs::save(drvs::local(remote.clone(), &prefix, keys.clone(), dirs), &mut plan).await;
+    }
     match command.format {
         PlanFormat::Text => print(&describe(&plan)),
         PlanFormat::Matrix => print_json(&plan.matrix)?,

@@ -28,6 +28,9 @@ pub(super) struct PlanCommand {
     /// Where snapshots and earlier plans are stored: `dir:PATH`, or `github` inside an action [default: nowhere]
     #[arg(long, value_name = "REMOTE", env = env_vars::NIX_CACHE_REMOTE, help_heading = "Cache")]
     pub remote: Option<String>,
+    /// Save the derivations there that the jobs build, and put them into the matrix: `build --drvs` builds them without evaluating
+    #[arg(long, requires = "remote", help_heading = "Cache")]
+    pub save_drvs: bool,
     /// Store this plan there, for later plans to compare with
     #[arg(long, requires = "remote", help_heading = "Cache")]
     pub keep: bool,

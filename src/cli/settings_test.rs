@@ -221,7 +221,10 @@ fn a_setting_of_an_action_is_the_same_on_the_command_line() {
     let only_inputs: BTreeSet<String> = FilesArgs::augment_args(SaveArgs::augment_args(Command::new("")))
         .get_arguments()
         .map(|arg| arg.get_id().to_string())
-        .chain(["lookup_only", "no_history", "no_annotate", "no_summarize", "flake"].map(str::to_owned))
+        .chain(
+            ["lookup_only", "no_history", "no_annotate", "no_summarize", "flake", "no_evaluate_once"]
+                .map(str::to_owned),
+        )
         .collect();
     for (verbs, action) in [
         (&["restore", "save"][..], Inputs::declared()),

@@ -60,6 +60,9 @@ pub(crate) struct Decision {
     /// Its derivation, if it was evaluated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drv: Option<StorePath>,
+    /// The names of the outputs to build of it, between commas; `*` for all.
+    #[serde(skip)]
+    pub(crate) wanted: String,
     #[serde(skip)]
     pub(crate) is_small: bool,
 }
@@ -134,6 +137,7 @@ pub(super) fn decide(target: &Target, facts: &Facts<'_>) -> Decision {
         reason,
         system: known.or_else(named).or_else(before).unwrap_or_else(|| usual_system(target)),
         drv: derivation.map(|derivation| derivation.path.clone()),
+        wanted: derivation.map(|derivation| derivation.wanted.clone()).unwrap_or_default(),
         is_small: target.is_small(),
     }
 }

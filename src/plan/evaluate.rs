@@ -34,6 +34,8 @@ pub(super) struct Derivation {
     pub outputs: BTreeMap<String, StorePath>,
     /// Whether all are known: not so for what is addressed by its content.
     pub knows_outputs: bool,
+    /// The names of the outputs that `nix build` builds, between commas; `*` where they are not known.
+    pub wanted: String,
 }
 
 /// How many evaluate at a time, and the most memory of each, in bytes.
@@ -182,7 +184,13 @@ fn read(value: &Value) -> Evaluated {
         Ok(facts) => facts,
         Err(error) => return Evaluated::Failed(format!("it is no derivation as Nix makes them: {error}")),
     };
-    derivation(&facts.drv, facts.system, facts.outputs.into_iter().map(|(name, path)| (name, Some(path))))
+    let wanted = facts.outputs.keys().cloned().collect::<Vec<_>>().join(",");
+    match derivation(&facts.drv, facts.system, facts.outputs.into_iter().map(|(name, path)| (name, Some(path)))) {
+        Evaluated::Derivation(derivation) if !wanted.is_empty() => {
+            Evaluated::Derivation(Derivation { wanted, ..derivation })
+        }
+        other => other,
+    }
 }
 
 /// A derivation of these texts. A path that is none, or none yet, is not known.
@@ -199,7 +207,7 @@ pub(super) fn derivation(
         outputs.map(|(name, path)| (name, path.and_then(|path| StorePath::from_full(&path, STORE_DIR).ok()))).collect();
     let knows_outputs = !all.is_empty() && all.iter().all(|(_, path)| path.is_some());
     let outputs = all.into_iter().filter_map(|(name, path)| Some((name, path?))).collect();
-    Evaluated::Derivation(Derivation { path, system, outputs, knows_outputs })
+    Evaluated::Derivation(Derivation { path, system, outputs, knows_outputs, wanted: "*".to_owned() })
 }
 
 #[cfg(test)]

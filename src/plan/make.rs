@@ -97,6 +97,8 @@ pub(crate) struct Plan {
     pub notes: Vec<String>,
     /// What is to be kept for later plans: the name of the commit, and its targets.
     pub kept: Option<(String, PlannedCommit)>,
+    /// What tells the plans of one flake and filter from others.
+    pub scope: String,
 }
 
 /// Why there is no plan.
@@ -162,7 +164,7 @@ pub(crate) async fn plan(request: &Request, known: &dyn Known) -> Result<Plan, P
     leave_out(&mut decisions, &request.runners);
     let record = head.commit.map(|commit| (commit, planned(&decisions, &facts, &targets, now())));
     let matrix = matrix(&decisions, &request.runners, request.group);
-    Ok(Plan { base, rules: rules.source().to_owned(), decisions, matrix, notes, kept: record })
+    Ok(Plan { base, rules: rules.source().to_owned(), decisions, matrix, notes, kept: record, scope })
 }
 
 /// What tells the plans of one flake and filter from others: the flake's folder, and the filter's fingerprint if there is one.

@@ -74,12 +74,18 @@ pub(crate) struct Entry {
     pub name: String,
     /// What to build, between spaces: attribute paths of the flake.
     pub attrs: String,
+    /// For each of `attrs` its derivation and the outputs to build of it, or `-`; empty where the cache has none of them.
+    pub drvs: String,
     /// The targets, between spaces.
     pub targets: String,
     /// The system of all of them.
     pub system: String,
     /// Labels of the runner.
     pub runs_on: Value,
+    /// The key of the job's cache, for a job without a checkout; empty where it is not known.
+    pub key: String,
+    /// Its restore prefixes, from near to far, one a line.
+    pub restore_keys: String,
 }
 
 /// What GitHub's `strategy.matrix` takes.
@@ -167,9 +173,12 @@ fn entry(system: &str, units: &[&Unit<'_>], runners: &RunnerMap) -> Entry {
     Entry {
         name: if targets.len() > 1 { format!("{first} and {} more", targets.len() - 1) } else { first.to_owned() },
         attrs: join(|target| &target.attr),
+        drvs: String::new(),
         targets: join(|target| &target.target),
         system: system.to_owned(),
         runs_on: runners.labels(system).cloned().unwrap_or_default(),
+        key: String::new(),
+        restore_keys: String::new(),
     }
 }
 
@@ -192,6 +201,7 @@ mod tests {
             reason: String::new(),
             system: system.to_owned(),
             drv: Some(format!("{drv:032}-x.drv").parse().unwrap()),
+            wanted: "out".to_owned(),
             is_small: target.is_small(),
         }
     }

@@ -9,6 +9,7 @@ mod base;
 mod decide;
 mod defaults;
 mod discover;
+mod drvs;
 mod eval_jobs;
 mod evaluate;
 mod git;

@@ -3,6 +3,7 @@
 //! pull requests, and tells nested actions nothing of the matrix, and of a failed job in the post step that all went well.
 
 mod builds;
+mod once;
 mod plan;
 mod project;
 mod run;

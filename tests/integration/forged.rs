@@ -62,14 +62,14 @@ fn read(cache: &Path) -> Snapshot {
 }
 
 /// Changes the snapshot of a cache as someone can who may write to it and has no key.
-fn forge(cache: &Path, change: impl FnOnce(&mut Snapshot)) {
+pub(crate) fn forge(cache: &Path, change: impl FnOnce(&mut Snapshot)) {
     let mut snapshot = read(cache);
     change(&mut snapshot);
     fs::write(&entries(cache, "snapshot")[0], encode(&snapshot).unwrap()).unwrap();
 }
 
 /// Changes the record of one path, wherever the snapshot names it.
-fn change(snapshot: &mut Snapshot, path: &StorePath, change: impl FnOnce(&mut PathInfo)) {
+pub(crate) fn change(snapshot: &mut Snapshot, path: &StorePath, change: impl FnOnce(&mut PathInfo)) {
     let old: PathKey = snapshot.paths.keys().find(|key| key.0 == *path).unwrap().clone();
     let mut record: Record = snapshot.paths.remove(&old).unwrap();
     change(&mut record.info);

@@ -32,6 +32,7 @@ fn unpack(store: &TestStore, cache: &Path, infos: &nix_cache::store::Paths, time
         milliseconds: time.map(|time| time.as_millis() as u64),
         realisations: Vec::new(),
         daemon_sockets: Vec::new(),
+        admit: attach::Admit::Sound,
     };
     // As it goes to the process that works as root, and back.
     let request: Request = serde_json::from_str(&serde_json::to_string(&Request::Attach(request)).unwrap()).unwrap();

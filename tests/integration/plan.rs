@@ -4,4 +4,5 @@ mod changes;
 pub(crate) mod flake;
 mod histories;
 mod keeping;
+mod once;
 mod targets;

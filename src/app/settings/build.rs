@@ -1,5 +1,6 @@
 //! The settings of a build.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -83,6 +84,7 @@ impl BuildArgs {
         let limits = &self.limits;
         Request {
             targets: self.targets.clone(),
+            derivations: BTreeMap::new(),
             flake: self.flake.clone(),
             nix_args: self.nix_args.clone(),
             jobs: limits.max_jobs,

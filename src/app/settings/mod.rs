@@ -5,11 +5,13 @@
 mod audit;
 mod build;
 mod cache;
+mod drvs;
 mod plan;
 mod values;
 
 pub(crate) use audit::AuditArgs;
 pub(crate) use build::BuildArgs;
 pub(crate) use cache::{FailArgs, KeyArgs, LaneArgs, PackingArgs, RestoreArgs, TrustArgs, escaped};
+pub(crate) use drvs::DrvsArgs;
 pub(crate) use plan::PlanArgs;
 pub(crate) use values::whole;

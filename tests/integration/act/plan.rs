@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::project::Project;
+use super::project::{Act, Project};
 use super::{project, run::ActRun};
 use crate::plan::flake::prepare;
 
@@ -15,13 +15,13 @@ const RULES: &str = r#"[plan.rules]
 "#;
 
 /// A repository with the flake of three machines, and the commit that it was pushed at last.
-struct Pushed {
-    project: Project,
+pub(super) struct Pushed {
+    pub project: Project,
     before: String,
 }
 
 impl Pushed {
-    fn new() -> Option<Self> {
+    pub(super) fn new() -> Option<Self> {
         let project = project()?;
         let folder = project.machine.path("repository/machines");
         prepare(&project.machine, &folder);
@@ -32,6 +32,11 @@ impl Pushed {
 
     /// Commits what is there and runs the workflow for that push.
     fn push(&mut self) -> ActRun {
+        self.push_with("plan.yml", |act| act)
+    }
+
+    /// As [`Pushed::push`], with another workflow and run.
+    pub(super) fn push_with<'a>(&'a mut self, workflow: &'a str, with: impl FnOnce(Act<'a>) -> Act<'a>) -> ActRun {
         let commit = self.project.commit("push");
         let event = self.project.machine.path("event.json");
         let payload = serde_json::json!({
@@ -39,18 +44,18 @@ impl Pushed {
             "repository": { "default_branch": "main" },
         });
         fs::write(&event, payload.to_string()).unwrap();
-        let run = self.project.workflow("plan.yml").with_event(&event).run();
+        let run = with(self.project.workflow(workflow).with_event(&event)).run();
         assert!(run.green, "{}", run.text);
         run
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(super) fn write(&self, name: &str, text: &str) {
         fs::write(self.project.machine.path("repository/machines").join(name), text).unwrap();
     }
 }
 
 /// The targets that jobs built, as those wrote them down, and how many derivations that took.
-fn built(run: &ActRun) -> (BTreeSet<String>, u64) {
+pub(super) fn built(run: &ActRun) -> (BTreeSet<String>, u64) {
     let files = fs::read_dir(run.folder.join("results")).unwrap().map(|entry| entry.unwrap());
     let ours = files.filter(|entry| entry.file_name().to_string_lossy().starts_with("built-"));
     let jobs: Vec<Value> =
@@ -59,7 +64,7 @@ fn built(run: &ActRun) -> (BTreeSet<String>, u64) {
     (attrs.collect(), jobs.iter().map(|job| job["built"].as_u64().unwrap()).sum())
 }
 
-fn affected(run: &ActRun) -> Vec<String> {
+pub(super) fn affected(run: &ActRun) -> Vec<String> {
     serde_json::from_str(run.outputs()["affected"].as_str().unwrap()).unwrap()
 }
 

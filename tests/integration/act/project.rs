@@ -51,7 +51,7 @@ impl Project {
             copy(&ours.join(part), &repository.join("nix-cache").join(part));
         }
         // act does not know `$/`, the action's own repository. Nothing else is changed.
-        for action in ["action.yml", "restore/action.yml", "save/action.yml", "plan/action.yml"] {
+        for action in ["action.yml", "restore/action.yml", "save/action.yml", "plan/action.yml", "build/action.yml"] {
             replace(&repository.join("nix-cache").join(action), "uses: $/hook", "uses: ./nix-cache/hook");
         }
         let words = machine.path("words");
@@ -99,7 +99,7 @@ impl Project {
     pub(super) fn workflow<'a>(&'a self, name: &'a str) -> Act<'a> {
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
         let folder = self.machine.path(&format!("run-{number}"));
-        Act { project: self, name, folder, env: self.fake.env(), interrupt: None, event: None }
+        Act { project: self, name, folder, env: self.fake.env(), interrupt: None, event: None, programs: None }
     }
 
     /// All tokens that the runs had.
@@ -117,6 +117,7 @@ pub(super) struct Act<'a> {
     env: Vec<(String, String)>,
     interrupt: Option<&'a str>,
     event: Option<PathBuf>,
+    programs: Option<PathBuf>,
 }
 
 impl<'a> Act<'a> {
@@ -141,6 +142,12 @@ impl<'a> Act<'a> {
     /// Started by an event with this payload.
     pub(super) fn with_event(mut self, payload: &Path) -> Self {
         self.event = Some(payload.to_owned());
+        self
+    }
+
+    /// With programs that are found before all others.
+    pub(super) fn with_programs(mut self, folder: &Path) -> Self {
+        self.programs = Some(folder.to_owned());
         self
     }
 
@@ -179,6 +186,12 @@ impl<'a> Act<'a> {
     fn command(&self, store: &TestStore, results: &Path) -> Command {
         let mut command = self.project.machine.command(&self.project.act);
         let workflow = Path::new(".github/workflows").join(self.name);
+        if let Some(first) = &self.programs {
+            let programs = self.project.machine.nix.programs.iter().cloned();
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let all = std::iter::once(first.clone()).chain(programs).chain(std::env::split_paths(&path));
+            command.env("PATH", std::env::join_paths(all).unwrap());
+        }
         let token = self.project.fake.rest_token(RestPermission::Read);
         command.current_dir(self.project.machine.path("repository")).arg("push").arg("--workflows").arg(workflow);
         // The job runs on this machine, and what act would hide is shown: a token in the log must not go unnoticed.

@@ -164,6 +164,7 @@ fn root_mounts_no_file_that_somebody_else_can_write_to() {
                 milliseconds: None,
                 realisations,
                 daemon_sockets: Vec::new(),
+                admit: attach::Admit::Sound,
             };
             let answer = attach::perform(&Request::Attach(request), &std::sync::atomic::AtomicU64::new(0)).unwrap();
             let Answer::Attached(attached) = answer else { panic!("{answer:?}") };

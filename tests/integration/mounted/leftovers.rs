@@ -17,7 +17,7 @@ use crate::support::cache::entries;
 use crate::support::machine::{TestStore, system};
 use crate::support::rows::rows;
 use nix_cache::attach;
-use nix_cache::attach::{Answer, AttachLayer, AttachRequest, Mode, Request};
+use nix_cache::attach::{Admit, Answer, AttachLayer, AttachRequest, Mode, Request};
 use nix_cache::base::digest::Sha;
 use nix_cache::store::StorePath;
 
@@ -60,7 +60,16 @@ pub(super) fn attach_mounted(store: &TestStore, wanted: &[(&PathBuf, nix_cache::
     let root = Some(store.root.clone());
     let (mode, realisations, daemon_sockets) = (Mode::Mount, Vec::new(), Vec::new());
     let (threads, milliseconds) = (1, None);
-    let request = AttachRequest { store_root: root, mode, layers, threads, milliseconds, realisations, daemon_sockets };
+    let request = AttachRequest {
+        store_root: root,
+        mode,
+        layers,
+        threads,
+        milliseconds,
+        realisations,
+        daemon_sockets,
+        admit: Admit::Sound,
+    };
     let answer = attach::perform(&Request::Attach(request), &AtomicU64::new(0)).unwrap();
     let Answer::Attached(attached) = answer else { panic!("{answer:?}") };
     assert_eq!((attached.mode, attached.rejected.len()), (Mode::Mount, 0));
