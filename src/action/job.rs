@@ -33,7 +33,6 @@ const STATE_KEY: &str = "nix_cache_key";
 /// The name under which main tells post that the service has answered.
 const STATE_SPOKEN: &str = "nix_cache_spoken";
 
-/// A job.
 pub(super) struct Job {
     pub inputs: Inputs,
     pub facts: Facts,

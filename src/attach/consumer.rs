@@ -83,7 +83,6 @@ fn blind_process(dirs: &StoreDirs, path: &StorePath, sockets: &[PathBuf]) -> Opt
 
 /// The files by which a process that uses the store is recognised.
 struct Used<'a> {
-    /// The database.
     database: PathBuf,
     /// Device and inode of files of the database.
     files: BTreeSet<(u64, u64)>,

@@ -7,7 +7,6 @@ use std::{fmt, fs};
 /// A process in another mount namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Elsewhere {
-    /// Its number.
     pub pid: u32,
     /// The name of its program according to the kernel.
     pub program: String,

@@ -23,7 +23,6 @@ const MAX_PATHS: usize = 1 << 18;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RefusedLayer {
-    /// Its id.
     pub id: Sha,
     /// What is wrong with its image, as the end of a sentence.
     pub why: String,

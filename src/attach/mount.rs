@@ -112,7 +112,6 @@ fn resolved(path: &Path) -> PathBuf {
 pub(crate) struct MountImage {
     /// A short name, for the folder it is mounted at: letters and digits.
     pub name: String,
-    /// Its file.
     pub file: PathBuf,
 }
 

@@ -22,7 +22,6 @@ pub(crate) struct Mounted {
     /// Paths that a detach has unregistered until they are on the store's own side. If it is killed, the next detach finishes them.
     #[serde(default)]
     pub aside: Vec<PathInfo>,
-    /// Their realisations.
     #[serde(default)]
     pub realisations: Vec<Realisation>,
 }

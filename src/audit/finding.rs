@@ -196,7 +196,6 @@ impl Builder<'_, '_> {
         self
     }
 
-    /// Adds it.
     pub(crate) fn add(self) {
         let Some(mut finding) = self.finding else { return };
         if self.findings.found.len() >= MOST {

@@ -9,7 +9,6 @@ use crate::flake::{LockInput, LockInputs};
 pub(crate) struct LockSubject {
     /// Its name, from the top of the repository.
     pub file: String,
-    /// Its inputs.
     pub inputs: LockInputs,
     /// Those of the base, where there is one.
     pub base: Option<LockInputs>,

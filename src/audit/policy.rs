@@ -125,7 +125,6 @@ pub(crate) enum PolicyError {
     /// Something in it is wrong.
     #[error("{file}, line {line}: {why}. The table [audit] is described in docs/audit.md.")]
     Wrong {
-        /// The file.
         file: String,
         /// The line, from 1.
         line: usize,
@@ -135,7 +134,6 @@ pub(crate) enum PolicyError {
     /// It cannot be read.
     #[error("{file} cannot be read: {error}. Correct its name, or who may read it.")]
     Unreadable {
-        /// The file.
         file: String,
         /// What went wrong.
         error: String,

@@ -57,7 +57,6 @@ pub(crate) struct ArtifactRequest {
 pub(crate) struct Artifact {
     /// The store path.
     pub path: String,
-    /// The file.
     pub file: String,
     /// Size of the NAR.
     pub nar_bytes: u64,

@@ -26,10 +26,7 @@ pub(crate) enum Event {
         activity: Activity,
     },
     /// Work ends.
-    Stop {
-        /// Its number.
-        id: u64,
-    },
+    Stop { id: u64 },
     /// A builder printed a line.
     Line {
         /// The build's number.
@@ -46,7 +43,6 @@ pub(crate) enum Event {
     },
     /// How far something is.
     Progress {
-        /// Its number.
         id: u64,
         /// Done, expected, running, failed.
         counts: [u64; 4],
@@ -101,9 +97,7 @@ pub(crate) struct Message {
     pub error: String,
     /// The file that it is about, as Nix names it.
     pub file: Option<String>,
-    /// The line in it.
     pub line: Option<u32>,
-    /// The column in it.
     pub column: Option<u32>,
 }
 

@@ -42,9 +42,7 @@ pub(crate) struct Failure {
     pub substituter: String,
     /// The file of the project that it is about, from the workspace on.
     pub file: Option<String>,
-    /// The line in it.
     pub line: Option<u32>,
-    /// The column in it.
     pub column: Option<u32>,
     /// The last lines of the derivation's log.
     pub log: Vec<String>,
@@ -81,7 +79,6 @@ pub(crate) struct Scene {
     pub project: Project,
     /// The root of the store; none for the machine's own.
     pub store_root: Option<PathBuf>,
-    /// The substituters.
     pub substituters: Substituters,
 }
 

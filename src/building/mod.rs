@@ -48,7 +48,6 @@ pub(crate) struct Request {
     pub targets: Vec<String>,
     /// Targets that need not be evaluated: their derivations, as `nix build` takes them.
     pub derivations: BTreeMap<String, String>,
-    /// The flake.
     pub flake: String,
     /// Further arguments for `nix build`.
     pub nix_args: Vec<String>,

@@ -47,7 +47,6 @@ use Category as C;
 use Meaning::{Builder, Consequence, Fails, Passes};
 use Place::{DownloadLog, Log, Message};
 
-/// The table.
 pub(crate) static TABLE: &[Row] = &[
     // What follows from something else. Nix 2.8, then 2.34, then `nix-build`.
     row(Message, &["dependencies of derivation", "failed to build"], Consequence),

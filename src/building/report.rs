@@ -99,7 +99,6 @@ pub(crate) struct Totals {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub(crate) struct DerivationTime {
-    /// Its name.
     pub name: String,
     /// Its store path.
     pub derivation: String,
@@ -117,7 +116,6 @@ pub(crate) struct DerivationTime {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub(crate) struct PhaseTime {
-    /// Its name.
     pub name: String,
     /// How long.
     pub ms: u64,

@@ -107,13 +107,9 @@ pub(crate) enum Shown {
     /// Nothing.
     Nothing,
     /// A build began.
-    Began {
-        /// Its name.
-        name: String,
-    },
+    Began { name: String },
     /// A build printed a line.
     Line {
-        /// Its name.
         name: String,
         /// The line.
         text: String,

@@ -70,7 +70,6 @@ impl Ledger {
 pub(super) struct Entry {
     /// Its registration time according to the snapshot.
     pub time: i64,
-    /// Its inode number.
     #[serde(default)]
     pub inode: Option<u64>,
     /// Which of [`Ledger::signers`] signed it; None if it is unsigned.

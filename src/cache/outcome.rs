@@ -13,7 +13,6 @@ use crate::store::StorePath;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Phase {
-    /// Its name.
     pub name: &'static str,
     /// Number of processed items.
     pub count: u64,
@@ -68,24 +67,20 @@ pub(crate) struct LayerFetch {
     pub bytes: u64,
     /// Seconds until it was downloaded and verified.
     pub seconds: f64,
-    /// Its state.
     pub state: LayerState,
     /// The damaged chunks.
     #[serde(skip)]
     pub bad_chunks: Vec<usize>,
 }
 
-/// The outcome of a restore.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct RestoreOutcome {
-    /// The kind of hit.
     pub hit: Hit,
     /// The primary key, escaped.
     pub primary_key: String,
     /// The key of the restored snapshot.
     pub matched_key: Option<String>,
-    /// Its generation.
     pub generation: Option<u64>,
     /// The name of the trusted key that signed it; None if no signature is required.
     pub signed_by: Option<String>,
@@ -147,7 +142,6 @@ pub(crate) enum SaveReason {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Saved {
-    /// Its number.
     pub generation: u64,
     /// Number of its paths.
     pub paths: u64,
@@ -155,7 +149,6 @@ pub(crate) struct Saved {
     pub layers: u64,
 }
 
-/// The outcome of a save.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct SaveOutcome {

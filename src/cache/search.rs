@@ -10,13 +10,11 @@ use crate::series::{self, find_record, generation_name};
 use crate::snapshot::Snapshot;
 use crate::store::PathInfo;
 
-/// A found snapshot.
 pub(crate) struct SnapshotFound {
     /// Its content.
     pub snapshot: Snapshot,
     /// Its key, escaped.
     pub key: String,
-    /// Its generation.
     pub generation: u64,
     /// Bytes downloaded for it.
     pub bytes: u64,

@@ -22,7 +22,6 @@ pub(super) struct Situation<'a> {
     pub lock_changed: bool,
 }
 
-/// The selection.
 pub(super) struct Selection {
     /// All paths for the snapshot, closed under references.
     pub wanted: BTreeSet<StorePath>,

@@ -26,9 +26,7 @@ const PARALLEL: usize = 8;
 pub(super) struct Generation {
     /// Its key, escaped.
     pub key: String,
-    /// Its number.
     pub number: u64,
-    /// Its entry.
     pub entry: Entry,
 }
 

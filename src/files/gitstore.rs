@@ -17,7 +17,6 @@ pub(super) const MOST_TEXT: u64 = 16 << 20;
 /// A file or folder that may be in Nix's cache folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Part {
-    /// A folder.
     Folder,
     /// A database of evaluations or of fetched inputs.
     Database,

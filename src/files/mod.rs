@@ -165,7 +165,6 @@ fn generation_prefix(level: &str, key: &str) -> String {
     format!("{}#g", entry_prefix(level, key))
 }
 
-/// The name of generation `number`.
 fn generation_name(level: &str, key: &str, number: u64) -> String {
     format!("{}{number}", generation_prefix(level, key))
 }

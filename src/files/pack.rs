@@ -21,7 +21,6 @@ const SMALL: u64 = 1 << 20;
 /// The content of a level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Packed {
-    /// Its digest.
     pub digest: Sha,
     /// Files and symbolic links.
     pub files: u64,

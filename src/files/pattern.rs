@@ -6,7 +6,6 @@ use std::path::{Component, Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("The pattern {pattern:?} in the input `paths` is invalid: {why}. Correct `paths`.")]
 pub struct PatternError {
-    /// The pattern.
     pub pattern: String,
     /// What is wrong with it.
     pub why: String,

@@ -68,7 +68,6 @@ pub enum KeyError {
     LockVersion {
         /// The file.
         path: PathBuf,
-        /// Its version.
         version: u64,
     },
     /// A lock file is not JSON, or not the JSON of a lock file.
@@ -116,7 +115,6 @@ pub enum KeyError {
     Pattern {
         /// The input that has it.
         input: String,
-        /// The pattern.
         pattern: String,
         /// What is wrong with it.
         why: String,
@@ -153,7 +151,6 @@ pub enum KeyError {
         "The input {input} holds an empty key. Give it some text, of at most {limit} bytes, or leave the input out."
     )]
     Empty {
-        /// The input.
         input: String,
         /// The most bytes it may have.
         limit: usize,
@@ -163,7 +160,6 @@ pub enum KeyError {
         "The input {input} is too long: {length} bytes, where at most {limit} fit (a character outside of A-Z, a-z, 0-9 and ._/- counts three for each of its bytes). Shorten {input}."
     )]
     TooLong {
-        /// The input.
         input: String,
         /// Its length when escaped.
         length: usize,

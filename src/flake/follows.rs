@@ -20,7 +20,6 @@ pub(super) struct Written {
 
 /// What an input stands for.
 pub(super) enum Target {
-    /// The node of this number.
     Node(usize),
     /// The node at the end of this path of inputs, which starts at the root. An empty path is the root.
     Follows(Vec<String>),

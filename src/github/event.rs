@@ -15,7 +15,6 @@ pub(crate) enum Event {
         /// The repository's default branch, short.
         default_branch: String,
     },
-    /// A pull request.
     PullRequest {
         /// The commit of its base branch.
         base: String,

@@ -16,27 +16,18 @@ pub(crate) enum StateError {
         "The state {name:?} has {bytes} bytes, more than the {LONGEST} that a variable may take. Write it to a file in RUNNER_TEMP and keep the file's path."
     )]
     TooLong {
-        /// Its name.
         name: &'static str,
         /// Its length.
         bytes: usize,
     },
     /// It contains the value of a variable with a token.
     #[error("The state {name:?} contains a token, but state is written to disk. Remove the token.")]
-    Secret {
-        /// Its name.
-        name: &'static str,
-    },
+    Secret { name: &'static str },
     /// The runner's file could not be written.
     #[error(
         "The state {name:?} could not be written to the file in GITHUB_STATE: {cause}. Check that RUNNER_TEMP has room."
     )]
-    File {
-        /// Its name.
-        name: &'static str,
-        /// The cause.
-        cause: actions_rs::Error,
-    },
+    File { name: &'static str, cause: actions_rs::Error },
 }
 
 /// Passes `value` to the post step. Does nothing without a runner.

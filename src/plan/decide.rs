@@ -55,7 +55,6 @@ pub(crate) struct Decision {
     pub level: Level,
     /// Why, as half a sentence.
     pub reason: String,
-    /// Its system.
     pub system: String,
     /// Its derivation, if it was evaluated.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -17,7 +17,6 @@ const BATCH: usize = 16;
 /// What evaluating a target gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Evaluated {
-    /// A derivation.
     Derivation(Derivation),
     /// A value that cannot be built.
     Other,
@@ -25,7 +24,6 @@ pub(super) enum Evaluated {
     Failed(String),
 }
 
-/// A derivation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Derivation {
     pub path: StorePath,

@@ -22,7 +22,6 @@ pub(crate) struct GitError {
 pub(crate) struct FetchToken {
     /// The server, as `https://github.com`.
     pub server: String,
-    /// The token.
     pub token: String,
 }
 

@@ -82,7 +82,6 @@ pub(crate) trait Known: Sync {
     async fn held(&self, outputs: &BTreeMap<StorePath, String>) -> BTreeMap<StorePath, String>;
 }
 
-/// A plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Plan {
     /// What was compared with.
@@ -109,7 +108,6 @@ pub(crate) enum PlanError {
     Discover {
         /// The flake's folder.
         project: PathBuf,
-        /// The output.
         output: Output,
         /// What Nix says.
         error: NixError,

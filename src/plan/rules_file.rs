@@ -25,7 +25,6 @@ pub enum RulesError {
     /// Something in it is wrong.
     #[error("{file}, line {line}: {why}. {ALLOWED}")]
     Wrong {
-        /// The file.
         file: String,
         /// The line, from 1.
         line: usize,
@@ -35,7 +34,6 @@ pub enum RulesError {
     /// It cannot be read.
     #[error("{file} cannot be read: {error}. Correct the input `rules`, or leave it out where there are none.")]
     Unreadable {
-        /// The file.
         file: String,
         /// What went wrong.
         error: String,

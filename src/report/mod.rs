@@ -53,9 +53,7 @@ pub(crate) struct Report {
     pub version: String,
     /// Which part of the work the action did.
     pub action: Action,
-    /// The job.
     pub job: Job,
-    /// The machine.
     pub machine: Machine,
     /// The key and the lookup's result.
     pub key: Key,

@@ -17,7 +17,6 @@ pub(crate) struct Job {
     pub workflow: String,
     /// The job's id.
     pub job: String,
-    /// The lane.
     pub lane: String,
     /// The event that started the run.
     pub event: String,
@@ -36,7 +35,6 @@ pub(crate) struct Job {
     pub status: JobStatus,
 }
 
-/// The machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub(crate) struct Machine {
@@ -68,7 +66,6 @@ pub(crate) struct Key {
     pub prefixes: Vec<String>,
     /// The key that was found; null for a miss.
     pub matched: Option<String>,
-    /// The kind of hit.
     pub hit: Hit,
     /// The generation of the snapshot that was found.
     pub generation: Option<u64>,
@@ -94,7 +91,6 @@ pub(crate) struct KeyPart {
 pub(crate) struct Level {
     /// `nix-store`, `paths` or `eval-cache`.
     pub name: String,
-    /// The kind of hit.
     pub hit: Hit,
     /// Store paths or files restored.
     pub restored: u64,

@@ -36,7 +36,6 @@ pub(crate) struct Format {
 pub(crate) struct Head<F = ()> {
     /// Facts about the body.
     pub facts: F,
-    /// Its size in bytes.
     pub size: u64,
     /// Its SHA-256.
     pub digest: Sha,

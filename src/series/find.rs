@@ -10,9 +10,7 @@ use crate::remote::{Entry, Kind, Remote, RemoteError};
 pub(crate) struct Newest {
     /// The name of its series.
     pub series: String,
-    /// Its number.
     pub number: u64,
-    /// Its entry.
     pub entry: Entry,
 }
 

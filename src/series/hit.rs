@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The kind of hit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Hit {

@@ -13,13 +13,11 @@ const SPREAD: u64 = 10_000;
 
 /// A series and its location.
 pub(crate) struct Series<'a> {
-    /// The remote.
     pub remote: &'a dyn Remote,
     /// The kind of its generations.
     pub kind: Kind,
     /// The prefix of its generations, which ends with `#g`.
     pub prefix: String,
-    /// The clock.
     pub clock: &'a dyn Clock,
     /// Number of jobs that are known to write it.
     pub writers: usize,

@@ -32,7 +32,6 @@ pub(crate) struct Found<R> {
     pub record: R,
     /// Its key, escaped.
     pub key: String,
-    /// Its generation.
     pub generation: u64,
     /// Bytes downloaded for it.
     pub bytes: u64,

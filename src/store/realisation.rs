@@ -35,7 +35,6 @@ impl DrvOutput {
 pub struct Realisation {
     /// The output.
     pub id: DrvOutput,
-    /// The path.
     pub path: StorePath,
     /// Signatures of this record.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]

@@ -14,7 +14,6 @@ use super::Subject;
 use super::finding::Findings;
 use super::policy::Level;
 
-/// A rule.
 #[derive(Debug)]
 pub(crate) struct Rule {
     /// Its name in the policy and in every output; never changes.

@@ -27,7 +27,6 @@ pub struct Fragment {
 pub struct Node {
     /// Its name in the directory above; empty for the root.
     pub name: Box<[u8]>,
-    /// Its kind.
     pub kind: Kind,
 }
 

@@ -138,7 +138,6 @@ pub(super) fn file_inode(number: u32, content: &Content, executable: bool) -> Ve
     inode
 }
 
-/// The inode of a symlink.
 pub(super) fn symlink_inode(number: u32, target: &[u8]) -> Vec<u8> {
     let mut inode = header(TYPE_SYMLINK, 0o777, number);
     words(&mut inode, &[LINKS, target.len() as u32]);

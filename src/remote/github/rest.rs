@@ -25,7 +25,6 @@ pub struct CacheEntryInfo {
     pub key: String,
     /// Its version; [`super::version`] gives ours.
     pub version: String,
-    /// Its size in bytes.
     pub size: u64,
     /// The Git reference that it belongs to. Empty if GitHub names none.
     pub git_ref: String,
