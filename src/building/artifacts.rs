@@ -32,7 +32,7 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// What a file's name ends with.
+    /// The suffix of file names.
     #[must_use]
     pub(crate) fn suffix(self) -> &'static str {
         match self {
@@ -42,7 +42,7 @@ impl Format {
     }
 }
 
-/// What is to be exported.
+/// A request to export outputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ArtifactRequest {
     /// The folder to fill; it is made.
@@ -77,7 +77,7 @@ pub(crate) struct ArtifactError {
     path: String,
     file: String,
     cause: String,
-    /// What the system said, where it was the system.
+    /// The system's error, if there is one.
     pub kind: Option<io::ErrorKind>,
 }
 
@@ -156,7 +156,7 @@ impl Cause {
     }
 }
 
-/// Writes the file and gives the sizes of NAR and file.
+/// Writes the file and returns the sizes of NAR and file.
 fn write(real: &Path, file: &Path, request: &ArtifactRequest) -> Result<(u64, u64), Cause> {
     fs::create_dir_all(&request.folder)?;
     let temporary = tempfile::NamedTempFile::new_in(&request.folder)?;

@@ -1,4 +1,4 @@
-//! Why a build failed, in a word, and what to do about it.
+//! Categories of failures, with what to do about each.
 
 use std::fmt;
 
@@ -14,23 +14,23 @@ pub(crate) enum Category {
     Build,
     /// Tests failed.
     Test,
-    /// A download is not what its hash says.
+    /// A download does not match its hash.
     HashMismatch,
-    /// Something could not be downloaded.
+    /// A download failed.
     Network,
     /// A binary cache failed.
     Substituter,
     /// The disk is full.
     DiskFull,
-    /// The memory did not do.
+    /// The build ran out of memory.
     OutOfMemory,
     /// It took too long.
     TimeOut,
-    /// The store lost what a cache had put there.
+    /// The store has lost files that it had registered.
     Cache,
     /// Something may not be read or written.
     Permission,
-    /// Somebody stopped it.
+    /// It was stopped.
     Cancelled,
     /// None of the others.
     #[default]
@@ -58,7 +58,7 @@ impl Category {
         }
     }
 
-    /// What people call it, as a heading.
+    /// The name for people, as a heading.
     #[must_use]
     pub(crate) fn title(self) -> &'static str {
         match self {
@@ -78,7 +78,7 @@ impl Category {
         }
     }
 
-    /// What to do about it, where nothing better is known.
+    /// What to do about it, unless something more specific is known.
     #[must_use]
     pub(crate) fn remedy(self) -> &'static str {
         match self {
@@ -100,16 +100,16 @@ impl Category {
                  on a larger disk."
             }
             Self::OutOfMemory => "Lower `max-jobs` or `cores`, or build on a machine with more memory.",
-            Self::TimeOut => "Raise the limit if the build needs the time; if not, the log shows where it stopped.",
+            Self::TimeOut => "Increase the limit if the build needs the time; if not, the log shows where it stopped.",
             Self::Cache => {
-                "A store path is registered and its files are gone or damaged. Run the job again; if that does not help, \
+                "A store path is registered but its files are missing or damaged. Run the job again; if that does not help, \
                  change the input `prefix-key` of the cache to start afresh."
             }
             Self::Permission => {
                 "Check who owns the store, and whether this user may build: with a daemon, by `trusted-users` and \
                  `allowed-users` in nix.conf."
             }
-            Self::Cancelled => "Nothing is wrong: the build was stopped from outside.",
+            Self::Cancelled => "The build was stopped from outside; nothing is wrong with it.",
             Self::Unknown => {
                 "The message is all that is known. Run again with `nix-args: --show-trace -vv` to see more."
             }

@@ -1,5 +1,5 @@
-//! Commands that look at the project (formatting, lints, `nix flake check`), run side by side. All results are shown; none
-//! is hidden by the first failure, and what could not run has not passed.
+//! Commands that check the project (formatting, lints, `nix flake check`), run side by side. All results are shown, even after a
+//! failure, and a check that could not run has not passed.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -25,13 +25,13 @@ const SHOWN: usize = 40;
 /// A check that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CheckRequest {
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// What it does.
     pub work: Work,
 }
 
-/// What a check does.
+/// The work of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
     /// Whether the flake's formatter would change a file.
@@ -44,7 +44,7 @@ pub(crate) enum Work {
     Shell(String),
 }
 
-/// What came of a check.
+/// The verdict of a check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Verdict {
@@ -61,11 +61,11 @@ pub(crate) enum Verdict {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub(crate) struct Check {
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// What was run.
+    /// The command.
     pub command: String,
-    /// What came of it.
+    /// The verdict.
     pub verdict: Verdict,
     /// Why it could not run, or how it failed; empty when it passed.
     pub reason: String,
@@ -75,7 +75,7 @@ pub(crate) struct Check {
     pub log: Vec<String>,
 }
 
-/// The checks that are run when nobody names others.
+/// The standard checks.
 #[must_use]
 pub(crate) fn defaults() -> Vec<CheckRequest> {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
@@ -98,7 +98,7 @@ pub(crate) fn parse(line: &str) -> Option<CheckRequest> {
     good.then(|| CheckRequest { name: name.to_owned(), work: Work::Shell(command.to_owned()) })
 }
 
-/// What a command has to know.
+/// The environment of a command.
 #[derive(Clone, Debug)]
 pub(super) struct Setting {
     /// The flake's folder.
@@ -122,7 +122,7 @@ pub(super) async fn run(
     let mut done = Vec::new();
     while let Some(ended) = running.join_next().await {
         let (index, (check, log)) = ended.unwrap_or_else(|error| {
-            let (name, reason) = ("?".to_owned(), format!("it broke off: {error}"));
+            let (name, reason) = ("?".to_owned(), format!("it failed unexpectedly: {error}"));
             (usize::MAX, (Check { name, verdict: Verdict::Failed, reason, ..Check::default() }, Log::default()))
         });
         show(&check, &log, live);

@@ -11,7 +11,7 @@ use super::text::{self, plain};
 pub(crate) enum Line {
     /// Something that Nix tells.
     Event(Event),
-    /// A line that is no event: from a hook, a plugin or a crash.
+    /// A line that is not an event: from a hook, a plugin or a crash.
     Text(String),
 }
 
@@ -49,7 +49,7 @@ pub(crate) enum Event {
     },
     /// Nix says something to the user.
     Said(Message),
-    /// What matters to nobody here.
+    /// An event that is not needed here.
     Other,
 }
 
@@ -86,7 +86,7 @@ pub(crate) enum Activity {
     Other,
 }
 
-/// What Nix says to the user.
+/// A message of Nix for the user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Message {
     /// 0 for errors, 1 for warnings, more for what matters less.
@@ -125,7 +125,7 @@ struct Raw {
     column: Option<u32>,
 }
 
-/// Reads one line. Never an error: what is no event is a text, and what is unknown is [`Event::Other`].
+/// Parses one line. Never fails: a line that is not an event is a text, and an unknown event is [`Event::Other`].
 #[must_use]
 pub(crate) fn parse(line: &str) -> Line {
     let Some(json) = line.strip_prefix("@nix ") else { return Line::Text(text::line(line)) };

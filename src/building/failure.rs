@@ -1,4 +1,4 @@
-//! What failed and why: the errors of Nix, the logs of the builds they name, and the table of patterns.
+//! Explains failures from the errors of Nix, the logs of the builds that they name, and the table of patterns.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -30,7 +30,7 @@ const MOST: usize = 100;
 pub(crate) struct Failure {
     /// Why.
     pub category: Category,
-    /// What Nix said.
+    /// Nix's message.
     pub message: String,
     /// What to do about it.
     pub remedy: String,
@@ -46,7 +46,7 @@ pub(crate) struct Failure {
     pub column: Option<u32>,
     /// The last lines of the derivation's log.
     pub log: Vec<String>,
-    /// Whether it may be over the next time.
+    /// Whether it may be temporary.
     pub transient: bool,
 }
 
@@ -72,7 +72,7 @@ impl Failure {
     }
 }
 
-/// What has to be known to explain a failure.
+/// The context for explaining a failure.
 #[derive(Clone, Debug)]
 pub(crate) struct Scene {
     /// The project's files.
@@ -210,7 +210,7 @@ fn add_build(failure: &mut Failure, build: &Build) {
     failure.log = build.log.tail(SHOWN).into_iter().map(str::to_owned).collect();
 }
 
-/// What Nix said, without the trace where it parts the two.
+/// Nix's message, without the trace if they are separate.
 fn said(message: &Message) -> String {
     let text = if message.error.is_empty() { &message.text } else { &message.error };
     let text = text.trim();

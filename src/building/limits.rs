@@ -1,4 +1,4 @@
-//! How much Nix does at once, from the processors and the memory that are free.
+//! Chooses Nix's parallelism from the free processors and memory.
 
 use std::num::NonZero;
 
@@ -11,7 +11,7 @@ const FOR_A_JOB: u64 = 2 << 30;
 /// Memory that one process of a build may be expected to need, such as a compiler.
 const FOR_A_PROCESS: u64 = 512 << 20;
 
-/// What Nix is told: `--max-jobs` and `--cores`.
+/// The limits for Nix: `--max-jobs` and `--cores`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// Builds at once.
@@ -34,7 +34,7 @@ pub(crate) enum Limit {
 
 impl Limit {
     /// What a limit takes, for a sentence.
-    pub(crate) const TAKES: &'static str = "auto, config (as nix.conf has it) or a whole number up to 4096";
+    pub(crate) const TAKES: &'static str = "auto, config (as in nix.conf) or a whole number up to 4096";
 
     /// Reads `auto`, `config` or a whole number.
     #[must_use]

@@ -1,5 +1,5 @@
-//! The log while a build runs. On a runner, what a builder prints is kept until it ends and stands in a fold of its own,
-//! since folds cannot interleave; what failed stands open. On a terminal, lines come as they are printed.
+//! The log while a build runs. On a runner, the output of a builder is kept until it ends and then folded separately, because folds
+//! cannot interleave; output of failed builders stays open. On a terminal, lines are printed as they come.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ impl Live {
 
     /// A line of ours.
     pub(crate) fn line(&mut self, text: &str) {
-        // A log that cannot be written is no reason to stop building.
+        // A log that cannot be written does not stop the build.
         let _ = writeln!(self.out, "{}", safe(text)).and_then(|()| self.out.flush());
     }
 

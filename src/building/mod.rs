@@ -1,7 +1,10 @@
-//! Builds with Nix and explains what failed: `nix build` with its log for programs read and shown anew, failures put into
-//! categories with a remedy, what is transient tried again, times and use of the machine measured.
+//! Builds with Nix and explains what failed:
 //!
-//! [`build`] is the way in; everything that it found out is in its [`BuildReport`]. Nothing here knows the runner.
+//! 1. `nix build` runs, and its log for programs is parsed and printed by derivation.
+//! 2. Failures get a category and a remedy; temporary ones are retried.
+//! 3. Times and machine usage are measured.
+//!
+//! The entry point is [`build`], which returns everything in a [`BuildReport`]. Nothing here knows the runner.
 
 pub(crate) mod artifacts;
 pub(crate) mod category;

@@ -39,7 +39,7 @@ pub(super) enum Stop {
     Deadline,
 }
 
-/// What came of one run.
+/// The result of one run.
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub watch: Watch,
@@ -52,7 +52,7 @@ pub(super) struct Attempt {
     pub stray: VecDeque<String>,
 }
 
-/// What Nix is told on top of the request.
+/// Settings for Nix besides the request.
 #[derive(Debug)]
 pub(super) struct Settings {
     pub limits: Limits,
@@ -129,7 +129,7 @@ fn spawn(request: &Request, settings: &Settings) -> Result<Child, BuildError> {
     tracing::debug!("{command:?}");
     without_secrets(&mut command).current_dir(&request.folder);
     let mut command = Command::from(command);
-    // A group of its own: Ctrl-C reaches us, and we ask Nix to end, once.
+    // A separate process group: Ctrl-C reaches only us, and we ask Nix to stop, once.
     command.process_group(0).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     #[allow(clippy::disallowed_methods, reason = "all it prints goes through pipes")]

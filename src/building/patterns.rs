@@ -1,6 +1,6 @@
-//! The one table of what Nix and builders say when something fails. The first row that fits counts, so what is special
-//! stands above what is general. Texts are compared in lower case with single spaces; the parts of a row must follow each
-//! other in the text. `testdata/failures.tsv` has a real line for every row.
+//! The table of messages of Nix and builders when something fails. The first matching row counts, so specific rows are above general
+//! ones. Texts are compared in lower case with single spaces; the parts of a row must occur in order in the text.
+//! `testdata/failures.tsv` has a real line for every row.
 
 use super::category::Category;
 

@@ -1,4 +1,4 @@
-//! Which line of which file of the project something is about, for annotations.
+//! Finds the file and line of the project that a message is about, for annotations.
 
 use std::path::{Component, Path, PathBuf};
 

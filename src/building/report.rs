@@ -1,4 +1,4 @@
-//! What a build came to, for programs. `docs/report.md` describes each field for users.
+//! The result of a build, for programs. `docs/report.md` describes each field for users.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(crate) enum Outcome {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub(crate) struct BuildReport {
-    /// What was to be built.
+    /// The targets to build.
     pub targets: Vec<String>,
     /// How it ended.
     pub outcome: Outcome,
@@ -55,13 +55,13 @@ pub(crate) struct BuildReport {
     pub derivations: Vec<DerivationTime>,
     /// Paths that came from elsewhere, the longest first.
     pub transfers: Vec<TransferTime>,
-    /// What failed in the last attempt.
+    /// Failures of the last attempt.
     pub failures: Vec<Failure>,
-    /// What failed before, and was tried again.
+    /// Failures of earlier attempts, which were retried.
     pub retried: Vec<Failure>,
     /// Substituters that were left out because they kept failing.
     pub substituters_left_out: Vec<String>,
-    /// What was used of the machine; null where it cannot be known.
+    /// Machine usage; null if it could not be measured.
     pub resources: Option<Resources>,
     /// Files that were made of the outputs.
     pub artifacts: Vec<Artifact>,

@@ -1,5 +1,4 @@
-//! What a build uses of the machine: processors, memory and disk, sampled while it runs. Linux only; elsewhere nothing is
-//! known.
+//! Machine usage of a build: processors, memory and disk, sampled while it runs. Linux only.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -13,7 +12,7 @@ use crate::base::memory::Memory;
 /// Between two samples.
 const INTERVAL: Duration = Duration::from_secs(2);
 
-/// What was used.
+/// The usage.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub(crate) struct Resources {
@@ -27,7 +26,7 @@ pub(crate) struct Resources {
     pub memory_mean_bytes: u64,
     /// Most memory in use on the machine, in bytes.
     pub memory_peak_bytes: u64,
-    /// What the store's disk held more at its fullest than at the start, in bytes.
+    /// Largest increase of the used space on the store's disk since the start, in bytes.
     pub disk_peak_bytes: u64,
     /// Least free space on the store's disk, in bytes.
     pub disk_free_bytes: u64,
@@ -66,7 +65,7 @@ impl Sampler {
         Some(Self { end, thread: thread.ok()? })
     }
 
-    /// Ends it and gives what was used.
+    /// Stops sampling and returns the usage.
     #[must_use]
     pub(super) fn end(self) -> Option<Resources> {
         drop(self.end);

@@ -1,4 +1,4 @@
-//! Attempts: what may pass is tried again, with longer and longer pauses, within a budget.
+//! Retries temporary failures, with increasing pauses, within a time budget.
 
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
@@ -51,7 +51,7 @@ pub(super) async fn attempts(
             report.failures = failures;
             return Ok(());
         };
-        live.line(&format!("This may pass ({}): it is tried again in {}.", why(&failures), seconds(pause)));
+        live.line(&format!("This may be temporary ({}). Retrying in {}.", why(&failures), seconds(pause)));
         report.retried.extend(failures);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
@@ -72,7 +72,7 @@ async fn scene(request: &Request) -> Scene {
     Scene { project: Project { workspace, flake }, store_root: request.store_root.clone(), substituters }
 }
 
-/// What failed in an attempt; nothing when it succeeded.
+/// The failures of an attempt; empty if it succeeded.
 fn failures(attempt: &Attempt, request: &Request, scene: &Scene) -> Vec<Failure> {
     match attempt.stop {
         Some(Stop::Cancelled) => return vec![cancelled_failure()],
@@ -118,7 +118,7 @@ fn note_substituters(attempt: &Attempt, failures: &[Failure], request: &Request,
     let mut failed: BTreeSet<String> = troubled(&attempt.watch, scene);
     failed.extend(failures.iter().map(|failure| failure.substituter.clone()).filter(|name| !name.is_empty()));
     for name in scene.substituters.failed(&failed) {
-        live.line(&format!("The substituter {name} keeps failing: it is left out for the rest of the job."));
+        live.line(&format!("The substituter {name} keeps failing and is not used for the rest of the job."));
     }
     if let Some(state) = &request.state {
         scene.substituters.keep(state);

@@ -1,5 +1,5 @@
-//! The binary caches that Nix asks, and those that are left out because they keep failing. What was found out is kept in a
-//! file, so that the next step of the same job need not find it out again.
+//! The binary caches that Nix uses, and those that are left out because they keep failing. The latter are stored in a file for later
+//! steps of the same job.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
@@ -36,7 +36,7 @@ impl Substituters {
         }
     }
 
-    /// Takes in that these failed in an attempt and no others. Gives those that are left out from now on.
+    /// Records that exactly these failed in an attempt. Returns those that are left out from now on.
     pub(crate) fn failed(&mut self, names: &BTreeSet<String>) -> Vec<String> {
         self.strikes.retain(|name, strikes| *strikes >= STRIKES || names.contains(name));
         let mut gone = Vec::new();

@@ -1,4 +1,4 @@
-//! Texts from Nix and from builders: without colours, and short. [`crate::base::printing`] sees to it that a runner finds no command in them.
+//! Removes colours from texts of Nix and builders, and shortens them. [`crate::base::printing`] breaks runner commands in them.
 
 /// Longest line that is kept, in characters.
 const LONGEST: usize = 4096;

@@ -1,4 +1,4 @@
-//! What Nix does, followed from its events: which builds run, how long each took, and how it ended.
+//! Follows Nix through its events: which builds run, how long each took, and how it ended.
 //!
 //! A build's `stop` is not its end: Nix 2.8 sends that of a wanted derivation when all is over. The counts of all builds
 //! together tell of each end when it happens, and not whose it is; both are brought together here.

@@ -1,4 +1,4 @@
-//! Why there is no key.
+//! Errors of computing a key.
 
 use std::io;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ pub enum KeyError {
     ReadLock {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A lock file is larger than any real one.
@@ -129,7 +129,7 @@ pub enum KeyError {
         input: String,
         /// The file or folder.
         path: PathBuf,
-        /// What the operating system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A text that no environment variable can be called.

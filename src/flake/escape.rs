@@ -1,4 +1,4 @@
-//! Keys as names that every cache server takes.
+//! Escapes keys to names that every cache server accepts.
 
 use super::KeyError;
 use super::canon::hex_digit;

@@ -1,4 +1,4 @@
-//! The fingerprint of a lock file: of the graph that can be seen from its root.
+//! The fingerprint of a lock file, that is, of the graph that is reachable from its root.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,4 @@
-//! Puts a key together from its parts.
+//! Assembles a key from its parts.
 
 use std::ffi::OsString;
 

@@ -1,7 +1,7 @@
-//! Keys: which snapshot fits this job. They come from `flake.lock`, read for its meaning and not for its bytes.
+//! Keys, which select the snapshot for a job. They are computed from the meaning of `flake.lock`, not from its bytes.
 //!
-//! A computed key is `v1-<prefix>-<system>-<nixpkgs>-<lock>-<extra>`, ordered from what changes least to what changes
-//! most, so that cutting it at the end gives a near hit.
+//! A computed key is `v1-<prefix>-<system>-<nixpkgs>-<lock>-<extra>`, ordered from the part that changes least to the one that
+//! changes most, so that a prefix of it is a near hit.
 
 mod canon;
 mod error;

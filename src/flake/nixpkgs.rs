@@ -1,4 +1,4 @@
-//! Which input is nixpkgs, and what to call an input in front of people.
+//! Finds the nixpkgs input, and names inputs for people.
 
 use url::Url;
 

@@ -15,7 +15,7 @@ pub struct AttrPath(Vec<String>);
 /// A text that is no attribute path, or no glob over them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{pattern:?} is no pattern for targets: {why}. Patterns are attribute paths with globs, such as `nixosConfigurations.*`, \
+    "{pattern:?} is not a pattern for targets: {why}. Patterns are attribute paths with globs, such as `nixosConfigurations.*`, \
      `packages.x86_64-linux.{{a,b}}` or `**.desk`, or the name of a target alone, such as `desk`."
 )]
 pub struct PatternError {

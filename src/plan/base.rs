@@ -1,8 +1,8 @@
-//! Which commit this one is compared with.
+//! Chooses the commit to compare with.
 //!
-//! A target that did not change since the base needs no job only if it had one there. For a pull request that is taken for granted:
-//! the branch it goes to has runs of its own. A push has no such luck: the run of the push before it may have been cancelled. So
-//! a push is compared with the newest commit before it that was planned, and with none when there is no such commit.
+//! A target that did not change since the base needs no job only if it had one there. For a pull request this is assumed, because
+//! its target branch has separate runs. For a push it is not, because the run of the previous push may have been cancelled. A push is
+//! therefore compared with the newest earlier commit that was planned, or with none if there is no such commit.
 
 use super::Repository;
 use super::memory::{Planned, PlannedCommit};
@@ -78,7 +78,7 @@ pub(super) fn choose(wish: &Wish, repository: Option<&Repository>, planned: Opti
         Wish::None { why } => return Base::none(why.clone()),
         Wish::Commit { commit, trust } => (commit.as_str(), *trust),
     };
-    let Some(repository) = repository else { return Base::none("this is no Git repository".to_owned()) };
+    let Some(repository) = repository else { return Base::none("this is not a Git repository".to_owned()) };
     let got = repository.fetch(commit);
     let commit = repository.commit(commit).unwrap_or_else(|_| commit.to_owned());
     if let Some((ancestor, at)) = planned.and_then(|planned| nearest(repository, planned, &commit, scope)) {
@@ -93,7 +93,7 @@ pub(super) fn choose(wish: &Wish, repository: Option<&Repository>, planned: Opti
         (Trust::Planned, Some(_), _) => {
             Base::none(format!("no commit up to {} is known to have been planned", short(&commit)))
         }
-        (_, _, Err(error)) => Base::none(format!("the base {} cannot be had: {error}", short(&commit))),
+        (_, _, Err(error)) => Base::none(format!("the base {} is not available: {error}", short(&commit))),
         (Trust::Assumed, ..) => with_files(repository, commit, "taken to be built".to_owned(), None),
         (Trust::Planned, None, _) => {
             with_files(repository, commit, "taken to be built, as no plans are kept without a cache".to_owned(), None)

@@ -1,4 +1,4 @@
-//! What becomes of each target, from what is known of it. No questions are asked here.
+//! Decides each target from known facts, without any queries.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use super::{AttrPath, Output, Target};
 use crate::flake::current_system;
 use crate::store::{SharedMap, StorePath};
 
-/// What becomes of a target.
+/// The verdict on a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Verdict {
@@ -21,7 +21,7 @@ pub(crate) enum Verdict {
     Skip,
 }
 
-/// What decided.
+/// The level that decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Level {
@@ -41,7 +41,7 @@ pub(crate) enum Level {
     Runner,
 }
 
-/// What becomes of a target, and why.
+/// The decision on a target, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) struct Decision {
@@ -49,9 +49,9 @@ pub(crate) struct Decision {
     pub target: String,
     /// The attribute path to build.
     pub attr: String,
-    /// What becomes of it.
+    /// The verdict.
     pub verdict: Verdict,
-    /// What decided.
+    /// The level that decided.
     pub level: Level,
     /// Why, as half a sentence.
     pub reason: String,
@@ -101,7 +101,7 @@ pub(crate) struct Policy {
 
 type Answer = (Verdict, Level, String);
 
-/// What becomes of `target`.
+/// Decides `target`.
 pub(super) fn decide(target: &Target, facts: &Facts<'_>) -> Decision {
     let name = target.attr.to_string();
     let old = facts.base.and_then(|base| base.targets.get(&name));
@@ -111,7 +111,7 @@ pub(super) fn decide(target: &Target, facts: &Facts<'_>) -> Decision {
             (Verdict::Build, Level::Evaluation, format!("it cannot be evaluated, and its build will say so: {why}"))
         }
         Some(Evaluated::Other) if target.is_small() => {
-            (Verdict::Skip, Level::Evaluation, "it is no derivation".to_owned())
+            (Verdict::Skip, Level::Evaluation, "it is not a derivation".to_owned())
         }
         Some(Evaluated::Other) => (
             Verdict::Build,

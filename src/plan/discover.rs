@@ -1,4 +1,4 @@
-//! Which targets a flake has: their names only, which is cheap.
+//! Lists the targets of a flake: only their names, which is cheap.
 
 use std::collections::BTreeMap;
 
@@ -50,7 +50,7 @@ async fn ask<T: DeserializeOwned>(
     match nix.eval(flake, attr, apply, None).await {
         Ok(value) => serde_json::from_value(value)
             .map(Some)
-            .map_err(|error| NixError::Evaluation(format!("{attr} is no set: {error}"))),
+            .map_err(|error| NixError::Evaluation(format!("{attr} is not a set: {error}"))),
         Err(NixError::Missing) => Ok(None),
         Err(error) => Err(error),
     }

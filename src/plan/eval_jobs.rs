@@ -1,7 +1,7 @@
-//! Evaluating by `nix-eval-jobs`, where that is installed: it keeps what its workers have read between two targets.
+//! Evaluates with `nix-eval-jobs`, if it is installed, whose workers reuse their state between targets.
 //!
-//! Only for a flake at a commit, since it has to be told an address that means one content for ever. What it does not answer, or
-//! answers with an error, is left to `nix eval`: a missing answer costs time and nothing else.
+//! Only for a flake at a commit, because it needs an immutable flake reference. Targets without an answer, or with an error, are left
+//! to `nix eval`: a missing answer only costs time.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Evaluating targets to their derivations, several at a time, with a bound on memory.
+//! Evaluates targets to their derivations, several at a time, with limited memory.
 
 use std::collections::BTreeMap;
 
@@ -98,7 +98,7 @@ pub(super) async fn evaluate(
     }
     // What is too large for a worker may have the whole machine, when nobody else needs it.
     for target in large {
-        tracing::info!("{} needs more memory than a worker has: it is evaluated once more, alone.", target.attr);
+        tracing::info!("{} needs more memory than a worker has and is evaluated again, alone.", target.attr);
         let alone = one(nix, flake, target, None).await;
         found.insert(target.attr.clone(), alone.unwrap_or_else(|error| Evaluated::Failed(error.to_string())));
     }
@@ -180,7 +180,7 @@ fn read(value: &Value) -> Evaluated {
     }
     let facts = match Facts::deserialize(value) {
         Ok(facts) => facts,
-        Err(error) => return Evaluated::Failed(format!("it is no derivation as Nix makes them: {error}")),
+        Err(error) => return Evaluated::Failed(format!("it is not a valid derivation: {error}")),
     };
     let wanted = facts.outputs.keys().cloned().collect::<Vec<_>>().join(",");
     match derivation(&facts.drv, facts.system, facts.outputs.into_iter().map(|(name, path)| (name, Some(path)))) {

@@ -1,4 +1,4 @@
-//! What Git knows: which commit is here, which files differ from another one, and how to get that one.
+//! Git queries: the current commit, the files that differ from another commit, and how to fetch that one.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -133,7 +133,7 @@ impl Repository {
     /// Gets a commit that is not here from where the clone came from.
     ///
     /// # Errors
-    /// When it cannot be had: it is gone after a forced push, or the token lacks the right.
+    /// When it is not available: it is gone after a forced push, or the token lacks the permission.
     pub(crate) fn fetch(&self, commit: &str) -> Result<(), GitError> {
         if self.commit(commit).is_ok() {
             return Ok(());
@@ -165,7 +165,7 @@ impl Repository {
     /// Gets some history behind `commit`, in a shallow clone.
     ///
     /// # Errors
-    /// When it cannot be had.
+    /// When it is not available.
     pub(crate) fn deepen(&self, commit: &str) -> Result<(), GitError> {
         if self.is_shallow() { self.fetch_with(&[DEEPEN, "origin", commit]) } else { Ok(()) }
     }
@@ -235,7 +235,7 @@ fn git(folder: &Path, arguments: &[&str]) -> Result<String, GitError> {
 fn command(folder: &Path) -> Command {
     let mut command = Command::new("git");
     without_secrets(command.arg("-C").arg(folder).stdin(Stdio::null()));
-    // No question at a terminal that nobody sits at.
+    // Never prompt at a terminal.
     command.env(env_vars::GIT_TERMINAL_PROMPT, "0").env(env_vars::LC_ALL, "C");
     command
 }

@@ -1,4 +1,4 @@
-//! A plan, in the order in which it is made: the base, the rules, the targets, their derivations, the caches, the matrix.
+//! Makes a plan, in this order: the base, the rules, the targets, their derivations, the caches, the matrix.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -100,7 +100,7 @@ pub(crate) struct Plan {
     pub scope: String,
 }
 
-/// Why there is no plan.
+/// The errors of planning.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PlanError {
     /// The flake's outputs cannot be read.

@@ -1,4 +1,4 @@
-//! The matrix: which jobs build what, where.
+//! The matrix of jobs: their targets and runners.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +42,7 @@ impl RunnerMap {
     /// [`RunnerMapError`] when it is no JSON object of labels, lists of labels, or groups.
     pub(crate) fn parse(text: &str) -> Result<Self, RunnerMapError> {
         let map: BTreeMap<String, Value> =
-            serde_json::from_str(text).map_err(|error| RunnerMapError(format!("It is no JSON object: {error}")))?;
+            serde_json::from_str(text).map_err(|error| RunnerMapError(format!("It is not a JSON object: {error}")))?;
         let is_label = |value: &Value| value.as_str().is_some_and(|label| !label.is_empty());
         for (system, labels) in &map {
             let good = match labels {
@@ -51,7 +51,7 @@ impl RunnerMap {
                 other => is_label(other),
             };
             if !good {
-                return Err(RunnerMapError(format!("What it has for {system:?} is nothing that `runs-on` takes")));
+                return Err(RunnerMapError(format!("Its value for {system:?} is not valid for `runs-on`")));
             }
         }
         Ok(Self(map))

@@ -1,5 +1,5 @@
-//! What plans remember: which derivations the targets of a flake had at a commit. A record of a series of its own, that only plans write
-//! and read.
+//! The memory of plans: the derivations of a flake's targets at each commit. It is a record in a separate series, which only plans
+//! read and write.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

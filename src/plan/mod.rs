@@ -1,8 +1,8 @@
-//! What a change makes necessary: which targets of a flake have to be built, and why the others do not.
+//! Plans: which targets of a flake a change affects, and why the others need not be built.
 //!
-//! Three levels decide, from cheap to exact. **Rules** say which files touch which targets; **derivation paths** are compared
-//! with those of the base commit; **cached outputs** need no job. What cannot be known is built: a needless job costs
-//! minutes, a wrong skip costs trust.
+//! There are three levels, from cheap to exact. **Rules** say which files affect which targets; **derivation paths** are compared
+//! with those of the base commit; **cached outputs** need no job. In doubt, a target is built: a needless job costs minutes, a
+//! wrong skip costs trust.
 
 mod attr;
 mod base;

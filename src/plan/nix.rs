@@ -1,4 +1,4 @@
-//! Asking Nix: `nix eval` of an attribute of a flake.
+//! Runs `nix eval` on an attribute of a flake.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! Which files the Nix code of a repository may read, told from the paths that are written in it. Nothing is evaluated: what
-//! looks like a path counts as one, so that the answer is rather too often yes than once wrongly no.
+//! Finds the files that the Nix code of a repository may read, from the paths in its source. Nothing is evaluated: everything that
+//! looks like a path counts as one, so that the answer errs on the side of yes.
 
 use std::collections::BTreeSet;
 

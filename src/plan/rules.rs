@@ -171,7 +171,7 @@ fn captures(given: &str) -> Result<(String, Vec<(String, usize)>), String> {
         let inner = part.strip_prefix('<').and_then(|part| part.strip_suffix('>'));
         match inner.filter(|name| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')) {
             Some(_) if parts.contains(&"**") => {
-                return Err(format!("in {given:?}, {part} stands behind `**`, so nobody knows which folder it is"));
+                return Err(format!("in {given:?}, {part} stands behind `**`, so it is not clear which folder it is"));
             }
             Some(_) => {
                 found.push((part.to_owned(), place));
@@ -259,7 +259,7 @@ mod tests {
             ("**/<host>/x", to(&["<host>"]), "behind `**`"),
             ("hosts/x-<host>", to(&["<host>"]), "stands alone"),
             ("hosts/*", to(&["<host>"]), "that \"hosts/*\" has not"),
-            ("hosts/*", to(&["a..b"]), "no pattern for targets"),
+            ("hosts/*", to(&["a..b"]), "not a pattern for targets"),
         ] {
             let error = Rules::from("rules").add(glob, effect).unwrap_err();
             assert!(error.contains(expected), "{glob}: {error}");

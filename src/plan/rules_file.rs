@@ -1,4 +1,4 @@
-//! `nix-cache.toml`: the rules of a repository, and which of its targets are looked at.
+//! `nix-cache.toml`: the rules of a repository, and the targets to consider.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -161,8 +161,8 @@ mod tests {
             ("[plan.rules]\n\n\"a\" = 3", 3, "a rule takes \"all\""),
             ("[plan.rules]\n\"a\" = []", 2, "the list is empty"),
             ("[plan.rules]\n\"a\" = [\"all\"]", 2, "stand alone"),
-            ("[plan.rules]\n\"a\" = \"x..y\"", 2, "no pattern for targets"),
-            ("[plan]\ninclude = [\n  \"a\",\n  \"b[\",\n]", 4, "no pattern for targets"),
+            ("[plan.rules]\n\"a\" = \"x..y\"", 2, "not a pattern for targets"),
+            ("[plan]\ninclude = [\n  \"a\",\n  \"b[\",\n]", 4, "not a pattern for targets"),
             ("[plan.rules]\n\"a\" = \"all\"\n\"a\" = \"none\"", 3, "duplicate key"),
             ("[plan.rules\n", 1, "expected"),
         ] {

@@ -1,4 +1,4 @@
-//! Targets: what of a flake can be built.
+//! Targets: the parts of a flake that can be built.
 
 use super::AttrPath;
 

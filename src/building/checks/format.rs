@@ -1,5 +1,5 @@
-//! Whether a formatter would change something. Formatters agree on no option that asks them so; each can format. So it
-//! formats a copy, and the copy is compared.
+//! Checks whether a formatter would change something. Formatters have no common option for that, but each can format, so a copy is
+//! formatted and compared.
 
 use std::fs;
 use std::io;

@@ -147,7 +147,7 @@ fn mistakes_of_the_users_are_errors_and_name_the_place() {
         let run = flake.plan(more);
         assert!(run.code == Some(code) && run.log.contains(said), "{more:?}: {:?}: {}", run.code, run.log);
     };
-    fails(&["--include", "a..b"], 2, "is no pattern for targets");
+    fails(&["--include", "a..b"], 2, "is not a pattern for targets");
     fails(&["--runner-map", "ubuntu-latest"], 2, "--runner-map");
     fails(&["--worker-memory", "much"], 2, "--worker-memory");
     fails(&["--rules", "not-there.toml"], 2, "There is no rules file not-there.toml");
