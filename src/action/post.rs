@@ -146,7 +146,7 @@ async fn save_if_wanted(job: &mut Job, place: &Place, lookup: &Lookup, end: Inst
 /// Checks whether a save would violate the guarantee of the job's keys, and adds a note if so.
 fn is_objected(job: &mut Job) -> bool {
     if job.inputs.signing_key_digest.is_some() && !job.keys.can_sign() {
-        let message = "Nothing was saved: the runner did not hand `signing-key` to the post step once more, as happens where \
+        let message = "Nothing was saved: the runner did not pass `signing-key` to the post step again, as happens where \
                        the action stands inside another composite action, and the key is kept nowhere.";
         let remedy = "Use the action in the workflow itself, or its halves `restore` and `save` in the other action.";
         job.report.note(Note::silent(Severity::Warning, Code::NoSigningKey, message).with_remedy(remedy));

@@ -100,7 +100,7 @@ fn in_use(store: &Path) -> Result<Option<String>, MountError> {
     Ok(held.map(|name| format!("another process is working in the store: it holds {}", name.display())))
 }
 
-/// Like [`in_use`], once more and more while somebody is.
+/// Like [`in_use`], retried with increasing pauses while the store is in use.
 fn in_use_for_long(store: &Path) -> Result<Option<String>, MountError> {
     let start = Instant::now();
     loop {

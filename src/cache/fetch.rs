@@ -105,7 +105,7 @@ async fn fetch_entry(context: &Context, entry: &Entry, stored: &Stored, slots: &
         Ok(bad) => {
             let message = format!(
                 "Layer {id} is not used by this job: {} of its {} chunks do not match their digests. The next save reads them \
-                 once more, and replaces the layer if they are still wrong.",
+                 again, and replaces the layer if they are still wrong.",
                 bad.len(),
                 stored.digests.chunks.len()
             );

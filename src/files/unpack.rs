@@ -76,7 +76,7 @@ pub(super) fn check(file: &File, header: &Header, roots: &Roots) -> io::Result<(
         }
         // Whoever puts a link there and then a file behind it means to write elsewhere.
         if !links.is_empty() && around(&member.name()).any(|name| links.contains(&content_hash(name))) {
-            return Err(refused(&format!("{member}, which is behind a link of its own")));
+            return Err(refused(&format!("{member}, which is behind a link in the same archive")));
         }
         match content {
             Content::Directory => folders += 1,
@@ -212,7 +212,7 @@ impl Placing<'_> {
         }
     }
 
-    /// Gives each Git store what no archive has: the folders without which it is none, and a config of our own.
+    /// Completes each Git store with what no archive contains: the required folders, and our own config.
     fn complete_stores(&mut self) -> io::Result<()> {
         let attributes = Attributes::new(0o755, SystemTime::now());
         for (store, number) in std::mem::take(&mut self.stores) {
@@ -242,7 +242,7 @@ impl Placing<'_> {
         Ok(())
     }
 
-    /// Gives the bytes of the file.
+    /// Returns the bytes of the file.
     fn write(&mut self, number: usize, path: &Path, attributes: Attributes, content: Content<'_>) -> io::Result<u64> {
         let opened = match self.open.entry(number) {
             Entry::Occupied(entry) => entry.into_mut(),

@@ -254,7 +254,7 @@ fn a_build_that_failed() {
     });
     let damaged = report.layers.pop().unwrap();
     let message = format!(
-        "Layer {} is not used by this job: 2 of its 38 chunks do not match their digests. The next save reads them once more, and \
+        "Layer {} is not used by this job: 2 of its 38 chunks do not match their digests. The next save reads them again, and \
          replaces the layer if they are still wrong.",
         damaged.name
     );

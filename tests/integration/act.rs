@@ -1,6 +1,6 @@
 //! Whole workflows, run by act with the real hook in Node, the real program and real builds, against the fake cache service.
-//! What act does otherwise than GitHub's runner: it takes no `uses: $/hook`, gives the cache's token to all steps, has no
-//! pull requests, and tells nested actions nothing of the matrix, and of a failed job in the post step that all went well.
+//! Differences between act and GitHub's runner: act does not support `uses: $/hook`, gives the cache's token to all steps, has no
+//! pull requests, does not pass the matrix to nested actions, and reports success to the post step of a failed job.
 
 mod builds;
 mod once;

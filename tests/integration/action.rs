@@ -1,5 +1,5 @@
-//! The action's steps as the runner starts them, under everything that the cache service is known to answer: no job is red
-//! for it, no store is damaged, the log and the summary say why, and a later job finds everything again.
+//! The action's steps as the runner starts them, with all known answers of the cache service: no job fails because of it, no store is
+//! damaged, the log and the summary say why, and a later job finds everything again.
 
 mod budgets;
 mod campaign;

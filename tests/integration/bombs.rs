@@ -1,4 +1,4 @@
-//! Memory and disk stay bounded, whatever comes in: figures are those of the real program, which logs its own peak.
+//! Memory and disk use stay bounded for any input. The figures are those of the real program, which logs its peak memory.
 
 mod answers;
 mod many;

@@ -1,4 +1,4 @@
-//! The command line: what it prints, its exit codes, and what it says of arguments that make no sense.
+//! The command line: its output, exit codes, and errors for invalid arguments.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Trouble with the cache: it never breaks a job, and it passes.
+//! Problems with the cache never break a job, and they are temporary.
 
 mod disk;
 mod entries;

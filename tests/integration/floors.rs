@@ -1,6 +1,6 @@
-//! The house: which folder of the sources may use which.
+//! The floors: which folder of the sources may import from which.
 //!
-//! Each stands on a floor, and uses only what stands on the same one or below; no two use each other.
+//! Each folder imports only from its own floor or lower ones; no two import each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

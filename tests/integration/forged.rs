@@ -1,4 +1,4 @@
-//! Snapshots that somebody changed: nothing is registered that contradicts what can be computed, in either mode.
+//! Forged snapshots: nothing is registered that contradicts what can be computed, in either mode.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! A restore whose time ends while it unpacks: what is whole by then is used, and the next one brings the rest.
+//! A restore whose time ends while it unpacks: complete paths are used, and the next restore adds the rest.
 
 use std::fs;
 use std::path::Path;

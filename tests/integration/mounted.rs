@@ -1,6 +1,6 @@
-//! Layers that are mounted: all that Nix does with a store, on one whose paths lie in images.
+//! Mounted layers: everything that Nix does with a store, on one whose paths are in images.
 //!
-//! Whatever is mounted lies below a test's own folder or in a mount namespace of its own, and goes with the test.
+//! All mounts are below a test's own folder or in a separate mount namespace, and end with the test.
 
 mod busy;
 mod consumer;

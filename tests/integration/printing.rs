@@ -1,5 +1,5 @@
-//! No text from outside drives a runner: each source of text is fed with commands, and everything that is printed is read as a
-//! runner reads it.
+//! No text from outside controls a runner: commands are put into each source of text, and all output is parsed as a runner parses
+//! it.
 
 use std::fs;
 use std::io::{Read, Write};

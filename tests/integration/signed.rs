@@ -1,4 +1,4 @@
-//! Signed snapshots: what is trusted, by whom, and that no save signs what it did not make or check.
+//! Signed snapshots: what is trusted, and that no save signs paths that it did not build or verify.
 
 mod laundering;
 

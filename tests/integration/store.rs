@@ -1,4 +1,4 @@
-//! The Nix store, against real Nix: what it says is valid is what we read, and what we register it takes for its own.
+//! The Nix store, against real Nix: we read the paths that Nix considers valid, and Nix accepts the paths that we register.
 
 mod changing;
 mod facts;

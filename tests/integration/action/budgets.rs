@@ -1,4 +1,4 @@
-//! Time that a step may take, whatever the service does, and how often it says so.
+//! Time limits of a step, whatever the service does, and the number of warnings about them.
 
 use super::job::{Job, Step};
 use super::place::Place;

@@ -1,4 +1,4 @@
-//! One row of the table: what happens to a job, and what is to come of it.
+//! One row of the table: what happens to a job, and the expected result.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

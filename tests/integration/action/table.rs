@@ -1,4 +1,4 @@
-//! What the cache service and the blob storage can do to a job, and what the job makes of it: one row each.
+//! Everything that the cache service and the blob storage can do to a job, with the expected result: one row each.
 
 use super::row::{Row, cold, warm};
 use crate::support::fake::{Fault, FaultName as Name, Operation as On, RestPermission};

@@ -1,4 +1,4 @@
-//! What cannot be read is not absent: whatever the cache answers to one job, what earlier ones saved is there for the next.
+//! Unreadable does not mean absent: whatever the cache answers to one job, the next one finds what earlier jobs saved.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! A disk that has less room than a restore or save takes.
+//! A disk with less free space than a restore or save needs.
 
 use std::fs;
 use std::path::{Path, PathBuf};

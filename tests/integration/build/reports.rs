@@ -1,4 +1,4 @@
-//! What a build that goes well tells: times, phases, use of the machine, artifacts, checks.
+//! The report of a successful build: times, phases, machine usage, artifacts, checks.
 
 use std::fs;
 use std::process::Stdio;

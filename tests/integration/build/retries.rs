@@ -1,4 +1,4 @@
-//! What may pass is tried again, and what keeps failing is left out.
+//! Temporary failures are retried, and substituters that keep failing are left out.
 
 use std::path::PathBuf;
 

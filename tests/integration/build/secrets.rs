@@ -1,4 +1,4 @@
-//! What is built and checked finds no token: not in its environment, and not in that of any process above it.
+//! Builders and checks find no token, neither in their environment nor in that of a parent process.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

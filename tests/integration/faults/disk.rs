@@ -1,4 +1,4 @@
-//! Disks that are full or read-only, and caches that are no folder.
+//! Disks that are full or read-only, and caches that are not folders.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Files of a cache that are damaged, cut off, emptied, gone, or others than they should be.
+//! Files of a cache that are damaged, truncated, emptied, missing or replaced.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Small images that stand for much: they take little memory, and no time.
+//! Small images that would expand to a lot: reading them needs little memory and time.
 
 use std::fs::{self, File};
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Images that somebody else made, or that chance changed: the reader believes nothing.
+//! Forged and damaged images: the reader trusts nothing in them.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

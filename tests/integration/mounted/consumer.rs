@@ -1,4 +1,4 @@
-//! Whoever serves the store sees what is mounted, or nothing is mounted.
+//! Every process that serves the store sees the mount, or nothing is mounted.
 
 use super::daemon::{with_daemon, with_daemon_started};
 use super::{assert_plain, benches, full, mounts_of, path_named};

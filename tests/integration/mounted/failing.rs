@@ -1,4 +1,4 @@
-//! What fails after layers were mounted: nothing stays mounted that nothing is valid of.
+//! Failures after layers were mounted: no mount without valid paths stays.
 
 use rusqlite::Connection;
 

@@ -1,4 +1,4 @@
-//! Things that are in the way of a mount, and mounts that were not finished.
+//! Existing files that would conflict with a mount, and unfinished mounts.
 
 use std::fs;
 use std::path::{Path, PathBuf};

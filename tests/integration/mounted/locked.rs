@@ -1,4 +1,4 @@
-//! Mounting while another process is at work in the store: its locks would not be seen through the overlay.
+//! Mounting while another process is working in the store, whose locks would not be visible through the overlay.
 
 use std::fs::{self, File};
 use std::process::Stdio;

@@ -1,4 +1,4 @@
-//! Layers that the packer did not make, with digests and a snapshot that fit: neither mounted nor unpacked.
+//! Layers that the packer would not write, with matching digests and snapshot: they are neither mounted nor unpacked.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What plans leave for later ones, and what the cache says of outputs.
+//! What plans store for later ones, and cached outputs.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Which targets there are, which are looked at, and which jobs come of them.
+//! Which targets there are, which are considered, and the resulting jobs.
 
 use super::flake::{Flake, MACHINES, built, decision, set, small};
 use crate::support::machine::system;

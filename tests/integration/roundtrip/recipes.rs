@@ -1,4 +1,4 @@
-//! Layers that are stored as recipes: what older layers have does not travel again, and comes back all the same.
+//! Layers that are stored as recipes: bytes of older layers are not uploaded again, and are restored anyway.
 
 use std::fs;
 use std::path::PathBuf;

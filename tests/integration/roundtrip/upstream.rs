@@ -1,4 +1,4 @@
-//! A save that leaves to a substituter what it offers, and the restore that fetches it from there.
+//! A save that leaves out paths of a substituter, and the restore that fetches them from there.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! What came without a signature does not get one by a detour.
+//! Unsigned paths do not get a signature indirectly.
 
 use std::collections::BTreeSet;
 use std::fs;

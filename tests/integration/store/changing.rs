@@ -1,4 +1,4 @@
-//! What we register Nix takes for its own, and nothing is ever half registered.
+//! Nix accepts the paths that we register, and nothing is ever partly registered.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The envelope of entries, written a second time: what somebody can write who may write to the cache.
+//! A second implementation of the envelope of entries, for entries by an attacker with write access to the cache.
 
 use serde_json::Value;
 
