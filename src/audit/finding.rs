@@ -1,5 +1,7 @@
 //! A finding, and the one builder that makes them.
 
+use std::collections::BTreeSet;
+
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -97,6 +99,8 @@ pub(crate) struct Findings<'a> {
     pub policy: &'a Policy,
     /// The day that ages are counted to.
     pub today: NaiveDate,
+    /// The exceptions for vulnerabilities that something needed, by number.
+    pub used: BTreeSet<usize>,
     found: Vec<Finding>,
     left_out: u64,
 }
@@ -104,7 +108,7 @@ pub(crate) struct Findings<'a> {
 impl<'a> Findings<'a> {
     /// None yet.
     pub(super) fn new(policy: &'a Policy, today: NaiveDate) -> Self {
-        Self { policy, today, found: Vec::new(), left_out: 0 }
+        Self { policy, today, used: BTreeSet::new(), found: Vec::new(), left_out: 0 }
     }
 
     /// Lets a rule look at the subject, unless it is off.
@@ -171,8 +175,15 @@ impl Builder<'_, '_> {
         self
     }
 
+    /// Under a name of a tool's own, behind a slash.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        if let Some(finding) = &mut self.finding {
+            finding.rule = format!("{}/{}", finding.rule, cut(name));
+        }
+        self
+    }
+
     /// With another severity than the rule has; off stays off.
-    #[cfg(test)]
     pub(crate) fn severity(mut self, severity: Severity) -> Self {
         if let Some(finding) = &mut self.finding {
             finding.severity = severity;
@@ -180,8 +191,15 @@ impl Builder<'_, '_> {
         self
     }
 
+    /// With a lower severity than the rule has, where it is lower.
+    pub(crate) fn at_most(mut self, severity: Severity) -> Self {
+        if let Some(finding) = &mut self.finding {
+            finding.severity = finding.severity.min(severity);
+        }
+        self
+    }
+
     /// How sure it is. A guess is a notice at most.
-    #[cfg(test)]
     pub(crate) fn confidence(mut self, confidence: Confidence) -> Self {
         if let Some(finding) = &mut self.finding {
             finding.confidence = confidence;
@@ -193,6 +211,15 @@ impl Builder<'_, '_> {
     /// number and no hash of a store path.
     pub(crate) fn identity(mut self, identity: impl Into<String>) -> Self {
         self.identity = identity.into();
+        self
+    }
+
+    /// The advisory it is about.
+    pub(crate) fn advisory(mut self, advisory: Advisory) -> Self {
+        self.identity.clone_from(&advisory.id);
+        if let Some(finding) = &mut self.finding {
+            finding.advisory = Some(advisory);
+        }
         self
     }
 

@@ -6,29 +6,55 @@
 //! 4. The findings of the base, where there is one, say which findings are new.
 //! 5. Each file of [`output`] writes the report in one format.
 
+pub(crate) mod feed;
 pub(crate) mod finding;
+mod licence;
 pub(crate) mod lock;
 pub(crate) mod output;
+pub(crate) mod packages;
 pub(crate) mod policy;
 pub(crate) mod report;
 pub(crate) mod rules;
+pub(crate) mod source;
 #[cfg(test)]
 mod testing;
+pub(crate) mod tools;
 
 use chrono::NaiveDate;
 
-use finding::Findings;
+use feed::Feeds;
+use finding::{Findings, Place};
 use lock::LockSubject;
+use packages::{Coverage, Package};
 use policy::Policy;
 use report::Report;
+use source::Looked;
+use tools::ToolRun;
 
 /// What is audited.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Subject {
     /// The lock file of the flake; none where there is no flake.
     pub lock: Option<LockSubject>,
+    /// The packages of the targets.
+    pub packages: Vec<Package>,
+    /// What feeds have of them; none where there are no feeds.
+    pub feeds: Option<Feeds>,
+    /// What our own rules found in Nix files.
+    pub sources: Looked,
+    /// What tools found.
+    pub tools: Vec<ToolRun>,
+    /// The file that brings the packages in, for findings without a place of their own.
+    pub brought_by: String,
     /// What could not be audited, and why, in sentences.
     pub notes: Vec<String>,
+}
+
+impl Subject {
+    /// Where findings about packages are shown: at the file that brings them in.
+    pub(crate) fn place(&self) -> Place {
+        Place::file(if self.brought_by.is_empty() { "flake.lock" } else { &self.brought_by })
+    }
 }
 
 /// Audits `subject`. `today` is the day that ages are counted to.
@@ -43,5 +69,13 @@ pub(crate) fn audit(subject: &Subject, policy: &Policy, today: NaiveDate) -> Rep
         let shown = crate::base::human::count(left_out, "finding");
         notes.push(format!("{shown} beyond the first {} are left out.", finding::MOST));
     }
-    Report { findings, notes, ..Report::default() }
+    notes.extend(subject.sources.notes.iter().take(20).cloned());
+    notes.extend(subject.tools.iter().filter_map(|run| run.note.clone()));
+    if let Some(feeds) = &subject.feeds {
+        notes.extend(feeds.notes.iter().cloned());
+        notes.extend(feeds.age(today));
+    }
+    let coverage = (!subject.packages.is_empty()).then(|| Coverage::of(&subject.packages));
+    notes.extend(coverage.map(|coverage| coverage.sentence()));
+    Report { findings, notes, coverage, packages: subject.packages.clone(), ..Report::default() }
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::finding::Finding;
+use super::packages::{Coverage, Package};
 use super::policy::{FailOn, Policy};
+use super::rules::{self, Topic};
 use crate::base::human::count;
 use crate::base::note::Severity;
 
@@ -21,23 +23,41 @@ pub(crate) struct Report {
     /// What was compared with, for people; none where nothing was.
     #[serde(default)]
     pub compared_with: Option<String>,
+    /// For how much of the packages something is known.
+    #[serde(default)]
+    pub coverage: Option<Coverage>,
     /// The worst first.
     pub findings: Vec<Finding>,
     /// What could not be audited, and why, in sentences.
     pub notes: Vec<String>,
+    /// What is known of each package, and from where.
+    #[serde(default)]
+    pub packages: Vec<Package>,
 }
 
 impl Default for Report {
     fn default() -> Self {
-        Self { format: FORMAT, compared_with: None, findings: Vec::new(), notes: Vec::new() }
+        Self {
+            format: FORMAT,
+            compared_with: None,
+            coverage: None,
+            findings: Vec::new(),
+            notes: Vec::new(),
+            packages: Vec::new(),
+        }
     }
 }
 
 impl Report {
-    /// Marks which findings the base lacks. `what` names the base.
-    pub(crate) fn compare(&mut self, base: &Self, what: &str) {
+    /// Marks which findings the base lacks. `what` names the base. Of the topics in `unknown`, the base is not known, and neither is
+    /// what is new.
+    pub(crate) fn compare(&mut self, base: &Self, what: &str, unknown: &[Topic]) {
         let known: BTreeSet<&str> = base.findings.iter().map(|finding| finding.fingerprint.as_str()).collect();
         for finding in &mut self.findings {
+            let topic = rules::find(&finding.rule).map(|rule| rule.topic);
+            if topic.is_some_and(|topic| unknown.contains(&topic)) {
+                continue;
+            }
             finding.is_new = Some(!known.contains(finding.fingerprint.as_str()));
         }
         self.compared_with = Some(what.to_owned());
@@ -51,7 +71,9 @@ impl Report {
             FailOn::Warning => Some(Severity::Warning),
             FailOn::Notice => Some(Severity::Notice),
         };
-        let counts = |finding: &Finding| !policy.new_only || finding.is_new.unwrap_or(true);
+        // Where there is a base, what is not known to be new fails nothing.
+        let any = !policy.new_only || self.compared_with.is_none();
+        let counts = move |finding: &Finding| any || finding.is_new == Some(true);
         self.findings.iter().filter(move |finding| from.is_some_and(|from| finding.severity >= from) && counts(finding))
     }
 

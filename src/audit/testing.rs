@@ -1,10 +1,12 @@
 //! What the tests of the audit share.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use chrono::NaiveDate;
 
 use super::lock::LockSubject;
+use super::packages::{Package, Source};
 use super::policy::Policy;
 use super::report::Report;
 use super::{Subject, audit};
@@ -46,4 +48,25 @@ pub(super) fn lines(report: &Report) -> Vec<String> {
 /// What an audit on 26 November 2026 finds.
 pub(super) fn found(subject: &Subject, rules: &str) -> Vec<String> {
     lines(&audit(subject, &policy(rules), day("2026-11-26")))
+}
+
+/// An evaluated package of which nothing but its version is known.
+pub(super) fn package(name: &str, version: &str) -> Package {
+    Package {
+        path: format!("{}-{name}-{version}", "0".repeat(32)),
+        name: name.to_owned(),
+        version: version.to_owned(),
+        source: Source::Evaluation,
+        nar_size: 1000,
+        licence: None,
+        licence_is_list: false,
+        cpe: None,
+        known_vulnerabilities: Vec::new(),
+        patched: BTreeSet::new(),
+    }
+}
+
+/// As [`found`], for packages.
+pub(super) fn found_packages(packages: &[Package], rules: &str) -> Vec<String> {
+    found(&Subject { packages: packages.to_vec(), ..Subject::default() }, rules)
 }

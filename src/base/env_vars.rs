@@ -145,6 +145,8 @@ pub(crate) const GIT_CONFIG_COUNT: &str = "GIT_CONFIG_COUNT";
 pub(crate) const GIT_CONFIG_KEY: &str = "GIT_CONFIG_KEY_";
 /// Value of one Git setting.
 pub(crate) const GIT_CONFIG_VALUE: &str = "GIT_CONFIG_VALUE_";
+/// The index that Git uses instead of that of the clone.
+pub(crate) const GIT_INDEX_FILE: &str = "GIT_INDEX_FILE";
 /// `0` keeps Git from prompting at a terminal.
 pub(crate) const GIT_TERMINAL_PROMPT: &str = "GIT_TERMINAL_PROMPT";
 /// `C` makes Git print English messages.

@@ -56,8 +56,10 @@ pub(super) enum Command {
     Detach(DetachCommand),
     /// Find out which targets of a flake a change affects and which jobs build them
     Plan(super::plan_args::PlanCommand),
-    /// Audit a flake's lock file against a policy
+    /// Audit a flake's lock file and packages against a policy
     Audit(super::audit::AuditCommand),
+    /// Fetch vulnerability feeds and reduce them to what an audit needs
+    Feeds(super::feeds::FeedsCommand),
     /// Run a step of the GitHub action, with settings from the environment
     #[command(hide = true)]
     Action(crate::action::ActionCommand),

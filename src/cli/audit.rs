@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 
 use crate::app::Failure;
-use crate::app::audit::{carry_out, verdict, write_files};
+use crate::app::audit::{AuditRequest, Files, carry_out, verdict, write_files};
 use crate::app::print::{print, print_json};
 use crate::app::settings::AuditArgs;
 use crate::audit::output::{sarif, text};
@@ -27,6 +27,12 @@ pub(super) struct AuditCommand {
     project: PathBuf,
     #[command(flatten)]
     audit: AuditArgs,
+    /// A store path whose closure is audited as well; its licences are not known
+    #[arg(long, value_name = "STORE-PATH", help_heading = "Packages")]
+    store_path: Vec<String>,
+    /// A store under another root, as `nix --store DIR`
+    #[arg(long, value_name = "DIR", help_heading = "Packages")]
+    store_root: Option<PathBuf>,
     /// How to print it
     #[arg(long, value_enum, default_value_t = AuditFormat::Text)]
     format: AuditFormat,
@@ -37,12 +43,18 @@ pub(super) struct AuditCommand {
 
 /// Audits and prints what was found.
 pub(super) async fn audit(command: &AuditCommand) -> Result<(), Failure> {
-    let audited = carry_out(&command.audit.request(command.project.clone(), Path::new(""))).await?;
+    let request = AuditRequest {
+        store_paths: command.store_path.clone(),
+        store_root: command.store_root.clone(),
+        ..command.audit.request(command.project.clone(), Path::new(""))
+    };
+    let audited = carry_out(&request).await?;
     match command.format {
         AuditFormat::Text => print(&text::render(&audited.report)),
         AuditFormat::Json => print_json(&audited.report)?,
         AuditFormat::Sarif => print_json(&sarif::sarif(&audited.report))?,
     }
-    write_files(&audited, command.audit.sarif.as_deref(), command.json.as_deref())?;
+    let (sarif, sbom) = (command.audit.sarif.as_deref(), command.audit.sbom.as_deref());
+    write_files(&audited, &Files { sarif, json: command.json.as_deref(), sbom })?;
     verdict(&audited)
 }

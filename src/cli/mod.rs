@@ -3,6 +3,7 @@
 mod args;
 mod audit;
 mod build;
+mod feeds;
 mod history;
 mod inspect;
 mod logging;
@@ -98,6 +99,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Detach(args) => verbs::detach(&args).await,
         Command::Plan(args) => plan::plan(&args).await,
         Command::Audit(args) => audit::audit(&args).await,
+        Command::Feeds(args) => feeds::feeds(&args).await,
         Command::Action(command) => action::run(command.step).await,
         Command::Privileged => verbs::privileged().await,
     }

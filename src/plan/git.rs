@@ -162,6 +162,24 @@ impl Repository {
         self.git(&["cat-file", "blob", "--end-of-options", &format!("{commit}:{file}")]).map(Some)
     }
 
+    /// Writes the files of a commit that is here into a folder.
+    ///
+    /// # Errors
+    /// When Git fails.
+    pub(crate) fn export(&self, commit: &str, folder: &Path) -> Result<(), GitError> {
+        // An index of its own: nothing of this clone is changed.
+        let mut read = command(&self.top);
+        let index = folder.join(".git-index");
+        read.env(env_vars::GIT_INDEX_FILE, &index).args(["read-tree", "--end-of-options", commit]);
+        run(read, "read-tree")?;
+        let mut write = command(&self.top);
+        write.env(env_vars::GIT_INDEX_FILE, &index).args(["checkout-index", "--all", "--quiet"]);
+        let mut prefix = std::ffi::OsString::from("--prefix=");
+        prefix.push(folder.join(""));
+        write.arg(prefix);
+        run(write, "checkout-index").map(drop)
+    }
+
     /// Gets some history behind `commit`, in a shallow clone.
     ///
     /// # Errors
@@ -345,6 +363,23 @@ mod tests {
         let error = here.fetch("0123456789012345678901234567890123456789").unwrap_err();
         assert!(error.to_string().starts_with("git fetch: "), "{error}");
         assert!(!here.is_dirty());
+    }
+
+    #[test]
+    fn a_commit_is_written_into_a_folder_and_nothing_here_changes() {
+        let clone = Clone::new();
+        let first = clone.commit(&[("a b/c", "1"), ("gone", "1")]);
+        clone.git(&["rm", "--quiet", "gone"]);
+        clone.commit(&[("a b/c", "2")]);
+        let (here, folder) = (clone.open(""), tempfile::tempdir().unwrap());
+        here.export(&first, folder.path()).unwrap();
+        let text = |path: &Path| fs::read_to_string(path).unwrap();
+        assert_eq!((text(&folder.path().join("a b/c")), text(&folder.path().join("gone"))), ("1".into(), "1".into()));
+        assert!(!here.is_dirty() && text(&clone.folder.path().join("a b/c")) == "2");
+        assert!(here.export("--all", folder.path()).is_err());
+        assert_eq!(here.file(&first, "a b/c").unwrap().as_deref(), Some("1"));
+        assert_eq!((here.file("HEAD", "gone").unwrap(), here.file("HEAD", "*").unwrap()), (None, None));
+        assert!(here.file("nowhere", "gone").is_err());
     }
 
     #[test]

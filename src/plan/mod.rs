@@ -35,7 +35,7 @@ pub(crate) use git::{FetchToken, Repository};
 pub(crate) use make::{Evaluate, EvaluateBase, Known, Plan, Request, plan};
 pub(crate) use matrix::{Matrix, RunnerMap};
 pub(crate) use memory::{Planned, recall, remember};
-pub(crate) use nix::{Nix, NixError};
+pub(crate) use nix::{FlakeRef, Nix, NixError};
 pub use reads::Reads;
 pub use rules::Rules;
 pub(crate) use rules::Touched;

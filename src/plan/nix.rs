@@ -43,14 +43,14 @@ pub(crate) enum NixError {
 
 /// A flake, as Nix is told where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct FlakeRef {
+pub(crate) struct FlakeRef {
     address: String,
     parameters: Vec<String>,
 }
 
 impl FlakeRef {
     /// The flake in a folder of a Git repository: as it stands there, or as it was in a commit.
-    pub(super) fn git(repository: &Path, folder: &str, commit: Option<&str>, is_shallow: bool) -> Self {
+    pub(crate) fn git(repository: &Path, folder: &str, commit: Option<&str>, is_shallow: bool) -> Self {
         let mut parameters = Vec::new();
         if !folder.is_empty() {
             parameters.push(format!("dir={}", encode(folder, "/")));
@@ -68,7 +68,7 @@ impl FlakeRef {
     }
 
     /// Its address, for `builtins.getFlake`.
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         let mark = if self.parameters.is_empty() { "" } else { "?" };
         format!("{}{mark}{}", self.address, self.parameters.join("&"))
     }

@@ -1,5 +1,8 @@
 //! The audit by the program: what it prints, its files held against the published schemas, and what it compares with.
 
+mod packages;
+mod tools;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -28,19 +31,19 @@ struct Project {
 impl Project {
     fn new() -> Option<Self> {
         let project = Self { machine: Machine::new(nix::all().first()?) };
-        fs::create_dir_all(project.machine.path("project")).unwrap();
+        fs::create_dir_all(project.machine.path("audited")).unwrap();
         project.git(&["init", "--quiet", "--initial-branch=main"]);
         Some(project)
     }
 
     fn git(&self, arguments: &[&str]) {
         let mut git = Command::new("git");
-        git.arg("-C").arg(self.machine.path("project")).args(["-c", "user.name=t", "-c", "user.email=t@t"]);
+        git.arg("-C").arg(self.machine.path("audited")).args(["-c", "user.name=t", "-c", "user.email=t@t"]);
         assert!(git.args(arguments).status().unwrap().success());
     }
 
     fn commit(&self, file: &str, text: &str) {
-        let path = self.machine.path("project").join(file);
+        let path = self.machine.path("audited").join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
         self.git(&["add", "--all"]);
@@ -48,7 +51,7 @@ impl Project {
     }
 
     fn audit(&self, more: &[&str]) -> Run {
-        Run::of(self.machine.nix_cache(&[&["audit", "--project", "project"], more].concat()))
+        Run::of(self.machine.nix_cache(&[&["audit", "--project", "audited"], more].concat()))
     }
 }
 
@@ -88,7 +91,7 @@ fn a_lock_file_is_audited_by_a_policy_and_compared_with_a_commit() {
     validate(&sarif, "sarif-2.1.0.json");
     // What the policy forbids fails, and with a base only what is new.
     let policy = "[audit.severity]\nlock-owner = \"error\"\nlock-path = \"error\"\n";
-    fs::write(project.machine.path("project/nix-cache.toml"), policy).unwrap();
+    fs::write(project.machine.path("audited/nix-cache.toml"), policy).unwrap();
     let fails = project.audit(&["--base", "HEAD^"]);
     assert_eq!(fails.code, Some(1));
     assert!(
@@ -108,14 +111,14 @@ fn what_cannot_be_audited_is_told() {
     assert_eq!(none.code, Some(0), "{}", none.log);
     assert!(none.out.contains("note: There is no flake.lock here"), "{}", none.out);
     for (text, part) in [(&b"[\xff"[..], "broken at line 1"), (b"{\"version\": 99}", "version 99")] {
-        fs::write(project.machine.path("project/flake.lock"), text).unwrap();
+        fs::write(project.machine.path("audited/flake.lock"), text).unwrap();
         let broken = project.audit(&[]);
         assert!(broken.code == Some(2) && broken.log.contains(part), "{}", broken.log);
     }
-    fs::remove_file(project.machine.path("project/flake.lock")).unwrap();
+    fs::remove_file(project.machine.path("audited/flake.lock")).unwrap();
     for (policy, part) in [("[audit]\nfail = 1", "line 2"), ("[audit.severity]\nx = \"off\"", "there is no rule \"x\"")]
     {
-        fs::write(project.machine.path("project/nix-cache.toml"), policy).unwrap();
+        fs::write(project.machine.path("audited/nix-cache.toml"), policy).unwrap();
         let wrong = project.audit(&[]);
         assert!(wrong.code == Some(2) && wrong.log.contains(part), "{}", wrong.log);
     }
@@ -128,7 +131,7 @@ fn a_flake_in_a_folder_of_a_repository_has_its_place() {
     let run = Run::of(project.machine.nix_cache(&[
         "audit",
         "--project",
-        "project/sub dir",
+        "audited/sub dir",
         "--base",
         "HEAD",
         "--format",

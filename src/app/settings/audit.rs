@@ -19,6 +19,16 @@ pub(crate) struct AuditArgs {
     /// JSON report of an earlier audit to compare with instead of `base`
     #[arg(long, value_name = "FILE")]
     pub baseline: Option<PathBuf>,
+    /// Targets whose packages are audited as well, such as `packages.x86_64-linux.default` or `nixosConfigurations.desk`
+    /// [default: `targets` of the policy alone]
+    #[arg(long, value_name = "ATTRIBUTE", value_delimiter = ' ', help_heading = "Packages")]
+    pub targets: Vec<String>,
+    /// Folder with vulnerability feeds (NVD JSON 2.0) [default: `feeds` of the policy]
+    #[arg(long, value_name = "DIR", help_heading = "Packages")]
+    pub feeds: Option<PathBuf>,
+    /// File for a bill of materials (`CycloneDX` 1.5) of the packages [default: none is written]
+    #[arg(long, value_name = "FILE", help_heading = "Files")]
+    pub sbom: Option<PathBuf>,
     /// File for the SARIF report [default: in an action, a file in the runner's temporary folder, see the output `sarif`]
     #[arg(long, value_name = "FILE", help_heading = "Files")]
     pub sarif: Option<PathBuf>,
@@ -28,7 +38,14 @@ impl AuditArgs {
     /// Returns the audit for these arguments. Names of files are relative to `from`.
     pub(crate) fn request(&self, project: PathBuf, from: &Path) -> AuditRequest {
         let file = |file: &Option<PathBuf>| file.as_ref().map(|file| from.join(file));
-        let (rules, baseline) = (file(&self.rules), file(&self.baseline));
-        AuditRequest { project, rules, base: self.base.clone(), baseline, token: None }
+        AuditRequest {
+            project,
+            rules: file(&self.rules),
+            base: self.base.clone(),
+            baseline: file(&self.baseline),
+            targets: self.targets.clone(),
+            feeds: file(&self.feeds),
+            ..AuditRequest::default()
+        }
     }
 }

@@ -143,9 +143,7 @@ pub(crate) fn sarif(report: &Report) -> Sarif {
 }
 
 fn descriptor(id: &str, finding: &Finding) -> Descriptor {
-    let name = finding.rule.split('/').next().unwrap_or_default();
-    let rule = rules::ALL.iter().find(|rule| rule.id == name);
-    let (title, help) = rule.map_or(("", ""), |rule| (rule.title, rule.help));
+    let (title, help) = rules::find(&finding.rule).map_or(("", ""), |rule| (rule.title, rule.help));
     let advisory = finding.advisory.as_ref();
     let title = if advisory.is_some() { format!("{id}: {title}") } else { title.to_owned() };
     Descriptor {

@@ -4,7 +4,7 @@ use super::super::Subject;
 use super::super::finding::{Findings, Place};
 use super::super::lock::last_modified;
 use super::super::policy::Level;
-use super::Rule;
+use super::{Rule, Topic};
 use crate::base::human::count;
 
 pub(in super::super) const RULE: Rule = Rule {
@@ -12,6 +12,7 @@ pub(in super::super) const RULE: Rule = Rule {
     title: "An input is older than the policy allows",
     help: "An old Nixpkgs lacks security fixes. The limits are `max-age-days` (Nixpkgs) and `inputs-max-age-days` (the other direct inputs, off by default); update with `nix flake update`.",
     level: Level::Warning,
+    topic: Topic::Lock,
     check,
 };
 

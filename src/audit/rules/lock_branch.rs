@@ -5,13 +5,14 @@ use chrono::{Datelike, NaiveDate};
 use super::super::Subject;
 use super::super::finding::{Findings, Place};
 use super::super::policy::Level;
-use super::Rule;
+use super::{Rule, Topic};
 
 pub(in super::super) const RULE: Rule = Rule {
     id: "lock-branch",
     title: "Nixpkgs is on a branch that is not supported",
     help: "A release of NixOS gets fixes until a month after the next one (May and November). The dates are counted by that schedule; `supported-refs` lists other branches.",
     level: Level::Warning,
+    topic: Topic::Lock,
     check,
 };
 

@@ -6,7 +6,7 @@ use super::super::Subject;
 use super::super::finding::{Findings, Place};
 use super::super::lock::last_modified;
 use super::super::policy::Level;
-use super::Rule;
+use super::{Rule, Topic};
 use crate::flake::{LockInput, LockInputs};
 
 pub(in super::super) const RULE: Rule = Rule {
@@ -14,6 +14,7 @@ pub(in super::super) const RULE: Rule = Rule {
     title: "The change updates, adds or removes an input",
     help: "What an input is locked to decides what is built. Look at the changes between the two revisions as at any other code.",
     level: Level::Notice,
+    topic: Topic::Lock,
     check,
 };
 

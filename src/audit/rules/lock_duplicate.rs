@@ -3,13 +3,14 @@
 use super::super::Subject;
 use super::super::finding::{Findings, Place};
 use super::super::policy::Level;
-use super::Rule;
+use super::{Rule, Topic};
 
 pub(in super::super) const RULE: Rule = Rule {
     id: "lock-duplicate",
     title: "The lock file has Nixpkgs more than once",
     help: "Each copy is fetched and evaluated, and packages of two copies share nothing: builds, downloads and the cache grow. The `follows` line of the message removes the copy, unless the input needs another Nixpkgs.",
     level: Level::Notice,
+    topic: Topic::Lock,
     check,
 };
 

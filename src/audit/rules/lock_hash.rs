@@ -3,13 +3,14 @@
 use super::super::Subject;
 use super::super::finding::{Findings, Place};
 use super::super::policy::Level;
-use super::Rule;
+use super::{Rule, Topic};
 
 pub(in super::super) const RULE: Rule = Rule {
     id: "lock-hash",
     title: "A locked input has no hash of its content",
     help: "Without `narHash` Nix cannot check what it fetches, and cannot take it from a cache. Write the lock file again with `nix flake lock`.",
     level: Level::Warning,
+    topic: Topic::Lock,
     check,
 };
 

@@ -3,14 +3,15 @@
 use super::super::Subject;
 use super::super::finding::{Findings, Place};
 use super::super::policy::Level;
-use super::Rule;
 use super::lock_changed::changes;
+use super::{Rule, Topic};
 
 pub(in super::super) const RULE: Rule = Rule {
     id: "lock-moved",
     title: "The change takes an input from another place",
     help: "Another owner, repository or host: whoever controls it decides what you build. A reviewer should know it.",
     level: Level::Warning,
+    topic: Topic::Lock,
     check,
 };
 

@@ -3,13 +3,14 @@
 use super::super::Subject;
 use super::super::finding::{Findings, Place};
 use super::super::policy::Level;
-use super::Rule;
+use super::{Rule, Topic};
 
 pub(in super::super) const RULE: Rule = Rule {
     id: "lock-owner",
     title: "Nixpkgs comes from an owner that the policy does not list",
     help: "Whoever owns the Nixpkgs that you use decides what you build. List forks that you trust in `owners`.",
     level: Level::Warning,
+    topic: Topic::Lock,
     check,
 };
 

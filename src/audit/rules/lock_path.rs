@@ -3,13 +3,14 @@
 use super::super::Subject;
 use super::super::finding::{Findings, Place};
 use super::super::policy::Level;
-use super::Rule;
+use super::{Rule, Topic};
 
 pub(in super::super) const RULE: Rule = Rule {
     id: "lock-path",
     title: "An input is a folder or repository of one machine",
     help: "No other machine has it, so the flake builds on this one alone. Use an address that others can fetch, or a path relative to the flake.",
     level: Level::Warning,
+    topic: Topic::Lock,
     check,
 };
 

@@ -3,7 +3,7 @@
 use super::super::Subject;
 use super::super::finding::{Findings, Place};
 use super::super::policy::Level;
-use super::Rule;
+use super::{Rule, Topic};
 use crate::flake::LockInput;
 
 pub(in super::super) const RULE: Rule = Rule {
@@ -11,6 +11,7 @@ pub(in super::super) const RULE: Rule = Rule {
     title: "An input is not locked to a revision or content",
     help: "What it is today it may not be tomorrow: two builds of one commit differ, and no cache can tell. Run `nix flake lock`, and commit the changes of a repository that was locked while it was dirty.",
     level: Level::Warning,
+    topic: Topic::Lock,
     check,
 };
 

@@ -1,5 +1,9 @@
 //! The table `[audit]` of nix-cache.toml.
 
+mod day;
+mod licences;
+mod vulnerabilities;
+
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -7,9 +11,17 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::packages::Scope;
 use super::rules::{self, Rule};
+use super::tools;
 use crate::base::bounds::{MAX_TEXT, read_text};
 use crate::base::note::Severity;
+
+pub(crate) use licences::{LicenceException, LicencePolicy, Lists};
+pub(crate) use vulnerabilities::VulnerabilityPolicy;
+
+/// The name of the file, at the top of the repository.
+pub(crate) const FILE: &str = "nix-cache.toml";
 
 /// What a rule does when it finds something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -58,13 +70,33 @@ pub(crate) struct Policy {
     pub new_only: bool,
     /// Severities by rule.
     pub severity: BTreeMap<String, Level>,
+    /// The targets whose packages are audited, as attributes of the flake.
+    pub targets: Vec<String>,
+    /// Which of their packages.
+    pub closure: Scope,
+    /// The tools that are run; none for all that are on PATH.
+    pub tools: Option<Vec<String>>,
     /// The lock file.
     pub lock: LockPolicy,
+    /// Licences.
+    pub licenses: LicencePolicy,
+    /// Vulnerabilities.
+    pub vulnerabilities: VulnerabilityPolicy,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { fail_on: FailOn::default(), new_only: true, severity: BTreeMap::new(), lock: LockPolicy::default() }
+        Self {
+            fail_on: FailOn::default(),
+            new_only: true,
+            severity: BTreeMap::new(),
+            targets: Vec::new(),
+            closure: Scope::default(),
+            tools: None,
+            lock: LockPolicy::default(),
+            licenses: LicencePolicy::default(),
+            vulnerabilities: VulnerabilityPolicy::default(),
+        }
     }
 }
 
@@ -163,12 +195,18 @@ impl Policy {
             line: 1 + text.get(..at).unwrap_or(text).matches('\n').count(),
             why: why.trim_end_matches('.').to_owned(),
         };
-        let File { audit } = toml::from_str(text)
+        let File { mut audit } = toml::from_str(text)
             .map_err(|error| wrong(error.span().map_or(0, |span| span.start), &error.message().replace('\n', ", ")))?;
         if let Some(condition) = &audit.lock.condition {
             let why =
                 "`condition` (CEL) is not supported: use max-age-days, owners and supported-refs, which say the same";
             return Err(wrong(condition.span().start, why));
+        }
+        audit.licenses.prepare().map_err(|(part, why)| wrong(text.find(&part).unwrap_or(0), &why))?;
+        let known: Vec<&str> = tools::ALL.iter().map(|tool| tool.program).collect();
+        if let Some(name) = audit.tools.iter().flatten().find(|name| !known.contains(&name.as_str())) {
+            let at = text.find(name.as_str()).unwrap_or(0);
+            return Err(wrong(at, &format!("there is no tool {name:?}; the tools are {}", known.join(", "))));
         }
         for name in audit.severity.keys() {
             if !rules::ALL.iter().any(|rule| rule.id == name) {
@@ -178,6 +216,23 @@ impl Policy {
             }
         }
         Ok(audit)
+    }
+
+    /// Adds the exceptions of a whitelist of vulnix, called `name` in messages.
+    ///
+    /// # Errors
+    /// [`PolicyError`], with the line.
+    pub(crate) fn add_whitelist(&mut self, path: &Path, name: &str) -> Result<(), PolicyError> {
+        let file = || name.to_owned();
+        let text = read_text(path, MAX_TEXT)
+            .map_err(|error| PolicyError::Unreadable { file: file(), error: error.to_string() })?;
+        let more = vulnerabilities::whitelist(&text).map_err(|(at, why)| PolicyError::Wrong {
+            file: file(),
+            line: 1 + text.get(..at).unwrap_or(&text).matches('\n').count(),
+            why,
+        })?;
+        self.vulnerabilities.exceptions.extend(more);
+        Ok(())
     }
 
     /// What `rule` does.

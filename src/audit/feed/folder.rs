@@ -1,0 +1,109 @@
+//! All feeds of a folder.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use chrono::NaiveDate;
+use flate2::read::MultiGzDecoder;
+
+use super::{Entry, nvd, reduced};
+
+/// Most ranges of versions that are kept: some twenty are usual for a package.
+const MOST: usize = 200_000;
+
+/// What a folder of feeds has for some products.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Feeds {
+    /// The advisories, by identifier; of one that is in several files, the last.
+    pub entries: Vec<Entry>,
+    /// The day of the oldest and of the newest file; none where no file says one.
+    pub days: Option<(NaiveDate, NaiveDate)>,
+    /// What could not be read, in sentences.
+    pub notes: Vec<String>,
+}
+
+impl Feeds {
+    /// How old the data is, in a sentence; none where no file says.
+    pub(crate) fn age(&self, today: NaiveDate) -> Option<String> {
+        let (oldest, newest) = self.days?;
+        let days = crate::base::human::count((today - newest).num_days().max(0) as u64, "day");
+        let from = if oldest == newest { String::new() } else { format!(", its oldest file of {oldest}") };
+        Some(format!("The vulnerability data is of {newest}, {days} old{from}."))
+    }
+}
+
+/// Reads all feeds in `folder`: `*.json`, `*.json.gz`, and what `nix-cache feeds` wrote. Keeps what `wants` of a product.
+pub(crate) fn read_folder(folder: &Path, mut wants: impl FnMut(&str, &str) -> bool) -> Feeds {
+    let mut feeds = Feeds::default();
+    let mut files: Vec<PathBuf> = match std::fs::read_dir(folder) {
+        Ok(entries) => entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| is_feed(path)).collect(),
+        Err(error) => {
+            feeds.notes.push(format!(
+                "The feeds in {} cannot be read: {error}. No vulnerabilities are looked up.",
+                folder.display()
+            ));
+            return feeds;
+        }
+    };
+    if files.is_empty() {
+        feeds.notes.push(format!("There are no feeds in {}. No vulnerabilities are looked up.", folder.display()));
+    }
+    let mut room = MOST;
+    // `modified` sorts behind the years, and is newer.
+    files.sort();
+    for path in files {
+        let keep = |mut entry: Entry| {
+            entry.affected.retain(|affected| wants(&affected.vendor, &affected.product));
+            if !entry.affected.is_empty() && entry.affected.len() <= room {
+                room -= entry.affected.len();
+                feeds.entries.push(entry);
+            } else if !entry.affected.is_empty() {
+                room = 0;
+            }
+        };
+        match read_file(&path, keep) {
+            Ok(timestamp) => {
+                if let Some(day) = timestamp.get(..10).and_then(|day| day.parse::<NaiveDate>().ok()) {
+                    let (oldest, newest) = feeds.days.unwrap_or((day, day));
+                    feeds.days = Some((oldest.min(day), newest.max(day)));
+                }
+            }
+            Err(error) => feeds.notes.push(format!(
+                "The feed {} cannot be read, and is used as far as it could be: {error}.",
+                path.display()
+            )),
+        }
+    }
+    if room == 0 {
+        let most = crate::base::human::number(MOST as u64);
+        feeds.notes.push(format!(
+            "The feeds have more than {most} ranges of versions of these packages; the rest is left out."
+        ));
+    }
+    // Stable: of one advisory the last file has the last word.
+    feeds.entries.reverse();
+    feeds.entries.sort_by(|one, other| one.id.cmp(&other.id));
+    feeds.entries.dedup_by(|one, other| one.id == other.id);
+    feeds
+}
+
+fn is_feed(path: &Path) -> bool {
+    is_nvd(path) || path.file_name().is_some_and(|name| name == reduced::FILE)
+}
+
+/// Whether a file is one of the NVD's, by its name: `*.json` or `*.json.gz`.
+pub(crate) fn is_nvd(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    path.is_file() && Path::new(name.trim_end_matches(".gz")).extension().is_some_and(|ending| ending == "json")
+}
+
+/// Hands every advisory of one file to `each`. Returns the time of its data.
+fn read_file(path: &Path, each: impl FnMut(Entry)) -> std::io::Result<String> {
+    let file = File::open(path)?;
+    match path.extension().and_then(|ending| ending.to_str()) {
+        Some("zst") => reduced::read(file, each),
+        Some("gz") => nvd::read(MultiGzDecoder::new(file), each),
+        _ => nvd::read(file.take(u64::MAX), each),
+    }
+}

@@ -1,0 +1,56 @@
+//! Tools that look at files, for real where they are on PATH: deadnix and zizmor.
+
+use std::process::Command;
+
+use super::{Project, rules, validate};
+use crate::support::skip;
+
+const WORKFLOW: &str =
+    "on: push\njobs:\n  a:\n    runs-on: ubuntu-latest\n    steps:\n      - run: echo ${{ github.head_ref }}\n";
+
+/// Whether a tool is on PATH; says so where it is not.
+fn has(tool: &str) -> bool {
+    let there = Command::new(tool).arg("--version").output().is_ok_and(|output| output.status.success());
+    if !there {
+        skip(&format!("{tool} is not on PATH"));
+    }
+    there
+}
+
+#[test]
+fn zizmor_looks_at_workflows_and_what_the_base_had_is_not_new() {
+    let Some(project) = Project::new().filter(|_| has("zizmor")) else { return };
+    project.commit(".github/workflows/a.yml", WORKFLOW);
+    let found = project.audit(&["--format", "json"]).json();
+    let all = rules(&found, false);
+    assert!(all.contains(&"zizmor/template-injection"), "{found}");
+    let place = &found["findings"][0]["place"];
+    assert_eq!((&place["file"], place["line"].as_u64().unwrap() > 0), (&".github/workflows/a.yml".into(), true));
+    project.commit(".github/workflows/b.yml", WORKFLOW);
+    let sarif = project.machine.path("audit.sarif");
+    let found = project.audit(&["--format", "json", "--base", "HEAD^", "--sarif", sarif.to_str().unwrap()]).json();
+    let new: Vec<&str> = found["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|it| it["is-new"] == true)
+        .map(|it| it["place"]["file"].as_str().unwrap())
+        .collect();
+    assert!(!new.is_empty() && new.iter().all(|file| *file == ".github/workflows/b.yml"), "{new:?}");
+    validate(&sarif, "sarif-2.1.0.json");
+    // A policy may switch a tool off, or name those that are run.
+    project.commit("nix-cache.toml", "[audit]\ntools = [\"deadnix\"]\n");
+    assert_eq!(rules(&project.audit(&["--format", "json"]).json(), false), [""; 0]);
+}
+
+#[test]
+fn deadnix_looks_at_nix_files() {
+    let Some(project) = Project::new().filter(|_| has("deadnix")) else { return };
+    project.commit("a b.nix", "{ x, unused }: let y = 1; in x\n");
+    let found = project.audit(&["--format", "json"]).json();
+    assert_eq!(rules(&found, false), ["deadnix/unused-lambda-pattern", "deadnix/unused-let-binding"], "{found}");
+    assert_eq!(found["findings"][0]["place"]["file"], "a b.nix");
+    project.commit("nix-cache.toml", "[audit.severity]\ndeadnix = \"error\"\n");
+    let fails = project.audit(&[]);
+    assert!(fails.code == Some(1) && fails.log.contains("fails for 2 findings"), "{}", fails.log);
+}
