@@ -40,7 +40,7 @@ pub(super) fn parts(base: &Path, named: &[PathBuf]) -> Result<(Part, Part), KeyE
         first_nixpkgs = first_nixpkgs.or_else(|| {
             let node = nixpkgs::find(&lock.graph)?;
             let source = nixpkgs::source(&lock.graph, node).map(nixpkgs::describe).unwrap_or_default();
-            Some((hex(&fingerprint(&lock.graph, node), NIXPKGS_DIGITS), format!("nixpkgs {source}, from {name}")))
+            Some((hex(&nixpkgs::identity(&lock.graph, node), NIXPKGS_DIGITS), format!("nixpkgs {source}, from {name}")))
         });
     }
     let (nixpkgs, from) =

@@ -2,7 +2,8 @@
 
 use url::Url;
 
-use super::fingerprint::{Graph, Source, reachable};
+use super::canon::Canon;
+use super::fingerprint::{Graph, Source, fingerprint, reachable};
 
 /// The node of nixpkgs: the root's input `nixpkgs`, or else the nearest node, by the names of inputs
 /// where two are as near, that is locked to a repository called `nixpkgs` or to a release of a Nixpkgs channel.
@@ -13,6 +14,20 @@ pub(super) fn find(graph: &Graph) -> Option<usize> {
             .into_iter()
             .find(|node| source(graph, *node).is_some_and(|source| is_nixpkgs(|name| source.text(name))))
     })
+}
+
+/// Tells one nixpkgs from another, in whichever way it is locked: the hash of its files says all that matters, and an address may be
+/// spelled in many ways. A node without such a hash, or with inputs of its own, counts with all that can be seen from it.
+pub(super) fn identity(graph: &Graph, node: usize) -> [u8; 32] {
+    let Some(source) = source(graph, node).filter(|_| graph.nodes[node].inputs.is_empty()) else {
+        return fingerprint(graph, node);
+    };
+    let Some(hash) = source.text("narHash") else { return fingerprint(graph, node) };
+    let mut canon = Canon::new("nixpkgs-1");
+    canon.bytes(hash.as_bytes());
+    canon.bytes(source.text("dir").unwrap_or_default().as_bytes());
+    canon.number(source.is_flake.into());
+    canon.finish()
 }
 
 /// The source of a node, unless it is the root.
@@ -108,6 +123,31 @@ mod tests {
         assert_eq!(find(&lock), Some(3));
         let lock = graph(&[("a", 1)], vec![node(&OTHER, &[("x", 2)]), node(&NIXPKGS, &[])]);
         assert_eq!(find(&lock), Some(2));
+    }
+
+    #[test]
+    fn one_nixpkgs_is_the_same_however_it_is_spelled() {
+        const HASH: (&str, &str) = ("narHash", "sha256-AAAA");
+        const REV: (&str, &str) = ("rev", "0123456789012345678901234567890123456789");
+        let of = |attributes: &[(&str, &str)], inputs: &[(&str, usize)]| {
+            identity(&graph(&[("nixpkgs", 1)], vec![node(attributes, inputs), node(&OTHER, &[])]), 1)
+        };
+        let first = of(&[HASH, ("owner", "NixOS"), ("repo", "nixpkgs"), REV, ("type", "github")], &[]);
+        for same in [
+            &[HASH, ("owner", "nixos"), ("repo", "Nixpkgs"), REV, ("type", "github")][..],
+            &[HASH, ("ref", "master"), REV, ("type", "git"), ("url", "https://github.com/NixOS/nixpkgs.git")],
+            &[HASH, ("type", "tarball"), ("url", "https://github.com/NixOS/nixpkgs/archive/0123.tar.gz")],
+        ] {
+            assert_eq!(of(same, &[]), first, "{same:?}");
+        }
+        assert_ne!(of(&[("narHash", "sha256-BBBB"), ("owner", "NixOS"), ("repo", "nixpkgs"), REV], &[]), first);
+        assert_ne!(of(&[HASH, ("dir", "lib"), REV], &[]), first, "a part of it is something else");
+        assert_ne!(of(&[HASH, REV], &[("x", 2)]), first, "inputs of its own count");
+        assert_ne!(
+            of(&[("owner", "NixOS"), REV], &[]),
+            of(&[("owner", "nixos"), REV], &[]),
+            "without a hash, the address counts"
+        );
     }
 
     #[test]
