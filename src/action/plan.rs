@@ -11,7 +11,7 @@ use crate::action::plan_inputs::PlanInputs;
 use crate::app::Failure;
 use crate::app::drvs::{self, drvs_key};
 use crate::app::known::{Caches, plan_key};
-use crate::app::plan::{headline, keep};
+use crate::app::plan::{headline, keep, no_plan};
 use crate::base::env_vars;
 use crate::cache::Context;
 use crate::flake::KeyRequest;
@@ -40,7 +40,7 @@ pub(super) async fn run() -> Result<(), Failure> {
         keys: job.keys.clone(),
         substituters: !inputs.plan.no_substituters,
     };
-    let mut plan = plan::plan(&request, &caches).await.map_err(Failure::work)?;
+    let mut plan = plan::plan(&request, &caches).await.map_err(no_plan)?;
     caches.name_keys(&mut plan.matrix);
     tracing::info!("{}", headline(&plan));
     for decision in &plan.decisions {

@@ -1,8 +1,14 @@
 //! What `nix-cache plan` and the action of that name share.
 
-use crate::plan::{self, Plan, Verdict};
+use crate::app::Failure;
+use crate::plan::{self, Plan, PlanError, Verdict};
 use crate::remote::{Remote, RemoteError};
 use crate::series::sign::Keyring;
+
+/// Why there is no plan, as a failure of the program.
+pub(crate) fn no_plan(error: PlanError) -> Failure {
+    if error.is_of_usage() { Failure::usage(error) } else { Failure::work(error) }
+}
 
 /// The plan in a sentence.
 pub(crate) fn headline(plan: &Plan) -> String {

@@ -11,7 +11,7 @@ use crate::app::Failure;
 use crate::app::drvs;
 use crate::app::known::{Caches, plan_key};
 use crate::app::place::remote;
-use crate::app::plan::{headline, keep};
+use crate::app::plan::{headline, keep, no_plan};
 use crate::app::print::{print, print_json};
 use crate::plan::{self, Decision, Matrix, Plan, Repository, Request, Trust, Verdict, Wish};
 use crate::store::StoreDirs;
@@ -30,7 +30,7 @@ pub(super) async fn plan(command: &PlanCommand) -> Result<(), Failure> {
         keys: keys.clone(),
         substituters: !command.plan.no_substituters,
     };
-    let mut plan = plan::plan(&request, &caches).await.map_err(Failure::work)?;
+    let mut plan = plan::plan(&request, &caches).await.map_err(no_plan)?;
     caches.name_keys(&mut plan.matrix);
     if let (true, Some(remote)) = (command.save_drvs, &remote) {
         let dirs = StoreDirs::new(command.store_root.as_deref());

@@ -109,6 +109,8 @@ fn split(text: &str) -> Result<Vec<(String, bool)>, &'static str> {
 pub(crate) struct AttrPattern {
     given: String,
     glob: GlobMatcher,
+    /// Its names, each a glob.
+    parts: Vec<String>,
     is_name: bool,
 }
 
@@ -126,9 +128,9 @@ impl AttrPattern {
             let name = as_file_name(name);
             if *quoted { globset::escape(&name) } else { name }
         };
-        let glob = names.iter().map(part).collect::<Vec<_>>().join("/");
-        let glob = globs::matcher(&glob).map_err(|error| wrong(error.to_string()))?;
-        Ok(Self { given: text.to_owned(), glob, is_name })
+        let parts: Vec<String> = names.iter().map(part).collect();
+        let glob = globs::matcher(&parts.join("/")).map_err(|error| wrong(error.to_string()))?;
+        Ok(Self { given: text.to_owned(), glob, parts, is_name })
     }
 
     /// Whether it means this path.
@@ -137,6 +139,39 @@ impl AttrPattern {
         let names: Vec<String> = path.0.iter().map(|name| as_file_name(name)).collect();
         let by_start = (1..=names.len()).any(|count| self.glob.is_match(names[..count].join("/")));
         by_start || self.is_name && names.last().is_some_and(|name| self.glob.is_match(name))
+    }
+
+    /// The text that it was given as.
+    #[must_use]
+    pub(crate) fn given(&self) -> &str {
+        &self.given
+    }
+
+    /// Whether it means all that is in `prefix`, an output or a system of one.
+    fn means_all_in(&self, prefix: &AttrPath) -> bool {
+        let names: Vec<String> = prefix.0.iter().map(|name| as_file_name(name)).collect();
+        (1..=names.len()).any(|count| self.glob.is_match(names[..count].join("/")))
+    }
+
+    /// Whether it may mean something that is in `prefix`. The name of an output means that output, and nothing in others that is
+    /// called the same.
+    fn may_mean_in(&self, prefix: &AttrPath) -> bool {
+        if self.means_all_in(prefix) {
+            return true;
+        }
+        if self.is_name {
+            return !super::Output::ALL.iter().any(|output| self.glob.is_match(output.name()));
+        }
+        for (part, name) in self.parts.iter().zip(&prefix.0) {
+            // A brace that spans several names has no parts.
+            if part == "**" || part.matches('{').count() != part.matches('}').count() {
+                return true;
+            }
+            if !globs::matcher(part).is_ok_and(|glob| glob.is_match(as_file_name(name))) {
+                return false;
+            }
+        }
+        true
     }
 }
 
@@ -174,12 +209,34 @@ impl Filter {
         (!include.is_empty() || !exclude.is_empty()).then(|| Sha::of(text.as_bytes()).to_string()[..12].to_owned())
     }
 
+    /// Whether something in `prefix`, an output or a system of one, may be looked at.
+    #[must_use]
+    pub(crate) fn may_take_in(&self, prefix: &AttrPath) -> bool {
+        let included = self.include.is_empty() || self.include.iter().any(|pattern| pattern.may_mean_in(prefix));
+        included && !self.exclude.iter().any(|pattern| pattern.means_all_in(prefix))
+    }
+
+    /// The patterns of `include` that mean none of these paths.
+    pub(crate) fn idle_includes<'a>(&'a self, paths: &'a [AttrPath]) -> impl Iterator<Item = &'a str> {
+        idle(&self.include, paths)
+    }
+
+    /// The patterns of `exclude` that mean none of these paths.
+    pub(crate) fn idle_excludes<'a>(&'a self, paths: &'a [AttrPath]) -> impl Iterator<Item = &'a str> {
+        idle(&self.exclude, paths)
+    }
+
     /// Whether `path` is looked at.
     #[must_use]
     pub(crate) fn takes(&self, path: &AttrPath) -> bool {
         let any = |patterns: &[AttrPattern]| patterns.iter().any(|pattern| pattern.matches(path));
         (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
     }
+}
+
+fn idle<'a>(patterns: &'a [AttrPattern], paths: &'a [AttrPath]) -> impl Iterator<Item = &'a str> {
+    let means = |pattern: &AttrPattern| paths.iter().any(|path| pattern.matches(path));
+    patterns.iter().filter(move |pattern| !means(pattern)).map(AttrPattern::given)
 }
 
 #[cfg(test)]
@@ -241,6 +298,33 @@ mod tests {
         let print = |include: &[&str]| Filter::parse(&texts(include), &[]).unwrap().fingerprint();
         assert_eq!((print(&[]), print(&["a", "b"])), (None, print(&["b", "a"])));
         assert!(print(&["a"]).is_some() && print(&["a"]) != Filter::parse(&[], &texts(&["a"])).unwrap().fingerprint());
+    }
+
+    #[test]
+    fn a_filter_knows_where_it_need_not_look() {
+        let texts = |all: &[&str]| all.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let may = |include: &[&str], exclude: &[&str], prefix: &str| {
+            Filter::parse(&texts(include), &texts(exclude)).unwrap().may_take_in(&AttrPath::parse(prefix).unwrap())
+        };
+        for (include, exclude, prefix, expected) in [
+            (&[][..], &[][..], "packages.x86_64-darwin", true),
+            (&["packages.x86_64-linux"], &[], "packages.x86_64-darwin", false),
+            (&["packages.x86_64-linux"], &[], "packages", true),
+            (&["packages.*-linux.a"], &[], "packages.x86_64-darwin", false),
+            (&["packages.*-linux.a"], &[], "packages.x86_64-linux", true),
+            (&["nixosConfigurations"], &[], "packages", false),
+            (&["checks"], &[], "checks.x86_64-linux", true),
+            (&["desk"], &[], "packages.x86_64-darwin", true),
+            (&["**.desk"], &[], "packages.x86_64-darwin", true),
+            (&["{checks,packages}.x86_64-linux"], &[], "devShells", false),
+            (&[], &["packages.x86_64-darwin"], "packages.x86_64-darwin", false),
+            (&[], &["*.*-darwin"], "packages.x86_64-darwin", false),
+            (&[], &["packages.x86_64-darwin"], "packages", true),
+            (&[], &["packages"], "packages", false),
+            (&[], &["packages.*.a"], "packages.x86_64-darwin", true),
+        ] {
+            assert_eq!(may(include, exclude, prefix), expected, "{include:?} {exclude:?} {prefix}");
+        }
     }
 
     proptest! {

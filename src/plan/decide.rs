@@ -137,7 +137,8 @@ pub(super) fn decide(target: &Target, facts: &Facts<'_>) -> Decision {
         system: known.or_else(named).or_else(before).unwrap_or_else(|| usual_system(target)),
         drv: derivation.map(|derivation| derivation.path.clone()),
         wanted: derivation.map(|derivation| derivation.wanted.clone()).unwrap_or_default(),
-        is_small: target.is_small(),
+        // What cannot be evaluated takes nothing else along.
+        is_small: target.is_small() && !matches!(evaluated, Some(Evaluated::Failed(_))),
     }
 }
 

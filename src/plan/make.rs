@@ -9,13 +9,15 @@ use clap::ValueEnum;
 
 use super::base::{self, Base, Trust, Wish};
 use super::decide::{Decision, Facts, Level, Policy, Verdict, decide, planned, questions};
-use super::discover::discover;
+use super::discover::{Broken, Discovered, discover};
 use super::evaluate::{Evaluated, Workers, evaluate};
 use super::matrix::{Matrix, RunnerMap, leave_out, matrix};
 use super::memory::{Planned, PlannedCommit, PlannedTarget};
+use super::names::{nearest, unknown};
 use super::nix::FlakeRef;
 use super::{AttrPath, Filter, Nix, NixError, Output, Reads, Repository, Rules, Target, Touched, defaults};
 use crate::base::bounds::{MAX_TEXT, read_text};
+use crate::flake::current_system;
 use crate::store::StorePath;
 
 /// Which targets are evaluated.
@@ -112,6 +114,26 @@ pub(crate) enum PlanError {
         /// What Nix says.
         error: NixError,
     },
+    /// A pattern of the user's that should mean something means nothing.
+    #[error(
+        "{what} {pattern:?} means no target of the flake.{nearest} `nix-cache plan` without `include` lists all targets."
+    )]
+    Idle {
+        /// What it is a pattern of.
+        what: String,
+        /// The pattern.
+        pattern: String,
+        /// The names that are like it, as a sentence.
+        nearest: String,
+    },
+}
+
+impl PlanError {
+    /// Whether the user has to correct what he asked for.
+    #[must_use]
+    pub(crate) fn is_of_usage(&self) -> bool {
+        matches!(self, Self::Idle { .. })
+    }
 }
 
 /// Decides what to build.
@@ -126,7 +148,9 @@ pub(crate) async fn plan(request: &Request, known: &dyn Known) -> Result<Plan, P
     let rules = rules(request, &base);
     let head = Head::of(request, &scope);
     let mut notes: Vec<String> = request.repository.as_ref().err().cloned().into_iter().collect();
-    let (all, touched) = targets(request, &base, &rules, &head).await?;
+    let (found, touched) = targets(request, &base, &rules, &head).await?;
+    refuse_idle_patterns(request, &rules, &found, &mut notes)?;
+    let Discovered { targets: all, broken, .. } = found;
     let (targets, unnamed): (Vec<Target>, Vec<Target>) = all
         .into_iter()
         .filter(|target| request.filter.takes(&target.attr))
@@ -159,6 +183,7 @@ pub(crate) async fn plan(request: &Request, known: &dyn Known) -> Result<Plan, P
     };
     let mut decisions: Vec<Decision> = targets.iter().map(|target| decide(target, &facts)).collect();
     warn_of_rules(&touched, &decisions, &targets, &mut notes);
+    decisions.extend(broken.iter().map(of_broken));
     leave_out(&mut decisions, &request.runners);
     let record = head.commit.map(|commit| (commit, planned(&decisions, &facts, &targets, now())));
     let matrix = matrix(&decisions, &request.runners, request.group);
@@ -218,13 +243,68 @@ fn rules(request: &Request, base: &Base) -> Rules {
     defaults(base.changed.as_deref().unwrap_or_default(), &reads)
 }
 
+/// Refuses patterns of `include` and of the user's rules that mean nothing; those of `exclude` are told.
+fn refuse_idle_patterns(
+    request: &Request,
+    rules: &Rules,
+    found: &Discovered,
+    notes: &mut Vec<String>,
+) -> Result<(), PlanError> {
+    let names: Vec<AttrPath> = found.targets.iter().map(|target| target.attr.clone()).collect();
+    let broken = found.broken.iter().map(|broken| broken.attr.clone());
+    let known: Vec<AttrPath> = names.iter().cloned().chain(broken).collect();
+    let refuse = |what: &str, pattern: &str| PlanError::Idle {
+        what: what.to_owned(),
+        pattern: pattern.to_owned(),
+        nearest: nearest(pattern, &names),
+    };
+    if let Some(pattern) = request.filter.idle_includes(&known).find(|pattern| !unknown(pattern, &found.broken)) {
+        return Err(refuse("The pattern of `include`", pattern));
+    }
+    // A filter hides targets that rules are about.
+    if request.filter.fingerprint().is_none()
+        && found.broken.is_empty()
+        && let Some((glob, pattern)) = rules.idle(&found.targets)
+    {
+        return Err(refuse(&format!("The rule {glob:?} of {}:", rules.source()), &pattern));
+    }
+    let seen: Vec<AttrPath> = known.iter().chain(&found.skipped).cloned().collect();
+    notes.extend(request.filter.idle_excludes(&seen).map(|pattern| {
+        format!("The pattern of `exclude` {pattern:?} means no target of the flake.{}", nearest(pattern, &names))
+    }));
+    Ok(())
+}
+
+/// What becomes of an output or a system whose names cannot be listed: its build says why; but a system that throws on purpose, and
+/// is not that of this machine, is not supported.
+fn of_broken(broken: &Broken) -> Decision {
+    let system = broken.attr.names().get(1).cloned().unwrap_or_else(current_system);
+    let is_unsupported = broken.throws && broken.attr.names().len() > 1 && system != current_system();
+    let (verdict, reason) = if is_unsupported {
+        (Verdict::Skip, format!("the flake does not support it: {}", broken.error))
+    } else {
+        (Verdict::Build, format!("its names cannot be listed, and its build will say so: {}", broken.error))
+    };
+    Decision {
+        target: broken.attr.to_string(),
+        attr: broken.attr.to_string(),
+        verdict,
+        level: Level::Evaluation,
+        reason,
+        system,
+        drv: None,
+        wanted: Default::default(),
+        is_small: false,
+    }
+}
+
 /// All targets of the flake, and what the changed files touch of them. Where these touch nothing, the names at the base will do.
 async fn targets(
     request: &Request,
     base: &Base,
     rules: &Rules,
     head: &Head,
-) -> Result<(Vec<Target>, Touched), PlanError> {
+) -> Result<(Discovered, Touched), PlanError> {
     let of_files = |targets: &[Target]| match &base.changed {
         Ok(files) => rules.touched(files, targets),
         Err(why) => Touched { all: Some(why.clone()), ..Touched::default() },
@@ -238,14 +318,14 @@ async fn targets(
             let names = planned.targets.keys().filter_map(|name| AttrPath::parse(name).ok());
             let mut targets: Vec<Target> = names.filter_map(Target::of).collect();
             targets.sort();
-            return Ok((targets, touched));
+            return Ok((Discovered { targets, ..Discovered::default() }, touched));
         }
     }
-    let targets = discover(&request.nix, &head.flake).await;
-    let targets =
-        targets.map_err(|(output, error)| PlanError::Discover { project: request.project.clone(), output, error })?;
-    let touched = of_files(&targets);
-    Ok((targets, touched))
+    let found = discover(&request.nix, &head.flake, &request.filter).await;
+    let found =
+        found.map_err(|(output, error)| PlanError::Discover { project: request.project.clone(), output, error })?;
+    let touched = of_files(&found.targets);
+    Ok((found, touched))
 }
 
 fn is_evaluated(request: &Request, target: &Target, base: &Base, touched: &Touched) -> bool {

@@ -158,10 +158,16 @@ fn read_error(said: &str) -> NixError {
     NixError::Evaluation(essence(&plain))
 }
 
-/// What of an error fits into a line: from the last `error:` on, which since Nix 2.20 stands behind its trace.
+/// What of an error fits into a line: from the last `error:` on, which since Nix 2.20 stands behind its trace. Lines of code say
+/// nothing without the rest, and places in expressions of our own nothing at all.
 fn essence(said: &str) -> String {
     let start = said.rfind("error:").map_or(0, |at| at + "error:".len());
-    let words: Vec<&str> = said[start..].split_whitespace().collect();
+    let is_code = |line: &str| line.trim_start_matches(|c: char| c.is_ascii_digit()).starts_with('|');
+    let is_ours = |line: &str| {
+        line.starts_with("at «") || line.starts_with("(use '--show-trace'") || line.starts_with("at (string)")
+    };
+    let lines = said[start..].lines().map(str::trim).filter(|line| !is_code(line) && !is_ours(line));
+    let words: Vec<&str> = lines.flat_map(str::split_whitespace).collect();
     let line = words.join(" ");
     if line.chars().count() <= LONGEST { line } else { line.chars().take(LONGEST - 1).chain(['…']).collect() }
 }
@@ -186,6 +192,9 @@ mod tests {
             "error:\n … while calling\n\n       \u{1b}[31;1merror:\u{1b}[0m undefined variable 'x'\n  at a.nix:1";
         assert_eq!(read_error(trace), NixError::Evaluation("undefined variable 'x' at a.nix:1".into()));
         assert_eq!(read_error("error: flake 'f' does not provide attribute 'a'"), NixError::Missing);
+        let own = "error: cannot coerce a set to a string\n\n       at «string»:1:4:\n\n            1| (d: if (d.type or null)\n             |    ^\n       \
+                   Did you mean x?";
+        assert_eq!(read_error(own).to_string(), "cannot coerce a set to a string Did you mean x?");
         assert_eq!(read_error("GC Warning: x\nerror: out of memory"), NixError::Memory);
         assert!(read_error(&"x ".repeat(900)).to_string().chars().count() <= LONGEST);
     }

@@ -81,22 +81,25 @@ fn uses_source(code: &str) -> bool {
             return OF_SOURCE.iter().any(starts);
         }
         let before = before.trim_end().trim_end_matches("inputs.").trim_end();
-        is_path(before, after.trim_start())
+        !is_only_named(before, after.trim_start())
     })
 }
 
-/// Whether a flake between these two texts is used as a path.
-fn is_path(before: &str, after: &str) -> bool {
-    before.ends_with("${") && after.starts_with('}')
-        || after.starts_with('+')
-        || before.ends_with(['=', '+', '(', '[']) && !is_attribute(before)
-        || before.ends_with("toString")
-        || before.ends_with("import")
+/// Whether a flake between these two texts is only handed on by its name: as a formal parameter of a function, by `inherit`, or by
+/// `self = self`. Everything else may read its source: as an argument, in a list, in a string, behind `=`.
+fn is_only_named(before: &str, after: &str) -> bool {
+    let is_formal = before.ends_with(['{', ',']) && !before.ends_with("${") && after.starts_with([',', '}', '?']);
+    let is_lambda = after.starts_with(':') || after.starts_with('@') || before.ends_with('@');
+    let is_name = after.starts_with('=') && !after.starts_with("==");
+    let statement = before.rsplit([';', '{', '}']).next().unwrap_or_default();
+    let is_inherited = statement.split_whitespace().next() == Some("inherit");
+    is_formal || is_lambda || is_name || is_inherited || is_handed_on(before, after)
 }
 
-/// Whether the `=` at the end gives a name to something that is not read: `self = self;` hands it on.
-fn is_attribute(before: &str) -> bool {
-    before.trim_end_matches('=').trim_end().ends_with("self")
+/// Whether this is the second one of `self = self;`.
+fn is_handed_on(before: &str, after: &str) -> bool {
+    let name = before.trim_end_matches('=').trim_end();
+    before.ends_with('=') && !before.ends_with("==") && name.ends_with("self") && after.starts_with(';')
 }
 
 #[cfg(test)]
@@ -148,6 +151,20 @@ mod tests {
             "date = inputs.self.lastModifiedDate;",
             "x = import self { };",
             "f (self)",
+            "src = lib.cleanSource self;",
+            "f self",
+            "f inputs.self",
+            "f self x",
+            "[ self ]",
+            "builtins.path { path = self; name = \"x\"; }",
+            "lib.fileset.toSource { root = self; fileset = self; }",
+            "src = lib.cleanSourceWith { src = self; filter = f; };",
+            "import ./x.nix self",
+            "pkgs.runCommand \"x\" { } \"cp -r ${ self } $out\"",
+            "{ src ? self }: src",
+            "with self; outPath",
+            "self ? rev",
+            "x = if self == null then 1 else 2;",
         ] {
             assert!(reads("flake.nix", code, "README.md"), "{code}");
         }
@@ -161,6 +178,12 @@ mod tests {
             "overlay = final: prev: { myself = 1; self-made = 2; };",
             "specialArgs = { self = self; };",
             "self.revolution",
+            "outputs = { self }: { };",
+            "outputs = { nixpkgs, self, ... }@inputs: { };",
+            "outputs = { self ? null, nixpkgs }: { };",
+            "overlay = self: super: { };",
+            "{ inherit (inputs) self nixpkgs; }",
+            "args = { inherit self; };",
         ] {
             assert!(!reads("flake.nix", code, "README.md"), "{code}");
         }

@@ -88,6 +88,21 @@ impl Rules {
         &self.source
     }
 
+    /// A rule with a pattern that means none of these targets: its glob, and the pattern. Patterns with a `<name>` mean whatever the
+    /// folder is called.
+    #[must_use]
+    pub(super) fn idle(&self, targets: &[Target]) -> Option<(&str, String)> {
+        self.all.iter().find_map(|rule| {
+            let Effect::Targets(patterns) = &rule.effect else { return None };
+            let is_idle = |text: &&String| {
+                !text.contains('<')
+                    && AttrPattern::parse(text)
+                        .is_ok_and(|pattern| !targets.iter().any(|target| pattern.matches(&target.attr)))
+            };
+            patterns.iter().find(is_idle).map(|pattern| (rule.given.as_str(), pattern.clone()))
+        })
+    }
+
     /// What these files touch of these targets, which are all that the flake has.
     #[must_use]
     pub fn touched(&self, files: &[String], targets: &[Target]) -> Touched {

@@ -86,6 +86,114 @@ fn a_flake_with_a_bit_of_everything_is_evaluated_target_by_target() {
     }
 }
 
+/// The flake with more outputs in the place of its packages.
+fn with_packages(flake: &Flake, more: &str) {
+    let text = std::fs::read_to_string(flake.repository.join("flake.nix")).unwrap();
+    let start = text.find("packages.${system} = {").unwrap();
+    let end = start + text[start..].find("};").unwrap() + 2;
+    flake.write("flake.nix", &format!("{}{more}{}", &text[..start], &text[end..]));
+    flake.commit();
+}
+
+#[test]
+fn a_system_or_an_output_that_throws_does_not_end_the_plan() {
+    for nix in nix::all() {
+        let flake = Flake::new(nix);
+        let more = r#"
+      packages.${system} = { inherit tool; };
+      packages.x86_64-darwin = throw "x86_64-darwin is not supported any more";
+      devShells.${system}.default = build "shell" "s";
+      devShells.aarch64-darwin = { a = 1; }.b;
+      homeConfigurations = throw "no homes yet";
+      darwinConfigurations = throw "never asked for";"#;
+        with_packages(&flake, more);
+        let run = flake.plan(&["--base", NOTHING, "--exclude", "darwinConfigurations"]);
+        let plan = run.json();
+        assert!(built(&plan).contains(&format!("packages.{}.tool", system())), "{plan}");
+        let of = |target: &str| {
+            let all = plan["decisions"].as_array().unwrap();
+            let one = all.iter().find(|one| one["target"] == target).unwrap_or_else(|| panic!("no {target} in {plan}"));
+            (one["verdict"].as_str().unwrap().to_owned(), one["level"].as_str().unwrap().to_owned())
+        };
+        assert_eq!(of("packages.x86_64-darwin"), ("skip".into(), "evaluation".into()));
+        assert!(decision(&plan, "packages.x86_64-darwin").1.contains("x86_64-darwin is not supported any more"));
+        assert_eq!(
+            of("devShells.aarch64-darwin"),
+            ("build".into(), "evaluation".into()),
+            "a mistake is told by its job"
+        );
+        assert_eq!(of("homeConfigurations"), ("build".into(), "evaluation".into()));
+        assert!(decision(&plan, "homeConfigurations").1.contains("no homes yet"), "{plan}");
+        assert!(!run.out.contains("never asked for") && !run.out.contains("builtins."), "{plan}");
+        let jobs = plan["matrix"]["include"].as_array().unwrap();
+        assert!(jobs.iter().any(|job| job["attrs"] == "homeConfigurations"), "{plan}");
+        let run = flake.plan(&["--base", NOTHING, "--include", &format!("packages.{}", system())]);
+        assert_eq!(built(&run.json()), small(&["packages.SYSTEM.tool"]), "{}", run.log);
+    }
+}
+
+#[test]
+fn what_cannot_be_evaluated_has_a_job_of_its_own() {
+    for nix in nix::all() {
+        let flake = Flake::new(nix);
+        with_packages(
+            &flake,
+            r#"
+      packages.${system} = { a = build "a" "a"; b = throw "not b"; c = build "c" "c"; "d#e%f^g" = build "d" "d"; };"#,
+        );
+        let plan = flake.plan(&["--base", NOTHING, "--include", "packages"]).json();
+        let jobs: Vec<_> =
+            plan["matrix"]["include"].as_array().unwrap().iter().map(|job| job["targets"].as_str().unwrap()).collect();
+        let (a, b) = (format!("packages.{}.a", system()), format!("packages.{}.b", system()));
+        assert!(jobs.contains(&b.as_str()), "{jobs:?}");
+        let shared = jobs.iter().find(|job| job.contains(&a)).unwrap();
+        assert_eq!(shared.split(' ').count(), 3, "{jobs:?}");
+        // Names with marks that addresses have are built as any other.
+        let attrs: Vec<&str> = plan["matrix"]["include"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|job| job["attrs"].as_str().unwrap().split(' '))
+            .collect();
+        let marked = attrs.iter().find(|attr| attr.contains('#')).unwrap();
+        let mut command = flake.machine.nix_cache(&["build", "--no-link", "--quiet", "--retries", "0"]);
+        command.arg("--flake").arg(format!("git+file://{}", flake.repository.display()));
+        command.arg("--store-root").arg(&flake.store.root).arg(marked);
+        let run = Run::of(command);
+        assert_eq!(run.code, Some(0), "{marked}: {}", run.log);
+    }
+}
+
+#[test]
+fn a_pattern_that_means_nothing_is_refused_with_names_that_are_like_it() {
+    let Some(nix) = nix::all().first() else { return };
+    let flake = Flake::new(nix);
+    let run = flake.plan(&["--base", NOTHING, "--include", "nixosConfiguration.desk"]);
+    assert_eq!(run.code, Some(2), "{}", run.log);
+    assert!(
+        run.log.contains("\"nixosConfiguration.desk\" means no target")
+            && run.log.contains("`nixosConfigurations.desk`"),
+        "{}",
+        run.log
+    );
+    let run = flake.plan(&["--base", NOTHING, "--exclude", "laptp"]);
+    assert_eq!(built(&run.json()).len(), 6, "{}", run.out);
+    assert!(
+        run.log.contains("\"laptp\" means no target") && run.log.contains("`nixosConfigurations.laptop`"),
+        "{}",
+        run.log
+    );
+    flake.write("nix-cache.toml", "[plan.rules]\n\"hosts/desk/**\" = \"nixosConfigurations.dsk\"\n");
+    flake.commit();
+    let run = flake.plan(&["--base", NOTHING]);
+    assert_eq!(run.code, Some(2), "{}", run.log);
+    assert!(
+        run.log.contains("\"hosts/desk/**\" of nix-cache.toml") && run.log.contains("`nixosConfigurations.desk`"),
+        "{}",
+        run.log
+    );
+}
+
 #[test]
 fn the_matrix_can_be_had_alone_and_a_text_says_why() {
     let Some(nix) = nix::all().first() else { return };
