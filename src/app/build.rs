@@ -36,7 +36,11 @@ pub(crate) fn explain(report: &BuildReport, live: &mut Live) {
             (Some(file), Some(number)) => format!(", {file}:{number}"),
             _ => String::new(),
         };
-        let of = if failure.derivation.is_empty() { String::new() } else { format!(" of {}", failure.derivation) };
+        let of = match (failure.derivation.as_str(), failure.target.as_str()) {
+            ("", "") => String::new(),
+            ("", target) => format!(" of {target}"),
+            (derivation, _) => format!(" of {derivation}"),
+        };
         live.line(&format!("{}{of}{place}", failure.category.title()));
         for line in failure.message.lines() {
             live.line(&format!("  {line}"));
@@ -56,8 +60,8 @@ pub(crate) fn annotate<W: io::Write>(report: &BuildReport, annotator: &mut Annot
         for line in tail {
             text = format!("{text}\n> {line}");
         }
-        let title = match failure.derivation.as_str() {
-            "" => failure.category.title().to_owned(),
+        let title = match (failure.derivation.as_str(), failure.target.as_str()) {
+            ("", "") => failure.category.title().to_owned(),
             _ => format!("{}: {}", failure.category.title(), failure.subject()),
         };
         match (&failure.file, failure.line) {

@@ -99,6 +99,16 @@ pub(crate) struct Message {
     pub file: Option<String>,
     pub line: Option<u32>,
     pub column: Option<u32>,
+    /// For an error: the lines outside of Nix's log that came before it, such as those of Git.
+    pub heard: Vec<String>,
+}
+
+impl Message {
+    /// Whether it says that something failed. Nix says other things at the same level.
+    #[must_use]
+    pub(crate) fn is_error(&self) -> bool {
+        self.level == 0 && self.text.trim_start().starts_with("error:")
+    }
 }
 
 #[derive(Deserialize)]
@@ -153,6 +163,7 @@ fn meaning(raw: Raw) -> Event {
             file: raw.file,
             line: raw.line,
             column: raw.column,
+            heard: Vec::new(),
         }),
         _ => Event::Other,
     }

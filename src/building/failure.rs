@@ -8,10 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::category::Category;
 use super::event::Message;
-use super::patterns::{Meaning, Place, look_up, look_up_in};
+use super::files::missing_file;
+use super::hashes::mismatch;
+use super::mentions::telling;
+use super::patterns::{Meaning, Place, Row, look_up, look_up_in};
 use super::position::{Position, Project};
+use super::remedies;
 use super::substituters::Substituters;
-use super::text::{folded, name_of};
+use super::text::name_of;
 use super::watch::{Build, Ending, Watch, names};
 use crate::base::bounds::{MAX_TEXT, read_file};
 
@@ -34,6 +38,8 @@ pub(crate) struct Failure {
     pub message: String,
     /// What to do about it.
     pub remedy: String,
+    /// The target that it is of, where only this one cannot be evaluated.
+    pub target: String,
     /// The derivation that failed.
     pub derivation: String,
     /// The phase in which it failed.
@@ -58,13 +64,17 @@ impl Failure {
         Self { category, message: cut(message), remedy, ..Self::default() }
     }
 
-    /// What it is called in a heading: the derivation's name, else the category.
+    /// What it is called in a heading: the derivation's name, the target, or else the category.
     #[must_use]
     pub(crate) fn subject(&self) -> &str {
-        if self.derivation.is_empty() { self.category.title() } else { name_of(&self.derivation) }
+        match (self.derivation.as_str(), self.target.as_str()) {
+            ("", "") => self.category.title(),
+            ("", target) => target,
+            (derivation, _) => name_of(derivation),
+        }
     }
 
-    fn at(mut self, position: Option<Position>) -> Self {
+    pub(super) fn at(mut self, position: Option<Position>) -> Self {
         if let Some(position) = position {
             (self.file, self.line, self.column) = (Some(position.file), Some(position.line), position.column);
         }
@@ -85,12 +95,23 @@ pub(crate) struct Scene {
 /// The failures that Nix told of.
 #[must_use]
 pub(crate) fn explain(watch: &Watch, scene: &Scene) -> Vec<Failure> {
-    let errors = || watch.messages.iter().filter(|message| is_error(message));
+    let errors = || watch.messages.iter().filter(|message| message.is_error());
     let mut seen = BTreeSet::new();
     let failures = errors()
         .filter_map(|message| of_error(message, watch, scene))
         .filter(|failure| seen.insert((failure.category, failure.derivation.clone(), failure.message.clone())));
     let mut failures: Vec<_> = failures.take(MOST).collect();
+    if failures.is_empty() {
+        // Some errors end Nix before it can put them into its log.
+        let stray =
+            watch.heard().filter(|line| line.starts_with("error:") || line.starts_with("GC Warning: Out of Memory"));
+        let messages = stray.map(|line| Message { text: line.to_owned(), ..Message::default() });
+        failures.extend(messages.filter_map(|message| of_error(&message, watch, scene)).next());
+    }
+    let is_download = |failure: &Failure| matches!(failure.category, Category::Substituter | Category::Network);
+    if !failures.iter().any(is_download) {
+        failures.extend(errors().find_map(|message| missing(message, watch, scene)));
+    }
     let silent = |build: &&Build| {
         let named = |message: &&Message| names(&message.text, &build.derivation);
         build.ending == Ending::Failed && !errors().any(|message| named(&message))
@@ -116,34 +137,92 @@ pub(crate) fn troubled(watch: &Watch, scene: &Scene) -> BTreeSet<String> {
     let final_warning = |message: &&Message| message.level == 1 && !message.text.contains("retrying in");
     let warnings = watch.messages.iter().filter(final_warning);
     let failed = warnings.filter(|message| {
-        let text = folded(&message.text);
-        text.contains("disabling binary cache")
-            || matches!(look_up(&[Place::Message], &text), Some(Meaning::Passes(Category::Substituter)))
+        message.text.contains("disabling binary cache")
+            || matches!(meaning(&message.text), Some(Meaning::Passes(Category::Substituter)))
     });
     failed.filter_map(|message| scene.substituters.named_in(&message.text, &watch.asked)).collect()
 }
 
-fn is_error(message: &Message) -> bool {
-    message.level == 0 && message.text.trim_start().starts_with("error:")
+fn meaning(text: &str) -> Option<Meaning> {
+    look_up(&[Place::Message], text).map(|row| row.meaning)
+}
+
+/// The row for an error: by the error alone where Nix parts it from its trace, or else by all of it. The lines of code in a trace say
+/// nothing.
+fn row_of(message: &Message) -> Option<&'static Row> {
+    let is_code = |line: &&str| line.trim_start().trim_start_matches(|c: char| c.is_ascii_digit()).starts_with('|');
+    let without = |text: &str| text.lines().filter(|line| !is_code(line)).collect::<Vec<_>>().join("\n");
+    let alone = Some(&message.error).filter(|error| !error.is_empty());
+    alone
+        .and_then(|error| look_up(&[Place::Message], &without(error)))
+        .or_else(|| look_up(&[Place::Message], &without(&message.text)))
 }
 
 fn of_error(message: &Message, watch: &Watch, scene: &Scene) -> Option<Failure> {
-    let text = folded(&message.text);
-    match look_up(&[Place::Message], &text) {
-        Some(Meaning::Consequence) => None,
-        Some(Meaning::Builder) => Some(of_builder(message, watch, scene)),
-        Some(Meaning::Fails(category)) => Some(known(category, message, watch, scene)),
-        Some(Meaning::Passes(category)) => Some(Failure { transient: true, ..known(category, message, watch, scene) }),
+    let row = row_of(message);
+    let failure = match row.map(|row| row.meaning) {
+        Some(Meaning::Consequence | Meaning::Missing) => return None,
+        Some(Meaning::Builder) => return Some(of_builder(message, watch, scene)),
+        Some(Meaning::Fetcher) => return Some(of_fetcher(message, scene)),
+        Some(Meaning::File) => return Some(missing_file(message, watch, scene)),
+        Some(Meaning::Fails(category)) => known(category, message, watch, scene),
+        Some(Meaning::Passes(category)) => Failure { transient: true, ..known(category, message, watch, scene) },
         // Before anything is built or fetched, only the Nix code can be wrong.
-        None if !watch.has_begun() || message.line.is_some() => {
-            Some(known(Category::Evaluation, message, watch, scene))
-        }
-        None => Some(known(Category::Unknown, message, watch, scene)),
-    }
+        None if !watch.has_begun() || message.line.is_some() => known(Category::Evaluation, message, watch, scene),
+        None => known(Category::Unknown, message, watch, scene),
+    };
+    let is_own = failure.remedy == failure.category.remedy();
+    Some(match row.filter(|row| !row.remedy.is_empty() && is_own) {
+        Some(row) => Failure { remedy: row.remedy.to_owned(), ..failure },
+        None => failure,
+    })
 }
 
-fn known(category: Category, message: &Message, watch: &Watch, scene: &Scene) -> Failure {
-    let substituter = scene.substituters.named_in(&message.text, &watch.asked).unwrap_or_default();
+/// A path that no substituter has and nothing builds: what was said of substituters before tells why.
+fn missing(message: &Message, watch: &Watch, scene: &Scene) -> Option<Failure> {
+    if row_of(message)?.meaning != Meaning::Missing {
+        return None;
+    }
+    let warnings = watch.messages.iter().filter(|message| message.level == 1);
+    let why = warnings.rev().find_map(|warning| {
+        let row = look_up(&[Place::Message], &warning.text)?;
+        let (category, transient) = match row.meaning {
+            Meaning::Passes(category) => (category, true),
+            Meaning::Fails(category) => (category, false),
+            _ => return None,
+        };
+        let text = format!("{}\n{}", said(message), warning.text.trim());
+        let failure = known(category, &Message { text, ..Message::default() }, watch, scene);
+        let remedy = if row.remedy.is_empty() { failure.remedy } else { row.remedy.to_owned() };
+        Some(Failure { transient, remedy, ..failure })
+    });
+    let alone =
+        || Failure { remedy: remedies::MISSING.to_owned(), ..known(Category::Substituter, message, watch, scene) };
+    Some(why.unwrap_or_else(alone))
+}
+
+/// A program that Nix runs to fetch an input: its lines say why.
+fn of_fetcher(message: &Message, scene: &Scene) -> Failure {
+    let lines: Vec<&str> = message.heard.iter().map(String::as_str).collect();
+    let row = look_up_in(&[Place::Download], &lines);
+    let (category, transient) = match row.map(|row| row.meaning) {
+        Some(Meaning::Fails(category)) => (category, false),
+        Some(Meaning::Passes(category)) => (category, true),
+        _ => (Category::Network, false),
+    };
+    let mut failure = Failure { transient, ..Failure::new(category, &said(message)) };
+    if let Some(row) = row.filter(|row| !row.remedy.is_empty()) {
+        row.remedy.clone_into(&mut failure.remedy);
+    }
+    failure.log = message.heard.iter().rev().take(SHOWN).rev().cloned().collect();
+    failure.at(scene.project.of_message(message))
+}
+
+pub(super) fn known(category: Category, message: &Message, watch: &Watch, scene: &Scene) -> Failure {
+    let named = scene.substituters.named_in(&message.text, &watch.asked);
+    // Of an archive that is damaged, Nix does not say where it is from.
+    let last = || Some(super::substituters::shown(watch.last_source()?)).filter(|_| category == Category::Substituter);
+    let substituter = named.or_else(last).unwrap_or_default();
     let category = match category {
         Category::Network if !substituter.is_empty() => Category::Substituter,
         other => other,
@@ -157,19 +236,10 @@ fn known(category: Category, message: &Message, watch: &Watch, scene: &Scene) ->
     } else if let Some(derivation) = derivation_in(&message.text) {
         failure.derivation = derivation;
     }
-    match category {
-        Category::HashMismatch => {
-            let (specified, got) = hashes(&message.text);
-            if let (Some(specified), Some(got)) = (&specified, &got) {
-                failure.remedy = format!(
-                    "If the download was meant to change, put {got} in place of {specified}. If not, find out why it did."
-                );
-            }
-            let position = specified.and_then(|hash| scene.project.of_text(&hash));
-            failure.at(position.or_else(|| scene.project.of_message(message)))
-        }
-        _ => failure.at(scene.project.of_message(message)),
+    if category == Category::HashMismatch {
+        return mismatch(failure, message, scene);
     }
+    failure.at(scene.project.of_message(message))
 }
 
 /// A builder that failed: its log says why.
@@ -183,10 +253,12 @@ fn of_log(said: &str, build: Option<&Build>, named: Option<String>, scene: &Scen
     let derivation = build.map(|build| build.derivation.clone()).or(named);
     let lines = build.map(|build| build.log.tail(LOOKED_AT)).unwrap_or_default();
     let is_download = derivation.as_ref().is_some_and(|derivation| is_download(derivation, scene));
-    let places = if is_download { &[Place::Log, Place::DownloadLog][..] } else { &[Place::Log] };
-    let texts: Vec<String> = lines.iter().map(|line| folded(line)).collect();
+    let places = if is_download { &[Place::Log, Place::Download][..] } else { &[Place::Log] };
+    let row = look_up_in(places, &telling(&lines));
     let in_check = build.and_then(Build::phase).is_some_and(|phase| phase.to_lowercase().contains("check"));
-    let (category, transient) = match look_up_in(places, &texts) {
+    // NixOS tests have no phases.
+    let in_check = in_check || derivation.as_deref().is_some_and(|path| name_of(path).starts_with("vm-test-run-"));
+    let (category, transient) = match row.map(|row| row.meaning) {
         Some(Meaning::Fails(category)) => (category, false),
         Some(Meaning::Passes(category)) => (category, true),
         _ if in_check => (Category::Test, false),
@@ -201,20 +273,28 @@ fn of_log(said: &str, build: Option<&Build>, named: Option<String>, scene: &Scen
         failure.remedy =
             format!("The last lines of the log say why; `nix log {}` shows all of it.", failure.derivation);
     }
+    if let Some(row) = row.filter(|row| !row.remedy.is_empty()) {
+        row.remedy.clone_into(&mut failure.remedy);
+    }
     failure.at(scene.project.of_log(&lines))
 }
 
-fn add_build(failure: &mut Failure, build: &Build) {
+pub(super) fn add_build(failure: &mut Failure, build: &Build) {
     failure.derivation.clone_from(&build.derivation);
     build.phase().unwrap_or_default().clone_into(&mut failure.phase);
     failure.log = build.log.tail(SHOWN).into_iter().map(str::to_owned).collect();
 }
 
-/// Nix's message, without the trace if they are separate.
-fn said(message: &Message) -> String {
+/// Nix's message, without the trace if they are separate, and with the name that Nix suggests.
+pub(super) fn said(message: &Message) -> String {
     let text = if message.error.is_empty() { &message.text } else { &message.error };
     let text = text.trim();
-    text.strip_prefix("error:").unwrap_or(text).trim().to_owned()
+    let text = text.strip_prefix("error:").unwrap_or(text).trim();
+    let hint = message.text.lines().map(str::trim).find(|line| line.starts_with("Did you mean"));
+    match hint.filter(|hint| !text.contains(hint)) {
+        Some(hint) => format!("{text}\n{hint}"),
+        None => text.to_owned(),
+    }
 }
 
 /// Whether a derivation is a download: its outputs are known by hash, so it may use the network.
@@ -232,15 +312,6 @@ fn derivation_in(text: &str) -> Option<String> {
     let words = text.split(|c: char| c.is_whitespace() || matches!(c, '\'' | '"' | '!' | '^' | ',' | ';'));
     let is_derivation = |word: &&str| word.strip_suffix(".drv").is_some_and(|word| word.starts_with("/nix/store/"));
     words.into_iter().find(is_derivation).map(str::to_owned)
-}
-
-/// The hash that was specified, and the one that Nix got.
-fn hashes(text: &str) -> (Option<String>, Option<String>) {
-    let behind = |name: &str| {
-        let rest = text.split_once(name)?.1.trim_start();
-        rest.split_whitespace().next().map(|hash| hash.trim_matches(['\'', ',', '"']).to_owned())
-    };
-    (behind("specified:").or_else(|| behind("expected ")), behind("got:").or_else(|| behind("got ")))
 }
 
 fn cut(text: &str) -> String {

@@ -149,3 +149,106 @@ fn before_anything_is_built_only_the_code_can_be_wrong() {
     let failure = explain(&seen(&[], None, &[&error.text]), &scene(None)).remove(0);
     assert_eq!((failure.category, failure.message.as_str()), (Category::Unknown, "this attribute is broken"));
 }
+
+fn failure_in(root: &std::path::Path, text: &str) -> Failure {
+    explain(&seen(&[], None, &[text]), &scene(Some(root.to_owned()))).remove(0)
+}
+
+#[test]
+fn a_hash_is_found_however_the_code_writes_it() {
+    let zeros = "sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let hash = "sha256-oWIb6VBAI57hQ2LBbiBRDdwg9SfXctgjsqFnmzP1zXQ=";
+    for (specified, code) in [
+        (hash, "sha256 = \"a1621be95040239ee14362c16e20510ddc20f527d772d823b2a1679b33f5cd74\";"),
+        (hash, "hash = \"oWIb6VBAI57hQ2LBbiBRDdwg9SfXctgjsqFnmzP1zXQ=\";"),
+        (
+            "sha256:1l64xs31rnx5xg6xlcnn2mrfp1j8qinxg7x7fj03kx0kya4s584f",
+            "sha256 = \"1l64xs31rnx5xg6xlcnn2mrfp1j8qinxg7x7fj03kx0kya4s584f\";",
+        ),
+        (zeros, "hash = \"\";"),
+        (zeros, "vendorHash = lib.fakeHash;"),
+        (zeros, "sha256 = \"0000000000000000000000000000000000000000000000000000\";"),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("package.nix"), format!("{{\n  {code}\n}}\n")).unwrap();
+        let text = format!(
+            "error: hash mismatch in fixed-output derivation '{DRV}':\n  specified: {specified}\n     got:    sha256-BBBB="
+        );
+        let failure = failure_in(root.path(), &text);
+        assert_eq!((failure.file.as_deref(), failure.line), (Some("package.nix"), Some(2)), "{code}");
+    }
+}
+
+#[test]
+fn an_input_that_is_not_what_its_lock_says_is_to_be_updated() {
+    let root = tempfile::tempdir().unwrap();
+    let lock = r#"{ "nodes": {
+        "root": { "inputs": { "home": "home_2", "x": "x" } },
+        "home_2": { "inputs": { "nixpkgs": "n" }, "locked": { "narHash": "sha256-HOME" } },
+        "x": { "inputs": { "n": ["home", "nixpkgs"] }, "locked": { "narHash": "sha256-X" } },
+        "n": { "locked": {
+            "narHash": "sha256-LOCKED" } }
+    }, "root": "root", "version": 7 }"#;
+    fs::write(root.path().join("flake.lock"), lock).unwrap();
+    // Which of the two is locked depends on the version of Nix.
+    for (expected, got) in [("sha256-LOCKED", "sha256-OTHER"), ("sha256-OTHER", "sha256-LOCKED")] {
+        let text = format!(
+            "error: NAR hash mismatch in input 'path:/n' (/nix/store/x-source), expected '{expected}', got '{got}'"
+        );
+        let failure = failure_in(root.path(), &text);
+        assert_eq!(failure.category, Category::HashMismatch);
+        assert!(failure.remedy.contains("run `nix flake update home/nixpkgs`"), "{failure:?}");
+        assert_eq!((failure.file.as_deref(), failure.line), (Some("flake.lock"), Some(6)));
+    }
+}
+
+#[test]
+fn a_file_that_git_does_not_track_is_no_damage_of_the_store() {
+    let root = tempfile::tempdir().unwrap();
+    let source = root.path().join("nix/store/bl9mz7ay7y9qrgy6yi25g6v8jrdna59l-source");
+    fs::create_dir_all(&source).unwrap();
+    fs::write(root.path().join("package.nix"), "{ }\n").unwrap();
+    let missing = |file: &str| {
+        format!(
+            "error: getting status of '/nix/store/bl9mz7ay7y9qrgy6yi25g6v8jrdna59l-source{file}': No such file or directory"
+        )
+    };
+    let failure = failure_in(root.path(), &missing("/package.nix"));
+    assert_eq!(failure.category, Category::Evaluation);
+    assert!(failure.remedy.contains("`git add package.nix`"), "{failure:?}");
+    let failure = failure_in(root.path(), &missing("/misspelled.nix"));
+    assert_eq!(failure.category, Category::Evaluation);
+    assert!(failure.remedy.contains("correct its name"), "{failure:?}");
+    // Where the source itself is gone, the store lost it.
+    fs::remove_dir(&source).unwrap();
+    assert_eq!(failure_in(root.path(), &missing("/package.nix")).category, Category::Cache);
+    assert_eq!(failure_in(root.path(), &missing("")).category, Category::Cache);
+}
+
+#[test]
+fn names_that_nix_thinks_were_meant_are_kept() {
+    let mut watch = Watch::default();
+    let text =
+        "error: attribute 'helo' missing\n       at /x/flake.nix:1:1:\n            1| { }\n       Did you mean hello?";
+    let error = Message { text: text.into(), error: "attribute 'helo' missing".into(), ..Message::default() };
+    watch.observe(Event::Said(error), Duration::ZERO);
+    assert_eq!(explain(&watch, &scene(None))[0].message, "attribute 'helo' missing\nDid you mean hello?");
+}
+
+#[test]
+fn a_nixos_test_is_a_test_whatever_it_prints() {
+    let derivation = "/nix/store/rwgi076jccn2afn74izajcmi2xkxwchy-vm-test-run-simple.drv";
+    let mut watch = Watch::default();
+    for event in [
+        Event::Start { id: 1, activity: Activity::Builds },
+        Event::Start { id: 2, activity: Activity::Build { derivation: derivation.into() } },
+        Event::Line { id: 2, text: "Traceback (most recent call last):".into() },
+        Event::Said(Message {
+            text: format!("error: builder for '{derivation}' failed with exit code 1"),
+            ..Message::default()
+        }),
+    ] {
+        watch.observe(event, Duration::ZERO);
+    }
+    assert_eq!(explain(&watch, &scene(None))[0].category, Category::Test);
+}

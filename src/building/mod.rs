@@ -12,16 +12,23 @@ pub(crate) mod checks;
 pub(crate) mod drvs;
 pub(crate) mod event;
 pub(crate) mod failure;
+mod files;
+mod hashes;
 pub(crate) mod limits;
 pub(crate) mod live;
 mod log;
+mod mentions;
+mod modules;
 mod nix;
 pub(crate) mod patterns;
 pub(crate) mod position;
+mod remedies;
 mod report;
 mod resources;
 mod retry;
+mod statuses;
 pub(crate) mod substituters;
+mod table;
 pub(crate) mod text;
 pub(crate) mod watch;
 
@@ -60,6 +67,8 @@ pub(crate) struct Request {
     pub cores: Limit,
     /// Whether the rest is built when something fails.
     pub keep_going: bool,
+    /// Whether nothing is built, and only what would be is found out.
+    pub dry_run: bool,
     /// How it is tried again.
     pub retry: Retry,
     /// Longest time for all of it.
@@ -122,11 +131,12 @@ impl Request {
     /// What `nix build` is to build: attribute paths stand behind the flake, and whole installables by themselves.
     #[must_use]
     pub(crate) fn installables(&self) -> Vec<String> {
-        let whole = |target: &str| target.contains(['#', ':']) || target.starts_with(['/', '.']);
+        let whole =
+            |target: &str| outside_quotes(target).any(|c| matches!(c, '#' | ':')) || target.starts_with(['/', '.']);
         let of = |target: &String| match target.strip_prefix(".#") {
-            Some(attribute) => format!("{}#{attribute}", self.flake),
+            Some(attribute) => format!("{}#{}", self.flake, escaped(attribute)),
             None if whole(target) => target.clone(),
-            None => format!("{}#{target}", self.flake),
+            None => format!("{}#{}", self.flake, escaped(target)),
         };
         let known = |target: &String| self.derivations.get(target).cloned();
         self.targets.iter().map(|target| known(target).unwrap_or_else(|| of(target))).collect()
@@ -140,6 +150,18 @@ impl Request {
         let folder = folder.is_dir().then_some(folder)?;
         Some(folder.components().collect())
     }
+}
+
+/// The characters of an attribute path that no quotes are around.
+fn outside_quotes(path: &str) -> impl Iterator<Item = char> {
+    path.split('"').step_by(2).flat_map(str::chars)
+}
+
+/// An attribute path as the fragment of an address: what Nix reads there as something else, inside of quotes, is encoded.
+fn escaped(path: &str) -> String {
+    let quoted = |part: &str| part.replace('%', "%25").replace('#', "%23").replace('^', "%5E");
+    let parts = path.split('"').enumerate();
+    parts.map(|(at, part)| if at % 2 == 0 { part.to_owned() } else { quoted(part) }).collect::<Vec<_>>().join("\"")
 }
 
 /// Builds, and tells `live` how it goes. It stops when `cancelled` says so.

@@ -11,6 +11,7 @@ pub(super) fn request() -> Request {
         jobs: Limit::Auto,
         cores: Limit::Auto,
         keep_going: true,
+        dry_run: false,
         retry: Retry::default(),
         timeout: None,
         derivation_timeout: None,
@@ -41,6 +42,15 @@ fn targets_are_attributes_of_the_flake_unless_they_name_another() {
             "/nix/store/j"
         ]
     );
+}
+
+#[test]
+fn names_with_marks_that_addresses_have_are_encoded() {
+    let targets = ["packages.s.\"a#b\"", "packages.s.\"50%\"", "packages.s.\"a^b\"", "hello^out", "x#\"a#b\""];
+    let request = Request { targets: targets.map(str::to_owned).to_vec(), ..request() };
+    let expected =
+        [".#packages.s.\"a%23b\"", ".#packages.s.\"50%25\"", ".#packages.s.\"a%5Eb\"", ".#hello^out", "x#\"a#b\""];
+    assert_eq!(request.installables(), expected);
 }
 
 #[test]

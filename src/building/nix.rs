@@ -100,6 +100,9 @@ fn spawn(request: &Request, settings: &Settings) -> Result<Child, BuildError> {
     let mut command = std::process::Command::new("nix");
     command.arg("build").args(request.installables());
     command.args(["--log-format", "internal-json", "--json", "--extra-experimental-features", "nix-command flakes"]);
+    if request.dry_run {
+        command.arg("--dry-run");
+    }
     match &request.out_link {
         Some(link) => command.arg("--out-link").arg(link),
         None => command.arg("--no-link"),
@@ -227,6 +230,7 @@ fn take_in(told: &str, at: Duration, watch: &mut Watch, live: &mut Live, stray: 
         Line::Text(text) if text.is_empty() => {}
         Line::Text(text) => {
             live.line(&text);
+            watch.hear(text.clone());
             if stray.len() == STRAY {
                 stray.pop_front();
             }

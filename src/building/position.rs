@@ -38,6 +38,9 @@ impl Project {
     /// the project.
     #[must_use]
     pub(crate) fn of_message(&self, message: &Message) -> Option<Position> {
+        if let Some(position) = super::modules::position(self, &message.text) {
+            return Some(position);
+        }
         let named = message.file.as_ref().zip(message.line).and_then(|(file, line)| {
             // Nix 2.34 writes line and column behind the file, too.
             let suffix = message.column.map(|column| format!(":{line}:{column}")).unwrap_or_default();
@@ -68,26 +71,44 @@ impl Project {
     /// The line of the project's Nix code that holds `text`, such as a hash.
     #[must_use]
     pub(crate) fn of_text(&self, text: &str) -> Option<Position> {
+        let files = self.files().filter(|path| path.extension().is_some_and(|extension| extension == "nix"));
+        files.into_iter().find_map(|path| self.line_with(&path, text))
+    }
+
+    /// The line of the flake's lock file that holds `text`.
+    #[must_use]
+    pub(crate) fn of_lock(&self, text: &str) -> Option<Position> {
+        self.line_with(&self.flake.join("flake.lock"), text)
+    }
+
+    /// The first line of a file that holds `text`.
+    pub(super) fn line_with(&self, path: &Path, text: &str) -> Option<Position> {
+        self.line_that(path, |line| line.contains(text))
+    }
+
+    /// The first line of a file that is as wanted.
+    pub(super) fn line_that(&self, path: &Path, is_wanted: impl Fn(&str) -> bool) -> Option<Position> {
+        let content = read_text(path, LARGEST).ok()?;
+        let line = content.lines().position(is_wanted)?;
+        Some(Position { file: self.in_workspace(path)?, line: u32::try_from(line + 1).ok()?, column: None })
+    }
+
+    /// The files of the flake, but for hidden ones; a bounded number of them.
+    pub(super) fn files(&self) -> impl Iterator<Item = PathBuf> {
         let wanted = |entry: &walkdir::DirEntry| {
             let name = entry.file_name().to_string_lossy();
             entry.depth() == 0 || !(entry.file_type().is_dir() && name.starts_with('.'))
         };
         let files = walkdir::WalkDir::new(&self.flake).sort_by_file_name().into_iter().filter_entry(wanted);
-        let files = files.filter_map(Result::ok).take(MOST_FILES).filter(|entry| {
-            let nix = entry.path().extension().is_some_and(|extension| extension == "nix");
-            nix && entry.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() <= LARGEST)
-        });
-        files.into_iter().find_map(|entry| {
-            let content = read_text(entry.path(), LARGEST).ok()?;
-            let line = content.lines().position(|line| line.contains(text))?;
-            let file = self.in_workspace(entry.path())?;
-            Some(Position { file, line: u32::try_from(line + 1).ok()?, column: None })
-        })
+        let is_file =
+            |entry: &walkdir::DirEntry| entry.metadata().is_ok_and(|known| known.is_file() && known.len() <= LARGEST);
+        files.filter_map(Result::ok).take(MOST_FILES).filter(is_file).map(walkdir::DirEntry::into_path)
     }
 
     /// The file of the project that `named` means; none when it lies elsewhere or has no such line.
     fn resolve(&self, (path, line, column): &Named) -> Option<Position> {
-        let real = self.candidates(path).into_iter().find(|candidate| candidate.is_file())?;
+        let real = self.candidates(path).into_iter().find(|candidate| candidate.is_file());
+        let real = real.or_else(|| self.only_file_at(path))?;
         let content = read_text(&real, LARGEST).ok()?;
         // The store may hold another version, or another project, with a file of this name.
         let in_store = Path::new(path).is_absolute() && path.contains("/nix/store/");
@@ -99,6 +120,12 @@ impl Project {
             return None;
         }
         Some(Position { file: self.in_workspace(&real)?, line: *line, column: *column })
+    }
+
+    /// The file of the project that a path of Nix's means.
+    pub(super) fn file(&self, path: &str) -> Option<PathBuf> {
+        let real = self.candidates(path).into_iter().find(|candidate| candidate.is_file())?;
+        self.in_workspace(&real).map(|_| real)
     }
 
     fn candidates(&self, path: &str) -> Vec<PathBuf> {
@@ -116,6 +143,22 @@ impl Project {
             return vec![PathBuf::from(path)];
         }
         both(path.trim_start_matches("./"))
+    }
+
+    /// The one file of the flake that `path` may mean: what a builder sees need not be the root of the flake.
+    fn only_file_at(&self, path: &str) -> Option<PathBuf> {
+        let inner = match path.split_once("/build/") {
+            Some((before, behind)) if before.is_empty() || before.contains("nix-build") => behind,
+            _ if Path::new(path).is_absolute() => return None,
+            _ => path.trim_start_matches("./"),
+        };
+        // The folder that the source was unpacked to has a name of its own.
+        let shorter = inner.split_once('/').map(|(_, rest)| rest).filter(|_| path.starts_with('/'));
+        [Some(inner), shorter].into_iter().flatten().find_map(|inner| {
+            let mut fitting = self.files().filter(|file| file.ends_with(inner));
+            let only = fitting.next()?;
+            fitting.next().is_none().then_some(only)
+        })
     }
 
     fn in_workspace(&self, path: &Path) -> Option<String> {
@@ -215,6 +258,27 @@ mod tests {
         let python = ["Traceback (most recent call last):", "  File \"src/main.c\", line 2, in <module>"];
         assert_eq!(project.of_log(&python), at("sub/src/main.c", 2, None));
         assert_eq!(project.of_log(&["error: src/main.c:99:1", "error: other.c:1:1", "error: 10.0.0.1:80"]), None);
+    }
+
+    #[test]
+    fn places_in_sources_below_the_root_of_the_flake_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let workspace = folder.path().to_owned();
+        for file in ["crates/tool/src/lib.rs", "crates/a/src/main.rs", "crates/b/src/main.rs"] {
+            fs::create_dir_all(workspace.join(file).parent().unwrap()).unwrap();
+            fs::write(workspace.join(file), "1\n2\n3\n").unwrap();
+        }
+        let project = Project { flake: workspace.clone(), workspace };
+        let tool = at("crates/tool/src/lib.rs", 2, Some(1));
+        for line in [
+            "src/lib.rs:2:1: error: x",
+            "/build/tool/src/lib.rs:2:1: error: x",
+            "/build/source/src/lib.rs:2:1: error: x",
+        ] {
+            assert_eq!(project.of_log(&[line]), tool, "{line}");
+        }
+        assert_eq!(project.of_log(&["src/main.rs:2:1: error: x"]), None, "it may be either");
+        assert_eq!(project.of_log(&["/usr/src/lib.rs:2:1: error: x"]), None);
     }
 
     #[test]

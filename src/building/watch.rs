@@ -14,6 +14,8 @@ use super::text::name_of;
 
 /// Addresses that are remembered, for messages that name none.
 const MOST_ASKED: usize = 256;
+/// Lines outside of Nix's log that are remembered, for errors that only name the program that printed them.
+const MOST_HEARD: usize = 100;
 
 /// How a build ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +142,8 @@ pub(crate) struct Watch {
     pub messages: Vec<Message>,
     /// What was asked of servers last.
     pub asked: VecDeque<String>,
+    /// Lines outside of Nix's log since the last error.
+    heard: VecDeque<String>,
     /// Bytes downloaded.
     pub downloaded: u64,
     /// When the first build or download began.
@@ -171,6 +175,26 @@ impl Watch {
             Event::Said(message) => self.said(message),
             Event::Other => Shown::Nothing,
         }
+    }
+
+    /// Takes in a line that is not of Nix's log: of a program that Nix runs, which says more than Nix does of its failure.
+    pub(crate) fn hear(&mut self, line: String) {
+        if self.heard.len() == MOST_HEARD {
+            self.heard.pop_front();
+        }
+        self.heard.push_back(line);
+    }
+
+    /// The lines outside of Nix's log since the last error.
+    pub(crate) fn heard(&self) -> impl Iterator<Item = &str> {
+        self.heard.iter().map(String::as_str)
+    }
+
+    /// The substituter that was asked last for a path.
+    #[must_use]
+    pub(crate) fn last_source(&self) -> Option<&str> {
+        let all = self.transfers.iter().chain(self.moving.values()).filter(|moved| moved.way == Way::Substituted);
+        all.max_by_key(|moved| moved.start).map(|moved| moved.from.as_str())
     }
 
     /// Builds that run, the one that began first in front.
@@ -298,7 +322,10 @@ impl Watch {
     }
 
     /// An error names the derivation that failed: that is whose end was counted.
-    fn said(&mut self, message: Message) -> Shown {
+    fn said(&mut self, mut message: Message) -> Shown {
+        if message.is_error() {
+            message.heard = std::mem::take(&mut self.heard).into();
+        }
         if message.level <= 1 {
             self.messages.push(message.clone());
         }

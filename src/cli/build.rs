@@ -15,7 +15,7 @@ use crate::base::env_vars;
 use crate::base::printing::Raw;
 use crate::building::checks::Verdict;
 use crate::building::drvs::{self, Drvs};
-use crate::building::{BuildReport, Live, Request, Style};
+use crate::building::{BuildReport, Live, Outcome, Request, Style};
 use crate::remote::Remote;
 use crate::report::summary::build_headline;
 use crate::store::StoreDirs;
@@ -64,7 +64,9 @@ fn request(command: &BuildCommand) -> Result<Request, Failure> {
 }
 
 fn describe(report: &BuildReport) -> String {
-    let mut out = format!("{}\n", build_headline(report));
+    // What failed is said once, as the error of the program.
+    let is_well = report.outcome == Outcome::Succeeded;
+    let mut out = if is_well { format!("{}\n", build_headline(report)) } else { String::new() };
     let checks = report.checks.iter().map(|check| match check.verdict {
         Verdict::Passed => format!("check {}: passed\n", check.name),
         Verdict::Failed => format!("check {}: failed, {}\n", check.name, check.reason),

@@ -293,7 +293,7 @@ fn of_broken(broken: &Broken) -> Decision {
         reason,
         system,
         drv: None,
-        wanted: Default::default(),
+        wanted: String::new(),
         is_small: false,
     }
 }

@@ -90,6 +90,7 @@ impl BuildArgs {
             jobs: limits.max_jobs,
             cores: limits.cores,
             keep_going: !limits.no_keep_going,
+            dry_run: false,
             retry: Retry { times: limits.retries, delay: limits.retry_delay, budget: limits.retry_budget },
             timeout: limits.timeout,
             derivation_timeout: limits.derivation_timeout,

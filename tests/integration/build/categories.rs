@@ -28,6 +28,23 @@ fn evaluation() {
 }
 
 #[test]
+fn a_target_that_cannot_be_evaluated_does_not_stop_the_others() {
+    for project in each() {
+        let built = project.build(&["one", "throws", "two", "undefined"]);
+        assert_eq!(built.code, Some(1));
+        assert_eq!(built.endings(), [("one", "built"), ("two", "built")], "{}{}", built.report, built.log);
+        let failures = built.report["failures"].as_array().unwrap();
+        let targets: Vec<_> = failures.iter().map(|failure| (&failure["target"], &failure["category"])).collect();
+        let evaluation = serde_json::json!("evaluation");
+        assert_eq!(targets, [(&"throws".into(), &evaluation), (&"undefined".into(), &evaluation)], "{}", built.report);
+        assert!(built.log.contains("throws, undefined cannot be evaluated: the rest is built."), "{}", built.log);
+        // Nothing is built where somebody wants to stop at the first failure, or where nothing is left.
+        assert_eq!(project.build(&["one", "throws", "--no-keep-going"]).report["derivations"], serde_json::json!([]));
+        assert_eq!(project.build(&["undefined", "throws"]).code, Some(1));
+    }
+}
+
+#[test]
 fn build() {
     for project in each() {
         let built = project.build(&["fails"]);
@@ -93,6 +110,27 @@ fn hash_mismatch() {
 }
 
 #[test]
+fn inputs_that_git_cannot_fetch() {
+    for project in each() {
+        for (name, url, category) in [
+            ("host", "git+https://no-such-host.invalid/a.git", "network"),
+            ("port", "git+https://127.0.0.1:1/a.git", "network"),
+            ("ssh", "git+ssh://git@127.0.0.1:1/a.git", "network"),
+        ] {
+            let folder = project.machine.path(name);
+            fs::create_dir_all(&folder).unwrap();
+            let text = format!("{{ inputs.a.url = \"{url}\"; outputs = {{ self, a }}: {{ x = a.x; }}; }}\n");
+            fs::write(folder.join("flake.nix"), text).unwrap();
+            let target = format!("path:{}#x", folder.display());
+            let built = project.build(&[&target, "--retries", "1", "--retry-delay", "1"]);
+            let failure = built.assert_category(category);
+            assert_eq!((&failure["transient"], &built.report["attempts"]), (&true.into(), &2.into()), "{failure}");
+            assert!(!failure["log"].as_array().unwrap().is_empty(), "Git says why: {failure}");
+        }
+    }
+}
+
+#[test]
 fn network() {
     for project in each() {
         for target in ["refused", "fetched", "tarball"] {
@@ -140,6 +178,8 @@ fn time_out() {
         let built = project.build(&["slow", "--timeout", "3"]);
         let failure = built.assert_category("time-out");
         assert!(failure["message"].as_str().unwrap().contains("`timeout`"), "{failure}");
+        assert!(failure["derivation"].as_str().unwrap().ends_with("-slow.drv"), "{failure}");
+        assert_eq!(failure["log"], serde_json::json!(["begun"]), "{failure}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::project::{Built, Project, each};
-use super::server::{Refusals, Server};
+use super::server::{Fault, Refusals, Server};
 
 /// A binary cache with `one`.
 fn cache_of(project: &Project) -> PathBuf {
@@ -31,7 +31,7 @@ fn retried(built: &Built) -> Vec<&Value> {
 #[test]
 fn a_server_that_refuses_twice_is_tried_once_more() {
     for project in each() {
-        let refusals = Refusals { of: ".narinfo", times: 2, status: 503 };
+        let refusals = Refusals { of: ".narinfo", times: 2, fault: Fault::Status(503) };
         let server = Server::start(cache_of(&project), refusals);
         // Nix tries each download twice, and then gives up: that is one attempt of ours.
         let built = build(&project, &server, "2", &["--retries", "3", "--retry-delay", "1"]);
@@ -49,10 +49,35 @@ fn a_server_that_refuses_twice_is_tried_once_more() {
 }
 
 #[test]
+fn a_path_that_fails_to_come_once_is_fetched_again() {
+    for project in each() {
+        let cache = cache_of(&project);
+        for (number, fault) in
+            [Fault::Status(500), Fault::Status(503), Fault::Cut, Fault::Damaged].into_iter().enumerate()
+        {
+            let server = Server::start(cache.clone(), Refusals { of: ".nar.xz", times: 1, fault });
+            let store = project.machine.store(&format!("again-{number}"));
+            let fresh = Project { machine: project.machine.clone(), store, folder: project.folder.clone() };
+            let built = build(&fresh, &server, "1", &["--retries", "3", "--retry-delay", "1"]);
+            built.assert_succeeded();
+            assert_eq!((server.refused(), &built.report["attempts"]), (1, &2.into()), "{fault:?}: {}", built.log);
+            assert!(retried(&built).iter().all(|category| **category == "substituter"), "{fault:?}: {}", built.report);
+            assert_eq!(built.report["retried"][0]["substituter"], server.url, "{fault:?}");
+            assert_eq!(
+                (built.endings(), &built.report["totals"]["substituted"]),
+                (vec![], &1.into()),
+                "{}",
+                built.report
+            );
+        }
+    }
+}
+
+#[test]
 fn one_that_keeps_failing_is_left_out() {
     for project in each() {
         for status in [503, 500, 200] {
-            let refusals = Refusals { of: ".narinfo", times: u64::MAX, status };
+            let refusals = Refusals { of: ".narinfo", times: u64::MAX, fault: Fault::Status(status) };
             let server = Server::start(project.machine.path("no-cache"), refusals);
             std::fs::create_dir_all(project.machine.path("no-cache")).unwrap();
             std::fs::write(project.machine.path("no-cache/nix-cache-info"), "StoreDir: /nix/store\nWantMassQuery: 1\n")
@@ -72,7 +97,7 @@ fn one_that_keeps_failing_is_left_out() {
 #[test]
 fn without_retries_a_substituter_fails_the_build() {
     for project in each() {
-        let refusals = Refusals { of: ".narinfo", times: u64::MAX, status: 503 };
+        let refusals = Refusals { of: ".narinfo", times: u64::MAX, fault: Fault::Status(503) };
         let server = Server::start(cache_of(&project), refusals);
         let built = build(&project, &server, "1", &[]);
         let failure = built.assert_category("substituter");
@@ -110,7 +135,7 @@ fn the_budget_ends_the_retries() {
 #[test]
 fn a_substituter_without_an_answer_does_not_fail_the_build() {
     for project in each() {
-        let refusals = Refusals { of: "nix-cache-info", times: u64::MAX, status: 503 };
+        let refusals = Refusals { of: "nix-cache-info", times: u64::MAX, fault: Fault::Status(503) };
         let server = Server::start(cache_of(&project), refusals);
         let built = build(&project, &server, "1", &[]);
         built.assert_succeeded();

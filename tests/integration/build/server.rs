@@ -5,8 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_LENGTH;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 /// How it fails.
@@ -16,8 +19,19 @@ pub(super) struct Refusals {
     pub of: &'static str,
     /// How often; after that it serves.
     pub times: u64,
-    /// With which status; 200 gives an answer that makes no sense.
-    pub status: u16,
+    /// In which way.
+    pub fault: Fault,
+}
+
+/// What becomes of a request that is refused.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Fault {
+    /// This status; 200 gives an answer that makes no sense.
+    Status(u16),
+    /// Half of the file, and then nothing.
+    Cut,
+    /// Something else than the file.
+    Damaged,
 }
 
 /// A server on a free port of the loopback, stopped when it is dropped.
@@ -80,15 +94,29 @@ impl Drop for Server {
     }
 }
 
-async fn serve(State(cache): State<Arc<Cache>>, Path(file): Path<String>) -> (StatusCode, Vec<u8>) {
+async fn serve(State(cache): State<Arc<Cache>>, Path(file): Path<String>) -> Response {
     cache.asked.lock().unwrap().push(file.clone());
     let refusals = &cache.refusals;
+    let bytes = std::fs::read(cache.folder.join(&file));
     if file.ends_with(refusals.of) && cache.refused.load(Ordering::Relaxed) < refusals.times {
         cache.refused.fetch_add(1, Ordering::Relaxed);
-        return (StatusCode::from_u16(refusals.status).unwrap(), b"this is no narinfo\n".to_vec());
+        return match (refusals.fault, bytes) {
+            (Fault::Status(status), _) => {
+                (StatusCode::from_u16(status).unwrap(), b"this is no narinfo\n".to_vec()).into_response()
+            }
+            (Fault::Cut, Ok(bytes)) => {
+                let half = futures_util::stream::iter([
+                    Ok(bytes[..bytes.len() / 2].to_vec()),
+                    Err(std::io::Error::other("the connection is cut")),
+                ]);
+                ([(CONTENT_LENGTH, bytes.len())], Body::from_stream(half)).into_response()
+            }
+            (Fault::Damaged, Ok(bytes)) => bytes.into_iter().rev().collect::<Vec<u8>>().into_response(),
+            (_, Err(_)) => StatusCode::NOT_FOUND.into_response(),
+        };
     }
-    match std::fs::read(cache.folder.join(&file)) {
-        Ok(bytes) => (StatusCode::OK, bytes),
-        Err(_) => (StatusCode::NOT_FOUND, Vec::new()),
+    match bytes {
+        Ok(bytes) => bytes.into_response(),
+        Err(_) => StatusCode::NOT_FOUND.into_response(),
     }
 }

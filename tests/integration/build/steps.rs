@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use super::project::{Project, first};
-use super::server::{Refusals, Server};
+use super::server::{Fault, Refusals, Server};
 use crate::support::program::Run;
 
 /// A job whose steps are builds.
@@ -58,7 +58,7 @@ fn a_later_step_leaves_out_what_kept_failing() {
     let Some(project) = first() else { return };
     fs::create_dir_all(project.machine.path("cache")).unwrap();
     fs::write(project.machine.path("cache/nix-cache-info"), "StoreDir: /nix/store\nWantMassQuery: 1\n").unwrap();
-    let refusals = Refusals { of: ".narinfo", times: u64::MAX, status: 503 };
+    let refusals = Refusals { of: ".narinfo", times: u64::MAX, fault: Fault::Status(503) };
     let server = Server::start(project.machine.path("cache"), refusals);
     let arguments = format!("--option substituters {} --option download-attempts 1", server.url);
     let job = Job::new(&project);
