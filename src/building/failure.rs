@@ -106,7 +106,7 @@ pub(crate) fn explain(watch: &Watch, scene: &Scene) -> Vec<Failure> {
         let stray =
             watch.heard().filter(|line| line.starts_with("error:") || line.starts_with("GC Warning: Out of Memory"));
         let messages = stray.map(|line| Message { text: line.to_owned(), ..Message::default() });
-        failures.extend(messages.filter_map(|message| of_error(&message, watch, scene)).next());
+        failures.extend(messages.into_iter().find_map(|message| of_error(&message, watch, scene)));
     }
     let is_download = |failure: &Failure| matches!(failure.category, Category::Substituter | Category::Network);
     if !failures.iter().any(is_download) {
@@ -194,7 +194,7 @@ fn missing(message: &Message, watch: &Watch, scene: &Scene) -> Option<Failure> {
         let text = format!("{}\n{}", said(message), warning.text.trim());
         let failure = known(category, &Message { text, ..Message::default() }, watch, scene);
         let remedy = if row.remedy.is_empty() { failure.remedy } else { row.remedy.to_owned() };
-        Some(Failure { transient, remedy, ..failure })
+        Some(Failure { remedy, transient, ..failure })
     });
     let alone =
         || Failure { remedy: remedies::MISSING.to_owned(), ..known(Category::Substituter, message, watch, scene) };

@@ -23,8 +23,8 @@ pub(super) fn missing_file(message: &Message, watch: &Watch, scene: &Scene) -> F
     }
     let mut failure = known(Category::Evaluation, message, watch, scene);
     if store_path.ends_with("-source") {
-        let is_here = scene.project.flake.join(inside).symlink_metadata().is_ok();
-        failure.remedy = if is_here {
+        let in_project = scene.project.flake.join(inside).symlink_metadata().is_ok();
+        failure.remedy = if in_project {
             format!("A flake sees only files that Git tracks: `git add {inside}`.")
         } else {
             remedies::UNTRACKED.to_owned()

@@ -49,7 +49,7 @@ fn forms(hash: &str) -> Vec<String> {
     let base64 = STANDARD.encode(&bytes);
     forms.push(format!("{kind}-{base64}"));
     forms.push(nixbase32::encode(&bytes));
-    forms.push(bytes.iter().map(|byte| format!("{byte:02x}")).collect());
+    forms.push(bytes.iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}")));
     forms.push(base64);
     if bytes.iter().all(|byte| *byte == 0) {
         let empty = [

@@ -10,7 +10,7 @@ pub(super) fn telling<'a>(lines: &[&'a str]) -> Vec<&'a str> {
     kept.map(|(_, line)| *line).collect()
 }
 
-/// Whether a line is about a test that passes, in the words of TAP, cargo, Go, pytest, mocha, jest and GoogleTest.
+/// Whether a line is about a test that passes, in the words of TAP, cargo, Go, pytest, mocha, jest and `GoogleTest`.
 fn passes(line: &str) -> bool {
     let line = line.trim();
     let starts = ["ok ", "--- PASS", "PASS", "✓", "✔", "√", "[       OK ]"].iter().any(|start| line.starts_with(start));

@@ -40,7 +40,7 @@ pub(crate) enum Meaning {
 }
 
 /// A row of the table.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
     /// Where to look.
     pub place: Place,

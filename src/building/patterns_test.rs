@@ -188,7 +188,7 @@ fn what_was_captured_is_understood() {
 fn every_row_has_a_line_that_was_captured_and_that_no_row_above_it_takes() {
     let mut taken = BTreeSet::new();
     let mut take = |row: Option<&'static Row>| {
-        taken.extend(row.and_then(|row| TABLE.iter().position(|other| std::ptr::eq(other, row))))
+        taken.extend(row.and_then(|row| TABLE.iter().position(|other| std::ptr::eq(other, row))));
     };
     for (_, case) in cases(&OLD).iter().chain(&cases(&NEW)) {
         let mut heard = Vec::new();

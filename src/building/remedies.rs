@@ -10,6 +10,9 @@ pub(super) const PLATFORM: &str = "This machine cannot build for that system. Ru
     which), configure a remote builder, or set up emulation: binfmt (such as docker/setup-qemu-action) and `extra-platforms` in nix.conf.";
 pub(super) const FEATURES: &str = "This machine lacks a feature that the derivation requires. For `kvm`, use a runner with /dev/kvm that this user may open \
     (NixOS tests need it); add a feature that the machine has to `system-features` in nix.conf, or configure a remote builder that has it.";
+pub(super) const EITHER: &str = "This machine is of another system than the derivation, or lacks a feature that it requires. For another system, use a runner of \
+    that system (the input `runner-map` of the plan), a remote builder, or binfmt. For `kvm`, use a runner with /dev/kvm that this user may open; add a \
+    feature that the machine has to `system-features` in nix.conf.";
 pub(super) const REBUILD: &str = "Building again gave other files: the build depends on time, order or chance. `nix build --rebuild --keep-failed` keeps both results; \
     compare them with diffoscope. SOURCE_DATE_EPOCH, sorted lists and fixed seeds are the usual remedies.";
 pub(super) const CERTIFICATE: &str = "The server's certificate is not trusted, and trying again does not change that. Check the address and its certificate; for a \
