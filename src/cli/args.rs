@@ -78,11 +78,20 @@ pub(super) struct LoggingArgs {
     pub quiet: bool,
 }
 
+/// How to print.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Output")]
+pub(super) struct OutputArgs {
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
     /// For people
     Text,
-    /// For programs
+    /// For programs, with every detail
     Json,
 }
 
@@ -114,22 +123,39 @@ pub(super) struct RemoteArgs {
 /// Where the store is.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Store")]
-pub(super) struct StoreArgs {
+pub(super) struct RootArgs {
     /// A store under another root, as in `nix --store DIR`; created if it does not exist [default: the store at /nix]
     #[arg(long, value_name = "DIR")]
     pub store_root: Option<PathBuf>,
+}
+
+/// Where the store is, and how much of the machine to use.
+#[derive(Debug, Args)]
+pub(super) struct StoreArgs {
+    #[command(flatten)]
+    pub root: RootArgs,
     /// Number of threads that pack, unpack and hash [default: one per core]
     #[arg(long, value_name = "N", value_parser = whole::<usize>(1, 256))]
     pub threads: Option<usize>,
+}
+
+/// Whom to trust, and how to sign.
+#[derive(Debug, Args)]
+pub(super) struct SigningArgs {
+    #[command(flatten)]
+    pub trust: TrustArgs,
+    /// Sign what is saved with the secret keys in this file, as printed by `nix key generate-secret`; only what is signed by
+    /// them or by the trusted keys is extended then
+    #[arg(long, value_name = "FILE")]
+    pub signing_key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct KeyCommand {
     #[command(flatten)]
     pub project: ProjectArgs,
-    /// How to print the result
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, Args)]
@@ -146,9 +172,8 @@ pub(super) struct RestoreCommand {
     pub restore: RestoreArgs,
     #[command(flatten)]
     pub fail: FailArgs,
-    /// How to print the result
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, Args)]
@@ -160,16 +185,11 @@ pub(super) struct SaveCommand {
     #[command(flatten)]
     pub store: StoreArgs,
     #[command(flatten)]
-    pub trust: TrustArgs,
-    /// Sign with the secret keys in this file, as printed by `nix key generate-secret`; only snapshots signed by them or by
-    /// the trusted keys are extended then
-    #[arg(long, value_name = "FILE", help_heading = "Signatures")]
-    pub signing_key_file: Option<PathBuf>,
+    pub signing: SigningArgs,
     #[command(flatten)]
     pub packing: PackingArgs,
-    /// How to print the result
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, Args)]
@@ -181,20 +201,18 @@ pub(super) struct InspectCommand {
     #[command(flatten)]
     pub trust: TrustArgs,
     /// List every path
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub paths: bool,
-    /// How to print the result; JSON has every path
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyCommand {
     #[command(flatten)]
     pub store: StoreArgs,
-    /// How to print the result
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, Args)]
@@ -206,22 +224,19 @@ pub(super) struct BuildCommand {
     /// Where the plan saved derivations, such as `dir:PATH` [default: they are in the store]
     #[arg(long, value_name = "REMOTE", env = env_vars::NIX_CACHE_REMOTE, help_heading = "Derivations of a plan")]
     pub remote: Option<String>,
-    /// A store under another root, as in `nix --store DIR` [default: the store at /nix]
-    #[arg(long, value_name = "DIR")]
-    pub store_root: Option<PathBuf>,
     /// Make no link to the results
-    #[arg(long, conflicts_with = "out_link")]
+    #[arg(long, conflicts_with = "out_link", help_heading = "Build")]
     pub no_link: bool,
-    /// How to print the result; the log goes to standard error
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    #[command(flatten)]
+    pub root: RootArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct DetachCommand {
     #[command(flatten)]
     pub store: StoreArgs,
-    /// How to print the result
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    #[command(flatten)]
+    pub output: OutputArgs,
 }

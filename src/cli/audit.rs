@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
+use super::args::RootArgs;
 use crate::app::Failure;
 use crate::app::audit::{AuditRequest, Files, carry_out, verdict, write_files};
 use crate::app::print::{print, print_json};
@@ -22,7 +23,7 @@ enum AuditFormat {
 
 #[derive(Debug, Args)]
 pub(super) struct AuditCommand {
-    /// The folder of the project
+    /// The project's folder
     #[arg(long, value_name = "DIR", default_value = ".")]
     project: PathBuf,
     #[command(flatten)]
@@ -30,11 +31,10 @@ pub(super) struct AuditCommand {
     /// A store path whose closure is audited as well; its licences are not known
     #[arg(long, value_name = "STORE-PATH", help_heading = "Packages")]
     store_path: Vec<String>,
-    /// A store under another root, as `nix --store DIR`
-    #[arg(long, value_name = "DIR", help_heading = "Packages")]
-    store_root: Option<PathBuf>,
-    /// How to print it
-    #[arg(long, value_enum, default_value_t = AuditFormat::Text)]
+    #[command(flatten)]
+    root: RootArgs,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t = AuditFormat::Text, help_heading = "Output")]
     format: AuditFormat,
     /// Also write the report as JSON to this file
     #[arg(long, value_name = "FILE", help_heading = "Files")]
@@ -45,7 +45,7 @@ pub(super) struct AuditCommand {
 pub(super) async fn audit(command: &AuditCommand) -> Result<(), Failure> {
     let request = AuditRequest {
         store_paths: command.store_path.clone(),
-        store_root: command.store_root.clone(),
+        store_root: command.root.store_root.clone(),
         ..command.audit.request(command.project.clone(), Path::new(""))
     };
     let audited = carry_out(&request).await?;

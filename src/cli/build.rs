@@ -32,7 +32,7 @@ pub(super) async fn build(command: &BuildCommand) -> Result<(), Failure> {
     let mut live = Live::new(Box::new(Raw::err()), Style::Plain);
     let report = carry_out(&request, &mut live).await?;
     explain(&report, &mut live);
-    match command.format {
+    match command.output.format {
         Format::Json => print_json(&report)?,
         Format::Text => print(&describe(&report)),
     }
@@ -42,7 +42,7 @@ pub(super) async fn build(command: &BuildCommand) -> Result<(), Failure> {
 /// Restores the derivations of a plan. Missing ones are evaluated.
 async fn restore(command: &BuildCommand, remote: Arc<dyn Remote>, planned: &Drvs) -> Result<(), Failure> {
     let DrvsArgs { prefix_key, restore, trust, .. } = &command.drvs;
-    let dirs = StoreDirs::new(command.store_root.as_deref());
+    let dirs = StoreDirs::new(command.root.store_root.as_deref());
     let mut context = app::drvs::local(remote, prefix_key, verbs::keys(None, trust)?, dirs);
     let is_hosted = std::env::var(env_vars::RUNNER_ENVIRONMENT).is_ok_and(|value| value == "github-hosted");
     context.place.mode = restore.mode(is_hosted);
@@ -53,7 +53,7 @@ async fn restore(command: &BuildCommand, remote: Arc<dyn Remote>, planned: &Drvs
 
 fn request(command: &BuildCommand) -> Result<Request, Failure> {
     let folder = std::env::current_dir().map_err(Failure::work)?;
-    let mut request = command.build.request(folder, command.store_root.as_deref());
+    let mut request = command.build.request(folder, command.root.store_root.as_deref());
     if request.targets.is_empty() && request.checks.is_empty() {
         request.targets.push("default".to_owned());
     }

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
+use super::args::SigningArgs;
 use super::verbs;
 use crate::app::Failure;
 use crate::app::place::remote;
 use crate::app::print::{print, print_json};
-use crate::app::settings::TrustArgs;
 use crate::base::bounds::{MAX_TEXT, read_text};
 use crate::base::{env_vars, human};
 use crate::history::{self, History, Run, history_key, to_csv};
@@ -37,12 +37,9 @@ pub(super) struct HistoryCommand {
     #[arg(long, value_name = "N")]
     last: Option<usize>,
     #[command(flatten)]
-    trust: TrustArgs,
-    /// Sign with the secret keys in this file, as printed by `nix key generate-secret`
-    #[arg(long, value_name = "FILE", help_heading = "Signatures")]
-    signing_key_file: Option<PathBuf>,
+    signing: SigningArgs,
     /// How to print the runs [default: text to show, jsonl to export]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, help_heading = "Output")]
     format: Option<RunFormat>,
 }
 
@@ -72,7 +69,7 @@ enum RunFormat {
 /// Shows, exports or imports.
 pub(super) async fn history(command: &HistoryCommand) -> Result<(), Failure> {
     let remote = remote(&command.remote)?;
-    let keys = verbs::keys(command.signing_key_file.as_deref(), &command.trust)?;
+    let keys = verbs::keys(command.signing.signing_key_file.as_deref(), &command.signing.trust)?;
     let key = history_key(&command.prefix_key);
     if command.what == What::Import {
         if command.files.is_empty() {

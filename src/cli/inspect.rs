@@ -77,7 +77,7 @@ pub(super) async fn inspect(command: &InspectCommand) -> Result<(), Failure> {
         return Err(Failure::work(format!("The {} has no usable snapshot for {primary}.", remote.describe())));
     };
     let inspection = of(found);
-    match command.format {
+    match command.output.format {
         Format::Json => print_json(&inspection)?,
         Format::Text => print(&describe(&inspection, command.paths)),
     }

@@ -22,7 +22,7 @@ pub(super) async fn plan(command: &PlanCommand) -> Result<(), Failure> {
     let remote = command.remote.as_deref().map(remote).transpose()?;
     let key = show::request(&command.project);
     let (prefix, plan_key) = (key.prefix.clone(), plan_key(&key.prefix));
-    let keys = verbs::keys(command.signing_key_file.as_deref(), &command.trust)?;
+    let keys = verbs::keys(command.signing.signing_key_file.as_deref(), &command.signing.trust)?;
     let caches = Caches {
         remote: remote.clone(),
         plan_key: plan_key.clone(),
@@ -33,7 +33,7 @@ pub(super) async fn plan(command: &PlanCommand) -> Result<(), Failure> {
     let mut plan = plan::plan(&request, &caches).await.map_err(no_plan)?;
     caches.name_keys(&mut plan.matrix);
     if let (true, Some(remote)) = (command.save_drvs, &remote) {
-        let dirs = StoreDirs::new(command.store_root.as_deref());
+        let dirs = StoreDirs::new(command.root.store_root.as_deref());
         drvs::save(drvs::local(remote.clone(), &prefix, keys.clone(), dirs), &mut plan).await;
     }
     match command.format {
@@ -55,7 +55,7 @@ fn request(command: &PlanCommand) -> Result<Request, Failure> {
     let project = project
         .canonicalize()
         .map_err(|error| Failure::usage(format!("Cannot find the project {}: {error}.", project.display())))?;
-    command.plan.request(project, Path::new(""), None, command.store_root.as_deref(), |repository| {
+    command.plan.request(project, Path::new(""), None, command.root.store_root.as_deref(), |repository| {
         base(command, repository.as_ref().ok())
     })
 }

@@ -2,8 +2,8 @@
 
 use clap::{Args, ValueEnum};
 
-use super::args::ProjectArgs;
-use crate::app::settings::{PlanArgs, TrustArgs};
+use super::args::{ProjectArgs, RootArgs, SigningArgs};
+use crate::app::settings::PlanArgs;
 use crate::base::env_vars;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -23,7 +23,7 @@ pub(super) struct PlanCommand {
     #[command(flatten)]
     pub plan: PlanArgs,
     /// Like `--base`, but assumed to be built only if it or an earlier commit was planned
-    #[arg(long, value_name = "COMMIT", conflicts_with = "base")]
+    #[arg(long, value_name = "COMMIT", conflicts_with = "base", help_heading = "Plan")]
     pub before: Option<String>,
     /// Where snapshots and earlier plans are stored: `dir:PATH`, or `github` inside an action [default: nowhere]
     #[arg(long, value_name = "REMOTE", env = env_vars::NIX_CACHE_REMOTE, help_heading = "Cache")]
@@ -35,14 +35,10 @@ pub(super) struct PlanCommand {
     #[arg(long, requires = "remote", help_heading = "Cache")]
     pub keep: bool,
     #[command(flatten)]
-    pub trust: TrustArgs,
-    /// Sign the stored plan with the secret keys in this file
-    #[arg(long, value_name = "FILE", help_heading = "Signatures")]
-    pub signing_key_file: Option<std::path::PathBuf>,
-    /// A store under another root to evaluate in, as in `nix --store DIR`
-    #[arg(long, value_name = "DIR", help_heading = "Store")]
-    pub store_root: Option<std::path::PathBuf>,
+    pub signing: SigningArgs,
+    #[command(flatten)]
+    pub root: RootArgs,
     /// How to print the plan
-    #[arg(long, value_enum, default_value_t = PlanFormat::Text)]
+    #[arg(long, value_enum, default_value_t = PlanFormat::Text, help_heading = "Output")]
     pub format: PlanFormat,
 }

@@ -1,7 +1,7 @@
 //! Compares the action files, `--help` and the documentation with the parsers. After an intended change,
 //! `NIX_CACHE_TEST_RENEW=1 cargo test --lib cli::settings` rewrites the inputs of the action files; check the result.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -246,6 +246,23 @@ fn a_setting_of_an_action_is_the_same_on_the_command_line() {
             }
         }
     }
+}
+
+#[test]
+fn an_option_is_the_same_for_every_command() {
+    let cli = Cli::command();
+    cli.clone().debug_assert();
+    let mut texts: BTreeMap<&str, (&str, String)> = BTreeMap::new();
+    // These mean something else to a plan, an audit, the history, or a build of what a plan saved.
+    let own = ["base", "format", "include", "lane", "prefix_key", "remote", "rules", "targets"];
+    for command in cli.get_subcommands() {
+        for arg in command.get_arguments().filter(|arg| !own.contains(&arg.get_id().as_str())) {
+            let text = (command.get_name(), arg.get_help().map(ToString::to_string).unwrap_or_default());
+            let (first, known) = texts.entry(arg.get_id().as_str()).or_insert_with(|| text.clone());
+            assert_eq!(*known, text.1, "{} of {first} and of {}", arg.get_id(), text.0);
+        }
+    }
+    assert!(texts.len() > 30, "{texts:?}");
 }
 
 /// The texts of the documentation and of examples.

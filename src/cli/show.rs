@@ -8,7 +8,7 @@ use crate::flake::{Key, KeyRequest, current_system, key as make_key};
 /// Prints the key.
 pub(super) fn key(command: &KeyCommand) -> Result<(), Failure> {
     let key = of(&command.project)?;
-    match command.format {
+    match command.output.format {
         Format::Json => print_json(&key),
         Format::Text => {
             print(&key.describe());

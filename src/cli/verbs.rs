@@ -31,7 +31,7 @@ pub(super) async fn restore(command: &RestoreCommand) -> Result<(), Failure> {
     let is_hosted = std::env::var(env_vars::RUNNER_ENVIRONMENT).is_ok_and(|value| value == "github-hosted");
     context.place.mode = command.restore.mode(is_hosted);
     let outcome = cache::restore(&context).await.map_err(Failure::work)?;
-    match command.format {
+    match command.output.format {
         Format::Json => print_json(&outcome)?,
         Format::Text => print(&describe_restore(&outcome)),
     }
@@ -47,12 +47,12 @@ pub(super) async fn restore(command: &RestoreCommand) -> Result<(), Failure> {
 
 /// Saves and prints the result.
 pub(super) async fn save(command: &SaveCommand) -> Result<(), Failure> {
-    let keys = keys(command.signing_key_file.as_deref(), &command.trust)?;
+    let keys = keys(command.signing.signing_key_file.as_deref(), &command.signing.trust)?;
     let mut context = context(&command.project, &command.remote, &command.store, keys)?;
     context.packing = Packing { threads: context.packing.threads, ..command.packing.packing() };
     context.place.remote = limited(context.place.remote, command.packing.save_timeout);
     let outcome = cache::save(&context).await.map_err(Failure::work)?;
-    match command.format {
+    match command.output.format {
         Format::Json => print_json(&outcome),
         Format::Text => {
             print(&describe_save(&outcome));
@@ -63,11 +63,11 @@ pub(super) async fn save(command: &SaveCommand) -> Result<(), Failure> {
 
 /// Verifies and prints the result; damage is a failure.
 pub(super) async fn verify(command: &VerifyCommand) -> Result<(), Failure> {
-    let dirs = StoreDirs::new(command.store.store_root.as_deref());
+    let dirs = StoreDirs::new(command.store.root.store_root.as_deref());
     let threads = threads(&command.store);
     let task = tokio::task::spawn_blocking(move || cache::verify(&dirs, threads));
     let verified = task.await.map_err(Failure::work)?.map_err(Failure::work)?;
-    match command.format {
+    match command.output.format {
         Format::Json => print_json(&verified)?,
         Format::Text => {
             let size = human::bytes(verified.nar_bytes);
@@ -88,11 +88,11 @@ pub(super) async fn verify(command: &VerifyCommand) -> Result<(), Failure> {
 
 /// Detaches and prints the result.
 pub(super) async fn detach(command: &DetachCommand) -> Result<(), Failure> {
-    let dirs = StoreDirs::new(command.store.store_root.as_deref());
+    let dirs = StoreDirs::new(command.store.root.store_root.as_deref());
     let threads = threads(&command.store);
     let task = tokio::task::spawn_blocking(move || cache::detach(&dirs, threads));
     let detached = task.await.map_err(Failure::work)?.map_err(Failure::work)?;
-    match command.format {
+    match command.output.format {
         Format::Json => print_json(&detached)?,
         Format::Text if !detached.was_mounted => print("Nothing was mounted.\n"),
         Format::Text => print(&format!(
@@ -125,7 +125,7 @@ fn context(project: &ProjectArgs, place: &RemoteArgs, store: &StoreArgs, keys: K
         identity: Identity { key, prefixes, system: show::system(project), lane, run: String::new() },
         packing: Packing { threads: threads(store), ..Packing::default() },
         place: Place {
-            dirs: StoreDirs::new(store.store_root.as_deref()),
+            dirs: StoreDirs::new(store.root.store_root.as_deref()),
             remote: remote(&place.remote)?,
             keys,
             mode: ModeRequest::Auto { is_hosted: false },

@@ -8,6 +8,7 @@ use crate::app::audit::AuditRequest;
 
 /// What to audit by, and what to compare with.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Audit")]
 pub(crate) struct AuditArgs {
     /// File with the policy, in the table `[audit]` [default: nix-cache.toml at the top of the repository, if it exists]
     #[arg(long, value_name = "FILE")]

@@ -15,6 +15,7 @@ use crate::building::{Request, Retry};
 
 /// What to build, and how.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Build")]
 pub(crate) struct BuildArgs {
     /// What to build: attributes of the flake, such as `hello` or `checks.x86_64-linux.unit`, or whole installables
     /// [default: default, or nothing with --checks]

@@ -80,6 +80,7 @@ pub(crate) struct LaneArgs {
 
 /// How to restore.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Restore")]
 pub(crate) struct RestoreArgs {
     /// How layers get into the store
     #[arg(long, value_enum, default_value_t)]
@@ -114,6 +115,7 @@ impl RestoreArgs {
 
 /// Conditions under which a restore fails, at the user's request.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Restore")]
 pub(crate) struct FailArgs {
     /// Conditions under which to fail [default: never]
     #[arg(long, value_enum, value_name = "CONDITION", value_delimiter = ',')]
@@ -167,6 +169,7 @@ impl FailArgs {
 
 /// What to save, and how.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Save")]
 pub(crate) struct PackingArgs {
     /// Which paths to save
     #[arg(long, value_enum, default_value_t)]

@@ -14,6 +14,7 @@ use crate::plan::{
 /// What to plan, and how.
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag that can be typed")]
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Plan")]
 pub(crate) struct PlanArgs {
     /// The commit to compare with, assumed to be built [default: in an action, depends on the event; on a command line, HEAD
     /// if files differ from it, otherwise its parent]
