@@ -15,9 +15,10 @@ pub(super) async fn remember(job: &mut Job, place: &Place) {
             Err(error) => return tell(&error),
         }
     }
+    let is_unwanted = job.inputs.save.when.is_never();
     let is_read_only = place.github.as_ref().is_some_and(|github| !github.mode().writable());
     // Where signatures are required, nobody would read what is not signed.
-    if is_read_only || job.keys.asks_for_signatures() && !job.keys.can_sign() {
+    if is_unwanted || is_read_only || job.keys.asks_for_signatures() && !job.keys.can_sign() {
         return;
     }
     let mut notes = Vec::new();

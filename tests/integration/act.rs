@@ -53,7 +53,7 @@ fn a_job_starts_with_the_store_of_the_last_one() {
         assert_eq!(report["machine"]["nix-version"], *nix.version, "{report}");
         assert_eq!(report["machine"]["installation"], "single-user");
         // One layer and one snapshot.
-        assert_eq!((project.fake.stats().creations, &report["save"]["entries-created"]), (2, &2.into()));
+        assert_eq!((project.fake.saved().len(), &report["save"]["entries-created"]), (2, &2.into()));
 
         let warm = green(project.workflow("build.yml"));
         assert_built(&warm);
@@ -68,7 +68,7 @@ fn a_job_starts_with_the_store_of_the_last_one() {
         assert_eq!(outputs["paths-restored"], report["paths"]["restored"].to_string());
         assert_eq!((&report["save"]["outcome"], &report["save"]["reason"]), (&"skipped".into(), &"nothing-new".into()));
         assert_eq!((&report["paths"]["built-here"], &report["paths"]["fetched-upstream"]), (&0.into(), &0.into()));
-        assert_eq!(project.fake.stats().creations, 2, "an exact hit with nothing new uploads nothing");
+        assert_eq!(project.fake.saved().len(), 2, "an exact hit with nothing new uploads nothing");
         let summary = warm.summary();
         assert!(summary.contains("Exact hit: ") && summary.contains("nothing new to save."), "{summary}");
         assert_eq!(summary.matches("### Nix store cache").count(), 1, "{summary}");
@@ -92,7 +92,7 @@ fn a_changed_lock_is_a_partial_hit_and_saves_only_what_is_new() {
     assert_eq!(report["save"]["reason"], "new-key");
     assert!(report["paths"]["new"].as_u64() < cold["paths"]["new"].as_u64(), "{report}");
     assert!(project.fake.stats().bytes_up < 2 * uploaded);
-    assert_eq!(project.fake.stats().creations, 4);
+    assert_eq!(project.fake.saved().len(), 4);
     let again = green(project.workflow("build.yml"));
     assert_eq!((builds(&again), &again.outputs()["hit"]), (0, &"exact".into()), "{}", again.log());
 }
@@ -120,7 +120,7 @@ fn evaluations_are_kept_as_a_level_of_their_own() {
         let all = evaluated(&cold);
         assert!(all > 0, "{}", cold.text);
         // A layer, a snapshot, and Nix's caches.
-        assert_eq!((project.fake.stats().creations, &cold.report("build")["save"]["entries-created"]), (3, &3.into()));
+        assert_eq!((project.fake.saved().len(), &cold.report("build")["save"]["entries-created"]), (3, &3.into()));
 
         let warm = green(project.workflow("eval-cache.yml"));
         level(&warm, "exact");
@@ -146,7 +146,7 @@ fn two_jobs_that_save_at_once_both_win() {
     let lanes = ["left", "right"].map(|half| cold.report(half)["job"]["lane"].clone());
     assert_eq!(lanes, ["halves/left", "halves/right"]);
     // Two layers; and two snapshots, the second of which knows the first.
-    assert_eq!(project.fake.stats().creations, 4, "{:?}", project.fake.entries());
+    assert_eq!(project.fake.saved().len(), 4, "{:?}", project.fake.entries());
     let warm = project.workflow("matrix.yml").run();
     assert_eq!((warm.job("left"), warm.job("right")), ("success", "success"), "{}", warm.text);
     assert_eq!(builds(&warm), 0, "{}", warm.log());
@@ -154,7 +154,7 @@ fn two_jobs_that_save_at_once_both_win() {
         assert_eq!(warm.result(&format!("outputs-{half}.json"))["hit"], "exact");
         assert_eq!(warm.report(half)["save"]["reason"], "nothing-new");
     }
-    assert_eq!(project.fake.stats().creations, 4);
+    assert_eq!(project.fake.saved().len(), 4);
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn a_token_that_may_not_write_makes_a_green_job_and_a_notice() {
         );
         assert_eq!((run.annotations("warning"), run.annotations("error")), (vec![], vec![]), "{}", run.text);
     }
-    assert_eq!(project.fake.stats().creations, 2);
+    assert_eq!(project.fake.saved().len(), 2);
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn a_fork_reads_the_base_and_writes_to_itself() {
         (&"partial".into(), &"saved".into())
     );
     assert!(!ActRun::notes(&fork.report("build")).contains(&"read-only-token"));
-    let entries = project.fake.entries();
+    let entries = project.fake.saved();
     assert_eq!(entries.iter().filter(|entry| entry.scope == merge).count(), 2, "{entries:?}");
     // The default branch sees nothing of it.
     let main = green(project.workflow("build.yml"));

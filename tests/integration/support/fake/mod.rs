@@ -223,6 +223,11 @@ impl Fake {
     pub(crate) fn entries(&self) -> Vec<Entry> {
         self.service.state().all().to_vec()
     }
+
+    /// All entries but those of the history, which each job adds to.
+    pub(crate) fn saved(&self) -> Vec<Entry> {
+        self.entries().into_iter().filter(|entry| !entry.key.starts_with("history-")).collect()
+    }
 }
 
 impl Drop for Fake {
