@@ -25,8 +25,9 @@ if [ "$(cat "$venv/wanted" 2>/dev/null)" != "$wanted" ]; then
   "$venv/bin/pip" install --quiet --retries 5 $wanted >&2
   echo "$wanted" >"$venv/wanted"
 fi
-if [ ! -x "$venv/bin/deadnix" ]; then
-  cargo install --quiet --locked --root "$venv" deadnix --version 1.3.1 >&2
+# Not on PATH: most tests are about a machine that lacks it.
+if [ ! -x "$venv/tools/bin/deadnix" ]; then
+  cargo install --quiet --locked --root "$venv/tools" deadnix --version 1.3.1 >&2
 fi
 "$venv/bin/act" --version >&2
 echo "$venv/bin"

@@ -11,7 +11,10 @@ use super::watch::Watch;
 /// The failure of a file that is not there.
 pub(super) fn missing_file(message: &Message, watch: &Watch, scene: &Scene) -> Failure {
     let path = quoted(if message.error.is_empty() { &message.text } else { &message.error });
-    let Some((store_path, inside)) = path.as_deref().and_then(in_store) else {
+    // Nix names the real place of a store elsewhere.
+    let root_text = scene.store_root.as_deref().and_then(Path::to_str).unwrap_or_default();
+    let path = path.as_deref().map(|path| path.strip_prefix(root_text.trim_end_matches('/')).unwrap_or(path));
+    let Some((store_path, inside)) = path.and_then(in_store) else {
         return known(Category::Evaluation, message, watch, scene);
     };
     let root = scene.store_root.clone().unwrap_or_else(|| PathBuf::from("/"));

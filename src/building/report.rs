@@ -160,6 +160,14 @@ impl BuildReport {
         }
         for moved in &watch.transfers {
             let time = transfer(moved, began);
+            // What comes at the second try has come once.
+            if let Some(at) = self.transfers.iter().position(|known| known.path == time.path) {
+                let failed = self.transfers.remove(at);
+                match failed.way {
+                    Way::Substituted => self.totals.substituted -= 1,
+                    Way::Copied => self.totals.copied -= 1,
+                }
+            }
             match time.way {
                 Way::Substituted => {
                     self.totals.substituted += 1;

@@ -12,6 +12,7 @@ use super::live::{Live, seconds};
 use super::nix::{Attempt, Settings, Stop, asked, run};
 use super::position::Project;
 use super::substituters::Substituters;
+use super::watch::Ending;
 use super::{BuildError, BuildReport, Category, Failure, Request, limits};
 use crate::nix::all_configured_substituters;
 
@@ -134,7 +135,7 @@ fn failures(attempt: &Attempt, request: &Request, scene: &Scene) -> Vec<Failure>
         Some(Stop::Deadline) => {
             let limit = seconds(request.timeout.unwrap_or_default());
             let builds = &attempt.watch.builds;
-            let mut running: Vec<_> = builds.iter().filter(|build| build.end >= attempt.elapsed).collect();
+            let mut running: Vec<_> = builds.iter().filter(|build| build.ending == Ending::Stopped).collect();
             running.sort_by_key(|build| build.start);
             let names: Vec<&str> = running.iter().map(|build| build.name()).collect();
             let what = if names.is_empty() { String::new() } else { format!(" It was building {}.", names.join(", ")) };

@@ -149,7 +149,7 @@ pub(crate) async fn plan(request: &Request, known: &dyn Known) -> Result<Plan, P
     let head = Head::of(request, &scope);
     let mut notes: Vec<String> = request.repository.as_ref().err().cloned().into_iter().collect();
     let (found, touched) = targets(request, &base, &rules, &head).await?;
-    refuse_idle_patterns(request, &rules, &found, &mut notes)?;
+    refuse_idle_patterns((request, &head.flake), &rules, &found, &mut notes).await?;
     let Discovered { targets: all, broken, .. } = found;
     let (targets, unnamed): (Vec<Target>, Vec<Target>) = all
         .into_iter()
@@ -244,8 +244,8 @@ fn rules(request: &Request, base: &Base) -> Rules {
 }
 
 /// Refuses patterns of `include` and of the user's rules that mean nothing; those of `exclude` are told.
-fn refuse_idle_patterns(
-    request: &Request,
+async fn refuse_idle_patterns(
+    (request, flake): (&Request, &FlakeRef),
     rules: &Rules,
     found: &Discovered,
     notes: &mut Vec<String>,
@@ -259,7 +259,11 @@ fn refuse_idle_patterns(
         nearest: nearest(pattern, &names),
     };
     if let Some(pattern) = request.filter.idle_includes(&known).find(|pattern| !unknown(pattern, &found.broken)) {
-        return Err(refuse("The pattern of `include`", pattern));
+        // It has kept others from being asked for.
+        let all = discover(&request.nix, flake, &Filter::default()).await.unwrap_or_default();
+        let names: Vec<AttrPath> = all.targets.into_iter().map(|target| target.attr).collect();
+        let (what, pattern) = ("The pattern of `include`".to_owned(), pattern.to_owned());
+        return Err(PlanError::Idle { nearest: nearest(&pattern, &names), what, pattern });
     }
     // A filter hides targets that rules are about.
     if request.filter.fingerprint().is_none()

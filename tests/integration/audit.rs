@@ -51,7 +51,11 @@ impl Project {
     }
 
     fn audit(&self, more: &[&str]) -> Run {
-        Run::of(self.machine.nix_cache(&[&["audit", "--project", "audited"], more].concat()))
+        Run::of(self.command(more))
+    }
+
+    fn command(&self, more: &[&str]) -> Command {
+        self.machine.nix_cache(&[&["audit", "--project", "audited"], more].concat())
     }
 }
 

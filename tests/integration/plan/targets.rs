@@ -205,7 +205,9 @@ fn the_matrix_can_be_had_alone_and_a_text_says_why() {
     assert!(matrix["include"][0]["runs-on"].is_string());
     let text = run("text").out;
     assert!(
-        text.starts_with("5 of 5 targets to build in 3 jobs; compared with nothing: the base 0123456789 cannot"),
+        text.starts_with(
+            "5 of 5 targets to build in 3 jobs; compared with nothing: the base 0123456789 is not available"
+        ),
         "{text}"
     );
     assert!(
