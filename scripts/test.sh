@@ -9,7 +9,7 @@ step() { printf '\n== %s\n' "$1"; }
 
 step "What the tests need"
 command -v nix >/dev/null || scripts/setup.sh nix-bin
-scripts/setup.sh bash-static busybox-static squashfs-tools sqlite3 sudo
+scripts/setup.sh bash-static busybox-static git openssh-client squashfs-tools sqlite3 sudo
 command -v cc >/dev/null || scripts/setup.sh gcc libc6-dev
 tools=$(scripts/setup-act.sh target/venv)
 export PATH=$PWD/$tools:$PATH
