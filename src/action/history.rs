@@ -9,9 +9,10 @@ use crate::remote::RemoteError;
 pub(super) async fn remember(job: &mut Job, place: &Place) {
     let key = history_key(&job.inputs.key.prefix_key);
     let run = Run::of(&job.report, now());
+    let mut loaded = None;
     if place.remote.is_readable() {
         match history::load(&*place.remote, &key, &job.keys).await {
-            Ok(known) => job.report.trend = history::trend(&known, &run),
+            Ok(known) => job.report.trend = history::trend(&loaded.insert(known).record, &run),
             Err(error) => return tell(&error),
         }
     }
@@ -22,7 +23,7 @@ pub(super) async fn remember(job: &mut Job, place: &Place) {
         return;
     }
     let mut notes = Vec::new();
-    let added = history::append(&*place.remote, &key, &job.keys, History::of([run]), &mut notes).await;
+    let added = history::append(&*place.remote, &key, &job.keys, (loaded, History::of([run])), &mut notes).await;
     for note in notes {
         tracing::info!("{}", note.message);
     }

@@ -9,17 +9,16 @@ use crate::base::note::{Code, Note, Severity};
 use crate::building::Request;
 use crate::building::drvs::Drvs;
 use crate::cache::{self, Context, Identity, ModeRequest, Packing, Place};
-use crate::flake::escape;
+use crate::flake::series_key;
 use crate::nix::names_outputs;
 use crate::plan::Plan;
 use crate::remote::Remote;
 use crate::series::sign::Keyring;
 use crate::store::{StoreDirs, is_valid};
 
-/// The key that derivations are kept under, for jobs whose keys have this prefix. It begins as no computed key of a job does.
+/// The key that derivations are kept under, for jobs whose keys have this prefix.
 pub(crate) fn drvs_key(prefix: &str) -> String {
-    let prefix = if prefix.is_empty() { "nix" } else { prefix };
-    escape(&format!("plan-drvs-v1-{prefix}")).unwrap_or_else(|_| "plan-drvs-v1-nix".to_owned())
+    series_key("plan-drvs-v1", prefix)
 }
 
 /// The context of derivations outside of an action, for keys with this prefix.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use crate::app::settings::escaped;
 use crate::base::env_vars;
-use crate::flake::{KeyRequest, escape, key as make_key};
+use crate::flake::{KeyRequest, key as make_key, series_key};
 use crate::plan::{Known, Matrix, Planned, recall};
 use crate::remote::Remote;
 use crate::series::sign::Keyring;
@@ -28,11 +28,9 @@ pub(crate) struct Caches {
     pub substituters: bool,
 }
 
-/// The key that plans are kept under, for jobs whose keys have this prefix. It begins as no computed key of a job does.
+/// The key that plans are kept under, for jobs whose keys have this prefix.
 pub(crate) fn plan_key(prefix: &str) -> String {
-    let prefix = if prefix.is_empty() { "nix" } else { prefix };
-    let key = format!("plan-v1-{prefix}");
-    escape(&key).unwrap_or_else(|_| "plan-v1-nix".to_owned())
+    series_key("plan-v1", prefix)
 }
 
 #[async_trait]

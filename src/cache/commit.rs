@@ -17,7 +17,7 @@ use crate::base::note::Note;
 use crate::layer::digest::Digests;
 use crate::remote::{Entry, Kind, Put, Remote, RemoteError, confirmed, confirmed_within, taken_unseen};
 use crate::series::{
-    self, Draft, Series, SystemClock, TakenIn, Unusable, generation_prefix, note_unusable, read_generation, record,
+    self, Draft, Series, SystemClock, TakenIn, decode_to_merge, generation_prefix, read_generation, record,
 };
 use crate::snapshot::{Facts, Snapshot};
 
@@ -141,15 +141,7 @@ struct SnapshotDraft<'a> {
 
 impl SnapshotDraft<'_> {
     fn decode(&mut self, entry: &Entry, bytes: &[u8]) -> Option<Snapshot> {
-        let mut other = match record::decode::<Snapshot>(bytes, &entry.name, &self.context.place.keys) {
-            Ok((other, _)) => other,
-            // Untrusted content is not merged, because it would be signed.
-            Err(error) => {
-                let why = Unusable::from(error);
-                note_unusable(&format!("{}: {why}", entry.name), &why, self.notes);
-                return None;
-            }
-        };
+        let mut other: Snapshot = decode_to_merge(entry, bytes, &self.context.place.keys, self.notes)?;
         // The snapshot will be signed, so it must not contain invalid records.
         self.notes.extend(drop_faulty(&mut other).note(&entry.name));
         other.lose_entries(self.lost);

@@ -77,7 +77,7 @@ pub(super) async fn history(command: &HistoryCommand) -> Result<(), Failure> {
         }
         let runs = command.files.iter().map(|file| read(file)).collect::<Result<Vec<_>, _>>()?.concat();
         let read = human::count(runs.len() as u64, "run");
-        let added = history::append(&*remote, &key, &keys, History::of(runs), &mut Vec::new()).await;
+        let added = history::append(&*remote, &key, &keys, (None, History::of(runs)), &mut Vec::new()).await;
         let added = added.map_err(Failure::work)?;
         tracing::info!("{read} imported; the history is generation {} of {key}.", added.number);
         return Ok(());
@@ -85,7 +85,7 @@ pub(super) async fn history(command: &HistoryCommand) -> Result<(), Failure> {
     if !command.files.is_empty() {
         return Err(Failure::usage("Files can only be imported."));
     }
-    let known = history::load(&*remote, &key, &keys).await.map_err(Failure::work)?;
+    let known = history::load(&*remote, &key, &keys).await.map_err(Failure::work)?.record;
     let wanted = |run: &&Run| command.lane.as_ref().is_none_or(|lane| *lane == run.lane);
     let runs: Vec<&Run> = known.by_time().into_iter().filter(wanted).collect();
     let runs = &runs[runs.len().saturating_sub(command.last.unwrap_or(usize::MAX))..];

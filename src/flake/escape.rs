@@ -18,6 +18,13 @@ pub(crate) fn escape(key: &str) -> Result<String, KeyError> {
     escape_input(key, "primary-key", MAX_KEY_BYTES)
 }
 
+/// The key of a series of ours that is no snapshot of a job: `word` says of what, `prefix` is the first word of the jobs' keys. No
+/// computed key of a job starts like it.
+pub(crate) fn series_key(word: &str, prefix: &str) -> String {
+    let prefix = if prefix.is_empty() { "nix" } else { prefix };
+    escape(&format!("{word}-{prefix}")).unwrap_or_else(|_| format!("{word}-nix"))
+}
+
 /// As [`escape`], for the text of the input called `input` and another limit.
 pub(super) fn escape_input(text: &str, input: &str, limit: usize) -> Result<String, KeyError> {
     if text.is_empty() {

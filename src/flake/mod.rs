@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub(crate) use error::KeyError;
-pub(crate) use escape::{MAX_KEY_BYTES, escape};
+pub(crate) use escape::{MAX_KEY_BYTES, escape, series_key};
 pub(crate) use files::hash_files;
 pub(crate) use inputs::{LockInput, LockInputs};
 pub use key::key;

@@ -7,17 +7,16 @@ mod csv;
 mod run;
 mod trend;
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::base::note::Note;
-use crate::flake::escape;
+use crate::flake::series_key;
 use crate::remote::{Kind, Remote, RemoteError};
 use crate::series::sign::Keyring;
 use crate::series::{
-    Appended, Format, Record, RecordError, Target, add, find_record, generation_prefix, read_json, write_json,
+    self, Appended, Format, Loaded, Record, RecordError, Target, greater, lesser, read_json, union, write_json,
 };
 
 pub(crate) use csv::to_csv;
@@ -50,17 +49,11 @@ struct Wire {
 impl History {
     /// The history that has these runs. Of two records of one run, the greater one counts, whatever their order.
     pub(crate) fn of(runs: impl IntoIterator<Item = Run>) -> Self {
-        let mut history = Self::default();
-        runs.into_iter().for_each(|run| history.take_in(run));
-        history
-    }
-
-    fn take_in(&mut self, run: Run) {
-        match self.runs.entry(run.id()) {
-            Entry::Vacant(slot) => drop(slot.insert(run)),
-            Entry::Occupied(mut slot) if run > *slot.get() => drop(slot.insert(run)),
-            Entry::Occupied(_) => {}
+        let mut all = BTreeMap::new();
+        for run in runs {
+            union(&mut all, BTreeMap::from([(run.id(), run)]), greater);
         }
+        Self { runs: all, unread: BTreeMap::new() }
     }
 
     /// The runs, oldest first.
@@ -100,11 +93,8 @@ impl Record for History {
     }
 
     fn merge(&mut self, other: Self) {
-        other.runs.into_values().for_each(|run| self.take_in(run));
-        for (number, since) in other.unread {
-            let known = self.unread.entry(number).or_insert(since);
-            *known = since.min(*known);
-        }
+        union(&mut self.runs, other.runs, greater);
+        union(&mut self.unread, other.unread, lesser);
     }
 
     fn covers(&self, other: &Self) -> bool {
@@ -121,23 +111,20 @@ impl Record for History {
     }
 }
 
-/// The key of the history of jobs whose keys have this prefix. No computed key of a job starts like it.
+/// The key of the history of jobs whose keys have this prefix.
 pub(crate) fn history_key(prefix: &str) -> String {
-    let prefix = if prefix.is_empty() { "nix" } else { prefix };
-    escape(&format!("history-v1-{prefix}")).unwrap_or_else(|_| "history-v1-nix".to_owned())
+    series_key("history-v1", prefix)
 }
 
 /// Returns the history under `key`, as far as `keys` trusts it.
 ///
 /// # Errors
 /// When the remote cannot be queried.
-pub(crate) async fn load(remote: &dyn Remote, key: &str, keys: &Keyring) -> Result<History, RemoteError> {
-    let names = [generation_prefix(key)];
-    let search = find_record::<History>(remote, &names, keys, &mut Vec::new()).await?;
-    Ok(search.found.filter(|found| found.key == key).map(|found| found.record).unwrap_or_default())
+pub(crate) async fn load(remote: &dyn Remote, key: &str, keys: &Keyring) -> Result<Loaded<History>, RemoteError> {
+    series::load(remote, key, keys, &mut Vec::new()).await
 }
 
-/// Adds `runs` to the history under `key`.
+/// Adds `runs` to the history under `key`. `loaded` is what [`load`] has read, if it was called before.
 ///
 /// # Errors
 /// When the remote refuses or fails.
@@ -145,10 +132,10 @@ pub(crate) async fn append(
     remote: &dyn Remote,
     key: &str,
     keys: &Keyring,
-    runs: History,
+    (loaded, runs): (Option<Loaded<History>>, History),
     notes: &mut Vec<Note>,
 ) -> Result<Appended, RemoteError> {
-    add(&Target { remote, key, keys, prune: History::prune }, runs, notes).await
+    series::add(&Target { remote, key, keys, prune: History::prune }, loaded, runs, notes).await
 }
 
 #[cfg(test)]

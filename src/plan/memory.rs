@@ -2,7 +2,6 @@
 //! read and write.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::fmt;
 
 use serde::de::{Error as _, MapAccess, Visitor};
@@ -10,7 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::remote::{Kind, Remote, RemoteError};
 use crate::series::sign::Keyring;
-use crate::series::{self, Appended, Format, Record, RecordError, Target, find_record, read_json, write_json};
+use crate::series::{
+    self, Appended, Format, Record, RecordError, Target, greater, lesser, read_json, union, write_json,
+};
 use crate::store::{SharedMap, StorePath};
 
 /// So many commits are kept.
@@ -87,19 +88,10 @@ fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Planned, D::Error>
     deserializer.deserialize_map(Commits)
 }
 
-/// Takes in what another record has.
-fn merge(into: &mut Planned, from: Planned) {
-    for (commit, other) in from {
-        let known = into.entry(commit).or_default();
-        known.time = known.time.max(other.time);
-        for (attr, target) in other.targets {
-            match known.targets.entry(attr) {
-                Entry::Vacant(slot) => drop(slot.insert(target)),
-                Entry::Occupied(mut slot) if target > *slot.get() => drop(slot.insert(target)),
-                Entry::Occupied(_) => {}
-            }
-        }
-    }
+/// Takes in what another plan of the same commit has.
+fn merge(known: &mut PlannedCommit, other: PlannedCommit) {
+    known.time = known.time.max(other.time);
+    union(&mut known.targets, other.targets, greater);
 }
 
 /// Keeps the `most` commits that were planned last. For whoever writes: a merge forgets nothing, or it would matter what is merged
@@ -131,11 +123,8 @@ impl Record for Memory {
     }
 
     fn merge(&mut self, other: Self) {
-        merge(&mut self.planned, other.planned);
-        for (number, since) in other.unread {
-            let known = self.unread.entry(number).or_insert(since);
-            *known = since.min(*known);
-        }
+        union(&mut self.planned, other.planned, merge);
+        union(&mut self.unread, other.unread, lesser);
     }
 
     fn covers(&self, other: &Self) -> bool {
@@ -159,8 +148,7 @@ impl Record for Memory {
 /// # Errors
 /// When the remote cannot be asked.
 pub(crate) async fn recall(remote: &dyn Remote, key: &str, keys: &Keyring) -> Result<Planned, RemoteError> {
-    let search = find_record::<Memory>(remote, &[series::generation_prefix(key)], keys, &mut Vec::new()).await?;
-    Ok(search.found.filter(|found| found.key == key).map(|found| found.record.planned).unwrap_or_default())
+    Ok(series::load::<Memory>(remote, key, keys, &mut Vec::new()).await?.record.planned)
 }
 
 /// Remembers the plan of one commit under `key`, beside the newest ones that are there.
@@ -175,7 +163,7 @@ pub(crate) async fn remember(
 ) -> Result<Appended, RemoteError> {
     let record = Memory { planned: Planned::from([(commit, plan)]), unread: BTreeMap::new() };
     let target = Target { remote, key, keys, prune: |memory: &mut Memory| keep_newest(&mut memory.planned, COMMITS) };
-    series::add(&target, record, &mut Vec::new()).await
+    series::add(&target, None, record, &mut Vec::new()).await
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::clock::SystemClock;
 use super::number::generation_prefix;
 use super::place::Series;
 use super::record::{Record, decode, encode};
-use super::search::{Search, Unusable, find_record, note_unusable, read_generation};
+use super::search::{Search, decode_to_merge, find_record, read_generation};
 use super::sign::Keyring;
 use crate::base::clock::now;
 use crate::base::note::Note;
@@ -26,29 +26,55 @@ pub(crate) struct Target<'a, R> {
     pub prune: fn(&mut R),
 }
 
-/// Adds `own` to the newest generation, and writes the next one. Problems without data loss are added to `notes`.
+/// The record under a key.
+#[derive(Default)]
+pub(crate) struct Loaded<R> {
+    /// The newest usable generation; the default if there is none.
+    pub record: R,
+    /// The number of the newest generation, usable or not; 0 if there is none.
+    newest: u64,
+}
+
+/// Reads the record under `key`, as far as `keys` trusts it. Problems without data loss are added to `notes`.
+///
+/// # Errors
+/// When the remote cannot be queried.
+pub(crate) async fn load<R: Record + Default>(
+    remote: &dyn Remote,
+    key: &str,
+    keys: &Keyring,
+    notes: &mut Vec<Note>,
+) -> Result<Loaded<R>, RemoteError> {
+    let search = find_record::<R>(remote, &[generation_prefix(key)], keys, notes).await?;
+    let Search { found, newest, unread, .. } = search;
+    // Unusable generations have numbers too.
+    let newest = newest.filter(|(of, _)| of == key).map_or(0, |(_, number)| number);
+    let mut record = found.filter(|found| found.key == key).map(|found| found.record).unwrap_or_default();
+    record.unread().extend(unread);
+    Ok(Loaded { record, newest })
+}
+
+/// Adds `own` to the newest generation, and writes the next one. `loaded` is what [`load`] has read, if it was called before. Problems
+/// without data loss are added to `notes`.
 ///
 /// # Errors
 /// When the remote fails or refuses, or other jobs were faster for minutes.
 pub(crate) async fn add<R: Record + Default + Clone + Sync>(
     target: &Target<'_, R>,
+    loaded: Option<Loaded<R>>,
     own: R,
     notes: &mut Vec<Note>,
 ) -> Result<Appended, RemoteError> {
-    let prefix = generation_prefix(target.key);
-    let Search { found, newest, unread, .. } = if target.remote.is_readable() {
-        find_record::<R>(target.remote, std::slice::from_ref(&prefix), target.keys, notes).await?
-    } else {
-        Search::default()
+    let Loaded { mut record, newest } = match loaded {
+        Some(loaded) => loaded,
+        None if target.remote.is_readable() => load(target.remote, target.key, target.keys, notes).await?,
+        None => Loaded::default(),
     };
-    // Unusable generations have numbers too.
-    let newest = newest.filter(|(key, _)| key == target.key).map_or(0, |(_, number)| number);
-    let mut record = found.filter(|found| found.key == target.key).map(|found| found.record).unwrap_or_default();
-    record.unread().extend(unread);
     record.merge(own.clone());
     (target.prune)(&mut record);
     let mut draft = Union { target, record, own, notes };
     let clock = SystemClock::start();
+    let prefix = generation_prefix(target.key);
     let series = Series { remote: target.remote, kind: R::FORMAT.kind, prefix, clock: &clock, writers: 0 };
     append(&series, &mut draft, newest).await
 }
@@ -84,14 +110,8 @@ impl<R: Record + Default + Clone + Sync> Draft for Union<'_, '_, R> {
     }
 
     fn take_in(&mut self, entry: &Entry, bytes: Vec<u8>) -> TakenIn {
-        let other = match decode::<R>(&bytes, &entry.name, self.target.keys) {
-            Ok((other, _)) => other,
-            // Untrusted content is not merged, because it would be signed.
-            Err(error) => {
-                let why = Unusable::from(error);
-                note_unusable(&format!("{}: {why}", entry.name), &why, self.notes);
-                return TakenIn::Unusable;
-            }
+        let Some(other) = decode_to_merge::<R>(entry, &bytes, self.target.keys, self.notes) else {
+            return TakenIn::Unusable;
         };
         let covered = other.covers(&self.own);
         if entry.kind == Kind::Offer {

@@ -25,8 +25,9 @@ mod search;
 pub mod sign;
 #[cfg(test)]
 mod simulation;
+mod union;
 
-pub(crate) use add::{Target, add};
+pub(crate) use add::{Loaded, Target, add, load};
 pub(crate) use append::{Appended, Draft, TakenIn, append};
 pub(crate) use clock::{Clock, SystemClock, nonce};
 #[cfg(test)]
@@ -38,4 +39,5 @@ pub(crate) use hit::Hit;
 pub(crate) use number::{generation_name, generation_of, generation_prefix, next_number};
 pub(crate) use place::Series;
 pub(crate) use record::{Record, read_json, write_json};
-pub(crate) use search::{Found, Search, Unusable, find_record, note_unusable, read_generation};
+pub(crate) use search::{Found, Search, decode_to_merge, find_record, read_generation};
+pub(crate) use union::{greater, lesser, union};

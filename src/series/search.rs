@@ -178,7 +178,7 @@ async fn take_in_unread<R: Record>(remote: &dyn Remote, key: &str, keys: &Keyrin
 
 /// Why a generation cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unusable {
+enum Unusable {
     #[error(transparent)]
     Remote(#[from] RemoteError),
     #[error(transparent)]
@@ -202,7 +202,7 @@ impl Unusable {
 }
 
 /// Before keys are introduced, nothing is signed: one note covers all generations.
-pub(crate) fn note_unusable(message: &str, why: &Unusable, notes: &mut Vec<Note>) {
+fn note_unusable(message: &str, why: &Unusable, notes: &mut Vec<Note>) {
     match why {
         Unusable::Record(RecordError::Untrusted(_))
             if notes.iter().any(|note| note.code == Code::SnapshotUntrusted) =>
@@ -287,5 +287,23 @@ pub(crate) async fn read_generation(remote: &dyn Remote, entry: &Entry) -> Resul
             Ok(None)
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Decodes a generation or an offer that another job wrote, to merge it. None, with a note, if it is not trusted or damaged: what is
+/// merged is signed.
+pub(crate) fn decode_to_merge<R: Record>(
+    entry: &Entry,
+    bytes: &[u8],
+    keys: &Keyring,
+    notes: &mut Vec<Note>,
+) -> Option<R> {
+    match decode(bytes, &entry.name, keys) {
+        Ok((other, _)) => Some(other),
+        Err(error) => {
+            let why = Unusable::from(error);
+            note_unusable(&format!("{}: {why}", entry.name), &why, notes);
+            None
+        }
     }
 }

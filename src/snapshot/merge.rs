@@ -1,10 +1,8 @@
 //! The union of two snapshots: commutative, associative and idempotent, because every part of it is (a union of sets, a
 //! maximum, a minimum).
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-
 use super::{Lane, Layer, Record, Snapshot, Stored};
+use crate::series::{greater, lesser, union};
 use crate::store::PathInfo;
 
 impl Snapshot {
@@ -21,26 +19,11 @@ impl Snapshot {
             lane.used = lane.used.max(other.used);
             lane.saves.extend(other.saves);
             lane.returned.extend(other.returned);
-            union(&mut lane.paths, other.paths, |used, other| *used = (*used).max(other));
+            union(&mut lane.paths, other.paths, greater);
         });
         self.malformed = self.malformed.max(other.malformed);
-        union(&mut self.realisations, other.realisations, |realisation, other| {
-            if other > *realisation {
-                *realisation = other;
-            }
-        });
-        union(&mut self.unread, other.unread, |since, other| *since = other.min(*since));
-    }
-}
-
-fn union<K: Ord, V>(into: &mut BTreeMap<K, V>, from: BTreeMap<K, V>, join: impl Fn(&mut V, V)) {
-    for (key, value) in from {
-        match into.entry(key) {
-            Entry::Vacant(slot) => {
-                slot.insert(value);
-            }
-            Entry::Occupied(mut slot) => join(slot.get_mut(), value),
-        }
+        union(&mut self.realisations, other.realisations, greater);
+        union(&mut self.unread, other.unread, lesser);
     }
 }
 
