@@ -39,7 +39,7 @@ cd "$source"
 "${clean[@]}" "$cargo" fetch --quiet --locked
 
 separator=$'\x1f'
-rust_flags="-Ctarget-feature=+crt-static${separator}-Cforce-unwind-tables=no"
+rust_flags="-Ctarget-feature=+crt-static${separator}-Cforce-unwind-tables=no${separator}-Clink-arg=-Wl,-T,scripts/dist/no-unwind.ld"
 # Nothing unwinds: a panic aborts.
 c_flags=" -fno-asynchronous-unwind-tables -fno-unwind-tables"
 while IFS= read -r mapping; do
