@@ -1,7 +1,7 @@
 //! Checks the images of layers before they are mounted or unpacked: an image that this program would not write is refused as a
 //! whole.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::fs::File;
 use std::io;
@@ -13,7 +13,8 @@ use crate::attach::layers::AttachLayer;
 use crate::base::digest::Sha;
 use crate::base::threads::side_by_side;
 use crate::layer::pack::Rejected;
-use crate::layer::squashfs::{ImageError, Member, check};
+use crate::layer::squashfs::usage::Usage;
+use crate::layer::squashfs::{Checked, ImageError, Member, check_with_usage};
 use crate::store::StorePath;
 
 /// Largest number of store paths in all layers of one restore.
@@ -39,6 +40,8 @@ pub(crate) struct Inspection {
     pub rejected: Vec<Rejected>,
     /// The names in each valid layer.
     pub names: Vec<BTreeSet<Vec<u8>>>,
+    /// Which bytes of valid layers belong to which path.
+    pub usage: BTreeMap<Sha, Usage>,
 }
 
 impl Inspection {
@@ -57,11 +60,11 @@ impl Inspection {
 pub(crate) fn inspect(layers: &[AttachLayer]) -> Inspection {
     let room = AtomicUsize::new(MAX_PATHS);
     let look = |layer: &AttachLayer| {
-        let members = File::open(&layer.file).map_err(ImageError::from).and_then(|file| check(&file, &room));
-        Ok::<_, Infallible>(members)
+        let file = File::open(&layer.file).map_err(ImageError::from);
+        Ok::<_, Infallible>(file.and_then(|file| check_with_usage(&file, &room)))
     };
     let crashed = |error: io::Error| ImageError::from(error);
-    let looked: Vec<Result<Vec<Member>, ImageError>> =
+    let looked: Vec<Result<Checked, ImageError>> =
         side_by_side(layers, |layer| look(layer).map_err(|never| match never {}), crashed).unwrap_or_else(|error| {
             let why = error.to_string();
             layers.iter().map(|_| Err(ImageError::Foreign(why.clone()))).collect()
@@ -69,7 +72,8 @@ pub(crate) fn inspect(layers: &[AttachLayer]) -> Inspection {
     let mut inspection = Inspection::default();
     for (layer, members) in layers.iter().zip(looked) {
         match members {
-            Ok(members) => {
+            Ok(Checked { members, usage }) => {
+                inspection.usage.extend(usage.map(|usage| (layer.id, usage)));
                 inspection.rejected.extend(wrong_paths(layer, &members));
                 let name = |member: Member| member.path.as_str().as_bytes().to_vec();
                 inspection.names.push(members.into_iter().map(name).collect());

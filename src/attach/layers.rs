@@ -20,6 +20,7 @@ use crate::attach::unpack::{Target, Unpacked, remove_leftovers, unpack};
 use crate::base::digest::Sha;
 use crate::layer::pack::Rejected;
 use crate::layer::squashfs::Image;
+use crate::layer::squashfs::usage::Usage;
 use crate::store::{self, PathInfo, Paths, Realisation, StoreDirs, StorePath, shared_infos};
 
 /// A request to attach layers.
@@ -77,6 +78,9 @@ pub struct Attached {
     pub rejected: Vec<Rejected>,
     /// Layers that were not used because the packer would not write their images.
     pub refused: Vec<RefusedLayer>,
+    /// Which bytes of the layers belong to which path, for the save.
+    #[serde(default)]
+    pub(crate) usage: BTreeMap<Sha, Usage>,
     /// Seconds for mounting or unpacking, and for registering.
     pub seconds: (f64, f64),
 }
@@ -102,6 +106,7 @@ fn attach_here(dirs: &StoreDirs, request: &AttachRequest, progress: &AtomicU64) 
         registered: BTreeSet::new(),
         rejected: Vec::new(),
         refused: Vec::new(),
+        usage: BTreeMap::new(),
         seconds: (0.0, 0.0),
     };
     let mut placed = BTreeMap::new();
@@ -147,6 +152,7 @@ fn attach_here(dirs: &StoreDirs, request: &AttachRequest, progress: &AtomicU64) 
     }
     done.rejected.extend(inspection.rejected);
     done.refused = inspection.refused;
+    done.usage = inspection.usage;
     let begun = (start, deadline);
     let result =
         as_owner(dirs, || unpack_and_register(dirs, (request, &rest), &valid, placed, (begun, &mut done), progress));

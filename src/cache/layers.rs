@@ -4,8 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::path::PathBuf;
-use std::thread::JoinHandle;
+use std::path::{Path, PathBuf};
 
 use super::Context;
 use super::fetch::{Fetched, Wanted, create_layer, fetch_stored, folder};
@@ -31,27 +30,6 @@ pub(super) struct Ready {
     pub notes: Vec<Note>,
     /// Stored bytes that were downloaded correctly.
     pub bytes: u64,
-    /// The thread that records indexes of the layers for the save.
-    pub keeping: Keeping,
-}
-
-/// A background thread that reads layers. It has them open, so they may be moved and removed meanwhile.
-#[derive(Default)]
-pub(super) struct Keeping(Option<JoinHandle<()>>);
-
-impl Keeping {
-    fn start(dirs: &StoreDirs, files: &BTreeMap<Sha, PathBuf>) -> Self {
-        let open = |(id, path): (&Sha, &PathBuf)| Some((*id, File::open(path).ok()?));
-        let (dirs, files): (_, Vec<(Sha, File)>) = (dirs.clone(), files.iter().filter_map(open).collect());
-        Self(Some(std::thread::spawn(move || files.iter().for_each(|(id, file)| keep_index(&dirs, id, file)))))
-    }
-
-    /// Waits for the thread.
-    pub(super) async fn end(self) {
-        // Without its records, a save only does more work.
-        let Some(thread) = self.0 else { return };
-        let _ = tokio::task::spawn_blocking(|| thread.join()).await;
-    }
 }
 
 /// Downloads the stored bytes of the layers `ids` of `snapshot`, and assembles the layers.
@@ -110,7 +88,9 @@ fn make_all(dirs: &StoreDirs, layers: &BTreeMap<Sha, Layer>, files: &BTreeMap<Sh
         // It is no longer needed; if it cannot be removed, it takes space until the next restore.
         let _ = fs::remove_file(file);
     }
-    ready.keeping = Keeping::start(dirs, &ready.files);
+    for (id, file) in &ready.files {
+        keep_index(dirs, id, file);
+    }
 }
 
 /// Assembles one layer.
@@ -149,20 +129,29 @@ fn index_folder(dirs: &StoreDirs) -> PathBuf {
     work_dir(dirs).join(INDEXES)
 }
 
-/// Records the index of a layer, and which of its bytes belong to which path, for the save. Without the index, the save stores whole
-/// layers instead of recipes; without the spans, it decides by NAR sizes which layers to repack.
-fn keep_index(dirs: &StoreDirs, id: &Sha, file: &File) {
+/// Records the index of a layer for the save, which otherwise stores whole layers instead of recipes.
+fn keep_index(dirs: &StoreDirs, id: &Sha, file: &Path) {
     let kept = (|| {
         let folder = OwnFolder::work(dirs)?.folder(INDEXES)?;
-        let kept = folder.create(&id.to_string()).and_then(|mut out| keep(file, &mut out));
-        kept.inspect_err(|_| drop(folder.remove(&id.to_string())))?;
-        let usage = Usage::of(file.try_clone()?).map_err(io::Error::other)?;
-        let name = usage_name(id);
-        let kept = folder.create(&name).and_then(|mut out| out.write_all(&usage.encode()));
-        kept.inspect_err(|_| drop(folder.remove(&name)))
+        let kept = folder.create(&id.to_string()).and_then(|mut out| keep(&File::open(file)?, &mut out));
+        kept.inspect_err(|_| drop(folder.remove(&id.to_string())))
     })();
     if let Err(error) = kept {
         tracing::debug!("cannot store the index of layer {id}: {error}");
+    }
+}
+
+/// Records which bytes of layers belong to which path for the save, which otherwise decides by NAR sizes which layers to repack.
+pub(super) fn keep_usage(dirs: &StoreDirs, usage: &BTreeMap<Sha, Usage>) {
+    for (id, usage) in usage {
+        let name = usage_name(id);
+        let kept = OwnFolder::work(dirs).and_then(|folder| folder.folder(INDEXES)).and_then(|folder| {
+            let kept = folder.create(&name).and_then(|mut out| out.write_all(&usage.encode()));
+            kept.inspect_err(|_| drop(folder.remove(&name)))
+        });
+        if let Err(error) = kept {
+            tracing::debug!("cannot store the usage of layer {id}: {error}");
+        }
     }
 }
 

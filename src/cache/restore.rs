@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use super::fetch::remove_leftovers;
-use super::layers::{fetch_layers, forget_indexes};
+use super::layers::{fetch_layers, forget_indexes, keep_usage};
 use super::mode::mode_with_rights;
 use super::outcome::{LayerFetch, LayerState, Phase, RestoreOutcome};
 use super::progress::Progress;
@@ -318,9 +318,8 @@ pub(super) async fn attach_layers(
     let layers = layers.collect();
     let total = useful.iter().map(|path| missing[path].nar_size).sum();
     let realisations = found.snapshot.realisations.values().cloned().collect();
-    let attached = attach(context, (mode, admit), (layers, realisations), total, outcome).await;
-    ready.keeping.end().await;
-    let attached = attached?;
+    let attached = attach(context, (mode, admit), (layers, realisations), total, outcome).await?;
+    keep_usage(&context.place.dirs, &attached.usage);
     note_refused(&attached.refused, &found.snapshot, outcome);
     Ok(attached.registered)
 }

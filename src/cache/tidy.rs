@@ -153,8 +153,7 @@ async fn join(
     fs::create_dir_all(dirs.real_store())?;
     // Layers are downloaded into our folder, which is created there.
     fs::create_dir_all(dirs.own_dir())?;
-    let mut ready = fetch_layers(&context, snapshot, chosen).await?;
-    std::mem::take(&mut ready.keeping).end().await;
+    let ready = fetch_layers(&context, snapshot, chosen).await?;
     if ready.files.len() < chosen.len() {
         tracing::info!("Layers are not joined, because not all of them can be downloaded.");
         return Ok(false);

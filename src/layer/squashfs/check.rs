@@ -30,6 +30,7 @@ use super::metadata::{Position, Table};
 use super::read::{first_of_list, read_superblock};
 use super::stream::TableReader;
 use super::tree::{Content, Fragment};
+use super::usage::{Places, Usage};
 use super::write::{directory_inode, file_inode, symlink_inode};
 use crate::layer::index::is_index;
 use crate::layer::nar::sizes;
@@ -44,6 +45,14 @@ pub struct Member {
     pub nar_size: u64,
 }
 
+/// The content of an image.
+pub(crate) struct Checked {
+    /// Its store paths.
+    pub members: Vec<Member>,
+    /// Which bytes belong to which path; None if they are in too many places.
+    pub usage: Option<Usage>,
+}
+
 /// Images with more inodes than this are checked one at a time: together they would need too much memory.
 const LARGE_IMAGE: u32 = 1 << 17;
 static ONE_LARGE_IMAGE: Mutex<()> = Mutex::new(());
@@ -54,6 +63,11 @@ static ONE_LARGE_IMAGE: Mutex<()> = Mutex::new(());
 /// # Errors
 /// When it differs or cannot be read.
 pub fn check(file: &File, room: &AtomicUsize) -> Result<Vec<Member>, ImageError> {
+    check_with_usage(file, room).map(|checked| checked.members)
+}
+
+/// As [`check`], with the places of the bytes.
+pub(crate) fn check_with_usage(file: &File, room: &AtomicUsize) -> Result<Checked, ImageError> {
     let superblock = read_superblock(file)?;
     let _one = (superblock.inodes > LARGE_IMAGE)
         .then(|| ONE_LARGE_IMAGE.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
@@ -83,7 +97,7 @@ pub fn check(file: &File, room: &AtomicUsize) -> Result<Vec<Member>, ImageError>
         room,
     };
     let (members, top) = checker.all()?;
-    let contents = checker.contents;
+    let (contents, trees) = (checker.contents, checker.waiting);
     check_superblock(file, &superblock, top)?;
     let fragments = check_end(file, &superblock, listings_end)?;
     contents.check(&fragments, superblock.inode_table)?;
@@ -92,7 +106,12 @@ pub fn check(file: &File, room: &AtomicUsize) -> Result<Vec<Member>, ImageError>
     if !is_index(file, round_up_to_page(superblock.bytes_used), data)? {
         return Err(ImageError::Malformed("it is not followed by the index of its blocks"));
     }
-    Ok(members)
+    let mut places = Places::default();
+    for (member, tree) in members.iter().zip(&trees) {
+        places.begin(member.path.as_str().as_bytes());
+        contents.collect(tree.first..=tree.number, &mut places);
+    }
+    Ok(Checked { members, usage: places.end(&fragments) })
 }
 
 fn other() -> ImageError {

@@ -1,9 +1,12 @@
 //! The positions of file contents in an image: from the superblock to the inodes, block after block, in the order of the file
 //! numbers, without gaps or overlaps. A file either comes next or shares all its bytes with an earlier one.
 
+use std::ops::RangeInclusive;
+
 use super::error::ImageError;
 use super::format::{BLOCK_SIZE, SUPERBLOCK_SIZE, UNCOMPRESSED_BLOCK};
 use super::tree::{Content, Fragment};
+use super::usage::Places;
 
 /// Largest number of files with more than one block in an image. They have at least 64 GiB.
 const MAX_LARGE: usize = 1 << 19;
@@ -58,6 +61,26 @@ impl Contents {
             _ => return Err(ImageError::Malformed("a file is not stored as this program stores one")),
         };
         Ok(())
+    }
+
+    /// Adds the positions of the inodes `numbers` to `places`.
+    pub(super) fn collect(&self, numbers: RangeInclusive<u32>, places: &mut Places) {
+        let (first, last) = (*numbers.start() as usize, *numbers.end() as usize);
+        for data in self.by_number.get(first.saturating_sub(1)..last).unwrap_or_default() {
+            match *data {
+                Data::Nowhere => {}
+                Data::Small(index, offset, size) => {
+                    let from = u64::from(offset);
+                    places.small(index, (from, from + u64::from(size)));
+                }
+                Data::Large(number) => {
+                    let Large { start, length, .. } = self.large[number as usize];
+                    if length > 0 {
+                        places.large((start, start.saturating_add(length)));
+                    }
+                }
+            }
+        }
     }
 
     /// Checks that the contents fill the image up to byte `end` with the `fragments`, each with its start and size word.

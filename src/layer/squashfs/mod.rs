@@ -19,6 +19,7 @@ pub(crate) mod usage;
 mod write;
 
 pub(crate) use blocks::{BlockReader, Piece};
+pub(crate) use check::{Checked, check_with_usage};
 pub use check::{Member, check};
 pub use error::ImageError;
 pub use format::{BLOCK_SIZE, SUPERBLOCK_SIZE};

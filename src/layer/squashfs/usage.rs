@@ -1,22 +1,22 @@
 //! Which bytes of an image belong to which store path, to estimate a layer without some of them.
 //!
-//! 1. [`Usage::of`] walks the image and records the positions of each path's files. A file that several paths share belongs to
-//!    all of them. Small files share blocks: each gets its proportional part of the compressed block.
+//! 1. The check of an image ([`super::check`]) knows the position of every file; [`Places`] collects those of each path. A file that
+//!    several paths share belongs to all of them. Small files share blocks: each gets its proportional part of the compressed block.
 //! 2. A restore stores this for the save ([`Usage::encode`]), which uses it to decide which layers to repack.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 
-use super::error::ImageError;
-use super::format::{BLOCK_SIZE, UNCOMPRESSED_BLOCK};
-use super::read::{FileInode, Image, Inode};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::format::UNCOMPRESSED_BLOCK;
 use crate::layer::index::content_hash;
 use crate::store::StorePath;
 
 /// Largest number of recorded spans: 24 MiB.
 const MAX_SPANS: usize = 1 << 20;
-/// Largest number of blocks that are read: 256 GiB of files.
-const MAX_BLOCKS: u64 = 1 << 21;
 const ENTRY: usize = 24;
 /// Largest encoded usage in bytes.
 pub(crate) const MAX_USAGE: u64 = 32 + (MAX_SPANS * ENTRY) as u64;
@@ -32,29 +32,6 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// Reads the usage of the image in `file`.
-    ///
-    /// # Errors
-    /// When it is not one of our images, or has too many files and blocks.
-    pub(crate) fn of(file: File) -> Result<Self, ImageError> {
-        let image = Image::open(file)?;
-        let mut walk = Walk::default();
-        for root in image.root()? {
-            let path = number(&root.name);
-            // An empty path gets a span too, so that all paths are counted.
-            walk.spans.push((path, (0, 0)));
-            let mut todo = vec![root.inode];
-            while let Some(inode) = todo.pop() {
-                match image.inode(inode)? {
-                    Inode::Directory(entries) => todo.extend(entries.iter().rev().map(|entry| entry.inode)),
-                    Inode::File(file) => walk.file(path, &file)?,
-                    Inode::Symlink(_) => {}
-                }
-            }
-        }
-        Ok(Self { spans: walk.end(image.fragments()) })
-    }
-
     /// The spans of `paths`, ascending and disjoint.
     pub(crate) fn spans_of<'a>(&self, paths: impl Iterator<Item = &'a StorePath>) -> Vec<Span> {
         let mut found = Vec::new();
@@ -117,44 +94,58 @@ pub(crate) fn length(spans: &[Span]) -> u64 {
     spans.iter().map(|(from, to)| to - from).sum()
 }
 
+/// As text, for the answer of another process.
+impl Serialize for Usage {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&BASE64_STANDARD.encode(self.encode()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Usage {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let bytes = BASE64_STANDARD.decode(String::deserialize(from)?).map_err(D::Error::custom)?;
+        Self::decode(&bytes).ok_or_else(|| D::Error::custom("the usage of a layer is damaged"))
+    }
+}
+
+/// Collects the positions of files, path after path.
 #[derive(Default)]
-struct Walk {
+pub(super) struct Places {
+    path: u64,
     spans: Vec<(u64, Span)>,
     /// Path, block of small files, and the position in its content.
     small: Vec<(u64, u32, Span)>,
-    blocks: u64,
 }
 
-impl Walk {
-    fn file(&mut self, path: u64, file: &FileInode<'_>) -> Result<(), ImageError> {
-        self.blocks = self.blocks.saturating_add(file.blocks);
-        if self.blocks > MAX_BLOCKS || self.spans.len() + self.small.len() >= MAX_SPANS {
-            return Err(ImageError::Malformed("it has too many files"));
-        }
-        let (mut words, mut bytes) = (file.words.clone(), 0);
-        for _ in 0..file.blocks {
-            bytes += u64::from(words.word()? & !UNCOMPRESSED_BLOCK);
-        }
-        if bytes > 0 {
-            let span = (file.start, file.start.saturating_add(bytes));
-            match self.spans.last_mut() {
-                Some((last, (_, to))) if *last == path && *to == span.0 => *to = span.1,
-                _ => self.spans.push((path, span)),
-            }
-        }
-        if let Some(fragment) = file.fragment {
-            let from = u64::from(fragment.offset);
-            let span = (from, from + file.size % BLOCK_SIZE as u64);
-            match self.small.last_mut() {
-                Some((last, index, (_, to))) if (*last, *index, *to) == (path, fragment.index, from) => *to = span.1,
-                _ => self.small.push((path, fragment.index, span)),
-            }
-        }
-        Ok(())
+impl Places {
+    /// Begins the path `name`. A path without files gets a span too, so that all paths are counted.
+    pub(super) fn begin(&mut self, name: &[u8]) {
+        self.path = number(name);
+        self.spans.push((self.path, (0, 0)));
     }
 
-    /// All spans; those of small files are their part of the `fragments`.
-    fn end(mut self, fragments: &[(u64, u32)]) -> Vec<(u64, Span)> {
+    /// Adds a file with blocks of its own.
+    pub(super) fn large(&mut self, span: Span) {
+        match self.spans.last_mut() {
+            Some((last, (_, to))) if *last == self.path && *to == span.0 => *to = span.1,
+            _ => self.spans.push((self.path, span)),
+        }
+    }
+
+    /// Adds a file in block `index` of small files, with its position there.
+    pub(super) fn small(&mut self, index: u32, span: Span) {
+        match self.small.last_mut() {
+            Some((last, same, (_, to))) if (*last, *same, *to) == (self.path, index, span.0) => *to = span.1,
+            _ => self.small.push((self.path, index, span)),
+        }
+    }
+
+    /// All spans; those of small files are their part of the `fragments`, each with its start and size word. None if there are too
+    /// many.
+    pub(super) fn end(mut self, fragments: &[(u64, u32)]) -> Option<Usage> {
+        if self.spans.len() + self.small.len() > MAX_SPANS {
+            return None;
+        }
         let mut sizes: BTreeMap<u32, u64> = BTreeMap::new();
         for (_, index, (_, to)) in &self.small {
             let size = sizes.entry(*index).or_default();
@@ -167,18 +158,19 @@ impl Walk {
             self.spans.push((path, (place(from), place(to))));
         }
         self.spans.sort_unstable();
-        self.spans
+        Some(Usage { spans: self.spans })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::{AtomicU64, AtomicUsize};
 
     use super::*;
     use crate::layer::hash_of;
     use crate::layer::pack::{Item, Options, Outcome, pack};
+    use crate::layer::squashfs::check_with_usage;
 
     fn noise(seed: u64, size: usize) -> Vec<u8> {
         let mut out = vec![0; size];
@@ -210,7 +202,7 @@ mod tests {
         let packed = pack(store.path(), &items, &file, Options::new(), &AtomicU64::new(0)).unwrap();
         let Outcome::Packed(packed) = packed else { panic!("{packed:?}") };
 
-        let usage = Usage::of(file).unwrap();
+        let usage = check_with_usage(&file, &AtomicUsize::new(10)).unwrap().usage.unwrap();
         let bytes = |paths: &[&StorePath]| length(&usage.spans_of(paths.iter().copied()));
         let [a, b, c, empty] = &paths;
         let about = |found: u64, expected: u64| assert!(found.abs_diff(expected) < 600, "{found} for {expected}");
