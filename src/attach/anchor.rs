@@ -8,9 +8,9 @@ use std::{fs, io};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount};
 
 use super::mount::Places;
+use crate::base::platform::{self, MountPropagationFlags, UnmountFlags, mount_bind, mount_change, unmount};
 use crate::store::tree::remove_at;
 
 /// The folder [`Places`] are in, open. Nobody else may write to it.
@@ -85,7 +85,7 @@ pub(crate) fn open_folder(parent: impl AsFd, name: &Path) -> rustix::io::Result<
     rustix::fs::openat(
         parent,
         name,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        platform::PLACE | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
         Mode::empty(),
     )
 }

@@ -6,8 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::{fs, io};
 
-use rustix::fs::{CWD, FileType, Mode, XattrFlags, lremovexattr, lsetxattr, mknodat};
+use rustix::fs::{XattrFlags, lremovexattr, lsetxattr};
 use rustix::io::Errno;
+
+use crate::base::platform::make_whiteout;
 
 /// Marks each directory of the store whose name is also in a layer, so that the overlay shows only the store's.
 pub(crate) fn hide_lower(point: &Path, store: &Path) -> io::Result<()> {
@@ -23,8 +25,7 @@ pub(crate) fn hide_lower(point: &Path, store: &Path) -> io::Result<()> {
 /// Hides `names` of the lower directories: in an overlay, a character device with number 0 marks a deleted name.
 pub(crate) fn hide(folder: &Path, names: &BTreeSet<Vec<u8>>) -> io::Result<()> {
     for name in names {
-        let place = folder.join(OsStr::from_bytes(name));
-        mknodat(CWD, &place, FileType::CharacterDevice, Mode::empty(), 0)?;
+        make_whiteout(&folder.join(OsStr::from_bytes(name)))?;
     }
     Ok(())
 }

@@ -11,7 +11,6 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::mount::{UnmountFlags, mount_move, unmount};
 
 use super::anchor::{Anchor, STAGES, Stage};
 use super::holders::{elsewhere, overlay_name, user_of};
@@ -19,6 +18,7 @@ use super::marks::{hide, hide_lower};
 use super::mountinfo::mounts;
 use super::overlay::mount_overlay;
 use crate::base::child::without_secrets;
+use crate::base::platform::{UnmountFlags, mount_move, unmount};
 use crate::base::threads::side_by_side;
 use crate::layer::squashfs::{Image, ImageError, set_owner};
 use crate::store::tree::remove_tree;

@@ -4,12 +4,14 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, StatVfsMountFlags};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_remount};
+use rustix::fs::CWD;
 
 use super::anchor::{Anchor, open_folder};
 use super::holders::overlay_name;
 use super::mount::{MountError, Places, refused};
+use crate::base::platform::{
+    MountFlags, MountPropagationFlags, flags_at, mount, mount_bind, mount_change, mount_remount,
+};
 
 /// Mounts the overlay with the images at `lower` below and the existing store on top, which stays accessible at
 /// [`Places::upper`].
@@ -29,19 +31,7 @@ pub(crate) fn mount_overlay(places: &Places, anchor: &Anchor, lower: &[PathBuf])
 
 /// Disables set-uid programs and devices on a bind mount. Its other flags stay.
 fn restrict(point: &Path) -> rustix::io::Result<()> {
-    let now = rustix::fs::statvfs(point)?.f_flag;
-    let mut flags = MountFlags::BIND | MountFlags::NODEV | MountFlags::NOSUID;
-    for (is_set, flag) in [
-        (StatVfsMountFlags::RDONLY, MountFlags::RDONLY),
-        (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
-        (StatVfsMountFlags::NOATIME, MountFlags::NOATIME),
-        (StatVfsMountFlags::NODIRATIME, MountFlags::NODIRATIME),
-        (StatVfsMountFlags::RELATIME, MountFlags::RELATIME),
-    ] {
-        if now.contains(is_set) {
-            flags |= flag;
-        }
-    }
+    let flags = flags_at(point)? | MountFlags::BIND | MountFlags::NODEV | MountFlags::NOSUID;
     mount_remount(point, flags, c"")
 }
 

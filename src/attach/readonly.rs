@@ -3,10 +3,9 @@
 use std::path::Path;
 
 use rustix::fs::{Access, StatVfsMountFlags, access, statvfs};
-use rustix::mount::{MountFlags, mount_remount};
-use rustix::thread::UnshareFlags;
 
 use super::CacheError;
+use crate::base::platform::{MountFlags, mount_remount, unshare_mounts};
 use crate::store::StoreDirs;
 
 /// Whether the store directory is mounted read-only.
@@ -43,8 +42,7 @@ fn failed(dirs: &StoreDirs, error: std::io::Error) -> CacheError {
 
 /// Like `LocalStore::makeStoreWritable` of Nix.
 fn remount(store: &Path) -> std::io::Result<()> {
-    #[allow(deprecated, reason = "the other form is unsafe for the sake of other flags than this one")]
-    rustix::thread::unshare(UnshareFlags::NEWNS)?;
+    unshare_mounts()?;
     mount_remount(store, MountFlags::BIND, "")?;
     // The file system itself may be read-only.
     Ok(access(store, Access::WRITE_OK)?)

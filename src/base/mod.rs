@@ -1,5 +1,5 @@
 //! Code that knows nothing of Nix: bounds, child processes, digests, disks, environment variables, globs, HTTP, memory, formatting,
-//! printing, secrets and threads.
+//! platforms, printing, secrets and threads.
 
 pub(crate) mod bounds;
 pub(crate) mod child;
@@ -12,6 +12,7 @@ pub mod http;
 pub(crate) mod human;
 pub(crate) mod memory;
 pub(crate) mod note;
+pub(crate) mod platform;
 pub(crate) mod printing;
 pub(crate) mod secrets;
 pub(crate) mod threads;

@@ -25,12 +25,15 @@ pub(crate) enum ModeRequest {
     Unpack,
 }
 
+/// Why nothing is mounted on other systems.
+const ONLY_LINUX: &str = "layers can be mounted only on Linux";
 /// Why nothing is mounted if the store directory is read-only.
 const READ_ONLY: &str = "the store directory is mounted read-only";
 
 /// The mode to try, and a short reason.
 pub(super) fn choose(request: ModeRequest, dirs: &StoreDirs) -> (Mode, &'static str) {
     match request {
+        ModeRequest::Mount if !cfg!(target_os = "linux") => (Mode::Unpack, ONLY_LINUX),
         // An overlay would require the directory to be writable for everybody.
         ModeRequest::Mount if readonly::is_read_only(dirs) => (Mode::Unpack, READ_ONLY),
         ModeRequest::Mount => (Mode::Mount, "asked for"),
@@ -72,7 +75,7 @@ fn lacking() -> Option<&'static str> {
         return Some("nothing can be mounted inside a container");
     }
     if !cfg!(target_os = "linux") {
-        return Some("layers can be mounted only on Linux");
+        return Some(ONLY_LINUX);
     }
     if !Path::new("/dev/loop-control").exists() {
         return Some("there are no loop devices");

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 use super::archive::Attributes;
 use super::sqlite::{self, Way};
+use crate::base::platform::mode;
 
 /// The prefix of temporary files.
 pub(super) const TEMPORARY: &str = ".nix-cache-tmp.";
@@ -81,7 +82,7 @@ impl Placer {
             if io::copy(&mut content.take(size), &mut file)? != size {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            fchmod(&file, Mode::from_raw_mode(attributes.mode))?;
+            fchmod(&file, mode(attributes.mode))?;
             futimens(&file, &times(attributes.modified))?;
             self.make_way(&temporary, &name)
         })();
@@ -198,7 +199,7 @@ impl Placer {
         while self.way.len() > keep {
             let Some(step) = self.way.pop() else { break };
             if let (Some(attributes), true) = (step.attributes, step.created) {
-                fchmod(&step.folder, Mode::from_raw_mode(attributes.mode))?;
+                fchmod(&step.folder, mode(attributes.mode))?;
                 futimens(&step.folder, &times(attributes.modified))?;
             }
         }

@@ -172,8 +172,8 @@ impl OwnFolder {
     /// The modification time of a file; None if it does not exist.
     pub(crate) fn modified(&self, name: &str) -> Option<(i64, u64)> {
         let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        #[allow(clippy::useless_conversion, reason = "the types differ between systems")]
-        Some((stat.st_mtime.into(), u64::from(stat.st_mtime_nsec)))
+        #[allow(clippy::useless_conversion, clippy::unnecessary_cast, reason = "the types differ between systems")]
+        Some((stat.st_mtime.into(), stat.st_mtime_nsec as u64))
     }
 
     /// Writes a file as JSON atomically, even if the machine loses power.

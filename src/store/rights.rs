@@ -3,10 +3,10 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
-use rustix::fs::{Gid, Uid};
 use rustix::io::Errno;
 
 use super::StoreDirs;
+use crate::base::platform::{Gid, Uid, become_user};
 
 /// Runs `work` with the rights of the store's owner, if root runs it for another user's store. A link that this user has planted
 /// then leads only to files that the user can access anyway.
@@ -22,9 +22,7 @@ pub(crate) fn as_owner<T: Send>(dirs: &StoreDirs, work: impl FnOnce() -> T + Sen
     // Rights belong to a thread, and the threads that it starts inherit them.
     let ran = std::thread::scope(|scope| {
         let thread = scope.spawn(move || {
-            rustix::thread::set_thread_groups(&[])?;
-            rustix::thread::set_thread_res_gid(group, group, group)?;
-            rustix::thread::set_thread_res_uid(user, user, user)?;
+            become_user(user, group)?;
             Ok::<T, Errno>(work())
         });
         thread.join()

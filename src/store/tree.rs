@@ -9,6 +9,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::base::platform::PLACE;
+
 /// Removes a name in an open folder with its content; no link is followed.
 ///
 /// # Errors
@@ -59,7 +61,7 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::from(ErrorKind::InvalidInput));
     };
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let flags = PLACE | OFlags::DIRECTORY | OFlags::CLOEXEC;
     match rustix::fs::openat(CWD, parent, flags, Mode::empty()) {
         Ok(parent) => remove_at(&parent, name),
         Err(Errno::NOENT) => Ok(()),
