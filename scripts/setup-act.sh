@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Gets the real programs that tests run against: act (nektos/act) and the YAML checkers and deadnix into a virtual environment
-# of their own, GitHub's cache client into tests/node. Prints the folder to put on PATH.
+# of their own, GitHub's cache client into tests/node and its parser into
+# tests/node/parser. Prints the folder to put on PATH.
 #
 #   scripts/setup-act.sh [FOLDER]     FOLDER is made once and used again (default: target/venv)
 set -euo pipefail
@@ -15,6 +16,10 @@ fi
 command -v git >/dev/null || "$here/setup.sh" git >&2
 if [ ! "$project/tests/node/node_modules/.package-lock.json" -nt "$project/tests/node/package-lock.json" ]; then
   (cd "$project/tests/node" && npm ci --silent --no-progress) >&2
+fi
+parser=$project/tests/node/parser
+if [ ! "$parser/node_modules/.check.mjs" -nt "$parser/package-lock.json" ] || [ "$parser/check.mjs" -nt "$parser/node_modules/.check.mjs" ]; then
+  (cd "$parser" && npm ci --silent --no-progress && npm run --silent bundle) >&2
 fi
 
 if [ "$(cat "$venv/wanted" 2>/dev/null)" != "$wanted" ]; then

@@ -9,6 +9,7 @@
 //! | the steps of the actions | [`action`] |
 //! | shared by both | `app` |
 //! | the verbs | [`cache`]: restore and save; [`plan`]: which targets of a flake a change affects |
+//! | | `init`: proposes a workflow and settings for a flake |
 //! | their parts | [`attach`]: layers into the store, everything that runs as root; [`snapshot`]: the index of one key; [`files`]: further files and Nix's own caches; [`report`]: what was measured; `history`: the reports of many jobs; [`upstream`]: what substituters offer |
 //! | | [`series`]: generations of one name, and their signatures; [`layer`]: the format of images; [`nix`]: querying Nix; [`building`]: `nix build`, explained; `audit`: what breaks a policy |
 //! | | [`store`]: the Nix store of this machine, and our folder beside it; [`remote`]: where entries are stored; [`flake`]: keys; [`github`]: what the runner provides |
@@ -32,6 +33,7 @@ pub mod files;
 pub mod flake;
 mod github;
 mod history;
+mod init;
 pub mod layer;
 mod nix;
 pub mod plan;

@@ -38,6 +38,8 @@ const EXIT_CODES: &str = "Exit codes:
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
+    /// Write a workflow and settings for a flake, and say what they replace
+    Init(super::init::InitCommand),
     /// Print the key, its restore prefixes from near to far, and what they are computed from
     Key(KeyCommand),
     /// Restore the newest matching snapshot into the store

@@ -5,6 +5,7 @@ mod audit;
 mod build;
 mod feeds;
 mod history;
+mod init;
 mod inspect;
 mod logging;
 mod plan;
@@ -89,6 +90,7 @@ fn told(said: &clap::Error) -> ExitCode {
 
 async fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
+        Command::Init(args) => init::init(&args).await,
         Command::Key(args) => show::key(&args),
         Command::Restore(args) => verbs::restore(&args).await,
         Command::Save(args) => verbs::save(&args).await,

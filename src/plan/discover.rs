@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 
 use super::nix::{FlakeRef, quoted};
-use super::{AttrPath, Filter, Nix, NixError, Output, Target};
+use super::{AttrPath, Filter, Nix, NixError, Output, Repository, Target};
 
 /// What a flake has.
 #[derive(Debug, Default)]
@@ -30,6 +30,15 @@ pub(super) struct Broken {
     /// Whether the code throws on purpose, as Nixpkgs does for systems that it does not support any more.
     pub throws: bool,
     pub error: NixError,
+}
+
+/// Returns the targets of the flake as it is in its repository, uncommitted changes included.
+///
+/// # Errors
+/// When nothing can be listed.
+pub(crate) async fn outline(nix: &Nix, repository: &Repository) -> Result<Vec<Target>, NixError> {
+    let flake = FlakeRef::git(repository.top(), repository.folder(), None, repository.is_shallow());
+    discover(nix, &flake, &Filter::default()).await.map(|found| found.targets).map_err(|(_, error)| error)
 }
 
 /// What the flake has for `filter`. An output that the flake does not have has no targets.

@@ -239,7 +239,7 @@ impl Repository {
         Ok(said.split('\0').filter(|name| !name.is_empty()).map(str::to_owned).collect())
     }
 
-    fn git(&self, arguments: &[&str]) -> Result<String, GitError> {
+    pub(super) fn git(&self, arguments: &[&str]) -> Result<String, GitError> {
         git(&self.top, arguments)
     }
 }

@@ -6,6 +6,7 @@
 
 mod attr;
 mod base;
+mod branch;
 mod decide;
 mod defaults;
 mod discover;
@@ -32,6 +33,7 @@ pub(crate) use base::{Trust, Wish};
 pub(crate) use decide::Level;
 pub(crate) use decide::{Decision, Policy, Verdict};
 pub use defaults::defaults;
+pub(crate) use discover::outline;
 pub(crate) use git::{FetchToken, Repository};
 pub(crate) use make::{Evaluate, EvaluateBase, Known, Plan, PlanError, Request, plan};
 pub(crate) use matrix::{Matrix, RunnerMap};

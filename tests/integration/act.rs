@@ -6,6 +6,7 @@ mod builds;
 mod once;
 mod plan;
 mod project;
+mod reusable;
 mod run;
 
 use serde_json::Value;

@@ -47,7 +47,7 @@ impl Project {
             fs::rename(repository.join(".github/workflows").join(part), repository.join(part)).unwrap();
         }
         copy(&machine.path("project/tools"), &repository.join("flake/tools"));
-        for part in ["action.yml", "hook", "restore", "save", "plan", "build"] {
+        for part in ["action.yml", "hook", "restore", "save", "plan", "build", "audit"] {
             copy(&ours.join(part), &repository.join("nix-cache").join(part));
         }
         // act does not know `$/`, the action's own repository. Nothing else is changed.
@@ -60,6 +60,14 @@ impl Project {
         let project = Self { machine, fake: Fake::start(config), act: act.to_owned(), runs: AtomicU32::new(0) };
         project.write_words("first\n");
         project
+    }
+
+    /// Puts the program where the actions look for it when no input names one.
+    pub(super) fn ship_binary(&self) {
+        let dist = self.machine.path("repository/nix-cache/dist");
+        fs::create_dir_all(&dist).unwrap();
+        let name = format!("nix-cache-{}-linux", std::env::consts::ARCH);
+        fs::copy(env!("CARGO_BIN_EXE_nix-cache"), dist.join(name)).unwrap();
     }
 
     /// Changes the flake's input, locks it and commits.

@@ -1,0 +1,96 @@
+//! The reusable workflow `.github/workflows/nix-ci.yml`, called by the workflow that `nix-cache init` writes. Only what act cannot do is
+//! replaced: `$/`, actions that it would have to download, and that all jobs share this machine's store.
+
+use std::fs;
+use std::path::Path;
+
+use super::plan::Pushed;
+use super::project::Project;
+use super::run::ActRun;
+use crate::init::WORKFLOW;
+use crate::support::program::Run;
+
+/// Copies the workflow into the repository, in a form that act can run.
+pub(super) fn prepare(project: &Project) {
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join(".github/workflows/nix-ci.yml");
+    let text = fs::read_to_string(ours).unwrap();
+    assert_eq!(text.matches("\n    steps:\n").count(), 6, "every job is known");
+    let store =
+        "\n    env:\n      NIX_CACHE_STORE_ROOT: ${{ vars.STORE }}/${{ matrix.name || github.job }}\n    steps:\n";
+    let text = text.replace("uses: $/", "uses: ./nix-cache/").replace("\n    steps:\n", store);
+    let (mut kept, mut skipping) = (Vec::new(), None);
+    for line in text.lines() {
+        let indent = line.len() - line.trim_start().len();
+        if let Some((before, action)) = line.split_once("uses: ")
+            && !action.starts_with("./")
+            && !action.starts_with("actions/checkout@")
+        {
+            kept.push(line.replace(action, "true").replace("uses:", "run:"));
+            skipping = Some(before.len());
+            continue;
+        }
+        // What such an action would get.
+        match skipping {
+            Some(column) if indent > column || line.trim() == "with:" => {}
+            _ => {
+                skipping = None;
+                kept.push(line.to_owned());
+            }
+        }
+    }
+    fs::write(project.machine.path("repository/.github/workflows/nix-ci.yml"), kept.join("\n") + "\n").unwrap();
+    project.ship_binary();
+}
+
+/// Lets `nix-cache init` write the workflow and its rules, and switches on the audit in it.
+fn write_caller(project: &Project) {
+    project.commit("the flake");
+    let mut command = project.machine.nix_cache(&["init", "--force", "--project"]);
+    command.arg(project.machine.path("repository/machines"));
+    command.arg("--store-root").arg(&project.machine.store("for-init").root);
+    let done = Run::of(command);
+    assert_eq!(done.code, Some(0), "{}", done.log);
+    let file = project.machine.path("repository").join(WORKFLOW);
+    let text = fs::read_to_string(&file).unwrap();
+    let audit = "audit: true\n      audit-targets: nixosConfigurations.desk.config.system.build.toplevel\n      install-nix: false";
+    let local = text
+        .replace("blazedots/nix-cache-action/.github/workflows/nix-ci.yml@v1", "./.github/workflows/nix-ci.yml")
+        .replace("audit: false", audit);
+    assert!(local.contains("./.github") && local.contains(audit) && local.contains("flake: machines"), "{text}");
+    fs::write(&file, local).unwrap();
+}
+
+/// How a job of the called workflow ended; None if it did not run.
+fn ended<'a>(run: &'a ActRun, job: &str) -> Option<&'a str> {
+    let of_job = run.events.iter().filter(|event| event["jobID"] == job);
+    of_job.filter_map(|event| event["jobResult"].as_str()).next_back()
+}
+
+/// How many derivations all its jobs built, as they say.
+fn built(run: &ActRun) -> u64 {
+    let log = run.log();
+    let said = log.lines().filter_map(|line| line.split_once("Built in ")?.1.split_once(": "));
+    said.filter_map(|(_, counts)| counts.split_once(" derivation")?.0.parse::<u64>().ok()).sum()
+}
+
+#[test]
+fn the_reusable_workflow_plans_builds_audits_and_ends_with_one_result() {
+    let Some(mut pushed) = Pushed::new() else { return };
+    prepare(&pushed.project);
+    write_caller(&pushed.project);
+    let first = pushed.push_with("nix-cache.yml", |act| act);
+    for job in ["plan", "build", "audit", "done"] {
+        assert_eq!(ended(&first, job), Some("success"), "{job}: {}", first.text);
+    }
+    for job in ["checks", "sarif"] {
+        assert_eq!(ended(&first, job), None, "nobody asked for {job}: {}", first.text);
+    }
+    assert!(built(&first) >= 5, "{}", first.text);
+    assert!(first.text.contains("lock-path"), "the audit finds the input of this machine: {}", first.text);
+
+    // A change that concerns no target: the plan alone, and the result. (The audit's target is built already.)
+    pushed.write("docs/manual.md", "2");
+    let second = pushed.push_with("nix-cache.yml", |act| act);
+    assert_eq!((ended(&second, "build"), ended(&second, "done")), (None, Some("success")), "{}", second.text);
+    assert_eq!(built(&second), 0, "{}", second.text);
+}
