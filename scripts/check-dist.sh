@@ -6,7 +6,7 @@
 #   scripts/check-dist.sh              the same as --quick, then builds everything again in another place with another
 #                                      CARGO_HOME, compares every byte, and runs the binaries where there is nothing
 #
-# dist/ is made anew when a piece of work is finished, not with every commit: an older dist/ is told and is no failure. The
+# dist/ is rebuilt when a piece of work is finished, not with every commit: an older dist/ is reported and is not a failure. The
 # full check then builds from the commit that dist/BUILD.md names.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -119,5 +119,5 @@ case ${1:-} in
     rebuild
     scripts/test-dist.sh dist
     ;;
-  *) fail "$1 is no option. There are --quick and --released." ;;
+  *) fail "$1 is not an option. There are --quick and --released." ;;
 esac

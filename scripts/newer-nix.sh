@@ -37,7 +37,7 @@ log=$folder.log
 mmdebstrap --mode=root --variant=extract --include=nix-bin --aptopt='Acquire::Check-Valid-Until "false"' \
   --aptopt='Acquire::Retries "3"' --aptopt='APT::Install-Recommends "false"' \
   "$release" "$folder.new/root" "deb $mirror $release main" >"$log" 2>&1 ||
-  fail "Debian $release cannot be had from apt's mirror; $log says why."
+  fail "Debian $release is not available from apt's mirror; $log says why."
 
 # The program is looked for by its final path, so that path is what the libraries' folder is named by.
 libraries=$(cd "$folder.new/root" && echo usr/lib/*-linux-gnu)

@@ -29,5 +29,5 @@ list() {
 case ${1:-} in
   --list) list ;;
   '') list | sha256sum | cut -c 1-40 ;;
-  *) echo "source-hash: $1 is no option. There is --list." >&2; exit 2 ;;
+  *) echo "source-hash: $1 is not an option. There is --list." >&2; exit 2 ;;
 esac

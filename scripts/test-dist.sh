@@ -114,7 +114,7 @@ debian_13() { # FILE
   [ -n "$mirror" ] || fail "apt knows no mirror from which Debian 13 could come."
   mmdebstrap --mode=root --variant=extract --include=libc6,libnss-mdns,libnss-resolve,libnss-myhostname,bash,coreutils \
     --aptopt='Acquire::Check-Valid-Until "false"' --aptopt='Acquire::Retries "3"' --aptopt='APT::Install-Recommends "false"' \
-    trixie "$root" "deb $mirror trixie main" >"$work/log" 2>&1 || fail "Debian 13 cannot be had: $(tail -n 5 "$work/log")"
+    trixie "$root" "deb $mirror trixie main" >"$work/log" 2>&1 || fail "Debian 13 is not available: $(tail -n 5 "$work/log")"
   printf 'passwd: files systemd\nhosts: files mymachines mdns4_minimal [NOTFOUND=return] resolve [!UNAVAIL=return] myhostname dns\n' \
     >"$root/etc/nsswitch.conf"
   printf '127.0.0.1 localhost\n' >"$root/etc/hosts"

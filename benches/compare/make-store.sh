@@ -20,7 +20,7 @@ case ${2:-large} in
     ;;
   small) wanted="git python3-yaml less nano openssl vim-tiny bc" ;;
   *)
-    echo "make-store: $2 is no size of a store: large or small." >&2
+    echo "make-store: $2 is not a size of a store: large or small." >&2
     exit 2
     ;;
 esac

@@ -149,7 +149,7 @@ def capture(options, folder, pem, sshd):
 def every():
     for name, program, files, command in downloads():
         for how, url in BAD.items():
-            # It waits for minutes until a server that is busy is no longer.
+            # It waits for minutes for a busy server.
             if name == "maven" and how not in ("port", "404"):
                 continue
             fill = lambda text, url=url: text.replace("@url@", url)

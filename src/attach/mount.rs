@@ -214,7 +214,7 @@ fn mount_image(file: &Path, point: &Path) -> Result<(), MountError> {
     Err(refused(what())(io::Error::other(said)))
 }
 
-/// Checks whether the overlay can be unmounted, and changes nothing if not. Returns whether the overlay is gone: the kernel
+/// Checks whether the overlay can be unmounted, and changes nothing if not. Returns whether the overlay is unmounted: the kernel
 /// unmounts a mount that was found unused twice in a row.
 ///
 /// # Errors

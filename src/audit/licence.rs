@@ -80,7 +80,7 @@ fn of_text(text: &str) -> String {
     if parse(text).is_some() { text.to_owned() } else { reference("LicenseRef", text) }
 }
 
-/// Exceptions have SPDX identifiers as well, and are no licences.
+/// Exceptions have SPDX identifiers as well, but are not licences.
 fn is_identifier(id: &str) -> bool {
     parse(id).is_some() && !id.contains(' ')
 }
@@ -138,7 +138,7 @@ mod tests {
             (mit.clone(), "MIT"),
             (json!({"spdxId": "GPL-2.0", "shortName": "gpl2"}), "GPL-2.0"),
             (unfree.clone(), "LicenseRef-nixpkgs-unfree"),
-            // An exception alone is no licence.
+            // An exception alone is not a licence.
             (llvm.clone(), "LicenseRef-nixpkgs-llvm-exception"),
             (json!({"spdxId": "NCUL1", "shortName": "ncul1"}), "LicenseRef-nixpkgs-ncul1"),
             (json!([mit.clone(), apache.clone(), mit.clone()]), "MIT AND Apache-2.0"),

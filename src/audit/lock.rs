@@ -35,7 +35,7 @@ impl LockSubject {
     }
 }
 
-/// The day that an input was last changed upstream; none where the lock file says none, or one that is no day.
+/// The day that an input was last changed upstream; none where the lock file has none, or an invalid one.
 pub(crate) fn last_modified(input: &LockInput) -> Option<NaiveDate> {
     let seconds: i64 = input.locked("lastModified")?.parse().ok()?;
     DateTime::from_timestamp(seconds, 0).map(|time| time.date_naive())

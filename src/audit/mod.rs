@@ -38,7 +38,7 @@ pub(crate) struct Subject {
     pub lock: Option<LockSubject>,
     /// The packages of the targets.
     pub packages: Vec<Package>,
-    /// What feeds have of them; none where there are no feeds.
+    /// The feeds' records of them; none without feeds.
     pub feeds: Option<Feeds>,
     /// What our own rules found in Nix files.
     pub sources: Looked,

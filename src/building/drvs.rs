@@ -25,7 +25,7 @@ pub(crate) type Drvs = BTreeMap<String, Planned>;
 /// A list of derivations that is none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum DrvsError {
-    /// A word of it is no derivation.
+    /// A word of it is not a derivation.
     #[error(
         "{0:?} is neither a derivation with its outputs, such as /nix/store/HASH-NAME.drv^out, nor `-`. Give the `drvs` of a plan's \
          matrix as they are."

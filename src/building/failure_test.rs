@@ -59,7 +59,7 @@ fn the_log_and_the_phase_tell_builds_from_tests_and_machines() {
         Category::DiskFull
     );
     assert_eq!(category(&["c++: fatal error: Killed signal terminated program cc1plus"], None), Category::OutOfMemory);
-    // Without a network, its absence is no news.
+    // Without a network, its absence is expected.
     assert_eq!(category(&["curl: (7) Failed to connect"], None), Category::Build);
 }
 

@@ -69,7 +69,7 @@ pub(crate) struct Request {
     pub keep_going: bool,
     /// Whether nothing is built, and only what would be is found out.
     pub dry_run: bool,
-    /// How it is tried again.
+    /// How it is retried.
     pub retry: Retry,
     /// Longest time for all of it.
     pub timeout: Option<Duration>,
@@ -93,7 +93,7 @@ pub(crate) struct Request {
     pub checks: Vec<CheckRequest>,
 }
 
-/// How often and how long it is tried again after a failure that may pass.
+/// How often and how long it is retried after a transient failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Retry {
     /// At most so often.

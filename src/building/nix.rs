@@ -48,7 +48,7 @@ pub(super) struct Attempt {
     pub stop: Option<Stop>,
     /// Built store paths.
     pub paths: Vec<String>,
-    /// Lines that are no events.
+    /// Lines that are not events.
     pub stray: VecDeque<String>,
 }
 

@@ -25,7 +25,7 @@ pub(super) const RATE_LIMIT: &str = "GitHub answers only so many requests withou
 pub(super) const GITHUB: &str = "GitHub refused: the repository does not exist, or is private and the token may not read it. Check the address; for a private \
     repository, put a token that may read it into `access-tokens` in nix.conf.";
 pub(super) const ARCHIVE: &str =
-    "The server sent something that is no archive, such as a page for people. Check the address.";
+    "The server sent something that is not an archive, such as an HTML page. Check the address.";
 pub(super) const DAEMON: &str =
     "The Nix daemon does not answer. Start it (such as by `systemctl start nix-daemon`), or check NIX_REMOTE.";
 pub(super) const UNTRACKED: &str = "A flake sees only files that Git tracks: `git add` the file, or correct its name.";

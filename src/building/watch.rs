@@ -217,7 +217,7 @@ impl Watch {
         !self.counts.is_empty()
     }
 
-    /// Nix is gone: whatever still ran was stopped.
+    /// Nix has ended: whatever still ran was stopped.
     pub(crate) fn finish(&mut self, at: Duration) -> Vec<usize> {
         let ids: Vec<u64> = self.running.keys().copied().collect();
         let ended = ids.into_iter().filter_map(|id| match self.stop(id, at) {
@@ -286,7 +286,7 @@ impl Watch {
             1 => Known::Surely,
             _ => Known::ByOrder,
         };
-        // Once one of them is handed out, the rest is no surer.
+        // Once one of them is handed out, the rest is as uncertain.
         self.unknown = several && self.ends.len() > 1;
         let (end, ending) = self.ends.pop_front().unwrap_or((at, Ending::Stopped));
         self.end(id, end, ending, known)

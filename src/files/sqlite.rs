@@ -71,7 +71,7 @@ pub(super) fn make_way(old: &Path, new: &Path) -> rusqlite::Result<Way> {
     }
     let done = join(old, new);
     match &done {
-        // A file that is not a readable database is no loss.
+        // Skipping a file that is not a readable database loses nothing.
         Err(error)
             if matches!(error.sqlite_error_code(), Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt)) =>
         {

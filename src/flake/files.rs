@@ -38,7 +38,7 @@ pub(crate) struct HashedFile {
 /// A pattern is relative to `base`. `*` and `?` stay within one folder, `**` crosses folders, `[a-z]` and `{a,b}` are known;
 /// a folder that is named without wildcards stands for everything in it; `!` in front takes files away, whatever the order.
 /// Nothing called `.git` is looked at. A symbolic link counts with the name of its target and is never followed, so nothing
-/// outside of `base` is read. That a pattern names no file is no error.
+/// outside of `base` is read. A pattern that matches no file is not an error.
 ///
 /// # Errors
 /// [`KeyError::Pattern`] for a pattern that cannot be used, [`KeyError::ReadFile`] where a file or folder cannot be read.

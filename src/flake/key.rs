@@ -18,7 +18,7 @@ const MAX_PREFIX_BYTES: usize = 100;
 ///
 /// Each restore prefix ends with the `-` behind a part, and matches keys that have the same parts up to there, and no
 /// others: a `-` in the prefix is written `--`, the system is two words, the other parts have a fixed length or are a word
-/// that is no hex. The last part is always there, so no computed key is the start of another, and a key to which nothing is
+/// that is not hexadecimal. The last part is always there, so no computed key is the start of another, and a key to which nothing is
 /// added is found from one to which something is, and the other way round.
 ///
 /// A given primary key is used as it is, nothing is read, and there are no restore prefixes but those that are given. Given

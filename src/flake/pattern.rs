@@ -33,7 +33,7 @@ impl Patterns {
     /// Understands `patterns`, which the user gave in `input`. Empty ones are passed over.
     ///
     /// # Errors
-    /// [`KeyError::Pattern`] when one is no glob, leads out of `base`, or all of them exclude.
+    /// [`KeyError::Pattern`] when one is not a glob, leads out of `base`, or all of them exclude.
     pub(super) fn parse(base: &Path, patterns: &[String], input: &str) -> Result<Self, KeyError> {
         let wrong = |pattern: &str, why: String| KeyError::Pattern {
             input: input.to_owned(),

@@ -139,7 +139,7 @@ impl PlanError {
 /// Decides what to build.
 ///
 /// # Errors
-/// When the flake's targets cannot be listed. A target that cannot be evaluated is no error: it is to be built.
+/// When the flake's targets cannot be listed. A target that cannot be evaluated is not an error: it is built.
 pub(crate) async fn plan(request: &Request, known: &dyn Known) -> Result<Plan, PlanError> {
     let kept = known.planned().await;
     let repository = request.repository.as_ref().ok();
@@ -386,7 +386,7 @@ fn warn_of_rules(touched: &Touched, decisions: &[Decision], targets: &[Target], 
         let names = names.into_iter().collect::<Vec<_>>().join(", ");
         notes.push(format!(
             "The rules say that no changed file touches {names}, but the derivations say otherwise. Built; the rules should be \
-             mended, since without an evaluation they are believed."
+             corrected, since without an evaluation they are believed."
         ));
     }
 }

@@ -145,7 +145,7 @@ impl Rule {
             Ok(pattern) => targets.iter().filter(|target| pattern.matches(&target.attr)).collect(),
             Err(_) => Vec::new(),
         };
-        // A rule that leads nowhere is a slip of the pen, or a folder that is no machine: nobody knows what it touches.
+        // A rule that leads nowhere is a slip of the pen, or a folder without a machine: nobody knows what it affects.
         if meant.is_empty() && !matches!(self.effect, Effect::Perhaps(_)) {
             touched.everything(format!("{file} changed, and {:?} means {pattern}, which is no target", self.given));
         }

@@ -175,7 +175,7 @@ test('save runs in main and not in post', async () => {
   assert.deepEqual(called(root).argv, ['action', 'save']);
 });
 
-// `build/` has no hook: what it runs must find no token in the processes above it.
+// `build/` has no hook: the commands it runs must not find a token in the processes above them.
 const build = (root, variables = {}) => ended(Object.assign(spawn('sh', ['-c', 'exec sh "$GITHUB_ACTION_PATH/run.sh"'], {
   env: { PATH: process.env.PATH, GITHUB_WORKSPACE: path.join(root, 'work'), GITHUB_ACTION_PATH: path.join(root, 'build'), ...variables },
 }), { log: '' }).on('spawn', function listen() {

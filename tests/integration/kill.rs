@@ -36,7 +36,7 @@ pub(crate) fn duration(mut command: Command) -> Duration {
 }
 
 /// Runs `command` and kills it. The moment is anywhere in what it takes as a rule; every second time in the last third, in
-/// which most is written. Gives whether it was still running.
+/// which most is written. Returns whether it was still running.
 pub(crate) fn kill_somewhere(mut command: Command, usual: Duration, random: &mut Random) -> bool {
     let share = if random.below(2) == 0 { random.below(1050) } else { 666 + random.below(384) };
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("nix-cache runs");

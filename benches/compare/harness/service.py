@@ -28,7 +28,7 @@ class Service:
         self.meter = {"url": self.env["ACTIONS_RESULTS_URL"] + "_fake/stats"}
 
     def close(self):
-        """Ends it. Gives the seconds of processor time it took and its peak memory."""
+        """Ends it. Returns the seconds of processor time it took and its peak memory."""
         self.process.send_signal(signal.SIGINT)
         _, _, usage = os.wait4(self.process.pid, 0)
         self.process.returncode = 0

@@ -72,7 +72,7 @@ impl LicencePolicy {
     /// Reads the identifiers.
     ///
     /// # Errors
-    /// The text that is no licence, and why.
+    /// The text that is not a licence, and why.
     pub(super) fn prepare(&mut self) -> Result<(), (String, String)> {
         let list = |texts: &[String]| {
             LicenceList::parse(texts.iter().map(String::as_str)).map_err(|text| {

@@ -10,8 +10,8 @@ use super::{Rule, Topic};
 
 pub(in super::super) const RULE: Rule = Rule {
     id: "license-unknown",
-    title: "Nothing is known of the licence of a package",
-    help: "An unknown licence is no violation, but nobody has looked. Say in `clarify` of [audit.licenses] what it is. Only evaluated packages are listed; the coverage says how many there are.",
+    title: "The licence of a package is unknown",
+    help: "An unknown licence is not a violation, but nobody has looked. Say in `clarify` of [audit.licenses] what it is. Only evaluated packages are listed; the coverage says how many there are.",
     level: Level::Notice,
     topic: Topic::Packages,
     check,

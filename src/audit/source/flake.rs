@@ -7,7 +7,7 @@ use rnix::{SyntaxKind, SyntaxNode};
 use super::shape::bare;
 
 /// The names of the inputs of a flake: those in `inputs`, and the arguments of `outputs` but `self`. None where that cannot be told from
-/// the text, or it is no flake.
+/// the text, or it is not a flake.
 pub(crate) fn declared(tree: &SyntaxNode) -> Option<BTreeSet<String>> {
     let set = bare(&tree.children().next()?);
     if set.kind() != SyntaxKind::NODE_ATTR_SET {

@@ -11,7 +11,7 @@ use crate::base::env_vars;
 /// Most files that are given to a tool one by one.
 const MOST_FILES: usize = 5000;
 
-/// What came of one tool.
+/// The result of one tool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ToolRun {
     /// The program.

@@ -39,7 +39,7 @@ pub(super) fn changed(folder: &Path, copy: &Path) -> Vec<String> {
     differing.collect()
 }
 
-/// Whether Nix says that the flake has no formatter.
+/// Whether Nix says that the flake lacks a formatter.
 pub(super) fn is_missing(log: &[String]) -> bool {
     let text = log.join(" ");
     text.contains("does not provide attribute") && text.contains("formatter")

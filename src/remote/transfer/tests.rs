@@ -54,7 +54,7 @@ impl Remote for Place {
     async fn read(&self, _: &Entry, range: Range<u64>) -> Result<Bytes, RemoteError> {
         self.reads.lock().unwrap().push(range.clone());
         if self.gone {
-            return Err(RemoteError::Gone("It is no more.".to_owned()));
+            return Err(RemoteError::Gone("It was evicted.".to_owned()));
         }
         if self.ignores_ranges && !self.ranges_lost.swap(true, Ordering::Relaxed) {
             // As a server that sends the whole entry, slowly.

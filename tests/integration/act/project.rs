@@ -89,7 +89,7 @@ impl Project {
         self.commit("other words");
     }
 
-    /// Commits everything. Gives the commit.
+    /// Commits everything. Returns the commit.
     pub(super) fn commit(&self, message: &str) -> String {
         self.git(&["add", "--all"]);
         self.git(&["-c", "user.name=t", "-c", "user.email=t@t", "commit", "--quiet", "--message", message]);

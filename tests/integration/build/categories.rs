@@ -246,7 +246,7 @@ fn cancelled() {
             let built = interrupted(&project, signal);
             assert_eq!((built.code, &built.report["outcome"]), (Some(1), &"cancelled".into()), "{}", built.log);
             assert_eq!(built.report["category"], "cancelled");
-            assert_eq!(built.report["attempts"], 1, "what was cancelled is not tried again");
+            assert_eq!(built.report["attempts"], 1, "a cancelled build is not retried");
             assert_eq!(built.endings(), [("slow", "stopped")]);
         }
     }

@@ -9,7 +9,7 @@ use super::project;
 use crate::support::program::Run;
 use crate::support::skip_refused;
 
-/// Fails where a process above, up to the first, has a secret in the environment it began with. (Its own text is no match.)
+/// Fails where a process above, up to the first, has a secret in the environment it began with. (Its own text does not match.)
 const LOOK: &str = "own: p=$$; while [ $p -gt 1 ]; do \
     if tr '\\0' '\\n' </proc/$p/environ 2>/dev/null | grep -q very-secre[t]; then echo $p has it; exit 1; fi; \
     p=$(sed -n 's/^PPid:[[:space:]]*//p' /proc/$p/status); done";

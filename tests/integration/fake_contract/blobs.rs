@@ -62,7 +62,7 @@ async fn blocks_become_a_blob_when_they_are_listed() {
     assert_eq!(client.fake.stats().count(Operation::PutBlock), 2);
 }
 
-/// Azure's docs: a list names only what was sent, and a broken list is no list.
+/// Azure's docs: a list names only what was sent, and a broken list is refused.
 #[tokio::test]
 async fn block_lists_are_checked() {
     let client = Client::new();

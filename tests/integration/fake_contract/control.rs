@@ -79,7 +79,7 @@ async fn the_environment_is_that_of_a_node_action() {
     assert!(fake.env()[0].1.ends_with('/'));
 }
 
-/// A dropped fake is gone: its port refuses, and so do other fakes its tokens.
+/// A dropped fake has ended: its port refuses connections, and other fakes refuse its tokens.
 #[tokio::test]
 async fn a_fake_ends_with_its_owner() {
     let mut client = Client::new();

@@ -80,7 +80,7 @@ async fn scopes_without_read_permission_are_skipped() {
     assert_eq!(client.found("key", &[]).await, None);
 }
 
-/// Toolkit: entries of another version, or another repository, are no matches.
+/// Toolkit: entries of another version, or another repository, do not match.
 #[tokio::test]
 async fn versions_and_repositories_do_not_mix() {
     let mut client = Client::new();

@@ -17,7 +17,7 @@ enum Damage {
     Flip(u64),
     /// What follows this place is cut off.
     Cut(u64),
-    /// It is gone.
+    /// It was evicted.
     Delete,
     /// It holds what another file of the cache holds.
     Replace,
@@ -174,7 +174,7 @@ fn a_hole_in_the_cache_does_not_keep_itself_alive() {
             assert_eq!(next.valid(), store.valid());
             assert_eq!(store.save(&holed, KEY, &[])["reason"], "nothing-new");
         }
-        // A machine that cannot make what is gone drops it, after two looks, and keeps the rest.
+        // A machine that cannot rebuild the lost part drops it, after two lookups, and keeps the rest.
         let holed = machine.path("holed");
         copy(&cache, &holed);
         let newest = newest_layer(&cache);

@@ -13,7 +13,7 @@ use crate::support::skip_refused;
 /// Somebody who has no name on this machine.
 const USER: u32 = 1234;
 
-/// Gives a store to [`USER`], with a home in it.
+/// Makes [`USER`] the owner of a store, with a home in it.
 fn hand_over(store: &TestStore) {
     fs::create_dir(store.root.join("nix/home")).unwrap();
     run(Command::new("chown").arg("-R").arg(format!("{USER}:{USER}")).arg(&store.root));

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::flake::{Flake, MACHINES, RULES, built, decision, git, set, small};
 use crate::support::nix;
 
-/// Plans the newest commit, compared with `base`, in every way that evaluates both, and asserts that each is what Nix says. Gives the
+/// Plans the newest commit, compared with `base`, in every way that evaluates both, and asserts that each is what Nix says. Returns the
 /// plan.
 fn exact(flake: &Flake, base: &str, expected: &BTreeSet<String>) -> serde_json::Value {
     let head = flake.git(&["rev-parse", "HEAD"]);

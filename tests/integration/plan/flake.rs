@@ -58,7 +58,7 @@ impl Flake {
         self.store.nix(&["flake", "lock", &format!("path:{}", self.repository.display())]);
     }
 
-    /// Commits everything, even nothing. Gives the commit.
+    /// Commits everything, even nothing. Returns the commit.
     pub(crate) fn commit(&self) -> String {
         self.git(&["add", "--all"]);
         self.git(&["commit", "--quiet", "--allow-empty", "--message", "m"]);

@@ -131,8 +131,8 @@ fn a_target_that_cannot_be_evaluated_is_built_until_it_can() {
     assert_eq!(built(&text), set(&MACHINES[..1]), "a text does not mend it: {text}");
     let before = project.head();
     project.flake.write("hosts/desk/default.nix", "{ motd = \"desk\"; }");
-    let mended = project.push(&before);
-    assert_eq!((decision(&mended, MACHINES[0]).0, built(&mended).len()), ("output", 0), "{mended}");
+    let repaired = project.push(&before);
+    assert_eq!((decision(&repaired, MACHINES[0]).0, built(&repaired).len()), ("output", 0), "{repaired}");
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_shallow_clone_fetches_what_it_lacks_or_builds_all() {
     git(&project.flake.machine, &cut_off, &["remote", "set-url", "origin", "/does/not/exist"]);
     let all = plan(&cut_off, &["--before", &unseen]);
     assert_eq!((&all["base"], built(&all).len()), (&serde_json::Value::Null, 1), "what is cached needs no job: {all}");
-    // The derivations of a commit that was planned are known even where the commit cannot be had.
+    // The derivations of a commit that was planned are known even if the commit is not available.
     let known = plan(&cut_off, &["--before", &before]);
     assert_eq!(built(&known), set(&MACHINES[..1]), "{known}");
     assert_eq!(decision(&known, MACHINES[0]).0, "derivation");

@@ -127,7 +127,7 @@ fn what_others_need_cannot_be_taken_out() {
         assert_eq!(super::facts::read_by_us(&left), told_by_nix(&store));
         assert_eq!(unregister(&dirs, &needing).unwrap(), Vec::new());
 
-        // With the rows of its outputs: the tables hold nothing of what is gone.
+        // With the rows of its outputs: nothing of a removed path stays in the tables.
         let derivations: Vec<StorePath> = left.keys().filter(|path| path.is_derivation()).cloned().collect();
         unregister(&dirs, &derivations).unwrap();
         let rows: i64 =

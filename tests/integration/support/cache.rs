@@ -26,7 +26,7 @@ pub(crate) fn entries(cache: &Path, kind: &str) -> Vec<PathBuf> {
 }
 
 /// Asserts that every snapshot in a cache can be read, and that every layer it names is there with the bytes it should have.
-/// Gives the snapshots by name.
+/// Returns the snapshots by name.
 pub(crate) fn assert_whole(cache: &Path) -> Vec<(String, Snapshot)> {
     let mut snapshots = Vec::new();
     for file in entries(cache, "snapshot") {

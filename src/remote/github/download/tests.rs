@@ -198,7 +198,7 @@ async fn one_answer_that_there_is_no_blob_is_not_believed() {
         assert!(scene.read(7..4321).await.unwrap() == part(7..4321));
         assert_eq!((scene.blob.count(), scene.service.count()), (2, 2), "a new lookup, a new address, a new read");
     }
-    // A lookup still finds the entry: that its blob cannot be read is no proof that it is gone.
+    // A lookup still finds the entry: that its blob cannot be read does not prove that it was evicted.
     let scene = scene(600, 9, |_| answer(404, &[("x-ms-error-code", "BlobNotFound")], "")).await;
     let error = scene.read(0..1).await.unwrap_err();
     assert!(matches!(&error, RemoteError::Failed(text) if text.contains("BlobNotFound")), "{error}");

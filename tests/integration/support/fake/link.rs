@@ -83,7 +83,7 @@ impl Pace {
     }
 }
 
-/// Remembers until when the bytes it let through keep the way busy. A rate of zero is no limit.
+/// Remembers until when the bytes it let through keep the way busy. A rate of zero means no limit.
 #[derive(Debug)]
 struct Bucket {
     rate: u64,
