@@ -54,6 +54,8 @@ fn build() {
         assert_eq!((&failure["file"], &failure["line"]), (&"main.c".into(), &2.into()));
         assert_eq!((&failure["column"], &failure["transient"]), (&11.into(), &false.into()));
         assert!(failure["remedy"].as_str().unwrap().contains("nix log /nix/store/"), "{failure}");
+        let verdicts = built.log.lines().filter(|line| line.contains("Failed"));
+        assert_eq!(verdicts.count(), 1, "said once: {}", built.log);
         project.build(&["noOutput"]).assert_category("build");
     }
 }
@@ -175,7 +177,7 @@ fn time_out() {
             let failure = built.assert_category("time-out");
             assert!(failure["derivation"].as_str().unwrap().ends_with("-slow.drv"), "{failure}");
         }
-        let built = project.build(&["slow", "--timeout", "3"]);
+        let built = project.build(&["slow", "--timeout", "8"]);
         let failure = built.assert_category("time-out");
         assert!(failure["message"].as_str().unwrap().contains("`timeout`"), "{failure}");
         assert!(failure["derivation"].as_str().unwrap().ends_with("-slow.drv"), "{failure}");
