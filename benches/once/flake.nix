@@ -10,7 +10,7 @@
       # How much there is: packages that all machines share, services with a unit each, and modules that define options of them.
       packages = 1500;
       services = 250;
-      modules = 600;
+      modules = 1800;
 
       build =
         name: text: inputs:
