@@ -23,7 +23,7 @@ use rustix::fs::{AtFlags, CWD};
 use serde::{Deserialize, Serialize};
 
 use super::mounted::{self, Mounted, places};
-use super::{CacheError, as_owner};
+use super::{CacheError, as_owner, stream};
 use crate::attach::layers::{AttachLayer, new_owner, unpack_layer};
 use crate::attach::marks::remove_marks;
 use crate::attach::mount::{self, Places, names_in};
@@ -110,6 +110,7 @@ pub(crate) fn detach(dirs: &StoreDirs, threads: usize) -> Result<Detached, Cache
     remove_marks(&places.store).map_err(failed("Cannot clean up"))?;
     let lost = as_owner(dirs, || finish(dirs, &places, &plan, &valid))?;
     realised();
+    stream::end(&places);
     mounted::forget(dirs, &places);
     let stays_out = |path: &&StorePath| plan.leaving.contains(*path) || lost.contains(*path);
     Ok(Detached {
@@ -216,8 +217,8 @@ type LayerNames = (PathBuf, BTreeSet<Vec<u8>>);
 /// The held layers, whatever was recorded.
 fn layers(places: &Places) -> Vec<LayerNames> {
     let mut layers = Vec::new();
-    for entry in fs::read_dir(&places.layers).into_iter().flatten().flatten() {
-        let file = entry.path();
+    let held = fs::read_dir(&places.layers).into_iter().flatten().flatten().map(|entry| entry.path());
+    for file in held.chain(stream::files(places)) {
         match names_in(&file) {
             Ok(names) => layers.push((file, names)),
             Err(error) => tracing::warn!("The mounted layer {} cannot be read: {error}", file.display()),

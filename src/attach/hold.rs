@@ -10,6 +10,7 @@ use super::privileged::sudo_user;
 use crate::attach::anchor::Anchor;
 use crate::attach::layers::AttachLayer;
 use crate::attach::mount::Places;
+use crate::attach::stream::is_streamed;
 
 /// Moves the files of layers to a place where nothing else accesses them. A later download of the same layer would otherwise
 /// overwrite the mounted file.
@@ -18,6 +19,10 @@ pub(crate) fn hold(places: &Places, layers: &[AttachLayer]) -> std::io::Result<V
     anchor.make_folder("layers")?;
     let mut held = Vec::new();
     for layer in layers {
+        if is_streamed(&layer.file) {
+            held.push(layer.clone());
+            continue;
+        }
         let file = held_file(places, layer);
         let place = anchor.at("layers").join(layer.id.to_string());
         if let Err(error) = take(&layer.file, &place) {
@@ -30,7 +35,7 @@ pub(crate) fn hold(places: &Places, layers: &[AttachLayer]) -> std::io::Result<V
 }
 
 pub(crate) fn held_file(places: &Places, layer: &AttachLayer) -> PathBuf {
-    places.layers.join(layer.id.to_string())
+    if is_streamed(&layer.file) { layer.file.clone() } else { places.layers.join(layer.id.to_string()) }
 }
 
 /// Moves a file to a place that only root can access. A file with a second hard link, or of a user other than the caller, could
@@ -57,7 +62,7 @@ fn take(from: &Path, to: &Path) -> std::io::Result<()> {
 }
 
 pub(crate) fn give_back(held: &[AttachLayer], layers: &[AttachLayer]) {
-    for (held, layer) in held.iter().zip(layers) {
+    for (held, layer) in held.iter().zip(layers).filter(|(_, layer)| !is_streamed(&layer.file)) {
         if let Err(error) = fs::rename(&held.file, &layer.file) {
             tracing::warn!(
                 "The layer {} cannot be used: {} cannot be moved back: {error}.",

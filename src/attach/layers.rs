@@ -15,7 +15,7 @@ use super::inspect::{RefusedLayer, inspect};
 use super::mounted::places;
 use super::mounting::{mount_seen, take_back};
 use super::register::{InPlace, discard, register_into};
-use super::{Admit, CacheError, Mode, as_owner, facts, readonly};
+use super::{Admit, CacheError, Mode, as_owner, facts, readonly, stream};
 use crate::attach::unpack::{Target, Unpacked, remove_leftovers, unpack};
 use crate::base::digest::Sha;
 use crate::layer::pack::Rejected;
@@ -124,7 +124,7 @@ fn attach_here(dirs: &StoreDirs, request: &AttachRequest, progress: &AtomicU64) 
     }
     let mut mounted = Vec::new();
     let proof = (request.threads, request.admit);
-    if request.mode == Mode::Mount && !rest.is_empty() {
+    if request.mode != Mode::Unpack && !rest.is_empty() {
         match mount_seen(dirs, &rest, (&request.daemon_sockets, proof), &mut inspection, &valid) {
             Ok(found) => {
                 let layers = std::mem::replace(&mut rest, found.to_unpack);
@@ -160,7 +160,13 @@ fn attach_here(dirs: &StoreDirs, request: &AttachRequest, progress: &AtomicU64) 
         if !mounted.is_empty() {
             undo(dirs, &mounted, &done.registered)?;
         }
+        stream::end(&places(dirs));
         return Err(error);
+    }
+    if request.mode == Mode::Stream && mounted.is_empty() {
+        // What was wanted of it is unpacked.
+        stream::end(&places(dirs));
+        return Ok(done);
     }
     for layer in rest.iter().filter(|_| done.mode == Mode::Unpack) {
         // An unpacked layer is no longer needed; if it cannot be removed, it takes space until the next restore.

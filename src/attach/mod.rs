@@ -22,6 +22,7 @@ pub(crate) mod privileged;
 mod raw_path;
 pub(crate) mod readonly;
 mod register;
+pub mod stream;
 pub mod unpack;
 
 pub(crate) use detach::Detached;

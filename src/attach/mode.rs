@@ -1,4 +1,4 @@
-//! The two ways of attaching.
+//! The ways of attaching.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum Mode {
     /// Mounted below the store directory.
     Mount,
+    /// Mounted likewise, before their bytes are here.
+    Stream,
     /// Written into the store directory.
     Unpack,
 }
@@ -18,6 +20,7 @@ impl Mode {
     pub fn word(self) -> &'static str {
         match self {
             Self::Mount => "mount",
+            Self::Stream => "stream",
             Self::Unpack => "unpack",
         }
     }

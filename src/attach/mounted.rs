@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::attach::mount::{self, Places};
+use crate::attach::stream;
 use crate::store::own::{KEPT, MOUNTED, OwnFolder};
 use crate::store::{PathInfo, Realisation, StoreDirs, shared_infos};
 
@@ -49,7 +50,8 @@ pub(crate) fn load(dirs: &StoreDirs) -> Option<Mounted> {
 /// Returns whether there is a record or any trace of a mount.
 pub(crate) fn has_traces(dirs: &StoreDirs, places: &Places) -> bool {
     let has_layers = || places.layers.read_dir().is_ok_and(|mut entries| entries.next().is_some());
-    dirs.own_dir().join(MOUNTED).symlink_metadata().is_ok() || (rustix::process::geteuid().is_root() && has_layers())
+    let is_left = || has_layers() || stream::exists(places);
+    dirs.own_dir().join(MOUNTED).symlink_metadata().is_ok() || (rustix::process::geteuid().is_root() && is_left())
 }
 
 /// Removes the record and the files of the layers.

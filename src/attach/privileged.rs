@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicU64;
 use serde::{Deserialize, Serialize};
 
 use super::detach::{Detached, detach};
+use super::stream::{self, Status, StreamRequest};
 use super::{CacheError, Mode, as_owner, mounted, readonly};
 use crate::attach::layers::{AttachRequest, Attached, attach};
 use crate::base::env_vars;
@@ -36,6 +37,22 @@ pub enum Request {
         #[serde(with = "super::raw_path::optional", default)]
         store_root: Option<PathBuf>,
     },
+    /// Start to stream layers.
+    Stream(StreamRequest),
+    /// Return the state of a stream.
+    StreamStatus {
+        /// The store's root.
+        #[serde(with = "super::raw_path::optional", default)]
+        store_root: Option<PathBuf>,
+        /// Whether it stops to fetch in the background.
+        finish: bool,
+    },
+    /// End a stream that nothing is mounted from.
+    EndStream {
+        /// The store's root.
+        #[serde(with = "super::raw_path::optional", default)]
+        store_root: Option<PathBuf>,
+    },
     /// Attach layers.
     Attach(AttachRequest),
     /// Unmount layers.
@@ -56,6 +73,16 @@ pub enum Answer {
     Prepared,
     /// To [`Request::Check`].
     Checked,
+    /// To [`Request::Stream`]: the folder with the files of the layers.
+    Streaming {
+        /// The folder.
+        #[serde(with = "super::raw_path")]
+        files: PathBuf,
+    },
+    /// To [`Request::StreamStatus`]; None if there is no stream.
+    StreamStatus(Option<Status>),
+    /// To [`Request::EndStream`].
+    StreamEnded,
     /// To [`Request::Attach`].
     Attached(Attached),
     /// To [`Request::Detach`].
@@ -76,6 +103,18 @@ pub fn perform(request: &Request, progress: &AtomicU64) -> Result<Answer, CacheE
         }
         Request::Check { store_root } => {
             readonly::with_writable_store(&StoreDirs::new(store_root.as_deref()), || Ok(Answer::Checked))
+        }
+        Request::Stream(request) => {
+            own_folder(&StoreDirs::new(request.store_root.as_deref()))?;
+            Ok(Answer::Streaming { files: stream::start(request)? })
+        }
+        Request::StreamStatus { store_root, finish } => {
+            let places = mounted::places(&StoreDirs::new(store_root.as_deref()));
+            Ok(Answer::StreamStatus(stream::finish(&places, *finish)))
+        }
+        Request::EndStream { store_root } => {
+            stream::end(&mounted::places(&StoreDirs::new(store_root.as_deref())));
+            Ok(Answer::StreamEnded)
         }
         Request::Attach(request) => {
             own_folder(&StoreDirs::new(request.store_root.as_deref()))?;
@@ -131,7 +170,7 @@ fn own_folder(dirs: &StoreDirs) -> Result<OwnFolder, CacheError> {
 }
 
 /// The user and group that called `sudo`, if this process was started that way.
-fn sudo_caller() -> Option<(u32, u32)> {
+pub(super) fn sudo_caller() -> Option<(u32, u32)> {
     let read = |name| std::env::var(name).ok()?.parse().ok();
     Some((read(env_vars::SUDO_UID)?, read(env_vars::SUDO_GID)?)).filter(|_| rustix::process::geteuid().is_root())
 }
@@ -179,6 +218,8 @@ fn may_run(dirs: &StoreDirs, request: &Request) -> bool {
                 && !mounted::is_unfinished(dirs)
         }
         Request::Check { .. } => may_unpack(dirs),
+        Request::Stream(_) | Request::EndStream { .. } => false,
+        Request::StreamStatus { .. } => !stream::exists(&mounted::places(dirs)),
         Request::Attach(request) => request.mode == Mode::Unpack && may_unpack(dirs),
         Request::Detach { .. } => mounted::is_plain(dirs) || (mounted::is_stale(dirs) && may_unpack(dirs)),
     }

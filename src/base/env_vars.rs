@@ -130,6 +130,8 @@ pub(crate) const NIX_FOLDERS: [&str; 4] = ["NIX_STORE_DIR", "NIX_STATE_DIR", "NI
 pub(crate) const SSL_CERT_FILE: &str = "SSL_CERT_FILE";
 /// The same for Nix, used if `SSL_CERT_FILE` is not set.
 pub(crate) const NIX_SSL_CERT_FILE: &str = "NIX_SSL_CERT_FILE";
+/// Proxies for HTTP, as the HTTP client reads them; it reads the same names in lower case too.
+pub(crate) const PROXIES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
 /// The user who called `sudo`.
 pub(crate) const SUDO_UID: &str = "SUDO_UID";
 /// The group of that user.

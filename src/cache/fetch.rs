@@ -71,7 +71,7 @@ fn late(stored: &Stored, seconds: f64, why: String) -> Fetched {
 }
 
 /// The entry, or the result if there is none.
-async fn look_up<'a>(context: &Context, wanted: &Wanted<'a>) -> Result<(Entry, &'a Stored), Box<Fetched>> {
+pub(super) async fn look_up<'a>(context: &Context, wanted: &Wanted<'a>) -> Result<(Entry, &'a Stored), Box<Fetched>> {
     let Wanted { stored, paths } = wanted;
     let name = &stored.entry;
     let (state, note) = match context.place.remote.find(Kind::Layer, std::slice::from_ref(name)).await {
@@ -150,7 +150,7 @@ async fn fetch_into(
         range_chunks: 2,
         progress: Arc::clone(&progress.bytes),
     };
-    let settling = (choose(context.place.mode, &context.place.dirs).0 == Mode::Mount)
+    let settling = (choose(context.place.mode, &context.place.dirs).0 != Mode::Unpack)
         .then(|| Settling::start(&file, &progress.bytes));
     // Other processes write to the same disk meanwhile.
     let outcome = tokio::select! {

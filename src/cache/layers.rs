@@ -130,7 +130,7 @@ fn index_folder(dirs: &StoreDirs) -> PathBuf {
 }
 
 /// Records the index of a layer for the save, which otherwise stores whole layers instead of recipes.
-fn keep_index(dirs: &StoreDirs, id: &Sha, file: &Path) {
+pub(super) fn keep_index(dirs: &StoreDirs, id: &Sha, file: &Path) {
     let kept = (|| {
         let folder = OwnFolder::work(dirs)?.folder(INDEXES)?;
         let kept = folder.create(&id.to_string()).and_then(|mut out| keep(&File::open(file)?, &mut out));

@@ -27,6 +27,7 @@ mod save_error;
 mod search;
 mod select;
 mod settle;
+mod stream;
 mod substitute;
 mod survey;
 mod system;

@@ -19,7 +19,9 @@ pub(crate) enum ModeRequest {
         /// Whether the machine is created for this job and discarded after it.
         is_hosted: bool,
     },
-    /// Mount, if the kernel can.
+    /// Mount, and fetch what is read; otherwise as [`ModeRequest::Mount`].
+    Stream,
+    /// Download and mount, if the kernel can.
     Mount,
     /// Unpack.
     Unpack,
@@ -35,7 +37,8 @@ pub(super) fn choose(request: ModeRequest, dirs: &StoreDirs) -> (Mode, &'static 
     match request {
         ModeRequest::Mount if !cfg!(target_os = "linux") => (Mode::Unpack, ONLY_LINUX),
         // An overlay would require the directory to be writable for everybody.
-        ModeRequest::Mount if readonly::is_read_only(dirs) => (Mode::Unpack, READ_ONLY),
+        ModeRequest::Mount | ModeRequest::Stream if readonly::is_read_only(dirs) => (Mode::Unpack, READ_ONLY),
+        ModeRequest::Stream => (Mode::Stream, "asked for"),
         ModeRequest::Mount => (Mode::Mount, "asked for"),
         ModeRequest::Unpack => (Mode::Unpack, "asked for"),
         ModeRequest::Auto { is_hosted: false } => (Mode::Unpack, "the store outlives the job"),
@@ -54,7 +57,7 @@ pub(super) async fn mode_with_rights(
     outcome: &mut RestoreOutcome,
 ) -> Result<Option<Mode>, CacheError> {
     let (mode, why) = choose(context.place.mode, &context.place.dirs);
-    if mode == Mode::Unpack && context.place.mode == ModeRequest::Mount {
+    if mode == Mode::Unpack && matches!(context.place.mode, ModeRequest::Mount | ModeRequest::Stream) {
         outcome.notes.push(Note::info(Code::NotMounted, format!("Layers are unpacked instead of mounted: {why}.")));
     }
     tracing::info!("Layers will be attached by {}: {why}.", mode.word());

@@ -55,6 +55,8 @@ pub(crate) enum LayerState {
     Damaged,
     /// It could not be downloaded this time.
     Failed,
+    /// It is fetched while the job runs.
+    Streaming,
 }
 
 /// One layer of a restore.

@@ -13,6 +13,7 @@ use super::record::{self, RestoreRecord};
 use super::repack::{MAX_LAYERS, Turn, layers_to_repack, shrink, users};
 use super::save_error::SaveError;
 use super::select::{Selection, Situation, select};
+use super::stream;
 use super::tidy::{Work, tidy, tidy_last};
 use super::trust::{Objection, objection};
 use super::used::{fetched, finish_snapshot, leave_to_upstream, mark_lane, mark_used, note_new};
@@ -33,6 +34,7 @@ use crate::store::{self, PathInfo, Paths, Realisation, StorePath};
 pub(crate) async fn save(context: &Context) -> Result<SaveOutcome, CacheError> {
     let start = Instant::now();
     let mut outcome = empty_outcome(context);
+    let damaged = stream::finish(context, &mut outcome.notes).await;
     if let Some(objection) = objection(&context.place.dirs, &context.place.keys) {
         outcome.reason = if objection == Objection::NoKey { SaveReason::Refused } else { SaveReason::Failed };
         outcome.notes.push(objection.note());
@@ -54,7 +56,10 @@ pub(crate) async fn save(context: &Context) -> Result<SaveOutcome, CacheError> {
         let roots = store::roots(&dirs);
         Ok::<_, CacheError>((lock, Here { valid, realisations }, withheld, roots, record::load(&dirs)?))
     });
-    let (_lock, here, withheld, roots, record) = read.await??;
+    let (_lock, here, withheld, roots, mut record) = read.await??;
+    if let Some(record) = &mut record {
+        record.damaged.extend(damaged);
+    }
     if let Some(withheld) = withheld.as_ref().filter(|withheld| !withheld.paths.is_empty()) {
         outcome.notes.push(note_withheld(context, withheld));
     }

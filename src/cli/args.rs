@@ -68,6 +68,22 @@ pub(super) enum Command {
     /// Run a step that needs root, for the program itself
     #[command(hide = true)]
     Privileged,
+    /// Serve the files of streamed layers, for the program itself
+    #[command(hide = true)]
+    Stream(StreamCommand),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StreamCommand {
+    /// Which of the two processes
+    #[arg(value_enum)]
+    pub part: StreamPart,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum StreamPart {
+    Guard,
+    Worker,
 }
 
 #[derive(Debug, Args)]

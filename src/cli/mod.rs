@@ -104,5 +104,6 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Feeds(args) => feeds::feeds(&args).await,
         Command::Action(command) => action::run(command.step).await,
         Command::Privileged => verbs::privileged().await,
+        Command::Stream(command) => verbs::stream(command.part).await,
     }
 }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
-use super::{Entry, Kind, Put, Remote, RemoteError};
+use super::{Entry, Handover, Kind, Put, Remote, RemoteError};
 
 /// Longest file name: 255 bytes on most file systems.
 const MAX_NAME: usize = 250;
@@ -207,5 +207,10 @@ impl Remote for DirectoryRemote {
     async fn put_bytes(&self, kind: Kind, name: &str, body: Bytes) -> Result<Put, RemoteError> {
         let (remote, name) = (self.clone(), name.to_owned());
         blocking(move || remote.put(kind, &name, |file| file.write_all(&body))).await
+    }
+
+    fn handover(&self) -> Option<Handover> {
+        let path = std::path::absolute(&self.root).ok().filter(|path| path.to_str().is_some())?;
+        Some(Handover::Directory { path })
     }
 }

@@ -18,7 +18,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Entry, Kind, Put, Remote, RemoteError};
+use super::{Entry, Handover, Kind, Put, Remote, RemoteError};
 
 /// Time limits of a step.
 #[derive(Clone, Copy, Debug)]
@@ -178,6 +178,11 @@ impl Remote for Limited {
 
     fn ranges_work(&self) -> bool {
         self.inner.ranges_work()
+    }
+
+    /// Without the limits, which are those of this step.
+    fn handover(&self) -> Option<Handover> {
+        self.inner.handover()
     }
 }
 

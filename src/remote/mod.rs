@@ -5,6 +5,7 @@
 
 mod directory;
 pub mod github;
+mod handover;
 mod limits;
 pub(crate) mod transfer;
 
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 pub use directory::DirectoryRemote;
+pub use handover::Handover;
 pub(crate) use limits::{Limited, Limits};
 
 /// The kind of an entry. Each kind is a separate namespace.
@@ -180,6 +182,11 @@ pub trait Remote: Send + Sync {
     /// then [`Remote::stream`] is better for most of an entry. It may change while reads are running.
     fn ranges_work(&self) -> bool {
         true
+    }
+
+    /// What another process needs to read from this remote; None if it cannot.
+    fn handover(&self) -> Option<Handover> {
+        None
     }
 }
 

@@ -71,6 +71,7 @@ fn restored(report: &Report) -> Option<String> {
     let unpacked: u64 = report.levels.iter().map(|level| level.restored_bytes).fold(0, u64::saturating_add);
     let how = match &*restore.mode {
         "mount" => ", mounted without unpacking",
+        "stream" => ", mounted while the rest arrived",
         "unpack" => ", unpacked",
         _ => "",
     };

@@ -153,7 +153,7 @@ impl Paths {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub(crate) struct Restore {
-    /// How paths got into the store (`mount`, `unpack`); empty if none did.
+    /// How paths got into the store (`mount`, `stream`, `unpack`); empty if none did.
     pub mode: String,
     /// Whether only a lookup was requested.
     pub lookup_only: bool,

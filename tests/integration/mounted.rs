@@ -15,6 +15,7 @@ mod owner;
 mod readonly;
 mod refused;
 mod rights;
+mod stream;
 mod twice;
 mod uses;
 

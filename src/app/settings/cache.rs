@@ -95,9 +95,13 @@ pub(crate) enum RestoreMode {
     /// Mount on GitHub-hosted machines where the kernel can, unpack everywhere else
     #[default]
     Auto,
-    /// Mount layers below the store directory, or unpack them if that does not work; run `nix-cache detach` before the
-    /// machine restarts
-    Mount,
+    /// Mount layers before they are downloaded, and fetch what is read; as `download` if that does not work. For machines
+    /// that end with the job
+    Stream,
+    /// Download layers and mount them below the store directory, or unpack them if that does not work; run `nix-cache
+    /// detach` before the machine restarts
+    #[value(alias = "mount")]
+    Download,
     /// Write every path into the store directory
     Unpack,
 }
@@ -107,7 +111,8 @@ impl RestoreArgs {
     pub(crate) fn mode(&self, is_hosted: bool) -> ModeRequest {
         match self.restore_mode {
             RestoreMode::Auto => ModeRequest::Auto { is_hosted },
-            RestoreMode::Mount => ModeRequest::Mount,
+            RestoreMode::Stream => ModeRequest::Stream,
+            RestoreMode::Download => ModeRequest::Mount,
             RestoreMode::Unpack => ModeRequest::Unpack,
         }
     }

@@ -52,6 +52,14 @@ pub(crate) fn image_length(superblock: &[u8; SUPERBLOCK_SIZE]) -> Result<u64, St
     Superblock::decode(superblock).map(|superblock| superblock.bytes_used)
 }
 
+/// Returns where the tables begin in the image with this superblock.
+///
+/// # Errors
+/// The reason that it is not a superblock of our images.
+pub(crate) fn tables_start(superblock: &[u8; SUPERBLOCK_SIZE]) -> Result<u64, String> {
+    Superblock::decode(superblock).map(|superblock| superblock.inode_table)
+}
+
 /// The superblock's fields that differ between images.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Superblock {

@@ -24,7 +24,7 @@ pub use check::{Member, check};
 pub use error::ImageError;
 pub use format::{BLOCK_SIZE, SUPERBLOCK_SIZE};
 pub(crate) use format::{MAX_FILE, MAX_INODES, MAX_LISTING};
-pub(crate) use format::{MODIFICATION_TIME, UNCOMPRESSED_BLOCK, image_length, round_up_to_page};
+pub(crate) use format::{MODIFICATION_TIME, UNCOMPRESSED_BLOCK, image_length, round_up_to_page, tables_start};
 pub use owner::set_owner;
 pub(crate) use read::FileInode;
 pub use read::{Image, Inode, Listed};

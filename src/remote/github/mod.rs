@@ -19,13 +19,14 @@ mod upload;
 
 use std::fs::File;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 pub use self::calls::version;
@@ -41,13 +42,17 @@ use self::address::Addresses;
 use self::gate::Pacer;
 use self::twirp::Twirp;
 use self::upload::Source;
-use super::{Entry, Kind, Put, Remote, RemoteError};
+use super::{Entry, Handover, Kind, Put, Remote, RemoteError};
+use crate::base::env_vars;
 
 /// The cache of the repository that this job runs in.
 pub struct GithubRemote {
     hub: Arc<Hub>,
     scopes: Vec<TokenScope>,
     rest_config: Option<RestConfig>,
+    results_url: String,
+    token: SecretString,
+    ca_file: Option<PathBuf>,
     rest: OnceLock<Option<Rest>>,
 }
 
@@ -83,6 +88,7 @@ impl GithubRemote {
         let tuning = Arc::new(tuning);
         let caller = crate::base::http::caller(config.ca_file.as_deref())
             .map_err(|error| RemoteError::Unavailable(error.to_string()))?;
+        let results_url = config.results_url.to_string();
         let hub = Hub {
             twirp: Twirp::new(caller, config.results_url, &config.token, Arc::clone(&tuning))?,
             http,
@@ -94,7 +100,8 @@ impl GithubRemote {
             tuning,
         };
         let (scopes, rest_config) = (scopes(&config.token), config.rest);
-        Ok(Self { hub: Arc::new(hub), scopes, rest_config, rest: OnceLock::new() })
+        let (token, ca_file) = (config.token, config.ca_file);
+        Ok(Self { hub: Arc::new(hub), scopes, rest_config, results_url, token, ca_file, rest: OnceLock::new() })
     }
 
     /// The number of names reserved so far.
@@ -194,6 +201,20 @@ impl Remote for GithubRemote {
 
     fn ranges_work(&self) -> bool {
         self.hub.ranges_work()
+    }
+
+    /// None with a proxy: its address, which can contain a password, would have to be in the environment of the other process.
+    fn handover(&self) -> Option<Handover> {
+        let is_proxied = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        if env_vars::PROXIES.into_iter().any(|name| is_proxied(name) || is_proxied(&name.to_ascii_lowercase())) {
+            return None;
+        }
+        Some(Handover::Github {
+            results_url: self.results_url.clone(),
+            token: self.token.expose_secret().to_owned(),
+            ca_file: self.ca_file.clone(),
+            tuning: std::env::var(env_vars::NIX_CACHE_TUNING).unwrap_or_default(),
+        })
     }
 }
 

@@ -62,6 +62,11 @@ pub struct Tuning {
     pub piece: u64,
     /// No new request uses a signed address within this time before it expires. 30 s.
     pub address_margin: Duration,
+    /// Longest time that a read of a streamed layer waits for bytes that do not come. 5 minutes: an error would break the job for
+    /// sure, but a process that waits cannot be killed.
+    pub stream_patience: Duration,
+    /// How long after the tables of streamed layers the background begins. At once.
+    pub stream_fill: Duration,
     /// Largest number of pages of 100 entries in a REST listing. 10.
     pub rest_pages: u32,
 }
@@ -94,6 +99,8 @@ impl Default for Tuning {
             parallel_blocks: 8,
             piece: 256 * 1024,
             address_margin: Duration::from_secs(30),
+            stream_patience: Duration::from_mins(5),
+            stream_fill: Duration::ZERO,
             rest_pages: 10,
         }
     }
@@ -119,6 +126,8 @@ impl Tuning {
                 "slow_window" => &mut tuning.slow_window,
                 "upload_stall" => &mut tuning.upload_stall,
                 "blob_delay" => &mut tuning.blob_delay,
+                "stream_patience" => &mut tuning.stream_patience,
+                "stream_fill" => &mut tuning.stream_fill,
                 _ => continue,
             };
             if let Ok(milliseconds) = value.trim().parse() {

@@ -1,0 +1,137 @@
+//! The guard: holds what must not be lost while a job runs, and starts a worker again when it dies.
+//!
+//! It does nothing else, so that there is little that can make it fail. It ends when the worker ends by itself: after an unmount, or
+//! on a command. If workers keep dying at once, it gives up, and reads fail instead of waiting forever.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use serde::{Deserialize, Serialize};
+
+use super::plan::{Layout, StreamPlan};
+use super::{FILES, LOG, fuse};
+use crate::base::env_vars;
+use crate::base::printing;
+
+/// A worker that dies sooner than this did nothing useful.
+const USEFUL: Duration = Duration::from_secs(2);
+/// Number of such workers in a row after which the guard gives up, and the pause between them.
+const USELESS: u32 = 50;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What a guard is told.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Order {
+    /// The folder of the stream.
+    #[serde(with = "crate::attach::raw_path")]
+    pub folder: PathBuf,
+    /// A folder on the disk for the local file.
+    #[serde(with = "crate::attach::raw_path")]
+    pub disk: PathBuf,
+    /// User and group of workers; None for those of the guard.
+    pub worker: Option<(u32, u32)>,
+    /// What is streamed.
+    pub plan: StreamPlan,
+}
+
+/// Guards the stream that standard input describes, until it ends.
+///
+/// # Errors
+/// When it cannot begin.
+pub(crate) fn guard() -> Result<(), String> {
+    let order: Order = serde_json::from_reader(io::stdin().lock()).map_err(|error| error.to_string())?;
+    if !order.plan.is_sound() {
+        return Err("the plan contradicts itself".into());
+    }
+    detach_from_caller();
+    let prepared = prepare(&order).map_err(|error| error.to_string());
+    let (fuse, local) = prepared?;
+    watch(&order, &fuse, &local);
+    // Readers that are left get an error when the descriptor closes.
+    drop(fuse);
+    let _ = unmount(order.folder.join(FILES), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW); // a detach was faster
+    let _ = fs::remove_file(order.folder.join(LOG));
+    let _ = fs::remove_dir(order.folder.join(FILES)).and_then(|()| fs::remove_dir(&order.folder));
+    Ok(())
+}
+
+/// Survives the end of the step that started it, and the lack of memory.
+fn detach_from_caller() {
+    if let Err(error) = rustix::process::setsid() {
+        tracing::debug!("no session of its own: {error}");
+    }
+    // Writing back to the disk may have to wait for this process when memory is short.
+    if let Err(error) = rustix::process::configure_io_flusher_behavior(true) {
+        tracing::debug!("not marked as needed for memory: {error}");
+    }
+    if let Err(error) = fs::write("/proc/self/oom_score_adj", "-1000") {
+        tracing::debug!("not protected from the lack of memory: {error}");
+    }
+}
+
+/// Mounts the folder with the files, and creates the local file.
+fn prepare(order: &Order) -> io::Result<(OwnedFd, File)> {
+    let local = tempfile::tempfile_in(&order.disk)?;
+    local.set_len(Layout::of(&order.plan).size)?;
+    let fuse = OpenOptions::new().read(true).write(true).open("/dev/fuse")?;
+    let options = format!(
+        "fd={},rootmode=40555,user_id=0,group_id=0,allow_other,default_permissions,max_read={}",
+        fuse.as_raw_fd(),
+        fuse::MAX_READ
+    );
+    let options = std::ffi::CString::new(options)?;
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOATIME;
+    mount("nix-cache", order.folder.join(FILES), "fuse.nix-cache", flags, &*options)?;
+    Ok((fuse.into(), local))
+}
+
+/// Starts workers until one ends by itself.
+fn watch(order: &Order, fuse: &OwnedFd, local: &File) {
+    let plan = serde_json::to_vec(&order.plan).unwrap_or_default();
+    let mut useless = 0;
+    loop {
+        let start = Instant::now();
+        match work(order, &plan, fuse, local) {
+            Ok(true) => return,
+            Ok(false) => tracing::warn!("The worker died and is started again."),
+            Err(error) => tracing::warn!("No worker can be started: {error}"),
+        }
+        useless = if start.elapsed() < USEFUL { useless + 1 } else { 0 };
+        if useless >= USELESS {
+            tracing::error!("Workers keep dying. Nothing more of the layers can be read.");
+            return;
+        }
+        std::thread::sleep(PAUSE * useless);
+    }
+}
+
+/// Runs one worker. Returns whether it ended by itself.
+#[allow(clippy::disallowed_methods, reason = "what it prints is relayed")]
+fn work(order: &Order, plan: &[u8], fuse: &OwnedFd, local: &File) -> io::Result<bool> {
+    let (mut ours, theirs) = UnixStream::pair()?;
+    let mut command = Command::new("/proc/self/exe");
+    command.args(["stream", "worker"]).env_clear().current_dir("/");
+    command.envs(std::env::var_os(env_vars::NIX_CACHE_LOG).map(|value| (env_vars::NIX_CACHE_LOG, value)));
+    if let Some((user, group)) = order.worker {
+        command.uid(user).gid(group);
+    }
+    command.stdin(Stdio::from(fuse.try_clone()?)).stdout(Stdio::from(local.try_clone()?));
+    let mut child = command.stderr(Stdio::from(OwnedFd::from(theirs))).spawn()?;
+    // Our copy of the other end must close, or the relay never ends.
+    drop(command);
+    let sent = ours.write_all(plan).and_then(|()| ours.shutdown(Shutdown::Write));
+    let relay = printing::relay(ours);
+    let status = child.wait()?;
+    let _ = relay.join();
+    sent?;
+    Ok(status.success())
+}

@@ -1,0 +1,218 @@
+//! Starts to stream layers instead of downloading them: see [`crate::attach::stream`].
+//!
+//! 1. All entries are looked up at once, which also shows which of them still exist.
+//! 2. A privileged step starts the server.
+//! 3. The tables of all layers are read through it. If they do not arrive in time, the server ends, and the layers are downloaded.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use super::Context;
+use super::fetch::{Fetched, Wanted, look_up};
+use super::layers::{Ready, keep_index};
+use super::outcome::{LayerFetch, LayerState};
+use crate::attach::privileged::{self, Answer, Request};
+use crate::attach::stream::{Blob, StreamPlan, StreamRequest, StreamedLayer, is_running};
+use crate::base::digest::Sha;
+use crate::base::env_vars;
+use crate::base::human;
+use crate::base::note::{Code, Note};
+use crate::base::threads::side_by_side;
+use crate::layer::digest::CHUNK_SIZE;
+use crate::layer::squashfs::{SUPERBLOCK_SIZE, tables_start};
+use crate::remote::github::Tuning;
+use crate::snapshot::{Layer, Snapshot};
+use crate::store::StoreDirs;
+
+/// Longest time for the tables of all layers.
+const FOR_TABLES: Duration = Duration::from_mins(1);
+
+/// Starts to stream the layers `ids` of `snapshot`.
+///
+/// # Errors
+/// Why they must be downloaded. No server is left then.
+pub(super) async fn stream_layers(
+    context: &Context,
+    snapshot: &Snapshot,
+    ids: &BTreeSet<Sha>,
+) -> Result<Ready, String> {
+    let remote = &context.place.remote;
+    let handover = remote.handover().ok_or_else(|| format!("{} cannot be read by a server", remote.describe()))?;
+    let layers: BTreeMap<Sha, &Layer> = ids.iter().map(|id| (*id, &snapshot.layers[id])).collect();
+    let mut paths_of: BTreeMap<Sha, usize> = BTreeMap::new();
+    for layer in layers.values() {
+        for id in layer.stored() {
+            *paths_of.entry(id).or_default() += layer.paths.len();
+        }
+    }
+    let wanted: Vec<Wanted<'_>> = paths_of
+        .iter()
+        .filter_map(|(id, paths)| Some(Wanted { stored: snapshot.stored.get(id)?, paths: *paths }))
+        .collect();
+    let looked_up = futures_util::future::join_all(wanted.iter().map(|wanted| look_up(context, wanted))).await;
+    let mut ready = Ready::default();
+    let (mut blobs, mut numbers) = (Vec::new(), BTreeMap::new());
+    for found in looked_up {
+        let (entry, stored) = match found {
+            Ok(found) => found,
+            Err(lost) => {
+                let Fetched { fetch, note, late, .. } = *lost;
+                if let Some(why) = late {
+                    return Err(why);
+                }
+                ready.fetches.push(fetch);
+                ready.notes.extend(note);
+                continue;
+            }
+        };
+        let id = stored.digests.id();
+        numbers.insert(id, blobs.len() as u32);
+        ready.fetches.push(LayerFetch {
+            id: id.to_string(),
+            bytes: stored.digests.size,
+            seconds: 0.0,
+            state: LayerState::Streaming,
+            bad_chunks: Vec::new(),
+        });
+        blobs.push(Blob {
+            id,
+            entry: entry.name,
+            location: entry.location,
+            size: stored.digests.size,
+            chunk_size: CHUNK_SIZE,
+            chunks: stored.digests.chunks.clone(),
+        });
+    }
+    let streamed: Vec<StreamedLayer> = layers.iter().filter_map(|(id, layer)| parts(*id, layer, &numbers)).collect();
+    if streamed.is_empty() {
+        return Ok(ready);
+    }
+    let names: Vec<Sha> = streamed.iter().map(|layer| layer.id).collect();
+    let tuning = tuning();
+    let [patience_ms, fill_after_ms] = [tuning.stream_patience, tuning.stream_fill].map(|time| time.as_millis() as u64);
+    let plan = StreamPlan { remote: handover, blobs, layers: streamed, patience_ms, fill_after_ms };
+    let folder = start(&context.place.dirs, plan).await?;
+    let files: BTreeMap<Sha, PathBuf> = names.into_iter().map(|id| (id, folder.join(id.to_string()))).collect();
+    if let Err(why) = await_tables(context, &files).await {
+        end(&context.place.dirs).await;
+        return Err(why);
+    }
+    let (dirs, to_index) = (context.place.dirs.clone(), files.clone());
+    let indexed =
+        tokio::task::spawn_blocking(move || to_index.iter().for_each(|(id, file)| keep_index(&dirs, id, file)));
+    indexed.await.map_err(|error| error.to_string())?;
+    ready.files = files;
+    Ok(ready)
+}
+
+fn tuning() -> Tuning {
+    std::env::var(env_vars::NIX_CACHE_TUNING).map_or_else(|_| Tuning::default(), |text| Tuning::from_text(&text))
+}
+
+/// The composition of a layer; None if an entry of it was not found.
+fn parts(id: Sha, layer: &Layer, numbers: &BTreeMap<Sha, u32>) -> Option<StreamedLayer> {
+    let parts = match &layer.recipe {
+        None => vec![(*numbers.get(&id)?, 0, layer.digests.size)],
+        Some(recipe) => {
+            let part = |segment: &crate::layer::recipe::Segment| {
+                Some((*numbers.get(&segment.stored)?, segment.offset, segment.length))
+            };
+            recipe.0.iter().filter(|segment| segment.length > 0).map(part).collect::<Option<_>>()?
+        }
+    };
+    Some(StreamedLayer { id, parts })
+}
+
+async fn start(dirs: &StoreDirs, plan: StreamPlan) -> Result<PathBuf, String> {
+    let dirs = dirs.clone();
+    let request = Request::Stream(StreamRequest { store_root: dirs.root().map(Into::into), plan });
+    let task = tokio::task::spawn_blocking(move || privileged::run(&dirs, &request, &AtomicU64::new(0)));
+    match task.await.map_err(|error| error.to_string())? {
+        Ok(Answer::Streaming { files }) => Ok(files),
+        Ok(other) => Err(format!("the answer was {other:?}")),
+        Err(error) => Err(error.to_string().trim_end_matches('.').to_owned()),
+    }
+}
+
+/// Ends a stream that nothing is mounted from.
+async fn end(dirs: &StoreDirs) {
+    let dirs = dirs.clone();
+    let request = Request::EndStream { store_root: dirs.root().map(Into::into) };
+    let task = tokio::task::spawn_blocking(move || privileged::run(&dirs, &request, &AtomicU64::new(0)));
+    if let Ok(Err(error)) = task.await {
+        tracing::debug!("the server for streaming goes on: {error}");
+    }
+}
+
+/// Waits until the tables of all layers can be read: they prove that the entries are readable, and the mount needs them first.
+async fn await_tables(context: &Context, files: &BTreeMap<Sha, PathBuf>) -> Result<(), String> {
+    let left = context.place.deadline.map(|end| end.saturating_duration_since(Instant::now()) / 2);
+    let most = left.map_or(FOR_TABLES, |left| left.min(FOR_TABLES));
+    let paths: Vec<PathBuf> = files.values().cloned().collect();
+    let read = tokio::task::spawn_blocking(move || side_by_side(&paths, read_tables, |error| error));
+    match tokio::time::timeout(most, read).await {
+        Ok(Ok(Ok(_))) => Ok(()),
+        Ok(Ok(Err(error))) => Err(format!("the tables of a layer cannot be read: {error}")),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("the tables of the layers did not arrive within {} s", most.as_secs())),
+    }
+}
+
+fn read_tables(path: &PathBuf) -> std::io::Result<()> {
+    let file = File::open(path)?;
+    let mut superblock = [0; SUPERBLOCK_SIZE];
+    file.read_exact_at(&mut superblock, 0)?;
+    // The check of the image says what is wrong with it.
+    let Ok(mut at) = tables_start(&superblock) else { return Ok(()) };
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match file.read_at(&mut buffer, at)? {
+            0 => return Ok(()),
+            read => at += read as u64,
+        }
+    }
+}
+
+/// Longest time for the state of a stream.
+const FOR_STATUS: Duration = Duration::from_secs(10);
+
+/// Stops the background of the stream of this store, if there is one, so that a save has the connection for itself. Notes what could
+/// not be fetched while the job ran, and returns it: the damaged chunks of stored bytes.
+pub(super) async fn finish(context: &Context, notes: &mut Vec<Note>) -> BTreeMap<Sha, Vec<usize>> {
+    let dirs = context.place.dirs.clone();
+    if !is_running(&dirs) {
+        return BTreeMap::new();
+    }
+    let request = Request::StreamStatus { store_root: dirs.root().map(Into::into), finish: true };
+    let task = tokio::task::spawn_blocking(move || privileged::run(&dirs, &request, &AtomicU64::new(0)));
+    let status = match tokio::time::timeout(FOR_STATUS, task).await {
+        Ok(Ok(Ok(Answer::StreamStatus(Some(status))))) => status,
+        other => {
+            tracing::debug!("the state of the stream is not known: {other:?}");
+            return BTreeMap::new();
+        }
+    };
+    tracing::info!(
+        "Streaming: {} of {} of the layers arrived; {}.",
+        human::bytes(status.bytes_here),
+        human::bytes(status.bytes),
+        human::count(status.retries, "retry|retries")
+    );
+    let mut damaged = BTreeMap::new();
+    for (id, lost) in status.lost {
+        let count = human::count(lost.chunks.len() as u64, "chunk");
+        let message = format!(
+            "{count} of layer {id} could not be fetched while the job ran ({}), and reads of files in it failed.",
+            lost.why.trim_end_matches('.')
+        );
+        notes.push(Note::warn(Code::LayerLost, message));
+        let chunk = |chunk: u32| (u64::from(chunk) * lost.chunk_size / CHUNK_SIZE) as usize;
+        let chunks: BTreeSet<usize> = lost.chunks.into_iter().map(chunk).collect();
+        damaged.extend(id.parse().ok().map(|id: Sha| (id, chunks.into_iter().collect())));
+    }
+    damaged
+}

@@ -1,0 +1,132 @@
+//! A service that misbehaves, and processes that die, while a job reads.
+
+use super::*;
+use crate::support::cache::entries as cache_entries;
+use crate::support::fake::{Fake, FakeConfig, Fault, FaultName, Operation};
+
+/// Short waits; nothing is fetched but what is read.
+const QUICK: &str = "stall=300,blob_delay=20,rpc_delay=20,stream_fill=600000";
+
+/// A store with some 24 MiB in a fake service.
+struct Service {
+    fake: Fake,
+    machine: Machine,
+}
+
+impl Service {
+    fn new() -> Option<Self> {
+        let machine = Machine::new(nixes().last()?);
+        let service = Self { fake: Fake::start(FakeConfig::default()), machine };
+        let saved = service.machine.store("saved");
+        add(&saved, "one", 20);
+        let outcome = Run::of(service.verb(&saved, "save", &[])).json();
+        assert!(outcome["saved"].is_object(), "{outcome}");
+        Some(service)
+    }
+
+    fn verb(&self, store: &TestStore, verb: &str, more: &[&str]) -> Command {
+        let arguments = [verb, "--format", "json", "--primary-key", KEY, "--remote", "github", "--threads", "2"];
+        let mut command = store.machine.nix_cache(&arguments);
+        command.arg("--store-root").arg(&store.root).args(more).envs(self.fake.env()).env("NIX_CACHE_TUNING", QUICK);
+        command
+    }
+
+    fn streamed(&self) -> Streamed {
+        let streamed = Streamed(self.machine.store("streamed"));
+        assert_streamed(&Run::of(self.verb(&streamed.0, "restore", &STREAM)).json());
+        let status = status(&streamed.0);
+        assert!(status["bytes-here"].as_u64().unwrap() + (8 << 20) < status["bytes"].as_u64().unwrap(), "{status}");
+        streamed
+    }
+
+    /// Reads everything while a fault strikes.
+    fn survives(&self, faults: &[Fault]) -> Value {
+        let streamed = self.streamed();
+        for fault in faults {
+            self.fake.fault(fault.clone());
+        }
+        streamed.0.assert_verifies();
+        self.fake.clear_faults();
+        let status = status(&streamed.0);
+        assert_eq!(status["lost"], serde_json::json!({}), "{status}");
+        detach_cleanly(&streamed.0);
+        assert_no_stream(&streamed.0);
+        status
+    }
+}
+
+#[test]
+fn passing_faults_only_cost_time() {
+    let Some(service) = Service::new() else { return };
+    let on_downloads = |name| Fault::new(name).on(Operation::Download);
+    let wrong = service.survives(&[on_downloads(FaultName::Corrupt).every(2).times(3)]);
+    assert!(wrong["retries"].as_u64() > Some(0), "{wrong}");
+    service.survives(&[on_downloads(FaultName::ExpiredUrl).times(2)]);
+    service.survives(&[on_downloads(FaultName::Drop).times(20)]);
+    service.survives(&[on_downloads(FaultName::Hang).times(10), on_downloads(FaultName::Cut).bytes(100_000).times(5)]);
+    // An outage that outlasts the retries of a single read.
+    let outage = service.survives(&[on_downloads(FaultName::Error).status(503).times(40)]);
+    assert!(outage["retries"].as_u64() > Some(0), "{outage}");
+}
+
+#[test]
+fn a_worker_that_is_killed_again_and_again_costs_no_read() {
+    let Some(service) = Service::new() else { return };
+    let streamed = service.streamed();
+    let store = &streamed.0;
+    // Slow enough for kills to hit reads.
+    service.fake.fault(Fault::new(FaultName::Trickle).on(Operation::Download).bytes(2_000_000));
+    let mut verify = store.command("nix-store");
+    let verify = verify.args(["--verify", "--check-contents"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut killed = BTreeSet::new();
+    for _ in 0..8 {
+        std::thread::sleep(Duration::from_millis(60));
+        let pid = status(store)["pid"].as_i64().unwrap();
+        if killed.insert(pid) {
+            let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+        }
+    }
+    service.fake.clear_faults();
+    let output = verify.wait_with_output().unwrap();
+    assert!(output.status.success() && killed.len() >= 5, "{killed:?} {}", both(&output));
+    store.assert_verifies();
+    detach_cleanly(store);
+    assert_no_stream(store);
+}
+
+#[test]
+fn without_tables_layers_are_downloaded() {
+    let Some(service) = Service::new() else { return };
+    let streamed = Streamed(service.machine.store("streamed"));
+    service.fake.fault(Fault::new(FaultName::Hang).on(Operation::Download).after(1).times(60));
+    let mut command = service.verb(&streamed.0, "restore", &[&STREAM[..], &["--restore-timeout", "4s"]].concat());
+    command.env("NIX_CACHE_TUNING", format!("{QUICK},stream_patience=60000"));
+    let outcome = Run::of(command).json();
+    assert!(notes(&outcome).contains(&"not-streamed"), "{outcome}");
+    assert_no_stream(&streamed.0);
+}
+
+#[test]
+fn bytes_that_are_gone_for_good_fail_only_what_needs_them_and_are_reported() {
+    let Some(nix) = nixes().last() else { return };
+    let machine = Machine::new(nix);
+    let (cache, saved) = (machine.path("cache"), machine.store("saved"));
+    add(&saved, "one", 20);
+    saved.save(&cache, KEY, &[]);
+    let (streamed, outcome) = streamed(machine.store("streamed"), &cache, &[], QUICK);
+    assert_streamed(&outcome);
+    let store = &streamed.0;
+    let [layer] = <[PathBuf; 1]>::try_from(cache_entries(&cache, "layer")).unwrap();
+    let one = store.dirs().real(&path_named(store, "one"));
+    fs::rename(&layer, machine.path("aside")).unwrap();
+    let read: Vec<bool> = (0..20).map(|number| fs::read(one.join(format!("file-{number}"))).is_ok()).collect();
+    assert!(read.contains(&true) && read.contains(&false), "{read:?}");
+    let lost = status(store);
+    assert_eq!(lost["lost"].as_object().unwrap().len(), 1, "{lost}");
+    add(store, "other", 1);
+    let outcome = store.save(&cache, "tests-two", &[]);
+    assert!(notes(&outcome).contains(&"layer-lost"), "{outcome}");
+    detach_cleanly(store);
+    assert_no_stream(store);
+}
