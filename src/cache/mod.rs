@@ -19,6 +19,8 @@ mod progress;
 mod proof;
 mod record;
 mod repack;
+#[cfg(test)]
+mod replay;
 mod restore;
 mod room;
 mod said;

@@ -210,7 +210,7 @@ async fn use_snapshot(
 
 /// Returns the part of `missing` that is worth downloading: the paths in layers with any path that this job's lane used when it last
 /// saved. A new lane takes everything.
-fn for_lane<'a>(
+pub(super) fn for_lane<'a>(
     context: &Context,
     snapshot: &Snapshot,
     missing: Paths<&'a PathInfo>,

@@ -308,7 +308,7 @@ const LIKELY_RATIO: u64 = 3;
 
 /// Selects the paths to pack: everything new, and the paths of small or mostly dead layers, which are removed from `snapshot`. Above
 /// the user's size limit, the least recently used paths are dropped first. Returns all of them, and the part for separate layers.
-fn plan(
+pub(super) fn plan(
     context: &Context,
     snapshot: &mut Snapshot,
     new: &BTreeSet<StorePath>,

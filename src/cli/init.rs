@@ -14,7 +14,7 @@ use crate::plan::Nix;
 /// Which flake, and whether to write.
 #[derive(Debug, Args)]
 pub(super) struct InitCommand {
-    /// The folder of the flake
+    /// The project's folder
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub project: PathBuf,
     /// Print what would be written, and write nothing

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -62,12 +63,15 @@ impl Project {
         project
     }
 
-    /// Puts the program where the actions look for it when no input names one.
+    /// Puts the program where the actions look for it when no input names one: a script that starts it, because the runs copy the repository and
+    /// look through all files for tokens.
     pub(super) fn ship_binary(&self) {
         let dist = self.machine.path("repository/nix-cache/dist");
         fs::create_dir_all(&dist).unwrap();
         let name = format!("nix-cache-{}-linux", std::env::consts::ARCH);
-        fs::copy(env!("CARGO_BIN_EXE_nix-cache"), dist.join(name)).unwrap();
+        let script = format!("#!/bin/sh\nexec '{}' \"$@\"\n", env!("CARGO_BIN_EXE_nix-cache"));
+        fs::write(dist.join(&name), script).unwrap();
+        fs::set_permissions(dist.join(name), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     /// Changes the flake's input, locks it and commits.
