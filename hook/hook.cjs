@@ -27,8 +27,8 @@ const CPUS = { x64: 'x86_64', arm64: 'aarch64' };
 const SYSTEMS = { linux: 'Linux', darwin: 'macOS', win32: 'Windows' };
 
 // Actions that fail their job when they cannot be carried out. Without a plan, for one, nobody knows what to build, and a job that
-// reads its empty outputs would build nothing and be green.
-const REQUIRED = ['plan'];
+// reads its empty outputs would build nothing and be green; without a dashboard, an empty folder would be published.
+const REQUIRED = { plan: 'There is no plan.', dashboard: 'There is no dashboard.' };
 
 // The binary to run, or why there is none.
 function findBinary(given) {
@@ -49,11 +49,11 @@ function findBinary(given) {
 // By this post knows the key that main had. A key is 32 random bytes: nobody finds them from it.
 const digest = (key) => createHash('sha256').update(key.trim()).digest('hex');
 
-// What is a warning for a cache fails the step of a plan.
-function fail(text) {
-  console.log(`::error title=nix-cache::${encode(text)} There is no plan.`);
+// What to do with trouble in this action: what is a warning for a cache fails the step of a plan.
+const troubleOf = (action) => (Object.hasOwn(REQUIRED, action) ? (text) => {
+  console.log(`::error title=nix-cache::${encode(text)} ${REQUIRED[action]}`);
   process.exitCode = 1;
-}
+} : warn);
 
 // Tokens travel on standard input: everyone on the machine can read the arguments of a process, and every process of the same
 // user its environment. Our own environment has them while a step of this action runs; no process can change that.
@@ -61,7 +61,7 @@ const SECRET = /^(ACTIONS_(RUNTIME|ID_TOKEN_REQUEST)_TOKEN|GITHUB_TOKEN|GH_TOKEN
 
 // Runs `nix-cache action <command>` with these settings, and with `secrets` among them.
 function run(command, settings, secrets, finished) {
-  const trouble = REQUIRED.includes(command) ? fail : warn;
+  const trouble = troubleOf(command);
   const { file: binary, why } = findBinary(settings.binary);
   if (why) return trouble(why);
   const of = (wanted) => Object.fromEntries(Object.entries(process.env).filter(([name]) => wanted(name)));
@@ -85,7 +85,7 @@ function guarded(work, trouble = warn) {
 }
 
 // Actions that are done in the main step.
-const AT_ONCE = ['save', 'plan', 'drvs'];
+const AT_ONCE = ['save', 'plan', 'drvs', 'dashboard'];
 
 // The runner evaluates INPUT_* once more for the post step, and wrongly where our action stands inside another
 // composite action; so post takes its settings from here. Tokens and keys are left out: state is a file and a variable.
@@ -96,12 +96,12 @@ const main = () => guarded(() => {
   saveState('nix_cache_settings', JSON.stringify(settings));
   const tokens = token || other ? { token, 'github-token': other } : { token: input('job-token') };
   const fresh = { ...settings, 'job-status': input('job-status') };
-  const trouble = REQUIRED.includes(settings.action) ? fail : warn;
+  const trouble = troubleOf(settings.action);
   run(AT_ONCE.includes(settings.action) ? settings.action : 'restore', fresh, { ...tokens, 'signing-key': key }, (code, how) => {
     if (code === 1 || code === 2) process.exitCode = code; // fail-on, or an input that it does not take
     else if (code !== 0) trouble(`nix-cache stopped early (${how}). The log above may say why.`);
   });
-}, REQUIRED.includes(input('action')) ? fail : warn);
+}, troubleOf(input('action')));
 
 // Three inputs are read here again: `job-status`, which is meant to be new, `token` and `signing-key`, which must not be
 // kept. All are safe: the job's own status and token do not depend on who calls us; a token that the user gave is only

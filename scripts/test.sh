@@ -29,7 +29,7 @@ trap finish EXIT
 
 step "What the tests need"
 command -v nix >/dev/null || scripts/setup.sh nix-bin
-scripts/setup.sh bash-static busybox-static git openssh-client squashfs-tools sqlite3 sudo
+scripts/setup.sh bash-static busybox-static chromium fonts-dejavu-core git openssh-client squashfs-tools sqlite3 sudo
 command -v cc >/dev/null || scripts/setup.sh gcc libc6-dev
 tools=$(scripts/setup-act.sh target/venv)
 export PATH=$PWD/$tools:$PATH

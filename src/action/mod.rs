@@ -6,6 +6,8 @@ pub(crate) mod audit_inputs;
 mod build;
 pub(crate) mod build_inputs;
 pub(crate) mod build_outputs;
+mod dashboard;
+pub(crate) mod dashboard_inputs;
 mod drvs;
 mod evicted;
 #[cfg(test)]
@@ -49,6 +51,8 @@ pub(crate) enum Step {
     Build,
     /// Audit, and report what breaks the policy
     Audit,
+    /// Write a page about the history of jobs
+    Dashboard,
 }
 
 /// Runs a step.
@@ -56,6 +60,7 @@ pub(crate) async fn run(step: Step) -> Result<(), Failure> {
     match step {
         Step::Build => return build::build().await,
         Step::Audit => return audit::audit().await,
+        Step::Dashboard => return dashboard::dashboard().await,
         Step::Plan => {
             return plan::run().await.inspect_err(|failure| job::annotator().error("nix-cache", &failure.message));
         }
@@ -73,9 +78,7 @@ pub(crate) async fn run(step: Step) -> Result<(), Failure> {
     };
     let done = match step {
         Step::Restore => restore::restore(&mut job).await,
-        Step::Post | Step::Save | Step::Plan | Step::Drvs | Step::Build | Step::Audit => {
-            post::save(&mut job, step).await
-        }
+        _ => post::save(&mut job, step).await,
     };
     if let Err(failure) = &done {
         job::annotator().error("nix-cache", &failure.message);

@@ -50,6 +50,8 @@ pub(super) enum Command {
     Inspect(InspectCommand),
     /// Show, export or import the history of jobs
     History(super::history::HistoryCommand),
+    /// Write a page about the history of jobs: hit rates, times, savings, failures and goals
+    Dashboard(super::dashboard::DashboardCommand),
     /// Hash the restored paths again and compare them with the Nix database
     Verify(VerifyCommand),
     /// Build with Nix and explain what failed

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
 use super::args::SigningArgs;
 use super::verbs;
 use crate::app::Failure;
+use crate::app::dashboard::read_runs;
 use crate::app::place::remote;
 use crate::app::print::{print, print_json};
-use crate::base::bounds::{MAX_TEXT, read_text};
 use crate::base::{env_vars, human};
 use crate::history::{self, History, Run, history_key, to_csv};
 use crate::report::text;
@@ -75,7 +75,7 @@ pub(super) async fn history(command: &HistoryCommand) -> Result<(), Failure> {
         if command.files.is_empty() {
             return Err(Failure::usage("Name the files to import, such as `nix-cache history import runs.jsonl`."));
         }
-        let runs = command.files.iter().map(|file| read(file)).collect::<Result<Vec<_>, _>>()?.concat();
+        let runs = command.files.iter().map(|file| read_runs(file)).collect::<Result<Vec<_>, _>>()?.concat();
         let read = human::count(runs.len() as u64, "run");
         let added = history::append(&*remote, &key, &keys, (None, History::of(runs)), &mut Vec::new()).await;
         let added = added.map_err(Failure::work)?;
@@ -100,21 +100,6 @@ pub(super) async fn history(command: &HistoryCommand) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// The runs in a file of JSON Lines.
-fn read(file: &Path) -> Result<Vec<Run>, Failure> {
-    let place = file.display();
-    let text = read_text(file, MAX_TEXT).map_err(|error| Failure::usage(format!("Cannot read {place}: {error}.")))?;
-    let lines = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
-    let run = |(line, number): (&str, u64)| {
-        let wrong = |why: &str| {
-            Failure::usage(format!("Line {number} of {place} is not a run: {why}. Export it with `--format jsonl`."))
-        };
-        let run: Run = serde_json::from_str(line).map_err(|error| wrong(&error.to_string()))?;
-        if run.is_sound() { Ok(run) } else { Err(wrong("a text in it is too long, or its hit is unknown")) }
-    };
-    lines.map(run).collect()
 }
 
 /// A line for each run.

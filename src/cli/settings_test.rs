@@ -11,6 +11,7 @@ use serde_json::json;
 use super::args::Cli;
 use crate::action::audit_inputs::AuditInputs;
 use crate::action::build_inputs::BuildInputs;
+use crate::action::dashboard_inputs::DashboardInputs;
 use crate::action::given::InputError;
 use crate::action::inputs::{FilesArgs, HistoryArgs, Inputs, SaveArgs};
 use crate::action::plan_inputs::PlanInputs;
@@ -34,7 +35,7 @@ struct Action {
     read: fn(&str) -> Option<InputError>,
 }
 
-fn actions() -> [Action; 6] {
+fn actions() -> [Action; 7] {
     let main = |json: &str| Inputs::from_json(json).err();
     let of = |command: Command| command.get_arguments().map(|arg| arg.get_id().to_string()).collect::<BTreeSet<_>>();
     let saves = of(HistoryArgs::augment_args(SaveArgs::augment_args(PackingArgs::augment_args(Command::new("")))));
@@ -43,6 +44,8 @@ fn actions() -> [Action; 6] {
     let read_plan = |json: &str| PlanInputs::from_json(json).err();
     let read_audit = |json: &str| AuditInputs::from_json(json).err();
     let read_build = |json: &str| BuildInputs::from_json(json).err();
+    let read_dashboard = |json: &str| DashboardInputs::from_json(json).err();
+    let dashboard = DashboardInputs::declared();
     [
         action::<Inputs>("action.yml", Inputs::declared(), BTreeSet::new(), &APART, main),
         action::<Inputs>("restore/action.yml", Inputs::declared(), saves, &APART[1..], main),
@@ -50,6 +53,7 @@ fn actions() -> [Action; 6] {
         action::<PlanInputs>("plan/action.yml", PlanInputs::declared(), BTreeSet::new(), &APART, read_plan),
         action::<BuildInputs>("build/action.yml", BuildInputs::declared(), BTreeSet::new(), &APART[3..], read_build),
         action::<AuditInputs>("audit/action.yml", AuditInputs::declared(), BTreeSet::new(), &APART[3..], read_audit),
+        action::<DashboardInputs>("dashboard/action.yml", dashboard, BTreeSet::new(), &APART[1..], read_dashboard),
     ]
 }
 
@@ -231,6 +235,7 @@ fn a_setting_of_an_action_is_the_same_on_the_command_line() {
         (&["plan"], PlanInputs::declared()),
         (&["build"], BuildInputs::declared()),
         (&["audit"], AuditInputs::declared()),
+        (&["dashboard"], DashboardInputs::declared()),
     ] {
         for input in action.get_arguments().filter(|arg| !arg.is_hide_set()) {
             let id = input.get_id();

@@ -1,6 +1,6 @@
 //! Runs as CSV (RFC 4180), for spreadsheets.
 
-use super::Run;
+use super::run::{Built, Failed, Run};
 
 /// The runs as a table with a head, one line each.
 pub(crate) fn to_csv<'a>(runs: impl IntoIterator<Item = &'a Run>) -> String {
@@ -28,6 +28,10 @@ fn full() -> Run {
         held: some,
         limit: some,
         category: "none".to_owned(),
+        slowest: vec![Built::default()],
+        failed: vec![Failed::default()],
+        cpu_percent: some,
+        memory_peak: some,
         ..Run::default()
     }
 }

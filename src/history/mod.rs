@@ -20,7 +20,9 @@ use crate::series::{
 };
 
 pub(crate) use csv::to_csv;
-pub(crate) use run::{Run, RunId};
+#[cfg(test)]
+pub(crate) use run::Built;
+pub(crate) use run::{Failed, Run, RunId};
 pub(crate) use trend::trend;
 
 /// Runs that are kept, the newest ones.

@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::building::BuildReport;
+use crate::building::watch::Ending;
+use crate::building::{BuildReport, Category, Resources};
 use crate::report::Report;
 use crate::series::Hit;
 
@@ -11,6 +12,8 @@ pub(crate) type RunId = (u64, u64, String);
 
 /// Longest text in a record, in bytes.
 const LONGEST: usize = 200;
+/// Most derivations and failures in a record.
+const MOST_LISTED: usize = 5;
 
 /// One run of a job. Sizes are bytes, times milliseconds; what is not known is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -47,7 +50,7 @@ pub(crate) struct Run {
     /// Evaluation, of all builds that `nix-cache build` made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evaluation_ms: Option<u64>,
-    /// The builds themselves.
+    /// From the first build or download to the end of the last, as people wait for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub build_ms: Option<u64>,
     /// From the start of the restore to the end of the save.
@@ -66,11 +69,43 @@ pub(crate) struct Run {
     pub category: String,
     /// Failures that were retried.
     pub retries: u64,
+    /// The derivations that took longest to build, the longest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub slowest: Vec<Built>,
+    /// What failed at last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<Failed>,
     pub cpus: u64,
     pub memory: u64,
+    /// Mean share of the processors that was busy while it built, in percent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_percent: Option<u64>,
+    /// Most memory in use while it built.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_peak: Option<u64>,
     /// Version of nix-cache.
     pub version: String,
     pub nix: String,
+}
+
+/// A derivation that was built.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub(crate) struct Built {
+    /// Its name, without hash.
+    pub name: String,
+    pub ms: u64,
+}
+
+/// A failure.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub(crate) struct Failed {
+    /// The derivation, the target or the check.
+    pub name: String,
+    pub category: String,
+    /// Whether it may be temporary.
+    pub transient: bool,
 }
 
 impl Run {
@@ -80,6 +115,8 @@ impl Run {
         let sum = |of: fn(&BuildReport) -> u64| {
             (!report.builds.is_empty()).then(|| report.builds.iter().map(of).fold(0, u64::saturating_add))
         };
+        let resources =
+            |of: fn(&Resources) -> u64| report.builds.iter().filter_map(|build| build.resources.as_ref()).map(of).max();
         let category = report.builds.iter().find_map(|build| build.category);
         let run = Self {
             time: now,
@@ -102,7 +139,7 @@ impl Run {
             restore_ms: report.restore.as_ref().map(|restore| restore.ms),
             save_ms: report.save.as_ref().map(|save| save.ms),
             evaluation_ms: sum(|build| build.totals.evaluation_ms),
-            build_ms: sum(|build| build.totals.build_ms),
+            build_ms: sum(|build| build.ms.saturating_sub(build.totals.evaluation_ms)),
             job_ms: (job.started > 0).then(|| now.saturating_sub(job.started).saturating_mul(1000)),
             downloaded: report.levels.iter().map(|level| level.downloaded_bytes).fold(0, u64::saturating_add),
             uploaded: report.save.as_ref().map_or(0, |save| save.uploaded_bytes),
@@ -110,8 +147,12 @@ impl Run {
             limit: report.quota.and_then(|quota| quota.limit_bytes),
             category: category.map(|category| category.word().to_owned()).unwrap_or_default(),
             retries: sum(|build| build.retried.len() as u64).unwrap_or(0),
+            slowest: slowest(&report.builds),
+            failed: failed(&report.builds),
             cpus: report.machine.cpus,
             memory: report.machine.memory_bytes,
+            cpu_percent: resources(|used| used.cpu_mean_percent.clamp(0.0, 100.0) as u64),
+            memory_peak: resources(|used| used.memory_peak_bytes),
             version: report.version.clone(),
             nix: report.machine.nix_version.clone(),
         };
@@ -133,8 +174,10 @@ impl Run {
         Some(self.cached? as f64 / all as f64)
     }
 
-    fn texts(&mut self) -> [&mut String; 11] {
-        [
+    fn texts(&mut self) -> Vec<&mut String> {
+        let built = self.slowest.iter_mut().map(|built| &mut built.name);
+        let failed = self.failed.iter_mut().flat_map(|failed| [&mut failed.name, &mut failed.category]);
+        let own = [
             &mut self.lane,
             &mut self.workflow,
             &mut self.git_ref,
@@ -146,12 +189,14 @@ impl Run {
             &mut self.category,
             &mut self.version,
             &mut self.nix,
-        ]
+        ];
+        own.into_iter().chain(built).chain(failed).collect()
     }
 
-    /// The same with texts of a length that any reader takes.
+    /// The same with texts that any reader takes.
     fn cut(mut self) -> Self {
         for text in self.texts() {
+            text.retain(|c| !c.is_control());
             let end = (0..=LONGEST.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
             text.truncate(end.unwrap_or(0));
         }
@@ -162,6 +207,31 @@ impl Run {
     pub(crate) fn is_sound(&self) -> bool {
         let is_short = |text: &&mut String| text.len() <= LONGEST && !text.chars().any(char::is_control);
         let is_hit = [Hit::Exact, Hit::Partial, Hit::Miss].iter().any(|hit| hit.word() == self.hit);
-        is_hit && self.clone().texts().iter().all(is_short)
+        let is_listed = self.slowest.len() <= MOST_LISTED && self.failed.len() <= MOST_LISTED;
+        is_hit && is_listed && self.clone().texts().iter().all(is_short)
     }
+}
+
+/// The derivations of these builds that took longest.
+fn slowest(builds: &[BuildReport]) -> Vec<Built> {
+    let all = builds.iter().flat_map(|build| &build.derivations).filter(|time| time.ending == Ending::Built);
+    let mut all: Vec<Built> = all.map(|time| Built { name: time.name.clone(), ms: time.ms }).collect();
+    all.sort_by(|one, other| other.ms.cmp(&one.ms).then_with(|| one.name.cmp(&other.name)));
+    all.truncate(MOST_LISTED);
+    all
+}
+
+/// What failed in these builds, and was not retried successfully.
+fn failed(builds: &[BuildReport]) -> Vec<Failed> {
+    let failures = builds.iter().flat_map(|build| &build.failures).map(|failure| Failed {
+        name: failure.subject().to_owned(),
+        category: failure.category.word().to_owned(),
+        transient: failure.transient,
+    });
+    let checks = builds.iter().flat_map(BuildReport::failed_checks).map(|check| Failed {
+        name: check.name.clone(),
+        category: Category::Test.word().to_owned(),
+        transient: false,
+    });
+    failures.chain(checks).take(MOST_LISTED).collect()
 }

@@ -59,6 +59,9 @@ struct File {
     /// Read by the audit.
     #[serde(default, rename = "audit")]
     _audit: serde::de::IgnoredAny,
+    /// Read by the dashboard.
+    #[serde(default, rename = "goals")]
+    _goals: serde::de::IgnoredAny,
 }
 
 #[derive(Default, Deserialize)]

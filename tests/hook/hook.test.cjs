@@ -226,6 +226,9 @@ test('without a plan the job fails, since the jobs behind it would build nothing
   }
   assert.equal((await run(action('process.exit(2)'), 'hook.cjs', plan)).code, 2);
   assert.match((await run(action(null), 'hook.cjs', plan)).log, /^::error title=nix-cache::There is no .*There is no plan\.$/m);
+  const page = await run(action(null), 'hook.cjs', { ...inputs({}), INPUT_ACTION: 'dashboard' });
+  assert.equal(page.code, 1);
+  assert.match(page.log, /^::error title=nix-cache::There is no .*There is no dashboard\.$/m);
 });
 
 test('main fails with 1 and 2 only; post never fails', async () => {

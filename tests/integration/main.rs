@@ -10,6 +10,7 @@ mod build;
 mod cli;
 mod concurrency;
 mod cross_client;
+mod dashboard;
 mod docs;
 mod fake_contract;
 mod faults;

@@ -5,6 +5,7 @@
 mod audit;
 mod build;
 mod cache;
+mod dashboard;
 mod drvs;
 mod plan;
 mod values;
@@ -12,6 +13,7 @@ mod values;
 pub(crate) use audit::AuditArgs;
 pub(crate) use build::BuildArgs;
 pub(crate) use cache::{FailArgs, KeyArgs, LaneArgs, PackingArgs, RestoreArgs, TrustArgs, escaped};
+pub(crate) use dashboard::DashboardArgs;
 pub(crate) use drvs::DrvsArgs;
 pub(crate) use plan::PlanArgs;
 pub(crate) use values::whole;

@@ -1,0 +1,30 @@
+//! The settings of a dashboard.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::TrustArgs;
+
+/// What a dashboard is made of.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Dashboard")]
+pub(crate) struct DashboardArgs {
+    /// Folder to write the page, its data and the badges into; it is created
+    #[arg(long, value_name = "DIR", default_value = "nix-cache-dashboard")]
+    pub out: PathBuf,
+    /// Heading of the page [default: the repository, or `Nix store cache`]
+    #[arg(long, value_name = "TEXT")]
+    pub title: Option<String>,
+    /// File with the goals, in the table `[goals]` [default: nix-cache.toml at the top of the repository, if it exists]
+    #[arg(long, value_name = "FILE")]
+    pub rules: Option<PathBuf>,
+    /// Files with further runs, as `nix-cache history export` prints them
+    #[arg(long, value_name = "FILE")]
+    pub runs: Vec<PathBuf>,
+    /// The first word of the keys of the jobs, if they set `prefix-key`
+    #[arg(long, value_name = "WORD", default_value = "nix")]
+    pub prefix_key: String,
+    #[command(flatten)]
+    pub trust: TrustArgs,
+}
