@@ -35,7 +35,7 @@ const READ_ONLY: &str = "the store directory is mounted read-only";
 /// The mode to try, and a short reason.
 pub(super) fn choose(request: ModeRequest, dirs: &StoreDirs) -> (Mode, &'static str) {
     match request {
-        ModeRequest::Mount if !cfg!(target_os = "linux") => (Mode::Unpack, ONLY_LINUX),
+        ModeRequest::Mount | ModeRequest::Stream if !cfg!(target_os = "linux") => (Mode::Unpack, ONLY_LINUX),
         // An overlay would require the directory to be writable for everybody.
         ModeRequest::Mount | ModeRequest::Stream if readonly::is_read_only(dirs) => (Mode::Unpack, READ_ONLY),
         ModeRequest::Stream => (Mode::Stream, "asked for"),

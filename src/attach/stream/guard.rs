@@ -13,12 +13,12 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Layout, StreamPlan};
 use super::{FILES, LOG, fuse};
 use crate::base::env_vars;
+use crate::base::platform::{MountFlags, UnmountFlags, mount, needed_for_memory, unmount};
 use crate::base::printing;
 
 /// A worker that dies sooner than this did nothing useful.
@@ -70,7 +70,7 @@ fn detach_from_caller() {
         tracing::debug!("no session of its own: {error}");
     }
     // Writing back to the disk may have to wait for this process when memory is short.
-    if let Err(error) = rustix::process::configure_io_flusher_behavior(true) {
+    if let Err(error) = needed_for_memory() {
         tracing::debug!("not marked as needed for memory: {error}");
     }
     if let Err(error) = fs::write("/proc/self/oom_score_adj", "-1000") {

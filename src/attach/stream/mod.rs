@@ -23,7 +23,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use rustix::mount::{UnmountFlags, unmount};
 use serde::{Deserialize, Serialize};
 
 pub use blobs::{LostChunks, Status};
@@ -35,6 +34,7 @@ use super::mount::{MountError, Places, refused};
 use super::mounted::places;
 use crate::base::digest::Sha;
 use crate::base::env_vars;
+use crate::base::platform::{UnmountFlags, unmount};
 use crate::store::StoreDirs;
 use guard::Order;
 

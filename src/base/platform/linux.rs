@@ -39,6 +39,11 @@ pub(crate) fn unshare_mounts() -> Result<()> {
     rustix::thread::unshare(UnshareFlags::NEWNS)
 }
 
+/// Marks this process as one that writes to disks depend on, so that it gets memory when there is little.
+pub(crate) fn needed_for_memory() -> Result<()> {
+    rustix::process::configure_io_flusher_behavior(true)
+}
+
 /// Makes the device that marks a deleted name in a folder of an overlay.
 pub(crate) fn make_whiteout(place: &Path) -> Result<()> {
     mknodat(CWD, place, FileType::CharacterDevice, Mode::empty(), 0)

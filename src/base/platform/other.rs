@@ -23,7 +23,9 @@ impl Flags {
     pub(crate) const BIND: Self = Self;
     pub(crate) const DETACH: Self = Self;
     pub(crate) const EXPIRE: Self = Self;
+    pub(crate) const NOATIME: Self = Self;
     pub(crate) const NODEV: Self = Self;
+    pub(crate) const NOEXEC: Self = Self;
     pub(crate) const NOFOLLOW: Self = Self;
     pub(crate) const NOSUID: Self = Self;
     pub(crate) const PRIVATE: Self = Self;
@@ -47,7 +49,7 @@ impl BitOrAssign for Flags {
 
 pub(crate) fn mount<T>(
     _source: impl AsRef<std::ffi::OsStr>,
-    _target: &Path,
+    _target: impl AsRef<Path>,
     _kind: &str,
     _flags: MountFlags,
     _options: T,
@@ -80,6 +82,10 @@ pub(crate) fn flags_at(_point: &Path) -> Result<MountFlags> {
 }
 
 pub(crate) fn unshare_mounts() -> Result<()> {
+    Err(Errno::NOSYS)
+}
+
+pub(crate) fn needed_for_memory() -> Result<()> {
     Err(Errno::NOSYS)
 }
 
