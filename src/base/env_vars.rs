@@ -17,6 +17,19 @@ pub(crate) const NIX_CACHE_LANE: &str = "NIX_CACHE_LANE";
 /// The log filter of `tracing`, such as `nix_cache=debug`. It takes precedence over `--verbose` and `--quiet`.
 pub(crate) const NIX_CACHE_LOG: &str = "NIX_CACHE_LOG";
 
+// == Set by users or `aws-actions/configure-aws-credentials`, for `s3://` remotes. Child processes keep them: they are the user's.
+
+/// The id of the key. Together with the two below, the only place that keys come from.
+pub(crate) const AWS_ACCESS_KEY_ID: &str = "AWS_ACCESS_KEY_ID";
+/// The secret key.
+pub(crate) const AWS_SECRET_ACCESS_KEY: &str = "AWS_SECRET_ACCESS_KEY";
+/// The token of temporary keys.
+pub(crate) const AWS_SESSION_TOKEN: &str = "AWS_SESSION_TOKEN";
+/// The region, unless the remote names one.
+pub(crate) const AWS_REGION: &str = "AWS_REGION";
+/// The address of the store, unless the remote names one.
+pub(crate) const AWS_ENDPOINT_URL: &str = "AWS_ENDPOINT_URL";
+
 // == Set by the hook and by the action files
 
 /// The inputs of an action, as one JSON object of strings. It can contain a token.

@@ -133,7 +133,8 @@ pub(super) struct ProjectArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Cache")]
 pub(super) struct RemoteArgs {
-    /// Where layers and snapshots are stored: `dir:PATH`, or `github` inside an action
+    /// Where layers and snapshots are stored: `dir:PATH`, `s3://BUCKET/PREFIX?endpoint=…&region=…` with keys from the
+    /// variables `AWS_*`, or `github` inside an action
     #[arg(long, value_name = "REMOTE", env = env_vars::NIX_CACHE_REMOTE)]
     pub remote: String,
     #[command(flatten)]

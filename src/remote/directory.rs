@@ -114,11 +114,11 @@ impl Found {
 }
 
 /// Escapes slashes, which names contain but file names cannot.
-fn escape(name: &str) -> String {
+pub(super) fn escape(name: &str) -> String {
     name.replace('%', "%25").replace('/', "%2F")
 }
 
-fn unescape(file_name: &str) -> Option<String> {
+pub(super) fn unescape(file_name: &str) -> Option<String> {
     let name = file_name.replace("%2F", "/").replace("%25", "%");
     (escape(&name) == file_name).then_some(name)
 }

@@ -1,13 +1,19 @@
-//! Where layers and snapshots are stored. There is one trait, [`Remote`]; the backends are a directory and GitHub's cache service.
+//! Where layers and snapshots are stored. There is one trait, [`Remote`]; the backends are a directory, GitHub's cache service,
+//! and a bucket of an object store.
 //!
 //! An entry is a name and bytes that never change. A name can be taken only once: a second writer is told so and reads what the
 //! first one wrote. There is no list, rename or delete, because GitHub's cache has none of them.
 
+mod blob;
 mod directory;
 pub mod github;
 mod handover;
 mod limits;
+mod location;
+mod redact;
+pub(crate) mod s3;
 pub(crate) mod transfer;
+mod tuning;
 
 use std::fmt;
 use std::ops::Range;
@@ -21,6 +27,7 @@ use futures_util::stream::BoxStream;
 pub use directory::DirectoryRemote;
 pub use handover::Handover;
 pub(crate) use limits::{Limited, Limits};
+pub(crate) use location::Location;
 
 /// The kind of an entry. Each kind is a separate namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

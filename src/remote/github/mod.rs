@@ -2,22 +2,20 @@
 
 mod address;
 mod answers;
-mod blob;
 mod calls;
 mod config;
-mod download;
+#[cfg(test)]
+#[path = "download/tests.rs"]
+mod download_tests;
 mod gate;
-mod redact;
 mod rest;
 mod store;
 #[cfg(test)]
-mod testing;
+pub(super) mod testing;
 mod token;
-mod tuning;
 mod twirp;
 mod upload;
 
-use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -32,17 +30,19 @@ use url::Url;
 pub use self::calls::version;
 pub use self::config::GithubConfig;
 pub(crate) use self::config::{CacheMode, RestConfig};
-pub use self::redact::redact;
 pub(crate) use self::rest::{CacheEntryInfo, Rest};
 pub(crate) use self::token::TokenScope;
 pub use self::token::scopes;
-pub(crate) use self::tuning::Tuning;
+
+pub use super::redact::redact;
+pub(crate) use super::tuning::Tuning;
 
 use self::address::Addresses;
 use self::gate::Pacer;
 use self::twirp::Twirp;
-use self::upload::Source;
-use super::{Entry, Handover, Kind, Put, Remote, RemoteError};
+use super::blob::source::Source;
+use super::blob::{BlobError, Blobs, download};
+use super::{Entry, Handover, Kind, Put, Remote, RemoteError, blob, redact, tuning};
 use crate::base::env_vars;
 
 /// The cache of the repository that this job runs in.
@@ -172,20 +172,15 @@ impl Remote for GithubRemote {
     }
 
     async fn read(&self, entry: &Entry, range: Range<u64>) -> Result<Bytes, RemoteError> {
-        download::read(&self.hub, entry, range).await
+        download::read(&*self.hub, entry, range).await
     }
 
     async fn stream(&self, entry: &Entry) -> Result<BoxStream<'static, Result<Bytes, RemoteError>>, RemoteError> {
-        download::stream(&self.hub, entry).await
+        download::stream(Arc::clone(&self.hub) as Arc<dyn Blobs>, entry).await
     }
 
     async fn put_file(&self, kind: Kind, name: &str, body: &Path) -> Result<Put, RemoteError> {
-        let open = || {
-            let file = File::open(body)?;
-            let size = file.metadata()?.len();
-            Ok::<_, std::io::Error>(Source::File { file: Arc::new(file), size })
-        };
-        let source = open().map_err(|error| {
+        let source = Source::file(body).map_err(|error| {
             RemoteError::Failed(format!("Cannot read {}, which was to be stored as {name}: {error}.", body.display()))
         })?;
         store::put(&self.hub, kind, name, &source).await
@@ -218,10 +213,30 @@ impl Remote for GithubRemote {
     }
 }
 
-impl Hub {
-    /// Returns an address for reading `entry`.
+#[async_trait]
+impl Blobs for Hub {
+    fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    fn tuning(&self) -> &Arc<Tuning> {
+        &self.tuning
+    }
+
+    fn place(&self) -> String {
+        "GitHub's cache".to_owned()
+    }
+
     async fn address(&self, entry: &Entry) -> Result<Url, RemoteError> {
         self.addresses.current(&self.twirp, entry, self.tuning.address_margin).await
+    }
+
+    async fn renew(&self, entry: &Entry, refused: &Url) -> Result<(), RemoteError> {
+        self.addresses.replace(&self.twirp, entry, refused).await
+    }
+
+    async fn refused(&self, response: reqwest::Response) -> BlobError {
+        blob::refused(response).await
     }
 
     fn ranges_work(&self) -> bool {
@@ -233,7 +248,9 @@ impl Hub {
             tracing::debug!("{} ignores ranges, so entries are read as single streams", self.twirp.host());
         }
     }
+}
 
+impl Hub {
     /// The error for an operation that the mode does not allow; the service is not asked.
     fn forbidden(&self, what: &str, needed: &str) -> RemoteError {
         RemoteError::Denied(format!(

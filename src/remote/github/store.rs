@@ -4,8 +4,9 @@
 use std::sync::atomic::Ordering;
 
 use super::blob::BlobError;
+use super::blob::source::Source;
 use super::twirp::Method;
-use super::upload::{Source, Upload};
+use super::upload::Upload;
 use super::{Hub, calls};
 use crate::remote::{Kind, Put, RemoteError};
 
@@ -70,6 +71,7 @@ fn burnt(name: &str, error: BlobError) -> RemoteError {
     let why = match error {
         BlobError::Expired(why) => format!("{why}, the upload address is not valid or has expired"),
         BlobError::Again(why)
+        | BlobError::Busy(why, _)
         | BlobError::Gone(why)
         | BlobError::Short(why)
         | BlobError::Slow(why)

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use super::{CacheMode, GithubConfig, GithubRemote, Tuning};
 
 /// Starts a server that runs as long as the test's runtime, and returns its base address.
-pub(super) async fn serve(router: Router) -> String {
+pub(in crate::remote) async fn serve(router: Router) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -25,7 +25,7 @@ pub(super) async fn serve(router: Router) -> String {
 }
 
 /// An answer with these headers and this body.
-pub(super) fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Body>) -> Response<Body> {
+pub(in crate::remote) fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Body>) -> Response<Body> {
     let mut response = Response::builder().status(status);
     for (name, value) in headers {
         response = response.header(*name, *value);
@@ -34,7 +34,7 @@ pub(super) fn answer(status: u16, headers: &[(&str, &str)], body: impl Into<Body
 }
 
 /// Delays of milliseconds, so that a test sees every one of them pass.
-pub(super) fn quick() -> Tuning {
+pub(in crate::remote) fn quick() -> Tuning {
     let short = Duration::from_millis(2);
     Tuning {
         rpc_timeout: Duration::from_secs(5),
@@ -53,10 +53,10 @@ pub(super) fn quick() -> Tuning {
 }
 
 /// The token that the remotes of the tests have.
-pub(super) const TOKEN: &str = "eyJhbGciOiJ9.eyJhYyI6IiJ9.tokensecret";
+pub(in crate::remote) const TOKEN: &str = "eyJhbGciOiJ9.eyJhYyI6IiJ9.tokensecret";
 
 /// A remote that asks the service at `base`.
-pub(super) fn remote(base: &str, mode: CacheMode, tuning: Tuning) -> GithubRemote {
+pub(in crate::remote) fn remote(base: &str, mode: CacheMode, tuning: Tuning) -> GithubRemote {
     let config = GithubConfig {
         results_url: base.parse().unwrap(),
         token: SecretString::from(TOKEN),
@@ -70,27 +70,27 @@ pub(super) fn remote(base: &str, mode: CacheMode, tuning: Tuning) -> GithubRemot
 
 /// What a server saw, in order.
 #[derive(Clone, Default)]
-pub(super) struct Seen(Arc<Mutex<Vec<String>>>);
+pub(in crate::remote) struct Seen(Arc<Mutex<Vec<String>>>);
 
 impl Seen {
-    pub(super) fn add(&self, what: impl Into<String>) -> usize {
+    pub(in crate::remote) fn add(&self, what: impl Into<String>) -> usize {
         let mut seen = self.0.lock().unwrap();
         seen.push(what.into());
         seen.len()
     }
 
-    pub(super) fn all(&self) -> Vec<String> {
+    pub(in crate::remote) fn all(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
 
-    pub(super) fn count(&self) -> usize {
+    pub(in crate::remote) fn count(&self) -> usize {
         self.0.lock().unwrap().len()
     }
 }
 
 /// A cache service that answers with `reply`, which gets the method, the request and the number of earlier requests. Every
 /// request is recorded as `<method> <key>` and checked for the required form.
-pub(super) fn service<R>(seen: Seen, reply: R) -> Router
+pub(in crate::remote) fn service<R>(seen: Seen, reply: R) -> Router
 where
     R: Fn(&str, &Value, usize) -> Response<Body> + Clone + Send + Sync + 'static,
 {
@@ -104,12 +104,12 @@ where
 }
 
 /// The answer 200 with this JSON.
-pub(super) fn json(value: &Value) -> Response<Body> {
+pub(in crate::remote) fn json(value: &Value) -> Response<Body> {
     answer(200, &[("content-type", "application/json")], value.to_string())
 }
 
 /// A body that ends with a connection error after `bytes`.
-pub(super) fn cut(bytes: &[u8]) -> Body {
+pub(in crate::remote) fn cut(bytes: &[u8]) -> Body {
     let pieces = [Ok(Bytes::copy_from_slice(bytes)), Err(std::io::Error::other("cut"))];
     // A pause between the two, or the server drops the connection before anything is sent.
     Body::from_stream(stream::iter(pieces).then(|piece| async {
@@ -119,7 +119,7 @@ pub(super) fn cut(bytes: &[u8]) -> Body {
 }
 
 /// A body that stalls after `bytes`.
-pub(super) fn stuck(bytes: &[u8]) -> Body {
+pub(in crate::remote) fn stuck(bytes: &[u8]) -> Body {
     let first = stream::iter([Ok::<_, std::io::Error>(Bytes::copy_from_slice(bytes))]);
     Body::from_stream(first.chain(stream::pending()))
 }

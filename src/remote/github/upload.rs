@@ -1,55 +1,20 @@
 //! Uploads a blob: a small one in one request, a large one as parallel blocks followed by their list.
 
-use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use reqwest::{Body, Client, RequestBuilder};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use reqwest::header::CONTENT_TYPE;
+use reqwest::{Client, RequestBuilder};
 use sha2::{Digest, Sha256};
-use tokio::time::Instant;
 use url::Url;
 
+use super::blob::source::{Moved, Source, with_body};
 use super::blob::{BlobError, broken, refused};
 use super::calls::hex;
 use super::tuning::Tuning;
-
-/// The source of an upload. Reading a part again returns the same bytes.
-#[derive(Clone)]
-pub(super) enum Source {
-    File { file: Arc<File>, size: u64 },
-    Bytes(Bytes),
-}
-
-impl Source {
-    pub(super) fn size(&self) -> u64 {
-        match self {
-            Self::File { size, .. } => *size,
-            Self::Bytes(bytes) => bytes.len() as u64,
-        }
-    }
-
-    async fn piece(&self, range: Range<u64>) -> std::io::Result<Bytes> {
-        match self {
-            Self::Bytes(bytes) => Ok(bytes.slice(range.start as usize..range.end as usize)),
-            Self::File { file, .. } => {
-                let file = Arc::clone(file);
-                let read = move || {
-                    let mut piece = vec![0; (range.end - range.start) as usize];
-                    file.read_exact_at(&mut piece, range.start)?;
-                    Ok(Bytes::from(piece))
-                };
-                tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other)?
-            }
-        }
-    }
-}
 
 /// One upload to a signed address.
 pub(super) struct Upload<'a> {
@@ -121,8 +86,7 @@ impl Upload<'_> {
     }
 
     fn body(&self, request: RequestBuilder, range: &Range<u64>, moved: &Moved) -> RequestBuilder {
-        let pieces = pieces(self.source.clone(), range.clone(), self.tuning.piece, moved.clone());
-        request.header(CONTENT_LENGTH, range.end - range.start).body(Body::wrap_stream(pieces))
+        with_body(request, self.source, range, self.tuning.piece, moved)
     }
 }
 
@@ -131,51 +95,6 @@ enum Part {
     Whole(Range<u64>),
     Block(Range<u64>),
     List(Bytes),
-}
-
-/// The last time that an upload requested more bytes to send.
-#[derive(Clone)]
-struct Moved(Arc<Mutex<Instant>>);
-
-impl Default for Moved {
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
-    }
-}
-
-impl Moved {
-    fn now(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-    }
-
-    /// Waits until nothing has moved for `limit`.
-    async fn stalled(&self, limit: Duration) {
-        loop {
-            let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner) + limit;
-            if until <= Instant::now() {
-                return;
-            }
-            tokio::time::sleep_until(until).await;
-        }
-    }
-}
-
-fn pieces(
-    source: Source,
-    range: Range<u64>,
-    piece: u64,
-    moved: Moved,
-) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
-    stream::try_unfold((source, range, moved), move |(source, range, moved)| async move {
-        moved.now();
-        if range.is_empty() {
-            return Ok(None);
-        }
-        let end = range.end.min(range.start + piece);
-        let bytes = source.piece(range.start..end).await?;
-        Ok(Some((bytes, (source, end..range.end, moved))))
-    })
-    .boxed()
 }
 
 /// The id of a block in base64: 48 bytes, a UUID as text and the index in 12 digits, as in Azure's JavaScript client; some
@@ -210,16 +129,5 @@ mod tests {
         let list = block_list("n", 2);
         let (first, second) = (block_id("n", 0), block_id("n", 1));
         assert!(list.ends_with(&format!("<Latest>{first}</Latest><Latest>{second}</Latest></BlockList>")), "{list}");
-    }
-
-    #[tokio::test]
-    async fn pieces_of_a_file_are_its_bytes() {
-        let mut file = tempfile::tempfile().unwrap();
-        std::io::Write::write_all(&mut file, b"0123456789").unwrap();
-        let source = Source::File { file: Arc::new(file), size: 10 };
-        let got: Vec<Bytes> = pieces(source.clone(), 1..8, 3, Moved::default()).try_collect().await.unwrap();
-        assert_eq!(got, ["123", "456", "7"]);
-        let short: Result<Vec<Bytes>, _> = pieces(source, 8..12, 3, Moved::default()).try_collect().await;
-        assert!(short.is_err(), "a file that shrank must not be sent");
     }
 }

@@ -389,7 +389,7 @@ async fn a_connection_that_nobody_answers_is_given_up() {
     // A listener that accepts nothing: connections stay in its queue.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let location = format!("http://{}/blob?sig=secret", silent.local_addr().unwrap());
-    let tuning = super::super::Tuning { stall: Duration::from_millis(20), ..quick() };
+    let tuning = super::Tuning { stall: Duration::from_millis(20), ..quick() };
     let remote = remote("http://127.0.0.1:1", CacheMode::Read, tuning);
     let entry = Entry { kind: Kind::Layer, name: "layer-1".into(), size: None, location };
     let error = remote.read(&entry, 0..1).await.unwrap_err();

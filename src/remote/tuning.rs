@@ -1,4 +1,4 @@
-//! Every delay, count and size of the GitHub backend in one place, so that tests can shrink them.
+//! Every delay, count and size of the remotes in one place, so that tests can shrink them.
 
 use std::time::Duration;
 
@@ -67,6 +67,10 @@ pub struct Tuning {
     pub stream_patience: Duration,
     /// How long after the tables of streamed layers the background begins. At once.
     pub stream_fill: Duration,
+    /// Number of objects in a page of a list. 1,000, the greatest that S3 allows.
+    pub list_page: u32,
+    /// Age at which an unfinished upload to an object store is aborted. 24 h.
+    pub upload_age: Duration,
     /// Largest number of pages of 100 entries in a REST listing. 10.
     pub rest_pages: u32,
 }
@@ -101,6 +105,8 @@ impl Default for Tuning {
             address_margin: Duration::from_secs(30),
             stream_patience: Duration::from_mins(5),
             stream_fill: Duration::ZERO,
+            list_page: 1000,
+            upload_age: Duration::from_hours(24),
             rest_pages: 10,
         }
     }
@@ -125,6 +131,7 @@ impl Tuning {
                 "stall" => &mut tuning.stall,
                 "slow_window" => &mut tuning.slow_window,
                 "upload_stall" => &mut tuning.upload_stall,
+                "upload_age" => &mut tuning.upload_age,
                 "blob_delay" => &mut tuning.blob_delay,
                 "stream_patience" => &mut tuning.stream_patience,
                 "stream_fill" => &mut tuning.stream_fill,

@@ -1,11 +1,51 @@
-//! Interprets answers of blob storage and broken transfers. The token of the service is not used here: a blob request carries
+//! Bytes behind signed addresses: what GitHub's blob storage and object stores have in common. No token is used here: a request carries
 //! only a signed address.
+//!
+//! 1. [`Blobs`] is what a download needs of its remote: addresses, and the meaning of answers.
+//! 2. `download` reads ranges or streams, resumes after broken connections and paces itself.
+//! 3. `source` sends the parts of an upload.
 
+pub(super) mod download;
+pub(super) mod source;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{Response, StatusCode};
+use async_trait::async_trait;
+use reqwest::{Client, Response, StatusCode};
+use url::Url;
 
 use super::redact::{chain, excerpt};
+use super::tuning::Tuning;
+use super::{Entry, RemoteError};
+
+/// A remote whose entries are read from signed addresses.
+#[async_trait]
+pub(super) trait Blobs: Send + Sync + 'static {
+    fn http(&self) -> &Client;
+
+    fn tuning(&self) -> &Arc<Tuning>;
+
+    /// The remote in a message, such as "GitHub's cache".
+    fn place(&self) -> String;
+
+    /// Returns an address for reading `entry`.
+    async fn address(&self, entry: &Entry) -> Result<Url, RemoteError>;
+
+    /// Replaces an address that did not work.
+    ///
+    /// # Errors
+    /// When there is none: [`RemoteError::Gone`] if the entry no longer exists.
+    async fn renew(&self, entry: &Entry, refused: &Url) -> Result<(), RemoteError>;
+
+    /// Converts an answer with an unexpected status to an error.
+    async fn refused(&self, response: Response) -> BlobError;
+
+    fn ranges_work(&self) -> bool;
+
+    /// Records that an answer ignored the requested range.
+    fn ignores_ranges(&self);
+}
 
 /// Longest time to wait for a body that only explains an error.
 const EXPLANATION: Duration = Duration::from_secs(5);
@@ -15,6 +55,8 @@ const EXPLANATION: Duration = Duration::from_secs(5);
 pub(super) enum BlobError {
     /// A retry may help.
     Again(String),
+    /// A retry may help after this time.
+    Busy(String, Duration),
     /// The signed address is not valid, or no longer.
     Expired(String),
     /// The blob does not exist.

@@ -7,7 +7,17 @@ const MASK: &str = "***";
 
 /// Marks that precede a secret, in lower case. They stay in the text. A signed address may be encoded twice if it is the
 /// parameter of another one.
-const BEFORE: [&str; 5] = ["sig=", "sig%3d", "token=", "bearer ", "\"token\":\""];
+const BEFORE: [&str; 9] = [
+    "sig=",
+    "sig%3d",
+    "token=",
+    "bearer ",
+    "\"token\":\"",
+    "x-amz-signature=",
+    "x-amz-credential=",
+    "x-amz-signature%3d",
+    "x-amz-credential%3d",
+];
 
 /// Prefixes of GitHub's tokens: the JWT of the runtime, then the kinds of access tokens. They are removed as well.
 const START: [&str; 7] = ["eyJ", "ghs_", "ghp_", "gho_", "ghu_", "ghr_", "github_pat_"];
@@ -90,6 +100,10 @@ mod tests {
         assert_eq!(redact("with eyJhbGciOi.eyJz.sig_"), "with ***");
         assert_eq!(redact("ghs_16C7e42F292c6912E7710c838347Ae178B4a."), "***");
         assert_eq!(redact("(github_pat_11ABC_x)"), "(***)");
+        assert_eq!(
+            redact("/k?X-Amz-Credential=AKIA%2F1&X-Amz-Date=1&X-Amz-Security-Token=abc&X-Amz-Signature=0f&x=1"),
+            "/k?X-Amz-Credential=***&X-Amz-Date=1&X-Amz-Security-Token=***&X-Amz-Signature=***&x=1"
+        );
         assert_eq!(redact("?access_token=abc&x=1"), "?access_token=***&x=1");
         assert_eq!(redact(r#"{"token":"abc","a":1}"#), r#"{"token":"***","a":1}"#);
     }

@@ -12,31 +12,31 @@ use reqwest::{Response, StatusCode};
 use tokio::time::{Instant, timeout};
 use url::Url;
 
-use super::blob::{BlobError, broken, refused};
-use super::{Hub, Tuning};
+use super::{BlobError, Blobs, broken};
+use crate::remote::tuning::Tuning;
 use crate::remote::{Entry, RemoteError};
 
 /// Reads exactly the bytes `range` of an entry.
-pub(super) async fn read(hub: &Hub, entry: &Entry, range: Range<u64>) -> Result<Bytes, RemoteError> {
+pub(in crate::remote) async fn read(blobs: &dyn Blobs, entry: &Entry, range: Range<u64>) -> Result<Bytes, RemoteError> {
     let want = range.end.saturating_sub(range.start) as usize;
     let mut got = BytesMut::with_capacity(want);
-    let mut tries = Tries::new(hub);
+    let mut tries = Tries::new(blobs);
     while got.len() < want {
-        let url = hub.address(entry).await?;
+        let url = blobs.address(entry).await?;
         let before = got.len();
-        let result = read_on(hub, &url, &range, &mut got).await;
-        tries.moved(hub, got.len() - before);
+        let result = read_on(blobs, &url, &range, &mut got).await;
+        tries.moved(blobs, got.len() - before);
         if let Err(error) = result {
-            tries.recover(hub, entry, &url, error).await?;
+            tries.recover(blobs, entry, &url, error).await?;
         }
     }
     Ok(got.freeze())
 }
 
 /// Appends the missing bytes of `range` to `got`, as far as one answer provides them.
-async fn read_on(hub: &Hub, url: &Url, range: &Range<u64>, got: &mut BytesMut) -> Result<(), BlobError> {
+async fn read_on(blobs: &dyn Blobs, url: &Url, range: &Range<u64>, got: &mut BytesMut) -> Result<(), BlobError> {
     let from = range.start + got.len() as u64;
-    let mut body = open(hub, url, from, Some(range.end)).await?;
+    let mut body = open(blobs, url, from, Some(range.end)).await?;
     let mut missing = (range.end - from) as usize;
     while missing > 0 {
         let piece = body.next().await?.ok_or_else(ended_early)?;
@@ -48,11 +48,11 @@ async fn read_on(hub: &Hub, url: &Url, range: &Range<u64>, got: &mut BytesMut) -
 }
 
 /// Streams the whole entry in pieces. Waits for the first answer, so that an unreadable entry is reported at once.
-pub(super) async fn stream(
-    hub: &Arc<Hub>,
+pub(in crate::remote) async fn stream(
+    blobs: Arc<dyn Blobs>,
     entry: &Entry,
 ) -> Result<BoxStream<'static, Result<Bytes, RemoteError>>, RemoteError> {
-    let mut flow = Flow { hub: Arc::clone(hub), entry: entry.clone(), offset: 0, body: None, tries: Tries::new(hub) };
+    let mut flow = Flow { tries: Tries::new(&*blobs), blobs, entry: entry.clone(), offset: 0, body: None };
     let first = flow.next().await?;
     let rest = stream::try_unfold(flow, |mut flow| async move { Ok(flow.next().await?.map(|piece| (piece, flow))) });
     Ok(stream::iter(first.map(Ok)).chain(rest).boxed())
@@ -60,7 +60,7 @@ pub(super) async fn stream(
 
 /// A running stream.
 struct Flow {
-    hub: Arc<Hub>,
+    blobs: Arc<dyn Blobs>,
     entry: Entry,
     offset: u64,
     body: Option<(Url, Body)>,
@@ -75,7 +75,7 @@ impl Flow {
                 None => match self.open().await? {
                     (url, Ok(body)) => (url, body),
                     (url, Err(error)) => {
-                        self.tries.recover(&self.hub, &self.entry, &url, error).await?;
+                        self.tries.recover(&*self.blobs, &self.entry, &url, error).await?;
                         continue;
                     }
                 },
@@ -83,7 +83,7 @@ impl Flow {
             let error = match body.next().await {
                 Ok(Some(piece)) => {
                     self.offset += piece.len() as u64;
-                    self.tries.moved(&self.hub, piece.len());
+                    self.tries.moved(&*self.blobs, piece.len());
                     self.body = Some((url, body));
                     return Ok(Some(piece));
                 }
@@ -91,13 +91,13 @@ impl Flow {
                 Ok(None) => ended_early(),
                 Err(error) => error,
             };
-            self.tries.recover(&self.hub, &self.entry, &url, error).await?;
+            self.tries.recover(&*self.blobs, &self.entry, &url, error).await?;
         }
     }
 
     async fn open(&self) -> Result<(Url, Result<Body, BlobError>), RemoteError> {
-        let url = self.hub.address(&self.entry).await?;
-        let body = open(&self.hub, &url, self.offset, None).await;
+        let url = self.blobs.address(&self.entry).await?;
+        let body = open(&*self.blobs, &url, self.offset, None).await;
         Ok((url, body))
     }
 }
@@ -157,15 +157,15 @@ fn ended_early() -> BlobError {
 
 /// Requests the bytes from `from` to `to`, or to the end. A server that ignores ranges is remembered, and the bytes that it sends
 /// before `from` are skipped.
-async fn open(hub: &Hub, url: &Url, from: u64, to: Option<u64>) -> Result<Body, BlobError> {
+async fn open(blobs: &dyn Blobs, url: &Url, from: u64, to: Option<u64>) -> Result<Body, BlobError> {
     let whole = from == 0 && to.is_none();
-    let ranged = !whole && hub.ranges_work();
-    let mut request = hub.http.get(url.clone());
+    let ranged = !whole && blobs.ranges_work();
+    let mut request = blobs.http().get(url.clone());
     if ranged {
         let last = to.map_or_else(String::new, |to| (to - 1).to_string());
         request = request.header(RANGE, format!("bytes={from}-{last}"));
     }
-    let response = timeout(hub.tuning.stall, request.send()).await.map_err(|_| stalled())?.map_err(broken)?;
+    let response = timeout(blobs.tuning().stall, request.send()).await.map_err(|_| stalled())?.map_err(broken)?;
     let kind = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if response.status().is_success() && kind.starts_with("text/html") {
         return Err(BlobError::Again("the answer was a web page instead of its bytes".to_owned()));
@@ -176,16 +176,16 @@ async fn open(hub: &Hub, url: &Url, from: u64, to: Option<u64>) -> Result<Body, 
             let length = response.content_length();
             // A range that covers the whole blob may be answered with the whole blob, which says nothing about other ranges.
             if ranged && !(from == 0 && length.is_some() && length == to) {
-                hub.ignores_ranges();
+                blobs.ignores_ranges();
             }
             (from, length)
         }
-        _ => return Err(refused(response).await),
+        _ => return Err(blobs.refused(response).await),
     };
     if let Some((total, to)) = total.zip(to).filter(|(total, to)| total < to) {
         return Err(BlobError::Short(format!("it has {total} bytes, but at least {to} were expected")));
     }
-    let tuning = Arc::clone(&hub.tuning);
+    let tuning = Arc::clone(blobs.tuning());
     Ok(Body { response, skip, tuning, waited: Duration::ZERO, came: 0, total })
 }
 
@@ -213,49 +213,58 @@ struct Tries {
 }
 
 impl Tries {
-    fn new(hub: &Hub) -> Self {
-        Self { pauses: hub.tuning.blob_pauses(), renewed: false, slow: false, moved: 0 }
+    fn new(blobs: &dyn Blobs) -> Self {
+        Self { pauses: blobs.tuning().blob_pauses(), renewed: false, slow: false, moved: 0 }
     }
 
     /// Counts received bytes. Enough progress restores all retries, so that only a stalled transfer fails.
-    fn moved(&mut self, hub: &Hub, bytes: usize) {
+    fn moved(&mut self, blobs: &dyn Blobs, bytes: usize) {
         self.moved += bytes as u64;
-        if self.moved >= hub.tuning.progress {
-            *self = Self { slow: self.slow, ..Self::new(hub) };
+        if self.moved >= blobs.tuning().progress {
+            *self = Self { slow: self.slow, ..Self::new(blobs) };
         }
     }
 
     /// Prepares a retry, or returns why there is none.
-    async fn recover(&mut self, hub: &Hub, entry: &Entry, url: &Url, error: BlobError) -> Result<(), RemoteError> {
-        let what = format!("the {} {} in GitHub's cache", entry.kind.word(), entry.name);
+    async fn recover(
+        &mut self,
+        blobs: &dyn Blobs,
+        entry: &Entry,
+        url: &Url,
+        error: BlobError,
+    ) -> Result<(), RemoteError> {
+        let what = format!("the {} {} in {}", entry.kind.word(), entry.name, blobs.place());
         match error {
             // One answer proves nothing about the entry: a new lookup shows whether it exists and returns a new address.
             BlobError::Expired(why) | BlobError::Gone(why) | BlobError::Short(why) if !self.renewed => {
                 tracing::debug!("{}: {why}", entry.name);
                 self.renewed = true;
-                hub.addresses.replace(&hub.twirp, entry, url).await
+                blobs.renew(entry, url).await
             }
             BlobError::Slow(why) if !self.slow => {
                 tracing::debug!("{}: {why}", entry.name);
                 self.slow = true;
-                hub.addresses.replace(&hub.twirp, entry, url).await
+                blobs.renew(entry, url).await
             }
-            BlobError::Again(why) => {
-                let Some(pause) = self.pauses.next() else {
-                    let tries = hub.tuning.blob_tries;
-                    return Err(RemoteError::Failed(format!("Cannot read {what}, after {tries} tries: {why}.")));
-                };
-                tracing::debug!("reading {} again in {pause:?}: {why}", entry.name);
-                tokio::time::sleep(pause).await;
-                Ok(())
-            }
+            BlobError::Again(why) => self.pause(blobs, entry, &why, Duration::ZERO).await,
+            BlobError::Busy(why, least) => self.pause(blobs, entry, &why, least).await,
             BlobError::Short(why) => Err(RemoteError::Short(format!("Cannot read {what}: {why}."))),
             BlobError::Expired(why) | BlobError::Gone(why) | BlobError::Slow(why) | BlobError::Failed(why) => {
                 Err(RemoteError::Failed(format!("Cannot read {what}: {why}.")))
             }
         }
     }
-}
 
-#[cfg(test)]
-mod tests;
+    /// Waits before the next try, at least for `least`, or returns that there is none.
+    async fn pause(&mut self, blobs: &dyn Blobs, entry: &Entry, why: &str, least: Duration) -> Result<(), RemoteError> {
+        let Some(pause) = self.pauses.next().map(|pause| pause.max(least)) else {
+            let (kind, name, place, tries) = (entry.kind.word(), &entry.name, blobs.place(), blobs.tuning().blob_tries);
+            return Err(RemoteError::Failed(format!(
+                "Cannot read the {kind} {name} in {place}, after {tries} tries: {why}."
+            )));
+        };
+        tracing::debug!("reading {} again in {pause:?}: {why}", entry.name);
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,409 @@
+//! Requests to one bucket: signed, sent, and repeated where that helps.
+//!
+//! 1. Each try is a new signed address (a presigned URL), so none is old when it is used. Nothing else authenticates a request.
+//! 2. An answer is interpreted by `answer`. Trouble that passes is retried with growing pauses, at least as long as the store asks.
+//! 3. No message contains an address or a key.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::DateTime;
+use jiff::Timestamp;
+use reqwest::{Client, Response};
+use rusty_s3::signing::sign;
+use rusty_s3::{Bucket, Credentials, Method};
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+use url::Url;
+
+use super::address::S3Address;
+use super::answer::{Fault, fault};
+use super::xml;
+use crate::base::env_vars::{AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, ca_file};
+use crate::base::http::{body, caller};
+use crate::remote::blob::broken;
+use crate::remote::blob::source::{Moved, Source, with_body};
+use crate::remote::tuning::Tuning;
+use crate::remote::{Put, RemoteError};
+
+/// Time for which a signed address is valid. Only the start of a request has to be within it.
+const VALID: Duration = Duration::from_mins(15);
+/// Longest answer that is read as a whole, in bytes: a list of 1,000 keys of the greatest length, with every character escaped.
+const MAX_ANSWER: usize = 8 << 20;
+/// Largest number of pages of a list, of at most 1,000 objects each.
+const MAX_PAGES: usize = 1000;
+/// The object with which a store proves that it knows conditions.
+const PROBE: &str = "v1/probe/if-none-match";
+
+/// An object of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    /// Its key below the prefix of the address.
+    pub key: String,
+    pub size: u64,
+    /// When it was written, in milliseconds since 1970; 0 if the store does not say.
+    pub modified: i64,
+}
+
+/// A client for one bucket, and one prefix in it. Every key is below that prefix.
+#[derive(Clone)]
+pub(crate) struct S3Client {
+    pub(super) http: Client,
+    pub(super) tuning: Arc<Tuning>,
+    bucket: Bucket,
+    credentials: Credentials,
+    /// With a slash at the end, or empty.
+    prefix: String,
+    place: String,
+    /// Whether the store knows `If-None-Match: *`.
+    conditional: Arc<OnceCell<bool>>,
+    /// Set once unfinished uploads of killed jobs were removed.
+    pub(super) tidied: Arc<OnceCell<()>>,
+}
+
+/// A request without its address.
+pub(super) struct Call<'a> {
+    pub method: Method,
+    pub key: &'a str,
+    /// Sorted by name.
+    pub query: &'a [(&'a str, &'a str)],
+    pub send: Send<'a>,
+    /// Whether it must not replace an object.
+    pub if_absent: bool,
+    /// The permission that it needs, for messages.
+    pub needs: &'a str,
+}
+
+/// The body of a request.
+#[derive(Clone, Copy)]
+pub(super) enum Send<'a> {
+    Nothing,
+    Text(&'a str),
+    Part(&'a Source, &'a Range<u64>),
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(method: Method, key: &'a str, needs: &'a str) -> Self {
+        Self { method, key, query: &[], send: Send::Nothing, if_absent: false, needs }
+    }
+}
+
+impl S3Client {
+    /// Creates a client for `address`. Keys and what the address leaves open come from `variable`, which reads the environment. No
+    /// request is sent.
+    ///
+    /// # Errors
+    /// [`RemoteError::Unavailable`] without keys or with an incomplete address, or where HTTPS does not work.
+    pub(crate) fn new(
+        address: &S3Address,
+        variable: impl Fn(&str) -> Option<String>,
+        tuning: Tuning,
+    ) -> Result<Self, RemoteError> {
+        let unavailable = |why: String| RemoteError::Unavailable(format!("Cannot use {address}: {why}."));
+        let bucket = address.bucket(&variable).map_err(unavailable)?;
+        let secret = |name: &str| variable(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+        let (Some(key), Some(secret_key)) = (secret(AWS_ACCESS_KEY_ID), secret(AWS_SECRET_ACCESS_KEY)) else {
+            return Err(unavailable(format!(
+                "{AWS_ACCESS_KEY_ID} or {AWS_SECRET_ACCESS_KEY} is not set. Use aws-actions/configure-aws-credentials in a step \
+                 before, or set both in `env` from secrets"
+            )));
+        };
+        let credentials = match secret(AWS_SESSION_TOKEN) {
+            Some(token) => Credentials::new_with_token(key, secret_key, token),
+            None => Credentials::new(key, secret_key),
+        };
+        // A signed request must not be sent to another host.
+        let http = caller(ca_file().as_deref()).map_err(|error| RemoteError::Unavailable(error.to_string()))?;
+        let host = bucket.base_url().host_str().unwrap_or_default().to_owned();
+        let place = match bucket.base_url().port() {
+            Some(port) => format!("the bucket {} at {host}:{port}", address.bucket),
+            None => format!("the bucket {} at {host}", address.bucket),
+        };
+        let prefix = if address.prefix.is_empty() { String::new() } else { format!("{}/", address.prefix) };
+        Ok(Self {
+            http,
+            tuning: Arc::new(tuning),
+            bucket,
+            credentials,
+            prefix,
+            place,
+            conditional: Arc::default(),
+            tidied: Arc::default(),
+        })
+    }
+
+    /// The bucket and host, for messages.
+    pub(crate) fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// Returns the size of an object; None if it does not exist.
+    ///
+    /// # Errors
+    /// When the store does not answer or refuses.
+    pub(crate) async fn head(&self, key: &str) -> Result<Option<u64>, RemoteError> {
+        match self.call(&Call::new(Method::Head, key, "s3:GetObject")).await {
+            Ok(answer) => {
+                let length = answer.headers().get(reqwest::header::CONTENT_LENGTH);
+                let size = length.and_then(|value| value.to_str().ok()?.parse().ok());
+                size.map(Some)
+                    .ok_or_else(|| RemoteError::Failed(format!("{} did not say how large {key} is.", self.place)))
+            }
+            Err(Fault::Missing(_)) => Ok(None),
+            Err(fault) => Err(self.error(fault, &format!("look up {key}"))),
+        }
+    }
+
+    /// Reads a small object; None if it does not exist.
+    ///
+    /// # Errors
+    /// When it has more than `most` bytes, or the store does not answer or refuses.
+    #[allow(dead_code, reason = "the remote overwrites and deletes nothing, unlike other users of a bucket")]
+    pub(crate) async fn get(&self, key: &str, most: usize) -> Result<Option<Vec<u8>>, RemoteError> {
+        let what = format!("read {key}");
+        match self.call(&Call::new(Method::Get, key, "s3:GetObject")).await {
+            Ok(answer) => match timeout(self.tuning.rpc_timeout, body(answer, most)).await {
+                Ok(Ok(bytes)) => Ok(Some(bytes)),
+                Ok(Err(error)) => Err(RemoteError::Failed(format!("Cannot {what} from {}: {error}.", self.place))),
+                Err(_) => Err(RemoteError::Failed(format!("Cannot {what} from {}: it stalled.", self.place))),
+            },
+            Err(Fault::Missing(_)) => Ok(None),
+            Err(fault) => Err(self.error(fault, &what)),
+        }
+    }
+
+    /// Lists all objects whose key starts with `prefix`.
+    ///
+    /// # Errors
+    /// When the store does not answer or refuses, or there are more than a million.
+    pub(crate) async fn list(&self, prefix: &str) -> Result<Vec<Listed>, RemoteError> {
+        let (full, mut all, mut token) = (format!("{}{prefix}", self.prefix), Vec::new(), None::<String>);
+        for _ in 0..MAX_PAGES {
+            let size = self.tuning.list_page.to_string();
+            let mut query = vec![("list-type", "2"), ("max-keys", &size), ("prefix", full.as_str())];
+            if let Some(token) = &token {
+                query.insert(0, ("continuation-token", token));
+            }
+            let page = self
+                .text(&Call { query: &query, ..Call::new(Method::Get, "", "s3:ListBucket") }, "list objects")
+                .await?;
+            all.extend(xml::elements(&page, "Contents").filter_map(|object| self.listed(object)));
+            token = xml::text(&page, "NextContinuationToken").filter(|token| !token.is_empty());
+            if token.is_none() {
+                return Ok(all);
+            }
+        }
+        Err(RemoteError::Failed(format!("{} has too many objects below {full}. Use another prefix.", self.place)))
+    }
+
+    fn listed(&self, object: &str) -> Option<Listed> {
+        let key = xml::text(object, "Key")?.strip_prefix(&self.prefix)?.to_owned();
+        let modified = xml::text(object, "LastModified").and_then(|time| DateTime::parse_from_rfc3339(&time).ok());
+        let size = xml::text(object, "Size")?.parse().ok()?;
+        Some(Listed { key, size, modified: modified.map_or(0, |time| time.timestamp_millis()) })
+    }
+
+    /// Writes an object, whether it exists or not.
+    ///
+    /// # Errors
+    /// When the store does not answer or refuses.
+    #[allow(dead_code, reason = "the remote overwrites and deletes nothing, unlike other users of a bucket")]
+    pub(crate) async fn put(&self, key: &str, source: &Source) -> Result<(), RemoteError> {
+        self.upload(key, source, false).await.map(|_| ())
+    }
+
+    /// Writes an object unless it exists. The store decides, so of two writers one wins.
+    ///
+    /// # Errors
+    /// When the store does not answer or refuses; [`RemoteError::Refused`] if it ignores the condition.
+    pub(crate) async fn put_if_absent(&self, key: &str, source: &Source) -> Result<Put, RemoteError> {
+        if !*self.conditional.get_or_try_init(|| self.is_conditional()).await? {
+            return Err(RemoteError::Refused(format!(
+                "{} ignores `If-None-Match: *`, so two jobs that save at once could replace each other's entries. Nothing is \
+                 saved there. Use a store with conditional writes (S3, R2, MinIO, Ceph), or a newer version of this one.",
+                capitalised(&self.place)
+            )));
+        }
+        self.upload(key, source, true).await
+    }
+
+    /// Returns whether the store refuses to write an existing object. The object stays, so that later jobs need one request.
+    async fn is_conditional(&self) -> Result<bool, RemoteError> {
+        let source = Source::Bytes(Bytes::from_static(b"This object shows that the store knows `If-None-Match: *`.\n"));
+        let range = 0..source.size();
+        for _ in 0..2 {
+            let call = Call {
+                send: Send::Part(&source, &range),
+                if_absent: true,
+                ..Call::new(Method::Put, PROBE, "s3:PutObject")
+            };
+            match self.call(&call).await {
+                Ok(_) => {}
+                Err(Fault::Taken | Fault::TakenLater) => return Ok(true),
+                Err(Fault::NoConditions(why)) => {
+                    tracing::debug!("no conditional writes: {why}");
+                    return Ok(false);
+                }
+                Err(fault) => return Err(self.error(fault, "write")),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Deletes an object. One that does not exist counts as deleted.
+    ///
+    /// # Errors
+    /// When the store does not answer or refuses.
+    #[allow(dead_code, reason = "the remote overwrites and deletes nothing, unlike other users of a bucket")]
+    pub(crate) async fn delete(&self, key: &str) -> Result<(), RemoteError> {
+        match self.call(&Call::new(Method::Delete, key, "s3:DeleteObject")).await {
+            Ok(_) | Err(Fault::Missing(_)) => Ok(()),
+            Err(fault) => Err(self.error(fault, &format!("delete {key}"))),
+        }
+    }
+
+    /// Returns an address for reading an object. It is a secret.
+    pub(super) fn address(&self, key: &str) -> Url {
+        self.sign(Method::Get, key, &[])
+    }
+
+    fn sign(&self, method: Method, key: &str, query: &[(&str, &str)]) -> Url {
+        let full = if key.is_empty() { String::new() } else { format!("{}{key}", self.prefix) };
+        sign(
+            &Timestamp::now(),
+            method,
+            self.bucket.object_url(&full),
+            self.credentials.key(),
+            self.credentials.secret(),
+            self.credentials.token(),
+            self.bucket.region(),
+            VALID.as_secs(),
+            query.iter().copied(),
+            std::iter::empty(),
+        )
+    }
+
+    /// The prefix of the address and `rest`, for queries.
+    pub(super) fn full(&self, rest: &str) -> String {
+        format!("{}{rest}", self.prefix)
+    }
+
+    /// The part of a whole key that is below the prefix of the address.
+    pub(super) fn below<'a>(&self, whole: &'a str) -> Option<&'a str> {
+        whole.strip_prefix(&self.prefix)
+    }
+
+    /// Sends a request until it succeeds or a retry does not help.
+    pub(super) async fn call(&self, call: &Call<'_>) -> Result<Response, Fault> {
+        let (mut pauses, mut renewed, mut is_first) = (self.tuning.blob_pauses(), false, true);
+        loop {
+            let fault = match self.call_once(call).await {
+                Ok(answer) => return Ok(answer),
+                Err(fault) => fault,
+            };
+            match fault {
+                Fault::Expired(why) if !renewed => {
+                    tracing::debug!("{why}: signing again");
+                    renewed = true;
+                }
+                Fault::Again(why, least) => {
+                    let Some(pause) = pauses.next() else { return Err(Fault::Again(why, least)) };
+                    let pause = pause.max(least);
+                    tracing::debug!("again in {pause:?}: {why}");
+                    tokio::time::sleep(pause).await;
+                }
+                // An earlier try may have written it, and its answer was lost.
+                Fault::Taken if !is_first => return Err(Fault::TakenLater),
+                fault => return Err(fault),
+            }
+            is_first = false;
+        }
+    }
+
+    async fn call_once(&self, call: &Call<'_>) -> Result<Response, Fault> {
+        let url = self.sign(call.method, call.key, call.query);
+        let method = match call.method {
+            Method::Head => reqwest::Method::HEAD,
+            Method::Get => reqwest::Method::GET,
+            Method::Post => reqwest::Method::POST,
+            Method::Put => reqwest::Method::PUT,
+            Method::Delete => reqwest::Method::DELETE,
+        };
+        let mut request = self.http.request(method, url);
+        if call.if_absent {
+            request = request.header(reqwest::header::IF_NONE_MATCH, "*");
+        }
+        let moved = Moved::default();
+        let limit = match call.send {
+            Send::Nothing => self.tuning.lookup_timeout,
+            Send::Text(text) => {
+                request = request.body(text.to_owned());
+                self.tuning.commit_budget
+            }
+            Send::Part(source, range) => {
+                request = with_body(request, source, range, self.tuning.piece, &moved);
+                self.tuning.upload_stall
+            }
+        };
+        let sent = tokio::select! {
+            sent = request.send() => sent,
+            () = moved.stalled(limit) => return Err(Fault::Again(format!("{} did not answer in time", self.place), Duration::ZERO)),
+        };
+        let unreachable = |error| match broken(error) {
+            crate::remote::blob::BlobError::Again(why) => {
+                Fault::Again(format!("{} cannot be reached ({why})", self.place), Duration::ZERO)
+            }
+            other => Fault::Again(format!("{other:?}"), Duration::ZERO),
+        };
+        let answer = sent.map_err(unreachable)?;
+        if answer.status().is_success() { Ok(answer) } else { Err(fault(answer, &self.place, call.needs).await) }
+    }
+
+    /// Like [`S3Client::call`], and returns the text of the answer.
+    pub(super) async fn text(&self, call: &Call<'_>, what: &str) -> Result<String, RemoteError> {
+        let answer = self.call(call).await.map_err(|fault| self.error(fault, what))?;
+        match timeout(self.tuning.rpc_timeout, body(answer, MAX_ANSWER)).await {
+            Ok(Ok(bytes)) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            Ok(Err(error)) => Err(RemoteError::Failed(format!("Cannot {what} in {}: {error}.", self.place))),
+            Err(_) => Err(RemoteError::Failed(format!("Cannot {what} in {}: the answer stalled.", self.place))),
+        }
+    }
+
+    /// The error of a request that was to do `what`.
+    pub(super) fn error(&self, fault: Fault, what: &str) -> RemoteError {
+        let place = &self.place;
+        match fault {
+            Fault::Again(why, pause) if !pause.is_zero() => {
+                RemoteError::Throttled(format!("Cannot {what}, after {} tries: {why}.", self.tuning.blob_tries))
+            }
+            Fault::Again(why, _) => {
+                RemoteError::Failed(format!("Cannot {what}, after {} tries: {why}.", self.tuning.blob_tries))
+            }
+            Fault::Expired(why) => RemoteError::Refused(format!(
+                "Cannot {what}: {why}, though the address was just signed. Set the clock of this machine."
+            )),
+            Fault::Missing(why) => RemoteError::Gone(format!("Cannot {what}: {why}.")),
+            Fault::Short(why) => RemoteError::Short(format!("Cannot {what}: {why}.")),
+            Fault::NoConditions(why) => {
+                RemoteError::Refused(format!("Cannot {what}: {why}. The store does not support this request."))
+            }
+            Fault::Taken | Fault::TakenLater => {
+                RemoteError::Failed(format!("Cannot {what}: it was changed in {place} at the same time."))
+            }
+            Fault::Final(error) => match error {
+                RemoteError::Refused(why) => RemoteError::Refused(format!("Cannot {what}: {why}")),
+                RemoteError::Failed(why) => RemoteError::Failed(format!("Cannot {what}: {why}")),
+                RemoteError::Quota(why) => RemoteError::Quota(format!("Cannot {what}: {why}")),
+                other => other,
+            },
+        }
+    }
+}
+
+/// A sentence starts with a capital letter.
+fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}
