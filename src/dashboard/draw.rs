@@ -12,7 +12,7 @@ impl Unit {
         let size = value.abs().round() as u64;
         let shown = match self {
             Self::Share => return percent(value),
-            Self::Milliseconds => duration(size),
+            Self::Milliseconds => text::long_time(size),
             Self::Bytes => text::bytes(size),
             Self::Count => text::number(size),
         };
@@ -32,16 +32,6 @@ impl Unit {
         };
         let ends = units.iter().flat_map(|unit| round.iter().map(move |round| unit * round));
         ends.filter(|end| *end >= most).fold(f64::INFINITY, f64::min).min(most.max(f64::MIN_POSITIVE) * 2.0)
-    }
-}
-
-/// A time in milliseconds: as in the summary, and with hours.
-pub(super) fn duration(ms: u64) -> String {
-    match ms {
-        3_600_000.. => format!("{} h {:02} min", text::number(ms / 3_600_000), ms / 60_000 % 60),
-        60_000.. if ms % 60_000 < 1000 => format!("{} min", ms / 60_000),
-        1000..60_000 if ms.is_multiple_of(1000) => format!("{} s", ms / 1000),
-        _ => text::time(ms),
     }
 }
 

@@ -3,8 +3,7 @@
 use serde::Serialize;
 
 use super::DAY;
-use super::without::Without;
-use crate::history::Run;
+use crate::history::{Run, Without};
 
 /// The days before the newest run that figures and goals are about.
 pub(super) const DAYS: u64 = 30;

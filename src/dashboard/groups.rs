@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Figures;
 use super::figures::median;
-use super::without::Without;
-use crate::history::Run;
+use crate::history::{Run, Without};
 
 /// The runs that have one thing in common.
 pub(super) struct Group<'a> {

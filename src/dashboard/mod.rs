@@ -17,13 +17,12 @@ mod groups;
 mod html;
 mod page;
 mod tables;
-mod without;
 
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::history::Run;
+use crate::history::{Run, Without};
 
 pub(crate) use figures::Figures;
 pub(crate) use goals::{Goal, GoalError, Goals, State};
@@ -100,7 +99,7 @@ impl Facts {
 /// # Errors
 /// When a file cannot be written.
 pub(crate) fn write(facts: &Facts, folder: &Path) -> std::io::Result<Written> {
-    let without = without::Without::of(&facts.runs);
+    let without = Without::of(&facts.runs);
     let (figures, before) = figures::recent(&facts.runs, &without);
     let goals = facts.goals.measured(&figures);
     let data = Data {

@@ -6,15 +6,14 @@ use base64::engine::general_purpose::STANDARD;
 use super::Facts;
 use super::bins::{Bin, bins, moment};
 use super::chart::{Chart, Series, Unit};
-use super::draw::{duration, percent};
+use super::draw::percent;
 use super::failures::{Recovery, recovery};
 use super::figures::{DAYS, Figures};
 use super::goals::{Goal, State};
 use super::html::Html;
 use super::tables::{self, signed};
-use super::without::Without;
 use crate::base::digest::Sha;
-use crate::history::Run;
+use crate::history::{Run, Without};
 use crate::report::text;
 
 const STYLE: &str = include_str!("style.css");
@@ -97,11 +96,15 @@ fn figures(view: &View<'_>) -> Html {
     let hits = figure("Hit rate", share(now.hit_rate), points(now.hit_rate, before.hit_rate), &goal(view, "hit-rate"));
     let longer = now.job_ms.zip(before.job_ms).map(|(now, before)| {
         let change = i64::try_from(now).unwrap_or(i64::MAX).saturating_sub_unsigned(before);
-        format!("{}{} than before", duration(change.unsigned_abs()), if change > 0 { " longer" } else { " shorter" })
+        format!(
+            "{}{} than before",
+            text::long_time(change.unsigned_abs()),
+            if change > 0 { " longer" } else { " shorter" }
+        )
     });
     let time = figure(
         "Job time",
-        now.job_ms.map(duration),
+        now.job_ms.map(text::long_time),
         longer.or(Some("median, restore to save".to_owned())),
         &Html::default(),
     );
@@ -216,7 +219,8 @@ fn charts<'a>(view: &View<'_>, bins: &'a [Bin<'_>], span: &str, recovery: &Recov
             series("other steps", "e", &part(other)),
         ],
     );
-    time.line = wanted_time(view).map(|wanted| (wanted as f64, format!("goal ({} in the mean)", duration(wanted))));
+    time.line =
+        wanted_time(view).map(|wanted| (wanted as f64, format!("goal ({} in the mean)", text::long_time(wanted))));
 
     let saved = chart(
         "saved",
@@ -300,7 +304,7 @@ fn success_text(recovery: &Recovery, span: &str) -> String {
             Some(ms) => format!(
                 "{failed} of a temporary cause; {} on the same branch, after a median of {}.",
                 text::count(recovery.recovered, "was followed by a success|were followed by a success"),
-                duration(ms)
+                text::long_time(ms)
             ),
             None => format!("{failed} of a temporary cause, and none has succeeded since."),
         });

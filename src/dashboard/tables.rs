@@ -1,7 +1,7 @@
 //! The tables of the page.
 
 use super::bins::{Bin, moment};
-use super::draw::{bar, duration, known, percent, spark};
+use super::draw::{bar, known, percent, spark};
 use super::figures::{Figures, median};
 use super::groups::{self, Group};
 use super::html::{Html, table};
@@ -64,7 +64,7 @@ fn row(view: &View<'_>, bins: &[Bin<'_>], by: fn(&Run) -> &str, group: &Group<'_
         known(figures.hit_rate.map(percent)),
         spark(&rates),
         Html::text(&text::number(figures.runs)),
-        known(figures.job_ms.map(duration)),
+        known(figures.job_ms.map(text::long_time)),
         known(figures.saved_ms.map(signed)),
         known(figures.success_rate.map(percent)),
     ]
@@ -72,7 +72,7 @@ fn row(view: &View<'_>, bins: &[Bin<'_>], by: fn(&Run) -> &str, group: &Group<'_
 
 /// A time that may be negative.
 pub(super) fn signed(ms: i64) -> String {
-    let shown = duration(ms.unsigned_abs());
+    let shown = text::long_time(ms.unsigned_abs());
     if ms < 0 { format!("−{shown}") } else { shown }
 }
 
@@ -90,10 +90,10 @@ pub(super) fn slowest(view: &View<'_>) -> Html {
         vec![
             name(&slow.name),
             bar(slow.total_ms as f64 / most as f64),
-            Html::text(&duration(slow.total_ms)),
+            Html::text(&text::long_time(slow.total_ms)),
             Html::text(&text::number(slow.runs)),
-            Html::text(&duration(slow.median_ms)),
-            Html::text(&duration(slow.longest_ms)),
+            Html::text(&text::long_time(slow.median_ms)),
+            Html::text(&text::long_time(slow.longest_ms)),
         ]
     };
     let rows: Vec<Vec<Html>> = all.iter().take(ROWS).map(row).collect();
@@ -199,7 +199,7 @@ pub(super) fn latest(view: &View<'_>) -> Html {
             }),
             Html::text(&run.hit),
             known(run.hit_rate().map(percent)),
-            known(run.job_ms.map(duration)),
+            known(run.job_ms.map(text::long_time)),
         ]
     };
     let rows: Vec<Vec<Html>> = view.facts.runs.iter().rev().take(ROWS).map(row).collect();

@@ -122,6 +122,31 @@ fn only_what_the_spread_does_not_explain_is_called_worse() {
 }
 
 #[test]
+fn what_the_cache_saved_is_known_after_three_runs_without_it() {
+    const DAY: u64 = 86_400;
+    let cold = |number, job_ms| Run {
+        hit: "miss".into(),
+        job_ms: Some(job_ms),
+        restore_ms: Some(1_000),
+        save_ms: Some(9_000),
+        ..run(number, number * DAY, 0)
+    };
+    let now = Run { job_ms: Some(128_000), ..run(50, 10 * DAY, 95) };
+    let warm = Run { job_ms: Some(200_000), ..run(8, 8 * DAY, 95) };
+    let two = [cold(1, 510_000), cold(2, 530_000), warm];
+    assert_eq!(trend(&History::of(two.clone()), &now).unwrap().saved_ms, None);
+    let history = History::of(two.into_iter().chain([cold(3, 510_000)]));
+    let found = trend(&history, &now).unwrap();
+    // The median without the cache is 500 s; the cold runs were more than a week ago.
+    assert_eq!((found.saved_ms, found.saved_week_ms), (Some(372_000), Some(672_000)));
+    let slower = Run { job_ms: Some(512_000), ..now.clone() };
+    assert_eq!(trend(&history, &slower).unwrap().saved_ms, Some(-12_000));
+    // A job that failed early saved nothing.
+    let failed = Run { status: "failure".into(), ..now };
+    assert_eq!(trend(&history, &failed).unwrap().saved_ms, None);
+}
+
+#[test]
 fn texts_in_a_table_are_neither_cells_nor_formulas() {
     let odd = Run { lane: "a,\"b\"".into(), workflow: "=1+1".into(), ..run(7, 8, 90) };
     let csv = to_csv([&odd]);

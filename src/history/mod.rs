@@ -6,6 +6,7 @@
 mod csv;
 mod run;
 mod trend;
+mod without;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +25,7 @@ pub(crate) use csv::to_csv;
 pub(crate) use run::Built;
 pub(crate) use run::{Failed, Run, RunId};
 pub(crate) use trend::trend;
+pub(crate) use without::Without;
 
 /// Runs that are kept, the newest ones.
 const MOST: usize = 1_000;

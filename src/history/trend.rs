@@ -1,6 +1,6 @@
 //! How a job compares with the last runs of its lane. "Worse" is said only where the spread of these runs does not explain it.
 
-use super::{History, Run};
+use super::{History, Run, Without};
 use crate::base::human;
 use crate::report::{Trend, text};
 
@@ -16,6 +16,8 @@ const DEVIATIONS: f64 = 3.0;
 const LEAST_RATE: f64 = 0.03;
 const LEAST_TIME: f64 = 0.1;
 const LEAST_MS: f64 = 2_000.0;
+/// The time in which savings are added up, in seconds.
+const WEEK: u64 = 7 * 86_400;
 /// What a sparkline is made of.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
@@ -49,12 +51,20 @@ pub(crate) fn trend(history: &History, run: &Run) -> Option<Trend> {
             text::time(unusual.0 as u64)
         ));
     }
-    let shown = last.iter().copied().chain([run]).filter_map(Run::hit_rate);
+    let compared = || last.iter().copied().chain([run]);
+    let without = Without::of(before.iter().copied());
+    let saved_ms = without.saved(run);
+    let week = before.iter().copied().filter(|other| other.time.saturating_add(WEEK) > run.time);
+    let week = week.chain([run]).filter_map(|run| without.saved(run)).fold(0, i64::saturating_add);
     Some(Trend {
         runs: last.len() as u64,
         hit_rate_median: median(&rates),
         job_median_ms: median(&times).map(|time| time as u64),
-        sparkline: shown.map(bar).collect(),
+        sparkline: compared().filter_map(Run::hit_rate).map(bar).collect(),
+        hit_rates: compared().filter_map(Run::hit_rate).collect(),
+        job_times_ms: compared().filter_map(|run| run.job_ms).collect(),
+        saved_ms,
+        saved_week_ms: saved_ms.map(|_| week),
         remarks,
     })
 }

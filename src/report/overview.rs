@@ -10,6 +10,7 @@ pub(crate) fn overview(report: &Report) -> Option<String> {
     let rows = [
         hit_rate(&report.paths).map(|shown| ("Hit rate", shown)),
         report.trend.as_ref().map(|trend| ("Trend", compared(trend))),
+        report.trend.as_ref().and_then(saved_time).map(|shown| ("Time saved", shown)),
         restored(report).map(|shown| ("Restored", shown)),
         saved(report).map(|shown| ("Saved", shown)),
         report.quota.map(|quota| ("Cache of the repository", in_use(quota))),
@@ -31,6 +32,22 @@ fn compared(trend: &Trend) -> String {
     let line = line.into_iter().flatten().collect::<Vec<_>>().join(" ");
     let remarks = trend.remarks.iter().map(|remark| format!("<br><b>{}</b>", markdown::plain(remark)));
     line + &remarks.collect::<String>()
+}
+
+/// What the cache saved, in a sentence. None if it is unknown.
+pub(crate) fn saved_time(trend: &Trend) -> Option<String> {
+    let (saved, week) = (trend.saved_ms?, trend.saved_week_ms);
+    let time = text::long_time(saved.unsigned_abs());
+    let here = if saved < 0 {
+        format!("The cache cost {time} more than it saved in this job")
+    } else {
+        format!("The cache saved {time} in this job")
+    };
+    let week = week.filter(|week| *week != saved).map_or(String::new(), |week| {
+        let sign = if week < 0 { "−" } else { "" };
+        format!("; {sign}{} in this lane in 7 days", text::long_time(week.unsigned_abs()))
+    });
+    Some(format!("{here}{week}."))
 }
 
 /// How full the cache is.

@@ -228,6 +228,14 @@ pub(crate) struct Trend {
     pub job_median_ms: Option<u64>,
     /// The hit rates of these runs and of this job, as a line of bars.
     pub sparkline: String,
+    /// The known hit rates of these runs and of this job, from 0 to 1, oldest first.
+    pub hit_rates: Vec<f64>,
+    /// Their known times from restore to save, oldest first.
+    pub job_times_ms: Vec<u64>,
+    /// Time that the cache saved in this job, less what it cost; null if unknown.
+    pub saved_ms: Option<i64>,
+    /// The same of the lane's runs in the last 7 days, with this one; null if unknown.
+    pub saved_week_ms: Option<i64>,
     /// Sentences on what is worse than usual.
     pub remarks: Vec<String>,
 }

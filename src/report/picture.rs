@@ -2,7 +2,10 @@
 
 use crate::building::watch::Ending;
 use crate::building::{BuildReport, DerivationTime};
-use crate::report::Paths;
+use crate::report::{Paths, Trend};
+
+/// Fewer values make no chart.
+const LEAST_POINTS: usize = 5;
 
 /// Largest number of bars in a timeline.
 const BARS: usize = 15;
@@ -51,6 +54,37 @@ pub(crate) fn timeline(build: &BuildReport) -> Option<String> {
     Some(format!("```mermaid\n{head}{lines}```\n\n"))
 }
 
+/// The hit rates and times of the last runs and of this job, as Mermaid blocks that can be opened. None for a few values.
+///
+/// Written for old versions of Mermaid: one series in a chart, for which there is no legend; plain numbers; no quotes in a title.
+pub(crate) fn trend(trend: &Trend) -> Option<String> {
+    let rates: Vec<f64> = trend.hit_rates.iter().map(|rate| rate.clamp(0.0, 1.0) * 100.0).collect();
+    let longest = trend.job_times_ms.iter().copied().max().unwrap_or(0);
+    let (unit, worth) = if longest < 120_000 { ("seconds", 1_000.0) } else { ("minutes", 60_000.0) };
+    let times: Vec<f64> = trend.job_times_ms.iter().map(|ms| *ms as f64 / worth).collect();
+    let most = (longest as f64 / worth).ceil().max(1.0);
+    let charts = [
+        chart("Hit rate in percent, of the last runs and this one", &rates, 100.0),
+        chart(&format!("Time from restore to save in {unit}, of the last runs and this one"), &times, most),
+    ];
+    let charts: String = charts.into_iter().flatten().collect();
+    (!charts.is_empty()).then(|| format!("<details><summary>Trend as charts</summary>\n\n{charts}</details>\n\n"))
+}
+
+fn chart(title: &str, values: &[f64], most: f64) -> Option<String> {
+    let count = values.len();
+    if count < LEAST_POINTS {
+        return None;
+    }
+    let places = (1..=count).map(|place| place.to_string()).collect::<Vec<_>>().join(", ");
+    let values: Vec<String> = values.iter().map(|value| format!("{value:.1}")).collect();
+    let values = values.join(", ");
+    Some(format!(
+        "```mermaid\n%%{{init: {{\"themeVariables\": {{\"xyChart\": {{\"plotColorPalette\": \"{BLUE}\"}}}}}}}}%%\nxychart-beta\n    \
+         title \"{title}\"\n    x-axis [{places}]\n    y-axis 0 --> {most:.0}\n    bar [{values}]\n```\n\n"
+    ))
+}
+
 // White text can be read on each of them.
 const GREEN: &str = "#1a7f37";
 const BROWN: &str = "#9a6700";
@@ -86,6 +120,24 @@ mod tests {
         );
         assert_eq!(pie(&paths(Some(1440), 0, 0)), None);
         assert_eq!(pie(&paths(None, 3, 4)), None);
+    }
+
+    #[test]
+    fn a_trend_is_two_charts_of_one_series_each() {
+        let values = Trend {
+            hit_rates: vec![0.5, 0.951, 1.0, 0.0, 0.25],
+            job_times_ms: vec![61_000, 500_000, 60_000, 1, 2],
+            ..Trend::default()
+        };
+        let shown = trend(&values).unwrap();
+        assert_eq!((shown.matches("xychart-beta").count(), shown.matches("bar [").count()), (2, 2));
+        assert!(shown.contains("    bar [50.0, 95.1, 100.0, 0.0, 25.0]\n```\n"), "{shown}");
+        assert!(shown.contains("in minutes") && shown.contains("y-axis 0 --> 9\n"), "{shown}");
+        assert!(!shown.contains("null") && !shown.contains("\\\""));
+        // Times that are all unknown or zero are no chart with an empty axis.
+        let zero = Trend { job_times_ms: vec![0; 5], ..Trend::default() };
+        assert!(trend(&zero).unwrap().contains("y-axis 0 --> 1\n"));
+        assert_eq!(trend(&Trend { hit_rates: vec![0.5; 4], ..Trend::default() }), None);
     }
 
     #[test]

@@ -81,6 +81,7 @@ fn append(body: String, short: impl FnOnce() -> String) -> Result<(), SummaryErr
 pub(crate) fn render(report: &Report) -> String {
     let sections = [
         overview(report),
+        report.trend.as_ref().and_then(picture::trend),
         levels(report),
         picture::pie(&report.paths),
         largest(report),

@@ -19,6 +19,16 @@ pub(crate) fn time(ms: u64) -> String {
     }
 }
 
+/// Formats a time in milliseconds that can be long: as [`time`], and `4 h 10 min`. Round times are short: `2 min`.
+pub(crate) fn long_time(ms: u64) -> String {
+    match ms {
+        3_600_000.. => format!("{} h {:02} min", number(ms / 3_600_000), ms / 60_000 % 60),
+        60_000.. if ms % 60_000 < 1000 => format!("{} min", ms / 60_000),
+        1000..60_000 if ms.is_multiple_of(1000) => format!("{} s", ms / 1000),
+        _ => time(ms),
+    }
+}
+
 /// Formats a share of 1 in percent with one decimal, rounded down so that only 1 is `100 %`.
 pub(crate) fn percent(share: f64) -> String {
     let tenths = (share.clamp(0.0, 1.0) * 1000.0).floor();
@@ -34,6 +44,8 @@ mod tests {
     #[test]
     fn as_people_read_them() {
         assert_eq!((time(4), time(1250), time(185_000)), ("4 ms".into(), "1.2 s".into(), "3 min 05 s".into()));
+        assert_eq!((long_time(15_000_000), long_time(372_000)), ("4 h 10 min".into(), "6 min 12 s".into()));
+        assert_eq!((long_time(120_400), long_time(20_000)), ("2 min".into(), "20 s".into()));
         assert_eq!((percent(0.9999), percent(1.0)), ("99.9 %".into(), "100 %".into()));
     }
 
