@@ -14,7 +14,7 @@ use crate::support::program::Run;
 pub(super) fn prepare(project: &Project) {
     let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join(".github/workflows/nix-ci.yml");
     let text = fs::read_to_string(ours).unwrap();
-    assert_eq!(text.matches("\n    steps:\n").count(), 6, "every job is known");
+    assert_eq!(text.matches("\n    steps:\n").count(), 7, "every job is known");
     let store =
         "\n    env:\n      NIX_CACHE_STORE_ROOT: ${{ vars.STORE }}/${{ matrix.name || github.job }}\n    steps:\n";
     let text = text.replace("uses: $/", "uses: ./nix-cache/").replace("\n    steps:\n", store);
@@ -52,7 +52,7 @@ fn write_caller(project: &Project) {
     assert_eq!(done.code, Some(0), "{}", done.log);
     let file = project.machine.path("repository").join(WORKFLOW);
     let text = fs::read_to_string(&file).unwrap();
-    let audit = "audit: true\n      audit-targets: nixosConfigurations.desk.config.system.build.toplevel\n      install-nix: false";
+    let audit = "audit: true\n      audit-targets: nixosConfigurations.desk.config.system.build.toplevel\n      dashboard: true\n      install-nix: false";
     let local = text
         .replace("blazedots/nix-cache-action/.github/workflows/nix-ci.yml@v1", "./.github/workflows/nix-ci.yml")
         .replace("audit: false", audit);
@@ -79,7 +79,7 @@ fn the_reusable_workflow_plans_builds_audits_and_ends_with_one_result() {
     prepare(&pushed.project);
     write_caller(&pushed.project);
     let first = pushed.push_with("nix-cache.yml", |act| act);
-    for job in ["plan", "build", "audit", "done"] {
+    for job in ["plan", "build", "audit", "dashboard", "done"] {
         assert_eq!(ended(&first, job), Some("success"), "{job}: {}", first.text);
     }
     for job in ["checks", "sarif"] {
