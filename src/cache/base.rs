@@ -11,7 +11,7 @@ use super::system::{find_fitting, is_exact, note_foreign, own_key, own_prefixes}
 use crate::base::note::{Code, Note};
 use crate::remote::RemoteError;
 use crate::series::generation_prefix;
-use crate::snapshot::{PathKey, Snapshot};
+use crate::snapshot::{PathKey, Snapshot, Trace};
 use crate::store::{Paths, Realisation, StorePath};
 
 /// The snapshots that a save starts from.
@@ -36,6 +36,8 @@ pub(super) struct Base {
     pub must_save: bool,
     /// Realisations to save with their paths.
     pub realisations: Vec<Realisation>,
+    /// What this job read of streamed layers.
+    pub trace: Option<Trace>,
 }
 
 /// Finds the base, and its lost parts.
@@ -57,6 +59,7 @@ pub(super) async fn load_base(
             repair: BTreeSet::new(),
             must_save: false,
             realisations: Vec::new(),
+            trace: None,
         });
     }
     let (remote, keys) = (&*context.place.remote, &context.place.keys);
@@ -105,6 +108,7 @@ pub(super) async fn load_base(
         repair: BTreeSet::new(),
         must_save: false,
         realisations: Vec::new(),
+        trace: None,
     };
     let is_here = |(path, hash): &PathKey| valid.get(path).is_some_and(|info| info.nar_hash == *hash);
     for snapshot in base.same_key.iter_mut().chain(base.near.as_mut()) {

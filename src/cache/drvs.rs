@@ -71,7 +71,7 @@ pub(crate) async fn save_drvs(context: &Context, wanted: &BTreeSet<StorePath>) -
     }
     let (here, none) = (Here { valid, realisations: Vec::new() }, BTreeSet::new());
     let record = RestoreRecord::begin(&context.identity.run, BTreeSet::new(), None);
-    if let Err(error) = save_paths(context, here, &none, Some(record), &mut outcome).await {
+    if let Err(error) = save_paths(context, here, &none, (Some(record), None), &mut outcome).await {
         note_error(&error, &mut outcome);
     }
     let is_complete = outcome.paths_left_out == 0

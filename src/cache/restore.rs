@@ -8,17 +8,16 @@ use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use super::fetch::remove_leftovers;
-use super::layers::{Ready, fetch_layers, forget_indexes, keep_usage};
+use super::layers::{forget_indexes, keep_usage};
 use super::mode::mode_with_rights;
 use super::outcome::{LayerFetch, LayerState, Phase, RestoreOutcome};
 use super::progress::Progress;
 use super::record::{self, RestoreRecord};
 use super::said::{count_signed, vouched};
 use super::search::{Search, SnapshotFound, snapshot_names};
-use super::stream::stream_layers;
 use super::substitute::missing_upstream;
 use super::system::{find_fitting, is_exact};
-use super::{Context, room, vouch};
+use super::{Context, room, stream, vouch};
 use crate::attach::privileged::{self, Answer, Request};
 use crate::attach::{Admit, AttachLayer, AttachRequest, Attached, CacheError, Detached, Mode, RefusedLayer, facts};
 use crate::base::digest::Sha;
@@ -296,7 +295,8 @@ pub(super) async fn attach_layers(
     }
     let Some(mut mode) = mode_with_rights(context, outcome).await? else { return Ok(BTreeSet::new()) };
     let fetching = Instant::now();
-    let ready = fetch(context, &found.snapshot, &assigned.keys().copied().collect(), &mut mode, outcome).await?;
+    let ready =
+        stream::fetch(context, &found.snapshot, &assigned.keys().copied().collect(), &mut mode, outcome).await?;
     outcome.layers.extend(ready.fetches);
     outcome.notes.extend(ready.notes);
     outcome.bytes_downloaded += ready.bytes;
@@ -318,31 +318,6 @@ pub(super) async fn attach_layers(
     keep_usage(&context.place.dirs, &attached.usage);
     note_refused(&attached.refused, &found.snapshot, outcome);
     Ok(attached.registered)
-}
-
-/// Starts to stream the layers `ids`, or downloads them if that is wanted or streaming does not work; `mode` says which.
-async fn fetch(
-    context: &Context,
-    snapshot: &Snapshot,
-    ids: &BTreeSet<Sha>,
-    mode: &mut Mode,
-    outcome: &mut RestoreOutcome,
-) -> Result<Ready, CacheError> {
-    if *mode == Mode::Stream {
-        match stream_layers(context, snapshot, ids).await {
-            Ok(ready) => return Ok(ready),
-            Err(why) => {
-                let message = format!("Layers were downloaded instead of streamed: {}.", why.trim_end_matches('.'));
-                outcome.notes.push(Note::info(Code::NotStreamed, message));
-                *mode = Mode::Mount;
-            }
-        }
-    }
-    fetch_layers(context, snapshot, ids).await.map_err(|error| CacheError::File {
-        what: "Cannot create layers in",
-        path: context.place.dirs.own_dir(),
-        error,
-    })
 }
 
 /// Warns about layers that this program would not write. Their bytes match the snapshot, so reading them again would not help: the

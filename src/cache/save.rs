@@ -24,7 +24,7 @@ use crate::base::digest::Sha;
 use crate::base::note::{Code, Note};
 use crate::remote::RemoteError;
 use crate::series::generation_prefix;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Trace};
 use crate::store::{self, PathInfo, Paths, Realisation, StorePath};
 
 /// Saves what is new in the store under the primary key.
@@ -34,7 +34,7 @@ use crate::store::{self, PathInfo, Paths, Realisation, StorePath};
 pub(crate) async fn save(context: &Context) -> Result<SaveOutcome, CacheError> {
     let start = Instant::now();
     let mut outcome = empty_outcome(context);
-    let damaged = stream::finish(context, &mut outcome.notes).await;
+    let streamed = stream::finish(context, &mut outcome.notes).await;
     if let Some(objection) = objection(&context.place.dirs, &context.place.keys) {
         outcome.reason = if objection == Objection::NoKey { SaveReason::Refused } else { SaveReason::Failed };
         outcome.notes.push(objection.note());
@@ -58,13 +58,13 @@ pub(crate) async fn save(context: &Context) -> Result<SaveOutcome, CacheError> {
     });
     let (_lock, here, withheld, roots, mut record) = read.await??;
     if let Some(record) = &mut record {
-        record.damaged.extend(damaged);
+        record.damaged.extend(streamed.damaged);
     }
     if let Some(withheld) = withheld.as_ref().filter(|withheld| !withheld.paths.is_empty()) {
         outcome.notes.push(note_withheld(context, withheld));
     }
     outcome.phases.push(Phase::end("read the store", start, here.valid.len() as u64, 0));
-    if let Err(error) = save_paths(context, here, &roots, record, &mut outcome).await {
+    if let Err(error) = save_paths(context, here, &roots, (record, streamed.trace), &mut outcome).await {
         note_error(&error, &mut outcome);
     }
     outcome.seconds = start.elapsed().as_secs_f64();
@@ -134,7 +134,7 @@ pub(super) async fn save_paths(
     context: &Context,
     Here { valid, realisations }: Here,
     roots: &BTreeSet<StorePath>,
-    record: Option<RestoreRecord>,
+    (record, trace): (Option<RestoreRecord>, Option<Trace>),
     outcome: &mut SaveOutcome,
 ) -> Result<(), SaveError> {
     let record = record.unwrap_or_else(|| RestoreRecord::begin(&context.identity.run, BTreeSet::new(), None));
@@ -189,6 +189,9 @@ pub(super) async fn save_paths(
     let before = lane_before.unwrap_or_default();
     let lane_grew = selection.missed.iter().any(|path| held.contains(path) && !before.contains(path));
     let is_repaired = base.must_save;
+    let lane = snapshot.lanes.get(&context.identity.lane).cloned().unwrap_or_default();
+    base.trace = trace.filter(|trace| trace.adds_to(&lane.trace));
+    let lane_grew = lane_grew || base.trace.is_some();
     base.realisations = realisations;
     base.realisations.retain(|one| held.contains(&one.path) || new.contains(&one.path));
     let has_more = base.realisations.iter().any(|one| !snapshot.realisations.contains_key(&one.id));
@@ -233,6 +236,9 @@ async fn push(
     let time = now();
     mark_used(&mut snapshot, selection, time);
     mark_lane(context, &mut snapshot, selection, time);
+    if let Some((lane, trace)) = snapshot.lanes.get_mut(&context.identity.lane).zip(base.trace.clone()) {
+        lane.trace = trace;
+    }
     let expired = snapshot.expire(context.packing.keep_saves, time);
     if expired > 0 {
         tracing::info!("Dropped {expired} paths that newer ones replaced, or that no lane has used for long.");

@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 
 use super::Context;
 use super::fetch::{Fetched, Wanted, look_up};
-use super::layers::{Ready, keep_index};
-use super::outcome::{LayerFetch, LayerState};
+use super::layers::{Ready, fetch_layers, keep_index};
+use super::outcome::{LayerFetch, LayerState, RestoreOutcome};
 use crate::attach::privileged::{self, Answer, Request};
 use crate::attach::stream::{Blob, StreamPlan, StreamRequest, StreamedLayer, is_running};
+use crate::attach::{CacheError, Mode};
+use crate::base::clock::now;
 use crate::base::digest::Sha;
 use crate::base::env_vars;
 use crate::base::human;
@@ -25,21 +27,42 @@ use crate::base::threads::side_by_side;
 use crate::layer::digest::CHUNK_SIZE;
 use crate::layer::squashfs::{SUPERBLOCK_SIZE, tables_start};
 use crate::remote::github::Tuning;
-use crate::snapshot::{Layer, Snapshot};
+use crate::snapshot::{Layer, Snapshot, Trace};
 use crate::store::StoreDirs;
 
 /// Longest time for the tables of all layers.
 const FOR_TABLES: Duration = Duration::from_mins(1);
 
+/// Starts to stream the layers `ids`, or downloads them if that is wanted or streaming does not work; `mode` says which.
+pub(super) async fn fetch(
+    context: &Context,
+    snapshot: &Snapshot,
+    ids: &BTreeSet<Sha>,
+    mode: &mut Mode,
+    outcome: &mut RestoreOutcome,
+) -> Result<Ready, CacheError> {
+    if *mode == Mode::Stream {
+        match stream_layers(context, snapshot, ids).await {
+            Ok(ready) => return Ok(ready),
+            Err(why) => {
+                let message = format!("Layers were downloaded instead of streamed: {}.", why.trim_end_matches('.'));
+                outcome.notes.push(Note::info(Code::NotStreamed, message));
+                *mode = Mode::Mount;
+            }
+        }
+    }
+    fetch_layers(context, snapshot, ids).await.map_err(|error| CacheError::File {
+        what: "Cannot create layers in",
+        path: context.place.dirs.own_dir(),
+        error,
+    })
+}
+
 /// Starts to stream the layers `ids` of `snapshot`.
 ///
 /// # Errors
 /// Why they must be downloaded. No server is left then.
-pub(super) async fn stream_layers(
-    context: &Context,
-    snapshot: &Snapshot,
-    ids: &BTreeSet<Sha>,
-) -> Result<Ready, String> {
+async fn stream_layers(context: &Context, snapshot: &Snapshot, ids: &BTreeSet<Sha>) -> Result<Ready, String> {
     let remote = &context.place.remote;
     let handover = remote.handover().ok_or_else(|| format!("{} cannot be read by a server", remote.describe()))?;
     let layers: BTreeMap<Sha, &Layer> = ids.iter().map(|id| (*id, &snapshot.layers[id])).collect();
@@ -92,9 +115,10 @@ pub(super) async fn stream_layers(
         return Ok(ready);
     }
     let names: Vec<Sha> = streamed.iter().map(|layer| layer.id).collect();
+    let hot = hot(context, snapshot, &numbers);
     let tuning = tuning();
     let [patience_ms, fill_after_ms] = [tuning.stream_patience, tuning.stream_fill].map(|time| time.as_millis() as u64);
-    let plan = StreamPlan { remote: handover, blobs, layers: streamed, patience_ms, fill_after_ms };
+    let plan = StreamPlan { remote: handover, blobs, layers: streamed, hot, patience_ms, fill_after_ms };
     let folder = start(&context.place.dirs, plan).await?;
     let files: BTreeMap<Sha, PathBuf> = names.into_iter().map(|id| (id, folder.join(id.to_string()))).collect();
     if let Err(why) = await_tables(context, &files).await {
@@ -111,6 +135,18 @@ pub(super) async fn stream_layers(
 
 fn tuning() -> Tuning {
     std::env::var(env_vars::NIX_CACHE_TUNING).map_or_else(|_| Tuning::default(), |text| Tuning::from_text(&text))
+}
+
+/// What the last job of this lane read, in its order: numbers of blobs, and of chunks in them.
+fn hot(context: &Context, snapshot: &Snapshot, numbers: &BTreeMap<Sha, u32>) -> Vec<(u32, u32)> {
+    let Some(lane) = snapshot.lanes.get(&context.identity.lane) else { return Vec::new() };
+    let chunk = |(id, unit): (Sha, u32)| {
+        let chunk = u64::from(unit) * Trace::UNIT / CHUNK_SIZE;
+        let count = snapshot.stored.get(&id)?.digests.chunks.len() as u64;
+        (chunk < count).then_some((*numbers.get(&id)?, chunk as u32))
+    };
+    let mut seen = BTreeSet::new();
+    lane.trace.each().filter_map(chunk).filter(|chunk| seen.insert(*chunk)).collect()
 }
 
 /// The composition of a layer; None if an entry of it was not found.
@@ -180,12 +216,21 @@ fn read_tables(path: &PathBuf) -> std::io::Result<()> {
 /// Longest time for the state of a stream.
 const FOR_STATUS: Duration = Duration::from_secs(10);
 
+/// What a stream leaves to a save.
+#[derive(Debug, Default)]
+pub(super) struct Finished {
+    /// Damaged chunks of stored bytes.
+    pub damaged: BTreeMap<Sha, Vec<usize>>,
+    /// What was read of it.
+    pub trace: Option<Trace>,
+}
+
 /// Stops the background of the stream of this store, if there is one, so that a save has the connection for itself. Notes what could
-/// not be fetched while the job ran, and returns it: the damaged chunks of stored bytes.
-pub(super) async fn finish(context: &Context, notes: &mut Vec<Note>) -> BTreeMap<Sha, Vec<usize>> {
+/// not be fetched while the job ran.
+pub(super) async fn finish(context: &Context, notes: &mut Vec<Note>) -> Finished {
     let dirs = context.place.dirs.clone();
     if !is_running(&dirs) {
-        return BTreeMap::new();
+        return Finished::default();
     }
     let request = Request::StreamStatus { store_root: dirs.root().map(Into::into), finish: true };
     let task = tokio::task::spawn_blocking(move || privileged::run(&dirs, &request, &AtomicU64::new(0)));
@@ -193,7 +238,7 @@ pub(super) async fn finish(context: &Context, notes: &mut Vec<Note>) -> BTreeMap
         Ok(Ok(Ok(Answer::StreamStatus(Some(status))))) => status,
         other => {
             tracing::debug!("the state of the stream is not known: {other:?}");
-            return BTreeMap::new();
+            return Finished::default();
         }
     };
     tracing::info!(
@@ -214,5 +259,7 @@ pub(super) async fn finish(context: &Context, notes: &mut Vec<Note>) -> BTreeMap
         let chunks: BTreeSet<usize> = lost.chunks.into_iter().map(chunk).collect();
         damaged.extend(id.parse().ok().map(|id: Sha| (id, chunks.into_iter().collect())));
     }
-    damaged
+    let units = status.touched.into_iter().filter_map(|(id, units)| Some((id.parse().ok()?, units)));
+    let trace = Trace { time: now(), units: units.collect() };
+    Finished { damaged, trace: (!trace.units.is_empty()).then_some(trace) }
 }

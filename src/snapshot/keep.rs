@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::trace::Trace;
 use super::{Layer, PathKey, Snapshot};
 use crate::base::digest::Sha;
 use crate::store::StorePath;
@@ -36,6 +37,8 @@ pub struct Lane {
     pub paths: BTreeMap<StorePath, u64>,
     /// Paths that were dropped and had to be built or fetched again.
     pub returned: BTreeSet<StorePath>,
+    /// What its last job that streamed read, in order.
+    pub trace: Trace,
 }
 
 impl Lane {

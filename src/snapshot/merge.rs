@@ -19,6 +19,7 @@ impl Snapshot {
             lane.used = lane.used.max(other.used);
             lane.saves.extend(other.saves);
             lane.returned.extend(other.returned);
+            greater(&mut lane.trace, other.trace);
             union(&mut lane.paths, other.paths, greater);
         });
         self.malformed = self.malformed.max(other.malformed);

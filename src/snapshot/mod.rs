@@ -11,6 +11,7 @@ mod merge;
 mod properties;
 #[cfg(test)]
 mod size_test;
+mod trace;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,7 @@ use crate::store::{DrvOutput, NarHash, PathInfo, Realisation, StorePath};
 
 pub use codec::{decode, encode};
 pub use keep::Lane;
+pub use trace::Trace;
 
 /// A store path with its hash. The same path can have been built twice with different bytes; both versions may be in one snapshot,
 /// each with the layer that contains it.

@@ -75,7 +75,7 @@ fn stored_of(layers: &BTreeMap<Sha, Layer>, second: u16) -> BTreeMap<Sha, Stored
 
 fn lane() -> impl Strategy<Value = Lane> {
     (5..9u64, btree_map(path(), 0..5u64, 0..5), btree_set(0..9u64, 1..5), btree_set(path(), 0..3))
-        .prop_map(|(used, paths, saves, returned)| Lane { used, saves, paths, returned })
+        .prop_map(|(used, paths, saves, returned)| Lane { used, saves, paths, returned, ..Lane::default() })
 }
 
 fn facts() -> impl Strategy<Value = Facts> {

@@ -60,7 +60,7 @@ fn large() -> Snapshot {
             used: 1_700_000_000,
             saves: BTreeSet::from([1_700_000_000]),
             paths: names.into_iter().map(|name| (name, 1_700_000_000)).collect(),
-            returned: BTreeSet::new(),
+            ..Lane::default()
         },
     );
     snapshot

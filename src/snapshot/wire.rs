@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::trace::{MAX_UNITS, Trace};
 use super::{Facts, Lane, Layer, PathKey, Record, Snapshot, Stored};
 use crate::base::digest::Sha;
 use crate::layer::digest::Digests;
@@ -90,7 +91,13 @@ struct WireLane {
     saves: Vec<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     returned: Vec<u32>,
+    /// When its trace was recorded, and a number into `stored` with numbers of parts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trace: Option<WireTrace>,
 }
+
+/// A time, and numbers into `stored` with numbers of parts.
+type WireTrace = (u64, Vec<(u32, Vec<u32>)>);
 
 /// A snapshot as [`Wire`] is written, with long lists created while they are written: together, they would need a fifth of the
 /// snapshot's own memory.
@@ -158,6 +165,12 @@ pub(super) fn write(snapshot: &Snapshot, out: impl Write) -> serde_json::Result<
     };
     let layers = snapshot.layers.values().map(layer).collect();
     drop(places);
+    // Parts of what the snapshot no longer refers to are left out.
+    let trace = |lane: &Lane| {
+        let units = lane.trace.units.iter();
+        let units: Vec<_> = units.filter_map(|(id, units)| Some((*stored_places.get(id)?, units.clone()))).collect();
+        (!units.is_empty()).then_some((lane.trace.time, units))
+    };
     let lane = |lane: &Lane| {
         let ages: Vec<u64> = lane.paths.values().map(|used| lane.used.saturating_sub(*used)).collect();
         WireLane {
@@ -170,6 +183,7 @@ pub(super) fn write(snapshot: &Snapshot, out: impl Write) -> serde_json::Result<
                 lane.saves.iter().copied().collect()
             },
             returned: numbers(&lane.returned),
+            trace: trace(lane),
         }
     };
     let written = Written {
@@ -259,7 +273,15 @@ impl TryFrom<Wire> for Snapshot {
             let saves =
                 if used.saves.is_empty() { BTreeSet::from([used.used]) } else { used.saves.iter().copied().collect() };
             let returned = distinct(used.returned).filter_map(name).collect();
-            lanes.insert(lane, Lane { used: used.used, saves, paths, returned });
+            let (time, units) = used.trace.unwrap_or_default();
+            let mut left = MAX_UNITS;
+            let units = units.into_iter().filter_map(|(number, mut units)| {
+                units.truncate(left);
+                left -= units.len();
+                stored_ids.get(number as usize).map(|id| (*id, units))
+            });
+            let trace = Trace { time, units: units.filter(|(_, units)| !units.is_empty()).collect() };
+            lanes.insert(lane, Lane { used: used.used, saves, paths, returned, trace });
         }
         let upstream = distinct(wire.upstream).filter_map(name).collect();
         let realisations = wire.realisations.into_iter().flatten().filter(Realisation::is_sound);

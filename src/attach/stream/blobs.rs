@@ -20,10 +20,11 @@ use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, watch};
 
-use super::plan::{Chunk, Layout, StreamPlan};
+use super::plan::{Chunk, Layout, Piece, StreamPlan};
 use crate::base::disk;
 use crate::layer::squashfs::{SUPERBLOCK_SIZE, tables_start};
 use crate::remote::{Entry, Kind, Remote, RemoteError};
+use crate::snapshot::Trace;
 
 /// Number of bytes that may be in flight for reads, and for the background.
 const FOR_READS: usize = 16 << 20;
@@ -32,6 +33,8 @@ const FOR_BACKGROUND: usize = 16 << 20;
 const RANGE: u64 = 4 << 20;
 /// Number of concurrent requests of the background. More would only slow down the reads.
 const BACKGROUND: usize = 4;
+/// The same for what is probably read first.
+const HOT: usize = 16;
 /// Number of wrong answers after which a chunk is given up.
 const WRONG: u32 = 4;
 /// Number of lookups after which an entry is given up.
@@ -64,18 +67,18 @@ pub(super) struct Blobs {
     slots: Semaphore,
     /// Whether the background is to stop.
     stopped: AtomicBool,
-    retries: AtomicU64,
+    pub retries: AtomicU64,
 }
 
 #[derive(Default)]
-struct Work {
+pub(super) struct Work {
     /// Chunks that are being fetched.
     pending: HashMap<Chunk, Waiting>,
     /// Chunks that were given up for good, and why.
-    lost: BTreeMap<Chunk, String>,
-    /// Chunks in the order in which reads first needed them.
-    touched: Vec<Chunk>,
-    seen: BTreeSet<Chunk>,
+    pub lost: BTreeMap<Chunk, String>,
+    /// The order in which parts were first read: numbers of blobs, and of parts of [`Trace::UNIT`] bytes.
+    pub touched: Vec<(u32, u32)>,
+    seen: BTreeSet<(u32, u32)>,
 }
 
 /// Why a chunk could not be fetched.
@@ -103,7 +106,7 @@ impl Blobs {
         Ok(Self { plan, file, layout, remote, here, work, slots, stopped, retries })
     }
 
-    fn work(&self) -> MutexGuard<'_, Work> {
+    pub(super) fn work(&self) -> MutexGuard<'_, Work> {
         self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -115,12 +118,15 @@ impl Blobs {
         self.flag(chunk).load(Ordering::Acquire)
     }
 
-    /// Records that a read needs these chunks.
-    pub(super) fn touch(&self, chunks: impl Iterator<Item = Chunk>) {
+    /// Records that these bytes are read.
+    pub(super) fn touch(&self, pieces: &[Piece]) {
         let mut work = self.work();
-        for chunk in chunks {
-            if work.seen.insert(chunk) {
-                work.touched.push(chunk);
+        for piece in pieces {
+            for unit in piece.offset / Trace::UNIT..=(piece.offset + piece.length - 1) / Trace::UNIT {
+                let unit = (piece.chunk.0, unit as u32);
+                if work.seen.insert(unit) {
+                    work.touched.push(unit);
+                }
             }
         }
     }
@@ -216,7 +222,7 @@ impl Blobs {
         Entry { kind: Kind::Layer, name: blob.entry.clone(), size: Some(blob.size), location: blob.location.clone() }
     }
 
-    fn range(&self, (blob, chunk): Chunk, count: u32) -> std::ops::Range<u64> {
+    pub(super) fn range(&self, (blob, chunk): Chunk, count: u32) -> std::ops::Range<u64> {
         let blob = &self.plan.blobs[blob as usize];
         let end = u64::from(chunk + count) * blob.chunk_size;
         u64::from(chunk) * blob.chunk_size..end.min(blob.size)
@@ -245,8 +251,10 @@ impl Blobs {
     pub(super) async fn begin(self: Arc<Self>) {
         let layers = (0..self.plan.layers.len()).map(|layer| self.fetch_tables(layer));
         futures_util::future::join_all(layers).await;
+        let hot = self.plan.hot.iter().map(|chunk| (*chunk, 1)).collect();
+        self.fill(hot, HOT).await;
         tokio::time::sleep(Duration::from_millis(self.plan.fill_after_ms)).await;
-        self.fill().await;
+        self.fill(self.ranges(), BACKGROUND).await;
     }
 
     /// Fetches the tables of a layer: they are at its end, and the superblock says where they begin.
@@ -275,15 +283,21 @@ impl Blobs {
         }
     }
 
-    /// Fetches everything that is missing, in the order of the blobs, until [`Blobs::stop`].
-    async fn fill(self: &Arc<Self>) {
-        let largest = self.plan.blobs.iter().map(|blob| blob.chunk_size.max(RANGE)).max().unwrap_or(RANGE);
-        let at_once = (FOR_BACKGROUND / largest as usize).clamp(1, BACKGROUND);
-        let mut ranges: Vec<(Chunk, u32)> = Vec::new();
+    /// Everything, in the order of the blobs: the first of some adjacent chunks, and their number.
+    fn ranges(&self) -> Vec<(Chunk, u32)> {
+        let mut ranges = Vec::new();
         for (number, blob) in (0..).zip(&self.plan.blobs) {
             let (step, count) = ((RANGE / blob.chunk_size).max(1) as u32, blob.chunks.len() as u32);
             ranges.extend((0..count).step_by(step as usize).map(|chunk| ((number, chunk), step.min(count - chunk))));
         }
+        ranges
+    }
+
+    /// Fetches what is missing of `ranges` in this order, with at most `most` requests at a time, until [`Blobs::stop`].
+    async fn fill(&self, ranges: Vec<(Chunk, u32)>, most: usize) {
+        let size = |((blob, _), count): &(Chunk, u32)| self.plan.blobs[*blob as usize].chunk_size * u64::from(*count);
+        let largest = ranges.iter().map(size).max().unwrap_or(1);
+        let at_once = (FOR_BACKGROUND / largest as usize).clamp(1, most);
         // What has begun is finished, because reads may wait for it.
         let ranges = ranges.into_iter().take_while(|_| !self.stopped.load(Ordering::Relaxed));
         let fetches = futures_util::stream::iter(ranges).map(|(first, count)| self.fill_range(first, count));
@@ -337,67 +351,6 @@ impl Blobs {
     pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
     }
-
-    /// The state in numbers.
-    pub(super) fn status(&self) -> Status {
-        let mut status =
-            Status { pid: std::process::id(), retries: self.retries.load(Ordering::Relaxed), ..Status::default() };
-        for (blob, number) in self.plan.blobs.iter().zip(0_u32..) {
-            for chunk in 0..blob.chunks.len() as u32 {
-                let range = self.range((number, chunk), 1);
-                status.bytes += range.end - range.start;
-                if self.is_here((number, chunk)) {
-                    status.bytes_here += range.end - range.start;
-                }
-            }
-        }
-        let work = self.work();
-        for (chunk, why) in &work.lost {
-            let blob = self.plan.blobs[chunk.0 as usize].id.to_string();
-            let lost = status.lost.entry(blob).or_default();
-            lost.chunks.push(chunk.1);
-            lost.chunk_size = self.plan.blobs[chunk.0 as usize].chunk_size;
-            lost.why.clone_from(why);
-        }
-        for chunk in &work.touched {
-            let blob = self.plan.blobs[chunk.0 as usize].id.to_string();
-            match status.touched.last_mut() {
-                Some((last, chunks)) if *last == blob => chunks.push(chunk.1),
-                _ => status.touched.push((blob, vec![chunk.1])),
-            }
-        }
-        status
-    }
-}
-
-/// What a worker says about itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Status {
-    /// The process.
-    pub pid: u32,
-    /// Bytes of all chunks, and of those that have arrived.
-    pub bytes: u64,
-    /// See `bytes`.
-    pub bytes_here: u64,
-    /// Number of times that something was fetched again.
-    pub retries: u64,
-    /// Stored bytes with chunks that cannot be fetched, by id.
-    pub lost: BTreeMap<String, LostChunks>,
-    /// The order in which chunks were first read: ids of stored bytes with numbers of chunks.
-    pub touched: Vec<(String, Vec<u32>)>,
-}
-
-/// Chunks that cannot be fetched.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct LostChunks {
-    /// Their numbers.
-    pub chunks: Vec<u32>,
-    /// The size of a chunk.
-    pub chunk_size: u64,
-    /// Why, for one of them.
-    pub why: String,
 }
 
 /// Compares bytes with a digest, outside the threads that drive transfers.

@@ -15,6 +15,7 @@ mod fuse;
 mod guard;
 mod plan;
 mod server;
+mod status;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -25,10 +26,10 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-pub use blobs::{LostChunks, Status};
 pub(crate) use guard::guard;
 pub use plan::{Blob, StreamPlan, StreamedLayer};
 pub(crate) use server::serve;
+pub use status::{LostChunks, Status};
 
 use super::mount::{MountError, Places, refused};
 use super::mounted::places;

@@ -35,9 +35,11 @@ pub struct StreamPlan {
     pub blobs: Vec<Blob>,
     /// The layers.
     pub layers: Vec<StreamedLayer>,
+    /// What is probably read first, in that order: numbers of blobs, and of chunks in them.
+    pub hot: Vec<(u32, u32)>,
     /// How long a read waits for bytes that do not come.
     pub patience_ms: u64,
-    /// How long after the tables the background begins.
+    /// How long after those the rest begins.
     pub fill_after_ms: u64,
 }
 
@@ -104,7 +106,11 @@ impl StreamPlan {
             size.zip(offset.checked_add(*length)).is_some_and(|(size, end)| end <= size) && *length > 0
         };
         let count: u64 = self.blobs.iter().map(|blob| blob.chunks.len() as u64).sum();
+        let is_chunk = |(blob, chunk): &Chunk| {
+            self.blobs.get(*blob as usize).is_some_and(|blob| (*chunk as usize) < blob.chunks.len())
+        };
         count <= MAX_CHUNKS
+            && self.hot.iter().all(is_chunk)
             && self.blobs.iter().all(is_blob)
             && self.layers.iter().all(|layer| layer.parts.iter().all(is_part))
     }
@@ -200,6 +206,7 @@ mod tests {
                 StreamedLayer { id: Sha([1; 32]), parts: vec![(0, 5, 20), (1, 0, 4)] },
                 StreamedLayer { id: Sha([2; 32]), parts: vec![(1, 0, 10)] },
             ],
+            hot: vec![(0, 2), (1, 0)],
             patience_ms: 1,
             fill_after_ms: 0,
         }
@@ -217,7 +224,8 @@ mod tests {
 
     #[test]
     fn a_plan_that_points_outside_is_refused() {
-        let broken: [fn(&mut StreamPlan); 4] = [
+        let broken: [fn(&mut StreamPlan); 5] = [
+            |plan| plan.hot[0] = (1, 1),
             |plan| plan.layers[0].parts[0] = (0, 6, 20),
             |plan| plan.layers[0].parts[0] = (2, 0, 1),
             |plan| plan.layers[0].parts[0] = (0, u64::MAX, 2),

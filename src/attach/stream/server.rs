@@ -17,9 +17,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::io::Errno;
 use tokio::task::AbortHandle;
 
-use super::blobs::{Arrived, Blobs, Status};
+use super::blobs::{Arrived, Blobs};
 use super::fuse::{self, MAX_READ, Node, Operation, ROOT, Request};
 use super::plan::{Layout, OWNER, Piece, SLOT, SLOTS, StreamPlan};
+use super::status::Status;
 use super::{CONTROL, Command};
 
 const FOLDER: u32 = 0o040_555;
@@ -65,6 +66,8 @@ struct Server {
     owners: Mutex<Vec<Option<Owner>>>,
     /// Free slots of the table of requests.
     free: Mutex<Vec<usize>>,
+    /// The state as it was last read from its start.
+    status: Mutex<Vec<u8>>,
     /// Reads that wait for chunks.
     waiting: Mutex<HashMap<u64, (AbortHandle, Option<usize>)>>,
 }
@@ -99,7 +102,15 @@ impl Server {
         }
         let names = layers.iter().map(|layer| layer.id.to_string()).collect();
         let free = Mutex::new((0..SLOTS).collect());
-        Ok(Self { fuse, blobs, names, owners: Mutex::new(owners), free, waiting: Mutex::default() })
+        Ok(Self {
+            fuse,
+            blobs,
+            names,
+            owners: Mutex::new(owners),
+            free,
+            status: Mutex::default(),
+            waiting: Mutex::default(),
+        })
     }
 
     fn node(&self, number: u64) -> Option<Node> {
@@ -213,7 +224,11 @@ impl Server {
                 self.read(Reading { unique, layer, offset, size, slot });
             }
             None if request.node == CONTROL_NODE => {
-                let status = serde_json::to_vec(&self.blobs.status()).unwrap_or_default();
+                // Later reads of the same reader belong to the first one.
+                let mut status = lock(&self.status);
+                if offset == 0 {
+                    *status = serde_json::to_vec(&self.blobs.status()).unwrap_or_default();
+                }
                 let start = status.len().min(offset as usize);
                 let end = status.len().min(start + size as usize);
                 fuse::answer(&self.fuse, unique, Ok(&status[start..end]));
@@ -225,7 +240,7 @@ impl Server {
     /// Answers a read of a layer, now or later.
     fn read(self: &Arc<Self>, reading: Reading) {
         let pieces = self.blobs.plan.pieces(reading.layer, reading.offset, u64::from(reading.size));
-        self.blobs.touch(pieces.iter().map(|piece| piece.chunk));
+        self.blobs.touch(&pieces);
         if pieces.iter().all(|piece| self.blobs.is_here(piece.chunk)) {
             let here = pieces.iter().map(|piece| (*piece, Arrived::Here)).collect::<Vec<_>>();
             self.finish(&reading, &here);

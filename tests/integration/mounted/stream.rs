@@ -2,6 +2,7 @@
 
 mod faults;
 mod recipes;
+mod trace;
 
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;

@@ -59,13 +59,18 @@ impl Service {
 fn passing_faults_only_cost_time() {
     let Some(service) = Service::new() else { return };
     let on_downloads = |name| Fault::new(name).on(Operation::Download);
-    let wrong = service.survives(&[on_downloads(FaultName::Corrupt).every(2).times(3)]);
+    let wrong = service.survives(&[
+        on_downloads(FaultName::Corrupt).every(2).times(3),
+        on_downloads(FaultName::ExpiredUrl).after(1).times(2),
+    ]);
     assert!(wrong["retries"].as_u64() > Some(0), "{wrong}");
-    service.survives(&[on_downloads(FaultName::ExpiredUrl).times(2)]);
-    service.survives(&[on_downloads(FaultName::Drop).times(20)]);
-    service.survives(&[on_downloads(FaultName::Hang).times(10), on_downloads(FaultName::Cut).bytes(100_000).times(5)]);
+    service.survives(&[
+        on_downloads(FaultName::Drop).times(8),
+        on_downloads(FaultName::Hang).after(8).times(4),
+        on_downloads(FaultName::Cut).bytes(100_000).times(4),
+    ]);
     // An outage that outlasts the retries of a single read.
-    let outage = service.survives(&[on_downloads(FaultName::Error).status(503).times(40)]);
+    let outage = service.survives(&[on_downloads(FaultName::Error).status(503).times(30)]);
     assert!(outage["retries"].as_u64() > Some(0), "{outage}");
 }
 
