@@ -78,7 +78,12 @@ fn written(proposal: &Proposal) -> String {
         };
         let _ = writeln!(text, "{what:9} {}", file.name);
     }
-    text.push_str("\nCommit both files and push: the first run of the default branch fills the cache.\n");
+    let is_written = proposal.files.iter().any(|file| file.state != State::Same);
+    text.push_str(if is_written {
+        "\nCommit both files and push: the first run of the default branch fills the cache.\n"
+    } else {
+        "\nBoth files are already as they would be written.\n"
+    });
     text
 }
 
