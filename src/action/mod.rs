@@ -22,6 +22,8 @@ pub(crate) mod outputs;
 mod plan;
 pub(crate) mod plan_inputs;
 mod post;
+mod prune;
+pub(crate) mod prune_inputs;
 mod restore;
 
 use clap::{Args, Subcommand};
@@ -53,6 +55,8 @@ pub(crate) enum Step {
     Audit,
     /// Write a page about the history of jobs
     Dashboard,
+    /// Delete entries that no job reads any more
+    Prune,
 }
 
 /// Runs a step.
@@ -66,6 +70,9 @@ pub(crate) async fn run(step: Step) -> Result<(), Failure> {
         }
         Step::Drvs => {
             return drvs::run().await.inspect_err(|failure| job::annotator().error("nix-cache", &failure.message));
+        }
+        Step::Prune => {
+            return prune::run().await.inspect_err(|failure| job::annotator().error("nix-cache", &failure.message));
         }
         Step::Restore | Step::Post | Step::Save => {}
     }

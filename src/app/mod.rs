@@ -10,6 +10,7 @@ pub(crate) mod known;
 pub(crate) mod place;
 pub(crate) mod plan;
 pub(crate) mod print;
+pub(crate) mod prune;
 pub(crate) mod settings;
 
 pub(crate) use failure::Failure;

@@ -60,6 +60,8 @@ pub(super) enum Command {
     Detach(DetachCommand),
     /// Find out which targets of a flake a change affects and which jobs build them
     Plan(super::plan_args::PlanCommand),
+    /// Delete entries of a cache that no job reads any more
+    Prune(super::prune::PruneCommand),
     /// Audit a flake's lock file and packages against a policy
     Audit(super::audit::AuditCommand),
     /// Fetch vulnerability feeds and reduce them to what an audit needs

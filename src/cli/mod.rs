@@ -11,6 +11,7 @@ mod inspect;
 mod logging;
 mod plan;
 mod plan_args;
+mod prune;
 #[cfg(test)]
 mod settings_test;
 mod show;
@@ -102,6 +103,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Build(args) => build::build(&args).await,
         Command::Detach(args) => verbs::detach(&args).await,
         Command::Plan(args) => plan::plan(&args).await,
+        Command::Prune(args) => prune::prune(&args).await,
         Command::Audit(args) => audit::audit(&args).await,
         Command::Feeds(args) => feeds::feeds(&args).await,
         Command::Action(command) => action::run(command.step).await,

@@ -15,6 +15,7 @@ use crate::action::dashboard_inputs::DashboardInputs;
 use crate::action::given::InputError;
 use crate::action::inputs::{FilesArgs, HistoryArgs, Inputs, SaveArgs};
 use crate::action::plan_inputs::PlanInputs;
+use crate::action::prune_inputs::PruneInputs;
 use crate::app::settings::{FailArgs, PackingArgs, RestoreArgs};
 
 /// Names of arguments as inputs, where that is not their first name.
@@ -35,7 +36,7 @@ struct Action {
     read: fn(&str) -> Option<InputError>,
 }
 
-fn actions() -> [Action; 7] {
+fn actions() -> [Action; 8] {
     let main = |json: &str| Inputs::from_json(json).err();
     let of = |command: Command| command.get_arguments().map(|arg| arg.get_id().to_string()).collect::<BTreeSet<_>>();
     let saves = of(HistoryArgs::augment_args(SaveArgs::augment_args(PackingArgs::augment_args(Command::new("")))));
@@ -43,6 +44,7 @@ fn actions() -> [Action; 7] {
     restores.extend(["lookup_only", "restore_prefixes_first_match", "save"].map(str::to_owned));
     let read_plan = |json: &str| PlanInputs::from_json(json).err();
     let read_audit = |json: &str| AuditInputs::from_json(json).err();
+    let read_prune = |json: &str| PruneInputs::from_json(json).err();
     let read_build = |json: &str| BuildInputs::from_json(json).err();
     let read_dashboard = |json: &str| DashboardInputs::from_json(json).err();
     let dashboard = DashboardInputs::declared();
@@ -52,6 +54,7 @@ fn actions() -> [Action; 7] {
         action::<Inputs>("save/action.yml", Inputs::declared(), restores, &APART, main),
         action::<PlanInputs>("plan/action.yml", PlanInputs::declared(), BTreeSet::new(), &APART, read_plan),
         action::<BuildInputs>("build/action.yml", BuildInputs::declared(), BTreeSet::new(), &APART[3..], read_build),
+        action::<PruneInputs>("prune/action.yml", PruneInputs::declared(), BTreeSet::new(), &APART[1..], read_prune),
         action::<AuditInputs>("audit/action.yml", AuditInputs::declared(), BTreeSet::new(), &APART[3..], read_audit),
         action::<DashboardInputs>("dashboard/action.yml", dashboard, BTreeSet::new(), &APART[1..], read_dashboard),
     ]
@@ -236,6 +239,7 @@ fn a_setting_of_an_action_is_the_same_on_the_command_line() {
         (&["build"], BuildInputs::declared()),
         (&["audit"], AuditInputs::declared()),
         (&["dashboard"], DashboardInputs::declared()),
+        (&["prune"], PruneInputs::declared()),
     ] {
         for input in action.get_arguments().filter(|arg| !arg.is_hide_set()) {
             let id = input.get_id();

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
+use super::listing::{ListError, Listed, Shelf, seconds};
 use super::{Entry, Handover, Kind, Put, Remote, RemoteError};
 
 /// Longest file name: 255 bytes on most file systems.
@@ -64,7 +65,13 @@ impl DirectoryRemote {
             let Some(name) = entry.file_name().to_str().and_then(unescape) else { continue };
             match entry.metadata() {
                 Ok(metadata) => {
-                    found.push(Found { name, path: entry.path(), size: metadata.len(), written: metadata.modified()? });
+                    found.push(Found {
+                        name,
+                        path: entry.path(),
+                        size: metadata.len(),
+                        written: metadata.modified()?,
+                        read: metadata.accessed().ok(),
+                    });
                 }
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -100,11 +107,63 @@ impl DirectoryRemote {
     }
 }
 
+#[async_trait]
+impl Shelf for DirectoryRemote {
+    fn describe(&self) -> String {
+        format!("the directory {}", self.root.display())
+    }
+
+    async fn list(&self) -> Result<Vec<Listed>, ListError> {
+        let mut listed = Vec::new();
+        for kind in Kind::ALL {
+            let found = self.list(kind).map_err(|error| {
+                ListError::Failed(format!("Cannot list {}: {error}.", self.root.join(kind.word()).display()))
+            })?;
+            let files =
+                found.into_iter().filter(|found| fs::symlink_metadata(&found.path).is_ok_and(|of| of.is_file()));
+            listed.extend(files.map(|found| Listed {
+                id: format!("{}/{}", kind.word(), found.name),
+                kind: Some(kind),
+                name: found.name,
+                scope: String::new(),
+                size: found.size,
+                created: seconds(found.written),
+                accessed: found.read.map(seconds),
+            }));
+        }
+        // Many file systems are mounted so that they do not record reads.
+        let is_read = |entry: &Listed| entry.accessed.is_some_and(|accessed| accessed > entry.created + 1);
+        if !listed.iter().any(|entry| entry.kind == Some(Kind::Layer) && is_read(entry)) {
+            for entry in &mut listed {
+                entry.accessed = None;
+            }
+        }
+        Ok(listed)
+    }
+
+    async fn delete(&self, entry: &Listed) -> Result<(), ListError> {
+        let Some(kind) = entry.kind else { return Ok(()) };
+        let path = self.root.join(kind.word()).join(escape(&entry.name));
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(ListError::Permission(format!(
+                "Cannot delete {}: {error}. Run this as a user who may write to its folder.",
+                path.display()
+            ))),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(ListError::Failed(format!("Cannot delete {}: {error}.", path.display())))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+}
+
 struct Found {
     name: String,
     path: PathBuf,
     size: u64,
     written: SystemTime,
+    /// When it was last read, as far as the file system records it.
+    read: Option<SystemTime>,
 }
 
 impl Found {

@@ -9,6 +9,7 @@ mod directory;
 pub mod github;
 mod handover;
 mod limits;
+mod listing;
 mod location;
 mod redact;
 pub(crate) mod s3;
@@ -27,6 +28,7 @@ use futures_util::stream::BoxStream;
 pub use directory::DirectoryRemote;
 pub use handover::Handover;
 pub(crate) use limits::{Limited, Limits};
+pub(crate) use listing::{ListError, Listed, RefState, Shelf};
 pub(crate) use location::Location;
 
 /// The kind of an entry. Each kind is a separate namespace.

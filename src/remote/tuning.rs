@@ -73,6 +73,12 @@ pub struct Tuning {
     pub upload_age: Duration,
     /// Largest number of pages of 100 entries in a REST listing. 10.
     pub rest_pages: u32,
+    /// Total time that a run of `prune` waits for GitHub's limits of requests. 15 minutes.
+    pub rest_patience: Duration,
+    /// Pause if GitHub asks for one without saying how long. 60 s.
+    pub rest_pause: Duration,
+    /// Least time between two deletions. 1 s, as GitHub asks of requests that change something.
+    pub delete_interval: Duration,
 }
 
 impl Default for Tuning {
@@ -108,6 +114,9 @@ impl Default for Tuning {
             list_page: 1000,
             upload_age: Duration::from_hours(24),
             rest_pages: 10,
+            rest_patience: Duration::from_mins(15),
+            rest_pause: Duration::from_mins(1),
+            delete_interval: Duration::from_secs(1),
         }
     }
 }
@@ -135,6 +144,9 @@ impl Tuning {
                 "blob_delay" => &mut tuning.blob_delay,
                 "stream_patience" => &mut tuning.stream_patience,
                 "stream_fill" => &mut tuning.stream_fill,
+                "rest_patience" => &mut tuning.rest_patience,
+                "rest_pause" => &mut tuning.rest_pause,
+                "delete_interval" => &mut tuning.delete_interval,
                 _ => continue,
             };
             if let Ok(milliseconds) = value.trim().parse() {

@@ -26,6 +26,7 @@ mod own_flake;
 mod plan;
 mod printing;
 mod prober;
+mod prune;
 mod real_client;
 mod roundtrip;
 mod series;

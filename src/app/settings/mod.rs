@@ -8,6 +8,7 @@ mod cache;
 mod dashboard;
 mod drvs;
 mod plan;
+mod prune;
 mod values;
 
 pub(crate) use audit::AuditArgs;
@@ -16,4 +17,5 @@ pub(crate) use cache::{FailArgs, KeyArgs, LaneArgs, PackingArgs, RestoreArgs, Tr
 pub(crate) use dashboard::DashboardArgs;
 pub(crate) use drvs::DrvsArgs;
 pub(crate) use plan::PlanArgs;
+pub(crate) use prune::PruneArgs;
 pub(crate) use values::whole;

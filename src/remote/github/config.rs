@@ -69,6 +69,20 @@ pub struct RestConfig {
     pub token: SecretString,
 }
 
+impl RestConfig {
+    /// Reads it from variables through `lookup`: `GITHUB_TOKEN` or `INPUT_TOKEN`, `GITHUB_REPOSITORY` and `GITHUB_API_URL`. An empty
+    /// variable counts as not set. None without a token or a repository.
+    pub(crate) fn from_env(lookup: impl Fn(&str) -> Option<String>) -> Option<Self> {
+        let set = |name: &str| lookup(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
+        let token = set(env_vars::GITHUB_TOKEN).or_else(|| set(env_vars::INPUT_TOKEN))?;
+        Some(Self {
+            api_url: set(env_vars::GITHUB_API_URL).unwrap_or_else(|| "https://api.github.com".to_owned()),
+            repository: set(env_vars::GITHUB_REPOSITORY)?,
+            token: SecretString::from(token),
+        })
+    }
+}
+
 /// The configuration of the cache service.
 #[derive(Clone, Debug)]
 pub struct GithubConfig {
@@ -100,7 +114,7 @@ impl GithubConfig {
             results_url: results_url(&set)?,
             token: runtime_token(&set)?,
             mode: set(env_vars::ACTIONS_CACHE_MODE).map_or(CacheMode::Write, |mode| CacheMode::parse(&mode)),
-            rest: rest_config(&set),
+            rest: RestConfig::from_env(&lookup),
             ca_file: set(env_vars::SSL_CERT_FILE).or_else(|| set(env_vars::NIX_SSL_CERT_FILE)).map(PathBuf::from),
             tuning: set(env_vars::NIX_CACHE_TUNING).map_or_else(Tuning::default, |text| Tuning::from_text(&text)),
         })
@@ -140,15 +154,6 @@ fn runtime_token(set: &impl Fn(&str) -> Option<String>) -> Result<SecretString, 
         "ACTIONS_RUNTIME_TOKEN {why}, so GitHub's cache service would refuse it and caching is off. The runner sets it \
          for actions, not for steps with `run:`."
     )))
-}
-
-fn rest_config(set: &impl Fn(&str) -> Option<String>) -> Option<RestConfig> {
-    let token = set(env_vars::GITHUB_TOKEN).or_else(|| set(env_vars::INPUT_TOKEN))?;
-    Some(RestConfig {
-        api_url: set(env_vars::GITHUB_API_URL).unwrap_or_else(|| "https://api.github.com".to_owned()),
-        repository: set(env_vars::GITHUB_REPOSITORY)?,
-        token: SecretString::from(token),
-    })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod config;
 #[path = "download/tests.rs"]
 mod download_tests;
 mod gate;
+mod manage;
 mod rest;
 mod store;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use url::Url;
 pub use self::calls::version;
 pub use self::config::GithubConfig;
 pub(crate) use self::config::{CacheMode, RestConfig};
+pub(crate) use self::manage::CacheShelf;
 pub(crate) use self::rest::{CacheEntryInfo, Rest};
 pub(crate) use self::token::TokenScope;
 pub use self::token::scopes;

@@ -45,9 +45,9 @@ pub struct Usage {
 
 /// The REST interface for one repository.
 pub struct Rest {
-    octocrab: Octocrab,
-    owner: String,
-    repository: String,
+    pub(super) octocrab: Octocrab,
+    pub(super) owner: String,
+    pub(super) repository: String,
     timeout: Duration,
     pages: u32,
 }
@@ -141,7 +141,7 @@ impl Rest {
 }
 
 /// Formats an error of octocrab as one line, without its backtrace.
-fn short(error: &octocrab::Error) -> String {
+pub(super) fn short(error: &octocrab::Error) -> String {
     excerpt(chain(error).as_bytes())
 }
 
