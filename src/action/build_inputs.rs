@@ -7,7 +7,7 @@ use clap::{Arg, Command, CommandFactory, Parser};
 use super::given::{self, InputError, Secrets};
 use super::inputs::{Inputs, JobArgs};
 use crate::app::Failure;
-use crate::app::settings::{BuildArgs, DrvsArgs, KeyArgs, LaneArgs};
+use crate::app::settings::{BuildArgs, DrvsArgs, KeyArgs, LaneArgs, RemoteArgs};
 use crate::building::drvs::{self, Drvs};
 
 /// The inputs of `build`.
@@ -17,6 +17,8 @@ pub(crate) struct BuildInputs {
     pub build: BuildArgs,
     #[command(flatten)]
     pub drvs: DrvsArgs,
+    #[command(flatten)]
+    pub remote: RemoteArgs,
     #[command(flatten)]
     pub lane: LaneArgs,
     #[command(flatten)]
@@ -63,10 +65,10 @@ impl BuildInputs {
 
     /// The corresponding inputs of the main action.
     pub(crate) fn of_the_job(&self) -> Result<Inputs, InputError> {
-        let Self { drvs: DrvsArgs { prefix_key, restore, trust, .. }, lane, job, secrets, .. } = self.clone();
+        let Self { drvs: DrvsArgs { prefix_key, restore, trust, .. }, remote, lane, job, secrets, .. } = self.clone();
         let usual = Inputs::from_json("{}")?;
         let key = KeyArgs { prefix_key, ..usual.key };
-        Ok(Inputs { key, lane, restore, trust, job, secrets, ..usual })
+        Ok(Inputs { key, remote, lane, restore, trust, job, secrets, ..usual })
     }
 }
 

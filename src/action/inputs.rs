@@ -6,7 +6,7 @@ use clap::{Args, Command, CommandFactory, Parser, ValueEnum};
 use serde_json::Value;
 
 use super::given::{self, InputError, Secrets};
-use crate::app::settings::{FailArgs, KeyArgs, LaneArgs, PackingArgs, RestoreArgs, TrustArgs};
+use crate::app::settings::{FailArgs, KeyArgs, LaneArgs, PackingArgs, RemoteArgs, RestoreArgs, TrustArgs};
 use crate::github::status::JobStatus;
 use crate::report::Action;
 
@@ -15,6 +15,8 @@ use crate::report::Action;
 pub(crate) struct Inputs {
     #[command(flatten)]
     pub key: KeyArgs,
+    #[command(flatten)]
+    pub remote: RemoteArgs,
     #[command(flatten)]
     pub lane: LaneArgs,
     /// Only check whether there is a snapshot, and restore nothing

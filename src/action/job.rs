@@ -22,7 +22,7 @@ use crate::github::env::{Environment, Facts};
 use crate::github::lane::default_lane;
 use crate::github::state;
 use crate::remote::github::{GithubConfig, GithubRemote, TokenScope};
-use crate::remote::{Remote, RemoteError};
+use crate::remote::{Location, Remote, RemoteError};
 use crate::report::{Action, KeyPart, Report, Severity};
 use crate::series::sign::Keyring;
 use crate::store::StoreDirs;
@@ -59,7 +59,14 @@ pub(super) struct Place {
     pub remote: Arc<dyn Remote>,
     /// The same, if it is GitHub's.
     pub github: Option<Arc<GithubRemote>>,
+    /// Whether only signed snapshots are read and written: an object store has no scopes of branches.
+    pub is_signed_only: bool,
 }
+
+/// Why an object store is not used without keys.
+const UNSIGNED: &str = "Every job that has the keys of an object store can write to it, so this action uses it only with signed \
+    snapshots. Set the input `trusted-public-keys`, and `signing-key` in jobs that may save; `nix key generate-secret` makes a key, \
+    and docs/signing.md says how.";
 
 /// The annotator for the run's page.
 pub(super) fn annotator() -> Annotator<Raw> {
@@ -88,6 +95,9 @@ impl Job {
     pub(super) fn with(inputs: Inputs) -> Result<Self, Failure> {
         if let Some(token) = &inputs.secrets.token {
             annotate::mask(token.expose_secret());
+        }
+        if let Some(name) = &inputs.remote.remote {
+            Location::parse(name).map_err(|why| Failure::usage(format!("{why} Correct the input \"remote\".")))?;
         }
         let keys = keyring(&inputs)?;
         let facts = Facts::from_environment();
@@ -134,17 +144,20 @@ impl Job {
         self.inputs.key.request(&self.project(), "")
     }
 
-    /// Opens the cache: GitHub's, or the one in `NIX_CACHE_REMOTE`, with a time budget for all its lookups in this step, and
-    /// `total` for everything.
+    /// Opens the cache: the one in the input `remote`, in `NIX_CACHE_REMOTE`, or GitHub's, with a time budget for all its lookups
+    /// in this step, and `total` for everything.
     ///
     /// # Errors
     /// When there is none; the job continues without a cache.
     pub(super) fn place(&self, total: Option<Duration>) -> Result<Place, RemoteError> {
-        if let Some(name) =
-            std::env::var(env_vars::NIX_CACHE_REMOTE).ok().filter(|name| !name.is_empty() && name != "github")
-        {
+        let given = self.inputs.remote.remote.clone().or_else(|| std::env::var(env_vars::NIX_CACHE_REMOTE).ok());
+        if let Some(name) = given.filter(|name| !name.is_empty() && name != "github") {
+            let is_signed_only = matches!(Location::parse(&name), Ok(Location::S3(_)));
+            if is_signed_only && !self.keys.asks_for_signatures() {
+                return Err(RemoteError::Failed(UNSIGNED.to_owned()));
+            }
             let remote = remote(&name).map_err(|failure| RemoteError::Failed(failure.message))?;
-            return Ok(Place { remote: limited(remote, total), github: None });
+            return Ok(Place { remote: limited(remote, total), github: None, is_signed_only });
         }
         let token = self.inputs.secrets.token.as_ref().map(|token| token.expose_secret().to_owned());
         // The token for REST is an input; everything else from the runner is a variable.
@@ -156,7 +169,7 @@ impl Job {
         if state::load(STATE_SPOKEN).is_some() {
             github.note_spoken();
         }
-        Ok(Place { remote: limited(github.clone(), total), github: Some(github) })
+        Ok(Place { remote: limited(github.clone(), total), github: Some(github), is_signed_only: false })
     }
 
     /// Tells post whether the service has answered: then a failure there is an outage and not a missing service.

@@ -6,7 +6,7 @@ use clap::{Command, CommandFactory, Parser};
 
 use super::given::{self, InputError, Secrets};
 use super::inputs::{Inputs, JobArgs, SaveArgs};
-use crate::app::settings::{KeyArgs, PlanArgs, TrustArgs};
+use crate::app::settings::{KeyArgs, PlanArgs, RemoteArgs, TrustArgs};
 
 /// The inputs of `plan`.
 #[derive(Clone, Debug, Parser)]
@@ -23,6 +23,8 @@ pub(crate) struct PlanInputs {
     pub save: SaveArgs,
     #[command(flatten)]
     pub key: KeyArgs,
+    #[command(flatten)]
+    pub remote: RemoteArgs,
     #[command(flatten)]
     pub trust: TrustArgs,
     #[command(flatten)]
@@ -54,8 +56,8 @@ impl PlanInputs {
 
     /// The corresponding inputs of the main action.
     pub(crate) fn of_the_job(&self) -> Result<Inputs, InputError> {
-        let Self { key, trust, job, secrets, .. } = self.clone();
-        Ok(Inputs { key, trust, job, secrets, ..Inputs::from_json("{}")? })
+        let Self { key, remote, trust, job, secrets, .. } = self.clone();
+        Ok(Inputs { key, remote, trust, job, secrets, ..Inputs::from_json("{}")? })
     }
 }
 

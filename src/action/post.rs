@@ -112,6 +112,11 @@ async fn save_if_wanted(job: &mut Job, place: &Place, lookup: &Lookup, end: Inst
         );
         return;
     }
+    if place.is_signed_only && !job.keys.can_sign() {
+        let because = "because an object store takes only signed snapshots, and the input `signing-key` is empty";
+        fill::not_saved(job, Outcome::Skipped, "unsigned", because);
+        return;
+    }
     if is_objected(job) {
         return;
     }

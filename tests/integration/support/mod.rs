@@ -7,6 +7,7 @@ pub(crate) mod envelope;
 pub(crate) mod fake;
 pub(crate) mod folder;
 pub(crate) mod machine;
+pub(crate) mod moto;
 pub(crate) mod nix;
 pub(crate) mod program;
 pub(crate) mod random;
