@@ -146,8 +146,12 @@ fn two_jobs_that_save_at_once_both_win() {
     assert_eq!((cold.job("left"), cold.job("right")), ("success", "success"), "{}", cold.text);
     let lanes = ["left", "right"].map(|half| cold.report(half)["job"]["lane"].clone());
     assert_eq!(lanes, ["halves/left", "halves/right"]);
-    // Two layers; and two snapshots, the second of which knows the first.
-    assert_eq!(project.fake.saved().len(), 4, "{:?}", project.fake.entries());
+    // Two layers; and two snapshots, the second of which knows the first. A job that came second by a hair has also left an offer.
+    let saved = || {
+        let is_offer = |key: &str| key.rsplit_once("#g").is_some_and(|(_, number)| number.contains('.'));
+        project.fake.saved().into_iter().filter(|entry| !is_offer(&entry.key)).count()
+    };
+    assert_eq!(saved(), 4, "{:?}", project.fake.entries());
     let warm = project.workflow("matrix.yml").run();
     assert_eq!((warm.job("left"), warm.job("right")), ("success", "success"), "{}", warm.text);
     assert_eq!(builds(&warm), 0, "{}", warm.log());
@@ -155,7 +159,7 @@ fn two_jobs_that_save_at_once_both_win() {
         assert_eq!(warm.result(&format!("outputs-{half}.json"))["hit"], "exact");
         assert_eq!(warm.report(half)["save"]["reason"], "nothing-new");
     }
-    assert_eq!(project.fake.saved().len(), 4);
+    assert_eq!(saved(), 4);
 }
 
 #[test]

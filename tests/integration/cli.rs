@@ -147,7 +147,7 @@ fn arguments_that_make_no_sense_are_named_with_the_remedy() {
         (&["resotre"], &["resotre", "restore"]),
         (&["restore"], &["--remote"]),
         (&["restore", "--remote", "somewhere"], &["somewhere", "dir:PATH"]),
-        (&["save", "--remote", "dir:"], &["dir:", "dir:PATH"]),
+        (&["save", "--remote", "dir:"], &["dir:", "dir:/path/of/the/folder"]),
         (&["save", "--remote", "dir:x", "--compression-level", "23"], &["23", "1 to 22"]),
         (&["save", "--remote", "dir:x", "--threads", "0"], &["0", "1 to 256"]),
         (&["restore", "--remote", "dir:x", "--restore-mode", "copy"], &["copy", "unpack"]),
