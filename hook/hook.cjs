@@ -75,7 +75,7 @@ function run(command, settings, secrets, finished) {
   child.on('exit', (code, signal) => stopping || finished(code, signal ?? `exit code ${code}`));
 }
 
-// A mistake in this file is no reason to fail a job either. The message of a JSON error quotes the text, token and all.
+// A mistake in this file must not fail a job either. The message of a JSON error quotes the text, token and all.
 function guarded(work, trouble = warn) {
   try {
     work();

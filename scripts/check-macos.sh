@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks that the program compiles for macOS, on a machine that is no Mac: with the C compiler of Zig (ziglang and cargo-zigbuild from
+# Checks that the program compiles for macOS, on a machine that is not a Mac: with the C compiler of Zig (ziglang and cargo-zigbuild from
 # PyPI, in a virtual environment) and, for the standard library, either rustup's targets or Debian's sources of it.
 #
 #   scripts/check-macos.sh           both kinds of Mac

@@ -200,7 +200,7 @@ codes! {
     RecordsFaulty "records-faulty" "Records of a snapshot contradict themselves and were left out." ""
         "A damaged or forged snapshot. What is left of it is used."
     RestoreFailed "restore-failed" "The restore failed." "The job continues without the cache."
-        "The message has the cause. Please report it if it is no network problem."
+        "The message has the cause. Please report it unless it is a network problem."
     RestoreTimeout "restore-timeout" "A restore took longer than `restore-timeout`; what was complete was used." ""
         "A slow link or a large store. Raise `restore-timeout`, or lower `max-size`."
     SaveFailed "save-failed" "The save failed, and nothing was saved." ""

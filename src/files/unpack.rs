@@ -63,7 +63,7 @@ impl Placed {
 /// Looks through the archive in `file`, whose bytes are those that `header` tells, before anything is written.
 ///
 /// # Errors
-/// With the reason when it is no archive of this program, or holds something else than the header says.
+/// With the reason when it is not an archive of this program, or holds something else than the header says.
 pub(super) fn check(file: &File, header: &Header, roots: &Roots) -> io::Result<()> {
     let mut admission = roots.nix().map(|_| Admission::default());
     let (mut files, mut folders, mut bytes) = (0_u64, 0_u64, 0_u64);

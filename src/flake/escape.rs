@@ -18,7 +18,7 @@ pub(crate) fn escape(key: &str) -> Result<String, KeyError> {
     escape_input(key, "primary-key", MAX_KEY_BYTES)
 }
 
-/// The key of a series of ours that is no snapshot of a job: `word` says of what, `prefix` is the first word of the jobs' keys. No
+/// The key of a series of ours that is not a snapshot of a job: `word` says of what, `prefix` is the first word of the jobs' keys. No
 /// computed key of a job starts like it.
 pub(crate) fn series_key(word: &str, prefix: &str) -> String {
     let prefix = if prefix.is_empty() { "nix" } else { prefix };

@@ -133,7 +133,7 @@ impl<W: Write> Annotator<W> {
                 None => format!("{}: {title}: {message}", word(kind)),
             }),
         };
-        let _ = writeln!(self.writer, "{line}"); // a log that cannot be written is no reason to stop
+        let _ = writeln!(self.writer, "{line}"); // a log that cannot be written stops nothing
     }
 }
 
@@ -174,7 +174,7 @@ pub(crate) fn fold(style: Style, title: &str, text: &str) {
 
 /// Sends a command to the runner.
 fn command(command: &WorkflowCommand) {
-    let _ = command.issue_to(Raw::out()); // a log that cannot be written is no reason to stop
+    let _ = command.issue_to(Raw::out()); // a log that cannot be written stops nothing
 }
 
 fn index(kind: AnnotationKind) -> usize {

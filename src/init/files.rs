@@ -34,7 +34,7 @@ impl NewFile {
         let state = match read_text(&path, MAX_TEXT) {
             Ok(there) if there == text => State::Same,
             Err(error) if error.kind() == io::ErrorKind::NotFound => State::New,
-            // What is no text is something of the user's all the same.
+            // A file that is not text is something of the user's all the same.
             Ok(_) | Err(_) => State::Differs,
         };
         Self { name: name.to_owned(), path, text, state }

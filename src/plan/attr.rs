@@ -12,7 +12,7 @@ use crate::base::globs;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AttrPath(Vec<String>);
 
-/// A text that is no attribute path, or no glob over them.
+/// A text that is neither an attribute path nor a glob over them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{pattern:?} is not a pattern for targets: {why}. Patterns are attribute paths with globs, such as `nixosConfigurations.*`, \

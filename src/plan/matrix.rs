@@ -14,7 +14,7 @@ pub(super) const MOST_ENTRIES: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RunnerMap(BTreeMap<String, Value>);
 
-/// A text that is no map of runners.
+/// A text that is not a map of runners.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0}. A map of runners is a JSON object from systems to what `runs-on` takes, such as \
@@ -39,7 +39,7 @@ impl RunnerMap {
     /// The map that `text` is.
     ///
     /// # Errors
-    /// [`RunnerMapError`] when it is no JSON object of labels, lists of labels, or groups.
+    /// [`RunnerMapError`] when it is not a JSON object of labels, lists of labels, or groups.
     pub(crate) fn parse(text: &str) -> Result<Self, RunnerMapError> {
         let map: BTreeMap<String, Value> =
             serde_json::from_str(text).map_err(|error| RunnerMapError(format!("It is not a JSON object: {error}")))?;

@@ -126,7 +126,7 @@ mod tests {
         fn no_signature_survives(before in ".*", secret in "[A-Za-z0-9%+/=]{8,40}", after in "[& \"].*") {
             let text = format!("{before}sig={secret}{after}");
             let clean = redact(&text);
-            // The random text around it may hold the secret by chance only when it is no secret at all.
+            // The random text around it may hold the secret by chance only when it is not a secret at all.
             proptest::prop_assume!(!before.contains(&secret) && !after.contains(&secret));
             proptest::prop_assert!(!clean.contains(&secret), "{clean}");
         }

@@ -266,7 +266,7 @@ impl OwnFolder {
         Ok(())
     }
 
-    /// Gives the folder, and files that root or another user has left in it, to the owner of the store. Only root can do that.
+    /// Makes the owner of the store the owner of the folder, and of files that root or another user has left in it. Only root can do that.
     ///
     /// # Errors
     /// When the owner of the folder cannot be changed.

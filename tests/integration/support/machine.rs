@@ -144,7 +144,7 @@ impl TestStore {
     }
 
     /// Builds attributes of the project (see `project/default.nix`), rooted by `ROOT/result`. `ATTRIBUTE` or `NAME=VALUE`
-    /// for one of its arguments. Gives the built paths in full.
+    /// for one of its arguments. Returns the built paths in full.
     pub(crate) fn build(&self, words: &[&str]) -> Vec<String> {
         self.try_build(words).unwrap_or_else(|said| panic!("{words:?} cannot be built: {said}"))
     }

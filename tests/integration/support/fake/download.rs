@@ -153,7 +153,7 @@ impl Sending {
         if self.fault.as_ref().is_some_and(|fault| fault.name == FaultName::Stall) {
             std::future::pending::<()>().await;
         }
-        // Gives the server the time to send what it still holds before it drops the connection.
+        // Leaves the server the time to send what it still holds before it drops the connection.
         tokio::time::sleep(Duration::from_millis(5)).await;
         Err(io::ErrorKind::ConnectionReset.into())
     }
