@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::audit_inputs::AuditInputs;
+use super::given::ActionInputs;
 use super::job;
 use super::outputs::set_all;
 use super::plan::wish;
@@ -16,15 +17,7 @@ use crate::plan::{Repository, Wish};
 use crate::report::page;
 
 /// Audits, reports, and fails according to the policy.
-pub(super) async fn audit() -> Result<(), Failure> {
-    let done = audit_and_report().await;
-    if let Err(failure) = &done {
-        job::annotator().error("nix-cache", &failure.message);
-    }
-    done
-}
-
-async fn audit_and_report() -> Result<(), Failure> {
+pub(super) async fn run() -> Result<(), Failure> {
     let inputs = AuditInputs::from_environment().map_err(Failure::usage)?;
     let facts = Facts::from_environment();
     let workspace = facts.workspace.clone().unwrap_or_else(|| PathBuf::from("."));
@@ -40,9 +33,7 @@ async fn audit_and_report() -> Result<(), Failure> {
     }
     if !inputs.job.no_summarize {
         let (sentences, rows) = (summary::sentences(&audited.report), summary::rows(&audited.report));
-        if let Err(error) = page::write("Audit", &sentences, &summary::HEAD, &rows) {
-            tracing::warn!("The job summary could not be written: {error}.");
-        }
+        page::write("Audit", &sentences, &summary::HEAD, &rows);
     }
     if let Err(error) = set_all(outputs(&audited, &sarif, &json)) {
         tracing::warn!("{error}");

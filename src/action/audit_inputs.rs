@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Command, CommandFactory, Parser};
 
-use super::given::{self, InputError};
+use super::given::{ActionInputs, Secrets};
 use super::inputs::JobArgs;
 use crate::app::settings::AuditArgs;
 
@@ -23,20 +23,14 @@ pub(crate) struct AuditInputs {
     pub job: JobArgs,
 }
 
-impl AuditInputs {
-    /// The parser, as on the command line.
-    pub(crate) fn declared() -> Command {
+impl ActionInputs for AuditInputs {
+    fn declared() -> Command {
         Self::command()
     }
 
-    /// The inputs in the environment.
-    pub(crate) fn from_environment() -> Result<Self, InputError> {
-        Self::from_json(&crate::base::secrets::inputs())
-    }
-
-    /// The inputs in `json`, an object of strings.
-    pub(crate) fn from_json(json: &str) -> Result<Self, InputError> {
-        given::read(Self::declared(), json).map(|(inputs, _)| inputs)
+    /// It needs none.
+    fn with_secrets(self, _: Secrets) -> Self {
+        self
     }
 }
 

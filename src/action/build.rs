@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::given::ActionInputs;
 use super::{drvs, job};
 use crate::action::build_inputs::BuildInputs;
 use crate::action::build_outputs;

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Arg, Command, CommandFactory, Parser};
 
-use super::given::{self, InputError, Secrets};
-use super::inputs::{Inputs, JobArgs};
+use super::given::{self, ActionInputs, InputError, Secrets};
+use super::inputs::{Inputs, JobArgs, RemoteInput};
 use crate::app::Failure;
-use crate::app::settings::{BuildArgs, DrvsArgs, KeyArgs, LaneArgs, RemoteArgs};
+use crate::app::settings::{BuildArgs, DrvsArgs, KeyArgs, LaneArgs};
 use crate::building::drvs::{self, Drvs};
 
 /// The inputs of `build`.
@@ -18,7 +18,7 @@ pub(crate) struct BuildInputs {
     #[command(flatten)]
     pub drvs: DrvsArgs,
     #[command(flatten)]
-    pub remote: RemoteArgs,
+    pub remote: RemoteInput,
     #[command(flatten)]
     pub lane: LaneArgs,
     #[command(flatten)]
@@ -27,9 +27,9 @@ pub(crate) struct BuildInputs {
     pub secrets: Secrets,
 }
 
-impl BuildInputs {
+impl ActionInputs for BuildInputs {
     /// The parser: as on the command line, where the targets and the arguments for Nix have no names.
-    pub(crate) fn declared() -> Command {
+    fn declared() -> Command {
         let targets = "What to build: attributes of the flake, such as `hello` or `checks.x86_64-linux.unit` (the `attrs` of a plan), \
                        or whole installables; if given but empty, nothing is built";
         let words = |arg: Arg| arg.num_args(1).value_delimiter(' ').default_value("default");
@@ -38,25 +38,25 @@ impl BuildInputs {
             .mut_arg("nix_args", |arg| arg.long("nix-args").num_args(1).last(false))
     }
 
-    /// The inputs in the environment.
-    pub(crate) fn from_environment() -> Result<Self, InputError> {
-        Self::from_json(&crate::base::secrets::inputs())
+    fn with_secrets(self, secrets: Secrets) -> Self {
+        Self { secrets, ..self }
     }
 
-    /// Reads the inputs in `json`, an object of strings. An empty string means the default, except for `targets`, which are empty
-    /// in a plan with nothing to build, and for `out-link`.
-    pub(crate) fn from_json(json: &str) -> Result<Self, InputError> {
-        let (mut inputs, secrets) = given::read::<Self>(Self::declared(), json)?;
+    /// An empty string means the default, except for `targets`, which are empty in a plan with nothing to build, and for `out-link`.
+    fn from_json(json: &str) -> Result<Self, InputError> {
+        let (inputs, secrets) = given::read::<Self>(Self::declared(), json)?;
+        let mut inputs = inputs.with_secrets(secrets);
         if given::is_given_empty(json, "targets") {
             inputs.build.targets.clear();
         }
         if given::is_given_empty(json, "out-link") {
             inputs.build.out_link = PathBuf::new();
         }
-        inputs.secrets = secrets;
         Ok(inputs)
     }
+}
 
+impl BuildInputs {
     /// The derivations of the targets.
     pub(crate) fn planned(&self) -> Result<Drvs, Failure> {
         drvs::parse(&self.build.targets, self.drvs.drvs.as_deref().unwrap_or_default())

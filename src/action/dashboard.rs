@@ -4,7 +4,8 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::dashboard_inputs::DashboardInputs;
-use super::job::{Job, Place, annotator};
+use super::given::ActionInputs;
+use super::job::{Job, Place};
 use super::outputs::set_all;
 use crate::app::Failure;
 use crate::app::dashboard::{Scene, make, sentences};
@@ -18,15 +19,7 @@ use crate::report::text;
 const LIMIT: Duration = Duration::from_mins(2);
 
 /// Writes the dashboard, and reports which goals are reached.
-pub(super) async fn dashboard() -> Result<(), Failure> {
-    let done = make_and_report().await;
-    if let Err(failure) = &done {
-        annotator().error("nix-cache", &failure.message);
-    }
-    done
-}
-
-async fn make_and_report() -> Result<(), Failure> {
+pub(super) async fn run() -> Result<(), Failure> {
     let inputs = DashboardInputs::from_environment().map_err(Failure::usage)?;
     let job = Job::with(inputs.of_the_job().map_err(Failure::usage)?)?;
     let place = job.place(Some(LIMIT)).map_err(|error| Failure::work(format!("No dashboard was written: {error}")))?;
@@ -44,10 +37,8 @@ async fn make_and_report() -> Result<(), Failure> {
     for sentence in &sentences {
         tracing::info!("{sentence}");
     }
-    if !inputs.job.no_summarize
-        && let Err(error) = page::write("Dashboard of the Nix store cache", &sentences, &HEAD, &rows(&written))
-    {
-        tracing::warn!("The job summary could not be written: {error}.");
+    if !inputs.job.no_summarize {
+        page::write("Dashboard of the Nix store cache", &sentences, &HEAD, &rows(&written));
     }
     if let Err(error) = set_all(outputs(&written)) {
         tracing::warn!("{error}");

@@ -2,7 +2,7 @@
 
 use clap::{Command, CommandFactory, Parser};
 
-use super::given::{self, InputError, Secrets};
+use super::given::{ActionInputs, InputError, Secrets};
 use super::inputs::{Inputs, JobArgs};
 use crate::app::settings::DashboardArgs;
 
@@ -17,23 +17,17 @@ pub(crate) struct DashboardInputs {
     pub secrets: Secrets,
 }
 
-impl DashboardInputs {
-    /// The parser, as on the command line.
-    pub(crate) fn declared() -> Command {
+impl ActionInputs for DashboardInputs {
+    fn declared() -> Command {
         Self::command()
     }
 
-    /// The inputs in the environment.
-    pub(crate) fn from_environment() -> Result<Self, InputError> {
-        Self::from_json(&crate::base::secrets::inputs())
+    fn with_secrets(self, secrets: Secrets) -> Self {
+        Self { secrets, ..self }
     }
+}
 
-    /// The inputs in `json`, an object of strings.
-    pub(crate) fn from_json(json: &str) -> Result<Self, InputError> {
-        let (inputs, secrets) = given::read::<Self>(Self::declared(), json)?;
-        Ok(Self { secrets, ..inputs })
-    }
-
+impl DashboardInputs {
     /// The corresponding inputs of the main action.
     pub(crate) fn of_the_job(&self) -> Result<Inputs, InputError> {
         let Self { dashboard, job, secrets, .. } = self.clone();

@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use super::given::ActionInputs;
 use super::job::{Job, Lookup, annotator};
 use crate::action::build_inputs::BuildInputs;
 use crate::app::Failure;

@@ -3,6 +3,7 @@
 use super::job::{Job, Place};
 use crate::base::note::{Code, Note, Severity};
 use crate::cache::{LayerState, Phase, RestoreOutcome, SaveOutcome, SaveReason, Survey};
+use crate::remote::github::FREE_QUOTA;
 use crate::report::{Layer, Level, NewPath, Outcome, Quota, Restore, Save, Timing};
 
 /// The name of the first level.
@@ -127,15 +128,12 @@ pub(super) fn notes(job: &mut Job, notes: &[Note]) {
     }
 }
 
-/// GitHub's default limit for a repository; a higher paid limit is not visible through REST.
-const DEFAULT_QUOTA: u64 = 10 << 30;
-
 /// Queries how full the repository's cache is, and warns if entries are about to be evicted.
 pub(super) async fn quota(job: &mut Job, place: &Place) {
     let Some(rest) = place.github.as_ref().and_then(|github| github.rest()) else { return };
     let Some(usage) = rest.usage().await else { return };
     job.report.quota = Some(Quota { used_bytes: usage.bytes, limit_bytes: None, entries: usage.count });
-    if usage.bytes > DEFAULT_QUOTA / 10 * 9 {
+    if usage.bytes > FREE_QUOTA / 10 * 9 {
         job.report.note(Note::silent(Severity::Notice, Code::Quota, "The repository's cache is close to or above the free 10 GiB, so GitHub deletes the least recently used entries."));
     }
 }

@@ -53,6 +53,26 @@ pub(crate) enum InputError {
     Conflict { first: String, second: String },
 }
 
+/// The inputs of one action.
+pub(crate) trait ActionInputs: FromArgMatches {
+    /// The parser, as on the command line.
+    fn declared() -> Command;
+
+    /// Adds the inputs that the parser does not see.
+    fn with_secrets(self, secrets: Secrets) -> Self;
+
+    /// The inputs in `json`, an object of strings.
+    fn from_json(json: &str) -> Result<Self, InputError> {
+        let (inputs, secrets) = read::<Self>(Self::declared(), json)?;
+        Ok(inputs.with_secrets(secrets))
+    }
+
+    /// The inputs in the environment; all defaults if there are none, as on a laptop.
+    fn from_environment() -> Result<Self, InputError> {
+        Self::from_json(&crate::base::secrets::inputs())
+    }
+}
+
 /// Reads the inputs in `json` with the parser of `command`.
 pub(super) fn read<T: FromArgMatches>(command: Command, json: &str) -> Result<(T, Secrets), InputError> {
     let mut given = parse(json)?;

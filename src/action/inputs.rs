@@ -5,8 +5,8 @@ use std::time::Duration;
 use clap::{Args, Command, CommandFactory, Parser, ValueEnum};
 use serde_json::Value;
 
-use super::given::{self, InputError, Secrets};
-use crate::app::settings::{FailArgs, KeyArgs, LaneArgs, PackingArgs, RemoteArgs, RestoreArgs, TrustArgs};
+use super::given::{ActionInputs, Secrets};
+use crate::app::settings::{FailArgs, KeyArgs, LaneArgs, PackingArgs, RestoreArgs, TrustArgs};
 use crate::github::status::JobStatus;
 use crate::report::Action;
 
@@ -16,7 +16,7 @@ pub(crate) struct Inputs {
     #[command(flatten)]
     pub key: KeyArgs,
     #[command(flatten)]
-    pub remote: RemoteArgs,
+    pub remote: RemoteInput,
     #[command(flatten)]
     pub lane: LaneArgs,
     /// Only check whether there is a snapshot, and restore nothing
@@ -99,6 +99,16 @@ pub(crate) struct HistoryArgs {
     pub no_history: bool,
 }
 
+/// Where the cache of an action is. The command line has no default.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct RemoteInput {
+    /// Where layers and snapshots are stored: `github`, `dir:PATH` (a disk that runners share), or
+    /// `s3://BUCKET/PREFIX?endpoint=…&region=…` with keys from the variables `AWS_*`; all actions of a workflow need the same
+    /// [default: `github`]
+    #[arg(long, value_name = "REMOTE")]
+    pub remote: Option<String>,
+}
+
 /// The inputs that all actions share.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct JobArgs {
@@ -117,23 +127,18 @@ fn matrix(text: &str) -> Result<Value, String> {
     serde_json::from_str(text).map_err(|_| "expected JSON, such as ${{ toJSON(matrix) }}".to_owned())
 }
 
-impl Inputs {
+impl ActionInputs for Inputs {
     /// The parser: as on the command line, except that a save has a time limit.
-    pub(crate) fn declared() -> Command {
+    fn declared() -> Command {
         Self::command().mut_arg("save_timeout", |arg| arg.default_value("10m"))
     }
 
-    /// The inputs in the environment; all defaults if there are none, as on a laptop.
-    pub(crate) fn from_environment() -> Result<Self, InputError> {
-        Self::from_json(&crate::base::secrets::inputs())
+    fn with_secrets(self, secrets: Secrets) -> Self {
+        Self { secrets, ..self }
     }
+}
 
-    /// The inputs in `json`, an object of strings.
-    pub(crate) fn from_json(json: &str) -> Result<Self, InputError> {
-        let (inputs, secrets) = given::read::<Self>(Self::declared(), json)?;
-        Ok(Self { secrets, ..inputs })
-    }
-
+impl Inputs {
     /// Longest time for a save.
     pub(crate) fn save_timeout(&self) -> Duration {
         self.packing.save_timeout.expect("the parser of the actions has a default")

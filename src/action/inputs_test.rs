@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use secrecy::ExposeSecret;
 use serde_json::json;
 
+use super::super::given::{self, InputError};
 use super::*;
 use crate::cache::{Include, ModeRequest};
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 
+use crate::action::given::ActionInputs;
 use crate::action::inputs::Inputs;
 use crate::app::Failure;
 use crate::app::place::{limited, remote};
@@ -144,14 +145,26 @@ impl Job {
         self.inputs.key.request(&self.project(), "")
     }
 
+    /// The name of the cache: the input `remote`, or `NIX_CACHE_REMOTE`, or else `github`.
+    pub(super) fn remote_name(&self) -> String {
+        let given = self.inputs.remote.remote.clone().or_else(|| std::env::var(env_vars::NIX_CACHE_REMOTE).ok());
+        given.filter(|name| !name.is_empty()).unwrap_or_else(|| "github".to_owned())
+    }
+
+    /// A variable of the runner's, of which the token for REST is an input.
+    pub(super) fn variable(&self, name: &str) -> Option<String> {
+        let token = self.inputs.secrets.token.as_ref().filter(|_| name == env_vars::GITHUB_TOKEN);
+        token.map(|token| token.expose_secret().to_owned()).or_else(|| secrets::var(name))
+    }
+
     /// Opens the cache: the one in the input `remote`, in `NIX_CACHE_REMOTE`, or GitHub's, with a time budget for all its lookups
     /// in this step, and `total` for everything.
     ///
     /// # Errors
     /// When there is none; the job continues without a cache.
     pub(super) fn place(&self, total: Option<Duration>) -> Result<Place, RemoteError> {
-        let given = self.inputs.remote.remote.clone().or_else(|| std::env::var(env_vars::NIX_CACHE_REMOTE).ok());
-        if let Some(name) = given.filter(|name| !name.is_empty() && name != "github") {
+        let name = self.remote_name();
+        if name != "github" {
             let is_signed_only = matches!(Location::parse(&name), Ok(Location::S3(_)));
             if is_signed_only && !self.keys.asks_for_signatures() {
                 return Err(RemoteError::Failed(UNSIGNED.to_owned()));
@@ -159,13 +172,7 @@ impl Job {
             let remote = remote(&name).map_err(|failure| RemoteError::Failed(failure.message))?;
             return Ok(Place { remote: limited(remote, total), github: None, is_signed_only });
         }
-        let token = self.inputs.secrets.token.as_ref().map(|token| token.expose_secret().to_owned());
-        // The token for REST is an input; everything else from the runner is a variable.
-        let lookup = |name: &str| match name {
-            env_vars::GITHUB_TOKEN => token.clone().or_else(|| secrets::var(name)),
-            _ => secrets::var(name),
-        };
-        let github = Arc::new(GithubRemote::new(GithubConfig::from_env(lookup)?)?);
+        let github = Arc::new(GithubRemote::new(GithubConfig::from_env(|name| self.variable(name))?)?);
         if state::load(STATE_SPOKEN).is_some() {
             github.note_spoken();
         }

@@ -61,34 +61,23 @@ pub(crate) enum Step {
 
 /// Runs a step.
 pub(crate) async fn run(step: Step) -> Result<(), Failure> {
-    match step {
-        Step::Build => return build::build().await,
-        Step::Audit => return audit::audit().await,
-        Step::Dashboard => return dashboard::dashboard().await,
-        Step::Plan => {
-            return plan::run().await.inspect_err(|failure| job::annotator().error("nix-cache", &failure.message));
-        }
-        Step::Drvs => {
-            return drvs::run().await.inspect_err(|failure| job::annotator().error("nix-cache", &failure.message));
-        }
-        Step::Prune => {
-            return prune::run().await.inspect_err(|failure| job::annotator().error("nix-cache", &failure.message));
-        }
-        Step::Restore | Step::Post | Step::Save => {}
-    }
-    let mut job = match Job::from_environment() {
-        Ok(job) => job,
-        Err(failure) => {
-            job::annotator().error("nix-cache", &failure.message);
-            return Err(failure);
-        }
-    };
     let done = match step {
+        // It annotates its failures itself: what failed to build is already on the run's page.
+        Step::Build => return build::build().await,
+        Step::Audit => audit::run().await,
+        Step::Dashboard => dashboard::run().await,
+        Step::Plan => plan::run().await,
+        Step::Drvs => drvs::run().await,
+        Step::Prune => prune::run().await,
+        Step::Restore | Step::Post | Step::Save => restore_or_save(step).await,
+    };
+    done.inspect_err(|failure| job::annotator().error("nix-cache", &failure.message))
+}
+
+async fn restore_or_save(step: Step) -> Result<(), Failure> {
+    let mut job = Job::from_environment()?;
+    match step {
         Step::Restore => restore::restore(&mut job).await,
         _ => post::save(&mut job, step).await,
-    };
-    if let Err(failure) = &done {
-        job::annotator().error("nix-cache", &failure.message);
     }
-    done
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
+use super::given::ActionInputs;
 use super::job::{Job, Lookup, annotator};
 use crate::action::plan_inputs::PlanInputs;
 use crate::app::Failure;
@@ -193,9 +194,7 @@ fn report(plan: &Plan, inputs: &PlanInputs) {
     let mut decisions: Vec<_> = plan.decisions.iter().collect();
     decisions.sort_by_key(|decision| decision.verdict);
     let rows: Vec<_> = decisions.into_iter().map(row).collect();
-    if let Err(error) = page::write("Build plan", &sentences, &["Target", "", "Decided by", "Why"], &rows) {
-        tracing::warn!("The job summary could not be written: {error}.");
-    }
+    page::write("Build plan", &sentences, &["Target", "", "Decided by", "Why"], &rows);
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Command, CommandFactory, Parser};
 
-use super::given::{self, InputError, Secrets};
-use super::inputs::{Inputs, JobArgs, SaveArgs};
-use crate::app::settings::{KeyArgs, PlanArgs, RemoteArgs, TrustArgs};
+use super::given::{ActionInputs, InputError, Secrets};
+use super::inputs::{Inputs, JobArgs, RemoteInput, SaveArgs};
+use crate::app::settings::{KeyArgs, PlanArgs, TrustArgs};
 
 /// The inputs of `plan`.
 #[derive(Clone, Debug, Parser)]
@@ -24,7 +24,7 @@ pub(crate) struct PlanInputs {
     #[command(flatten)]
     pub key: KeyArgs,
     #[command(flatten)]
-    pub remote: RemoteArgs,
+    pub remote: RemoteInput,
     #[command(flatten)]
     pub trust: TrustArgs,
     #[command(flatten)]
@@ -33,9 +33,9 @@ pub(crate) struct PlanInputs {
     pub secrets: Secrets,
 }
 
-impl PlanInputs {
+impl ActionInputs for PlanInputs {
     /// The parser: as on the command line, except that one input takes several patterns.
-    pub(crate) fn declared() -> Command {
+    fn declared() -> Command {
         let saved = "When to cache this plan, for later plans to compare with; those of pull requests and merge queues never are";
         Self::command()
             .mut_arg("include", |arg| arg.value_delimiter(' '))
@@ -43,17 +43,12 @@ impl PlanInputs {
             .mut_arg("save", |arg| arg.help(saved))
     }
 
-    /// The inputs in the environment.
-    pub(crate) fn from_environment() -> Result<Self, InputError> {
-        Self::from_json(&crate::base::secrets::inputs())
+    fn with_secrets(self, secrets: Secrets) -> Self {
+        Self { secrets, ..self }
     }
+}
 
-    /// The inputs in `json`, an object of strings.
-    pub(crate) fn from_json(json: &str) -> Result<Self, InputError> {
-        let (inputs, secrets) = given::read::<Self>(Self::declared(), json)?;
-        Ok(Self { secrets, ..inputs })
-    }
-
+impl PlanInputs {
     /// The corresponding inputs of the main action.
     pub(crate) fn of_the_job(&self) -> Result<Inputs, InputError> {
         let Self { key, remote, trust, job, secrets, .. } = self.clone();

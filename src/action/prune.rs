@@ -3,16 +3,17 @@
 use std::fs;
 use std::path::PathBuf;
 
+use super::given::ActionInputs;
 use super::job::{Job, annotator};
 use super::outputs;
 use super::prune_inputs::PruneInputs;
 use crate::app::Failure;
 use crate::app::print::print;
 use crate::app::prune::{Target, prune, verdict};
-use crate::base::{env_vars, human, secrets};
+use crate::base::human;
 use crate::prune::{PruneReport, table};
 use crate::remote::github::RestConfig;
-use secrecy::ExposeSecret;
+use crate::report::page;
 
 /// Prunes the cache of the repository.
 pub(super) async fn run() -> Result<(), Failure> {
@@ -42,16 +43,10 @@ pub(super) async fn run() -> Result<(), Failure> {
 
 /// The cache of this job.
 fn target(job: &Job) -> Result<Target, Failure> {
-    let remote = env_vars::NIX_CACHE_REMOTE;
-    let remote = std::env::var(remote).ok().filter(|name| !name.is_empty()).unwrap_or_else(|| "github".to_owned());
-    if let Some(target) = Target::elsewhere(&remote)? {
+    if let Some(target) = Target::elsewhere(&job.remote_name())? {
         return Ok(target);
     }
-    let token = job.inputs.secrets.token.as_ref().map(|token| token.expose_secret().to_owned());
-    let rest = RestConfig::from_env(|name| match name {
-        env_vars::GITHUB_TOKEN => token.clone().or_else(|| secrets::var(name)),
-        _ => secrets::var(name),
-    });
+    let rest = RestConfig::from_env(|name| job.variable(name));
     // Without the cache service, entries can still be listed, and what they may name stays.
     let github = job.place(None).inspect_err(|error| tracing::warn!("{error}")).ok().and_then(|place| place.github);
     Target::github(rest, github, &job.facts.git_ref)
@@ -72,7 +67,5 @@ fn summarize(report: &PruneReport) {
     };
     let rows: Vec<_> = report.by_reason().into_iter().map(row).collect();
     let head = ["Entries", "Number", "Size"];
-    if let Err(error) = crate::report::page::write("Pruning of the cache", &report.sentences(), &head, &rows) {
-        tracing::warn!("The job summary could not be written: {error}.");
-    }
+    page::write("Pruning of the cache", &report.sentences(), &head, &rows);
 }

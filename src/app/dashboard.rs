@@ -64,16 +64,12 @@ pub(crate) fn sentences(written: &Written) -> Vec<String> {
     let goal = |goal: &Goal| {
         let wanted = format!("The goal `{}` of {}", goal.name, text::percent(goal.wanted));
         match (goal.state, goal.value) {
-            (State::Reached, Some(value)) => format!("{wanted} is reached: {}.", share(value)),
-            (State::Missed, Some(value)) => format!("{wanted} is missed: {}.", share(value)),
+            (State::Reached, Some(value)) => format!("{wanted} is reached: {}.", text::signed_percent(value)),
+            (State::Missed, Some(value)) => format!("{wanted} is missed: {}.", text::signed_percent(value)),
             _ => format!("Whether {} is reached is not known.", wanted.replacen("The", "the", 1)),
         }
     };
     [first].into_iter().chain(written.goals.iter().map(goal)).collect()
-}
-
-fn share(value: f64) -> String {
-    if value < 0.0 { format!("−{}", text::percent(-value)) } else { text::percent(value) }
 }
 
 /// The runs in a file of JSON Lines.

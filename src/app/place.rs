@@ -16,18 +16,13 @@ const NO_REPOSITORY: &str = "local/local";
 /// Opens the remote of this name.
 pub(crate) fn remote(name: &str) -> Result<Arc<dyn Remote>, Failure> {
     match Location::parse(name).map_err(Failure::usage)? {
-        Location::Directory(path) => match DirectoryRemote::open(&path) {
-            Ok(remote) => Ok(Arc::new(remote)),
-            Err(error) => {
-                Err(Failure::usage(format!("Cannot use the directory {} as a cache: {error}.", path.display())))
-            }
-        },
+        Location::Directory(path) => Ok(Arc::new(DirectoryRemote::named(&path).map_err(Failure::usage)?)),
         Location::Github => {
             let remote = GithubConfig::from_env(secrets::var).and_then(GithubRemote::new);
             Ok(Arc::new(remote.map_err(Failure::work)?))
         }
         Location::S3(address) => {
-            let client = S3Client::new(&address, secrets::var, tuning()).map_err(Failure::work)?;
+            let client = S3Client::new(&address, secrets::var, Tuning::from_env()).map_err(Failure::work)?;
             Ok(Arc::new(S3Remote::new(client, &repository())))
         }
     }
@@ -47,13 +42,9 @@ fn is_repository(name: &str) -> bool {
     name.split_once('/').is_some_and(|(owner, repo)| is_part(owner) && is_part(repo))
 }
 
-fn tuning() -> Tuning {
-    std::env::var(env_vars::NIX_CACHE_TUNING).map_or_else(|_| Tuning::default(), |text| Tuning::from_text(&text))
-}
-
 /// Limits `remote` for one step: a budget for all its lookups, and a total time.
 pub(crate) fn limited(remote: Arc<dyn Remote>, total: Option<Duration>) -> Arc<dyn Remote> {
-    Arc::new(Limited::new(remote, Limits { total, lookups: tuning().lookup_budget }))
+    Arc::new(Limited::new(remote, Limits { total, lookups: Tuning::from_env().lookup_budget }))
 }
 
 /// The share of a restore's time for downloads: four fifths, so that some time is left to unpack.

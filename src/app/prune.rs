@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::app::Failure;
 use crate::app::settings::PruneArgs;
 use crate::base::env_vars;
-use crate::prune::{GITHUB_QUOTA, Place, PruneReport, carry_out, plan_for};
-use crate::remote::github::{CacheShelf, GithubRemote, RestConfig, Tuning};
+use crate::prune::{Place, PruneReport, carry_out, plan_for};
+use crate::remote::github::{CacheShelf, FREE_QUOTA, GithubRemote, RestConfig, Tuning};
 use crate::remote::{DirectoryRemote, ListError, Location, Remote, Shelf};
 
 /// The cache to prune.
@@ -35,14 +35,12 @@ impl Target {
 
     /// The directory at `path`.
     fn directory(path: &Path) -> Result<Self, Failure> {
-        let shown = path.display();
-        let wrong = |why: &dyn std::fmt::Display| {
-            Failure::usage(format!("Cannot use the directory {shown} as a cache: {why}."))
-        };
+        // Opening it would create it.
         if !path.is_dir() {
-            return Err(wrong(&"it does not exist"));
+            let shown = path.display();
+            return Err(Failure::usage(format!("Cannot use the directory {shown} as a cache: it does not exist.")));
         }
-        DirectoryRemote::open(path).map(Self::Directory).map_err(|error| wrong(&error))
+        DirectoryRemote::named(path).map(Self::Directory).map_err(Failure::usage)
     }
 
     /// GitHub's cache. `remote` reads snapshots, if this job can; `git_ref` is the job's own reference.
@@ -57,9 +55,8 @@ impl Target {
                  action has both; elsewhere, set GITHUB_TOKEN, and GITHUB_REPOSITORY to owner/name.",
             )
         })?;
-        let tuning = std::env::var(env_vars::NIX_CACHE_TUNING)
-            .map_or_else(|_| Tuning::default(), |text| Tuning::from_text(&text));
-        let shelf = CacheShelf::new(&rest, tuning, env_vars::ca_file().as_deref()).map_err(Failure::usage)?;
+        let shelf =
+            CacheShelf::new(&rest, Tuning::from_env(), env_vars::ca_file().as_deref()).map_err(Failure::usage)?;
         let mut scopes: Vec<String> = Vec::new();
         if let Some(remote) = &remote {
             scopes.extend(remote.scopes().iter().filter(|scope| scope.readable()).map(|scope| scope.scope.clone()));
@@ -75,7 +72,7 @@ impl Target {
     fn quota(&self) -> Option<u64> {
         match self {
             Self::Directory(_) => None,
-            Self::Github { .. } => Some(GITHUB_QUOTA),
+            Self::Github { .. } => Some(FREE_QUOTA),
         }
     }
 

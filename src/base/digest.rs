@@ -36,6 +36,11 @@ impl fmt::Debug for Sha {
     }
 }
 
+/// Returns whether `text` has `length` lower-case hexadecimal digits, and nothing else.
+pub(crate) fn is_hex(text: &str, length: usize) -> bool {
+    text.len() == length && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 impl FromStr for Sha {
     type Err = DigestError;
 

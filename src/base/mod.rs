@@ -16,4 +16,5 @@ pub(crate) mod platform;
 pub(crate) mod printing;
 pub(crate) mod secrets;
 pub(crate) mod threads;
+pub(crate) mod toml_text;
 pub(crate) mod typed;

@@ -1,5 +1,6 @@
 //! Downloads layers.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::base::note::{Code, Note};
 use crate::layer::digest::{CHUNK_SIZE, Digests};
 use crate::remote::transfer::{FetchPlan, fetch_file};
 use crate::remote::{Entry, Kind, RemoteError};
-use crate::snapshot::Stored;
+use crate::snapshot::{Layer, Snapshot, Stored};
 use crate::store::StoreDirs;
 use crate::store::own::{LAYERS, OwnFolder, work_dir};
 
@@ -29,6 +30,18 @@ pub(super) struct Wanted<'a> {
     pub stored: &'a Stored,
     /// Number of paths that are lost without it.
     pub paths: usize,
+}
+
+/// The stored entries of `layers` of `snapshot`.
+pub(super) fn wanted_of<'a>(snapshot: &'a Snapshot, layers: impl Iterator<Item = &'a Layer>) -> Vec<Wanted<'a>> {
+    let mut paths_of: BTreeMap<Sha, usize> = BTreeMap::new();
+    for layer in layers {
+        for id in layer.stored() {
+            *paths_of.entry(id).or_default() += layer.paths.len();
+        }
+    }
+    let wanted = |(id, paths): (Sha, usize)| Some(Wanted { stored: snapshot.stored.get(&id)?, paths });
+    paths_of.into_iter().filter_map(wanted).collect()
 }
 
 /// The result of one download: the figures, the file if it succeeded, and notes.

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::Context;
-use super::fetch::{Fetched, Wanted, create_layer, fetch_stored, folder};
+use super::fetch::{Fetched, create_layer, fetch_stored, folder, wanted_of};
 use super::outcome::{LayerFetch, LayerState};
 use crate::base::bounds::read_file;
 use crate::base::digest::Sha;
@@ -35,18 +35,11 @@ pub(super) struct Ready {
 /// Downloads the stored bytes of the layers `ids` of `snapshot`, and assembles the layers.
 pub(super) async fn fetch_layers(context: &Context, snapshot: &Snapshot, ids: &BTreeSet<Sha>) -> io::Result<Ready> {
     let layers: BTreeMap<Sha, Layer> = ids.iter().map(|id| (*id, snapshot.layers[id].clone())).collect();
-    let mut paths_of: BTreeMap<Sha, usize> = BTreeMap::new();
-    for layer in layers.values() {
-        for id in layer.stored() {
-            *paths_of.entry(id).or_default() += layer.paths.len();
-        }
-    }
-    let wanted =
-        paths_of.iter().filter_map(|(id, paths)| Some(Wanted { stored: snapshot.stored.get(id)?, paths: *paths }));
+    let wanted = wanted_of(snapshot, layers.values());
     let mut ready = Ready::default();
     let mut files: BTreeMap<Sha, PathBuf> = BTreeMap::new();
     let mut late = Vec::new();
-    for Fetched { id, fetch, file, note, late: why } in fetch_stored(context, wanted.collect()).await {
+    for Fetched { id, fetch, file, note, late: why } in fetch_stored(context, wanted).await {
         late.extend(why);
         if let Some(file) = file {
             ready.bytes += fetch.bytes;

@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use super::Context;
-use super::fetch::{Fetched, Wanted, look_up};
+use super::fetch::{Fetched, look_up, wanted_of};
 use super::layers::{Ready, fetch_layers, keep_index};
 use super::outcome::{LayerFetch, LayerState, RestoreOutcome};
 use crate::attach::privileged::{self, Answer, Request};
@@ -20,7 +20,6 @@ use crate::attach::stream::{Blob, StreamPlan, StreamRequest, StreamedLayer, is_r
 use crate::attach::{CacheError, Mode};
 use crate::base::clock::now;
 use crate::base::digest::Sha;
-use crate::base::env_vars;
 use crate::base::human;
 use crate::base::note::{Code, Note};
 use crate::base::threads::side_by_side;
@@ -66,16 +65,7 @@ async fn stream_layers(context: &Context, snapshot: &Snapshot, ids: &BTreeSet<Sh
     let remote = &context.place.remote;
     let handover = remote.handover().ok_or_else(|| format!("{} cannot be read by a server", remote.describe()))?;
     let layers: BTreeMap<Sha, &Layer> = ids.iter().map(|id| (*id, &snapshot.layers[id])).collect();
-    let mut paths_of: BTreeMap<Sha, usize> = BTreeMap::new();
-    for layer in layers.values() {
-        for id in layer.stored() {
-            *paths_of.entry(id).or_default() += layer.paths.len();
-        }
-    }
-    let wanted: Vec<Wanted<'_>> = paths_of
-        .iter()
-        .filter_map(|(id, paths)| Some(Wanted { stored: snapshot.stored.get(id)?, paths: *paths }))
-        .collect();
+    let wanted = wanted_of(snapshot, layers.values().copied());
     let looked_up = futures_util::future::join_all(wanted.iter().map(|wanted| look_up(context, wanted))).await;
     let mut ready = Ready::default();
     let (mut blobs, mut numbers) = (Vec::new(), BTreeMap::new());
@@ -116,7 +106,7 @@ async fn stream_layers(context: &Context, snapshot: &Snapshot, ids: &BTreeSet<Sh
     }
     let names: Vec<Sha> = streamed.iter().map(|layer| layer.id).collect();
     let hot = hot(context, snapshot, &numbers);
-    let tuning = tuning();
+    let tuning = Tuning::from_env();
     let [patience_ms, fill_after_ms] = [tuning.stream_patience, tuning.stream_fill].map(|time| time.as_millis() as u64);
     let plan = StreamPlan { remote: handover, blobs, layers: streamed, hot, patience_ms, fill_after_ms };
     let folder = start(&context.place.dirs, plan).await?;
@@ -131,10 +121,6 @@ async fn stream_layers(context: &Context, snapshot: &Snapshot, ids: &BTreeSet<Sh
     indexed.await.map_err(|error| error.to_string())?;
     ready.files = files;
     Ok(ready)
-}
-
-fn tuning() -> Tuning {
-    std::env::var(env_vars::NIX_CACHE_TUNING).map_or_else(|_| Tuning::default(), |text| Tuning::from_text(&text))
 }
 
 /// What the last job of this lane read, in its order: numbers of blobs, and of chunks in them.
@@ -164,22 +150,23 @@ fn parts(id: Sha, layer: &Layer, numbers: &BTreeMap<Sha, u32>) -> Option<Streame
 }
 
 async fn start(dirs: &StoreDirs, plan: StreamPlan) -> Result<PathBuf, String> {
-    let dirs = dirs.clone();
     let request = Request::Stream(StreamRequest { store_root: dirs.root().map(Into::into), plan });
-    let task = tokio::task::spawn_blocking(move || privileged::run(&dirs, &request, &AtomicU64::new(0)));
-    match task.await.map_err(|error| error.to_string())? {
+    match step(dirs, request).await {
         Ok(Answer::Streaming { files }) => Ok(files),
         Ok(other) => Err(format!("the answer was {other:?}")),
         Err(error) => Err(error.to_string().trim_end_matches('.').to_owned()),
     }
 }
 
+/// Performs a step of the stream.
+async fn step(dirs: &StoreDirs, request: Request) -> Result<Answer, CacheError> {
+    let dirs = dirs.clone();
+    tokio::task::spawn_blocking(move || privileged::run(&dirs, &request, &AtomicU64::new(0))).await?
+}
+
 /// Ends a stream that nothing is mounted from.
 async fn end(dirs: &StoreDirs) {
-    let dirs = dirs.clone();
-    let request = Request::EndStream { store_root: dirs.root().map(Into::into) };
-    let task = tokio::task::spawn_blocking(move || privileged::run(&dirs, &request, &AtomicU64::new(0)));
-    if let Ok(Err(error)) = task.await {
+    if let Err(error) = step(dirs, Request::EndStream { store_root: dirs.root().map(Into::into) }).await {
         tracing::debug!("the server for streaming goes on: {error}");
     }
 }
@@ -228,14 +215,13 @@ pub(super) struct Finished {
 /// Stops the background of the stream of this store, if there is one, so that a save has the connection for itself. Notes what could
 /// not be fetched while the job ran.
 pub(super) async fn finish(context: &Context, notes: &mut Vec<Note>) -> Finished {
-    let dirs = context.place.dirs.clone();
-    if !is_running(&dirs) {
+    let dirs = &context.place.dirs;
+    if !is_running(dirs) {
         return Finished::default();
     }
     let request = Request::StreamStatus { store_root: dirs.root().map(Into::into), finish: true };
-    let task = tokio::task::spawn_blocking(move || privileged::run(&dirs, &request, &AtomicU64::new(0)));
-    let status = match tokio::time::timeout(FOR_STATUS, task).await {
-        Ok(Ok(Ok(Answer::StreamStatus(Some(status))))) => status,
+    let status = match tokio::time::timeout(FOR_STATUS, step(dirs, request)).await {
+        Ok(Ok(Answer::StreamStatus(Some(status)))) => status,
         other => {
             tracing::debug!("the state of the stream is not known: {other:?}");
             return Finished::default();

@@ -12,7 +12,7 @@ use super::args::Cli;
 use crate::action::audit_inputs::AuditInputs;
 use crate::action::build_inputs::BuildInputs;
 use crate::action::dashboard_inputs::DashboardInputs;
-use crate::action::given::InputError;
+use crate::action::given::{ActionInputs, InputError};
 use crate::action::inputs::{FilesArgs, HistoryArgs, Inputs, SaveArgs};
 use crate::action::plan_inputs::PlanInputs;
 use crate::action::prune_inputs::PruneInputs;

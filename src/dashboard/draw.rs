@@ -11,7 +11,7 @@ impl Unit {
     pub(super) fn show(self, value: f64) -> String {
         let size = value.abs().round() as u64;
         let shown = match self {
-            Self::Share => return percent(value),
+            Self::Share => return text::signed_percent(value),
             Self::Milliseconds => text::long_time(size),
             Self::Bytes => text::bytes(size),
             Self::Count => text::number(size),
@@ -33,11 +33,6 @@ impl Unit {
         let ends = units.iter().flat_map(|unit| round.iter().map(move |round| unit * round));
         ends.filter(|end| *end >= most).fold(f64::INFINITY, f64::min).min(most.max(f64::MIN_POSITIVE) * 2.0)
     }
-}
-
-/// A share, which may be negative.
-pub(super) fn percent(share: f64) -> String {
-    if share < 0.0 { format!("−{}", text::percent(-share)) } else { text::percent(share) }
 }
 
 /// A value, or that it is unknown.

@@ -8,6 +8,7 @@ use toml::Spanned;
 
 use super::Figures;
 use crate::base::bounds::{MAX_TEXT, read_text};
+use crate::base::toml_text::{from_toml, line_at};
 
 /// What a repository wants to reach, each as a share of 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -98,11 +99,10 @@ impl Goals {
     fn parse(text: &str, name: &str) -> Result<Self, GoalError> {
         let wrong = |at: usize, why: &str| GoalError::Wrong {
             file: name.to_owned(),
-            line: 1 + text.get(..at).unwrap_or(text).matches('\n').count(),
+            line: line_at(text, at),
             why: why.trim_end_matches('.').to_owned(),
         };
-        let File { goals } = toml::from_str(text)
-            .map_err(|error| wrong(error.span().map_or(0, |span| span.start), &error.message().replace('\n', ", ")))?;
+        let File { goals } = from_toml(text).map_err(|(at, why)| wrong(at, &why))?;
         let share = |value: Option<Spanned<f64>>| match value {
             Some(value) if !(0.0..=1.0).contains(value.get_ref()) => {
                 Err(wrong(value.span().start, &format!("{} is not a share from 0 to 1", value.get_ref())))

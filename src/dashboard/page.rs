@@ -6,7 +6,6 @@ use base64::engine::general_purpose::STANDARD;
 use super::Facts;
 use super::bins::{Bin, bins, moment};
 use super::chart::{Chart, Series, Unit};
-use super::draw::percent;
 use super::failures::{Recovery, recovery};
 use super::figures::{DAYS, Figures};
 use super::goals::{Goal, State};
@@ -14,12 +13,10 @@ use super::html::Html;
 use super::tables::{self, signed};
 use crate::base::digest::Sha;
 use crate::history::{Run, Without};
+use crate::remote::github::FREE_QUOTA;
 use crate::report::text;
 
 const STYLE: &str = include_str!("style.css");
-
-/// What GitHub's cache may hold, where no other limit is known.
-const FREE_LIMIT: u64 = 10 << 30;
 
 /// What is shown.
 pub(super) struct View<'a> {
@@ -92,7 +89,7 @@ fn content(view: &View<'_>) -> Html {
 /// The figures of the last days, each with what became of it and its goal.
 fn figures(view: &View<'_>) -> Html {
     let (now, before) = (view.figures, view.before);
-    let share = |value: Option<f64>| value.map(percent);
+    let share = |value: Option<f64>| value.map(text::signed_percent);
     let hits = figure("Hit rate", share(now.hit_rate), points(now.hit_rate, before.hit_rate), &goal(view, "hit-rate"));
     let longer = now.job_ms.zip(before.job_ms).map(|(now, before)| {
         let change = i64::try_from(now).unwrap_or(i64::MAX).saturating_sub_unsigned(before);
@@ -133,7 +130,7 @@ fn figures(view: &View<'_>) -> Html {
         "Cache in use",
         held.map(|(held, _)| text::bytes(held)),
         Some(held.map_or("needs the permission actions: read".to_owned(), |(held, limit)| {
-            let limit = limit.unwrap_or(FREE_LIMIT).max(1);
+            let limit = limit.unwrap_or(FREE_QUOTA).max(1);
             format!("{} of {}", text::percent(held as f64 / limit as f64), text::bytes(limit))
         })),
         &Html::default(),
@@ -168,7 +165,10 @@ fn goal(view: &View<'_>, name: &str) -> Html {
         },
         goal.state.word(),
     );
-    Html::of(format_args!("<p class=\"state {word}\">{sign} goal of {} {word}</p>", Html::text(&percent(goal.wanted))))
+    Html::of(format_args!(
+        "<p class=\"state {word}\">{sign} goal of {} {word}</p>",
+        Html::text(&text::signed_percent(goal.wanted))
+    ))
 }
 
 fn charts<'a>(view: &View<'_>, bins: &'a [Bin<'_>], span: &str, recovery: &Recovery) -> Vec<Chart<'a>> {
@@ -186,7 +186,9 @@ fn charts<'a>(view: &View<'_>, bins: &'a [Bin<'_>], span: &str, recovery: &Recov
         class,
         values: bins.iter().map(|bin| of(&bin.runs)).collect(),
     };
-    let line = |value: Option<f64>, name: &str| value.map(|value| (value, format!("{name} ({})", percent(value))));
+    let line = |value: Option<f64>, name: &str| {
+        value.map(|value| (value, format!("{name} ({})", text::signed_percent(value))))
+    };
     let figures = |runs: &[&Run]| Figures::of(runs.iter().copied(), view.without);
     let goals = &view.facts.goals;
 
@@ -269,7 +271,7 @@ fn charts<'a>(view: &View<'_>, bins: &'a [Bin<'_>], span: &str, recovery: &Recov
         Unit::Bytes,
         vec![series("in use", "b", &|runs| runs.iter().rev().find_map(|run| run.held).map(|held| held as f64))],
     );
-    let limit = view.facts.runs.iter().rev().find_map(|run| run.limit).unwrap_or(FREE_LIMIT);
+    let limit = view.facts.runs.iter().rev().find_map(|run| run.limit).unwrap_or(FREE_QUOTA);
     held.line = Some((limit as f64, format!("limit ({})", text::bytes(limit))));
     vec![hits, time, saved, moved, success, held]
 }

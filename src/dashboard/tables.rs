@@ -1,7 +1,7 @@
 //! The tables of the page.
 
 use super::bins::{Bin, moment};
-use super::draw::{bar, known, percent, spark};
+use super::draw::{bar, known, spark};
 use super::figures::{Figures, median};
 use super::groups::{self, Group};
 use super::html::{Html, table};
@@ -61,12 +61,12 @@ fn row(view: &View<'_>, bins: &[Bin<'_>], by: fn(&Run) -> &str, group: &Group<'_
     let rates: Vec<Option<f64>> = bins.iter().map(of_bin).collect();
     vec![
         name(group.name),
-        known(figures.hit_rate.map(percent)),
+        known(figures.hit_rate.map(text::signed_percent)),
         spark(&rates),
         Html::text(&text::number(figures.runs)),
         known(figures.job_ms.map(text::long_time)),
         known(figures.saved_ms.map(signed)),
-        known(figures.success_rate.map(percent)),
+        known(figures.success_rate.map(text::signed_percent)),
     ]
 }
 
@@ -198,7 +198,7 @@ pub(super) fn latest(view: &View<'_>) -> Html {
                 _ => "unknown",
             }),
             Html::text(&run.hit),
-            known(run.hit_rate().map(percent)),
+            known(run.hit_rate().map(text::signed_percent)),
             known(run.job_ms.map(text::long_time)),
         ]
     };

@@ -8,6 +8,8 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
+use crate::base::digest::is_hex;
+
 /// The config of a bare repository, as Git 2.39 and libgit2 1.9 write it for Nix. Nix itself sets everything else that it needs.
 pub(super) const CONFIG: &str = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
 
@@ -120,10 +122,6 @@ fn is_numbered(name: &str, word: &str) -> bool {
 
 fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-}
-
-fn is_hex(text: &str, length: usize) -> bool {
-    text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 fn is_reference_path(path: &str) -> bool {

@@ -2,7 +2,6 @@
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fs, io};
 
 use tempfile::NamedTempFile;
@@ -13,6 +12,7 @@ use super::pack::{self, Packed};
 use super::place::TEMPORARY;
 use super::walk::{Findings, Sources};
 use super::{FilesLevel, FilesOutcome, FilesSaved, KIND, Roots, UNREAD, generation_name, generation_prefix};
+use crate::base::clock::now;
 use crate::base::digest::Sha;
 use crate::base::note::{Code, Note};
 use crate::remote::{Put, Remote, RemoteError, confirmed, taken_unseen};
@@ -174,13 +174,9 @@ fn make_now(roots: &Roots, scratch: &Path, level: i32, known: &[Sha]) -> io::Res
     }
     let mut findings = Findings::default();
     let file = temporary().tempfile_in(scratch)?;
-    let (packed, header) = pack::pack(&sources, file.as_file(), level, seconds_now(), &mut findings)?;
+    let (packed, header) = pack::pack(&sources, file.as_file(), level, now(), &mut findings)?;
     findings.note(roots, &mut notes);
     Ok(Made { packed, file: (packed.files > 0).then_some((file, header)), notes })
-}
-
-fn seconds_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
 /// Stores `file` as generation `next`, or under a greater number if another job has taken that one with different content, or was

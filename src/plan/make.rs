@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use clap::ValueEnum;
@@ -17,6 +16,7 @@ use super::names::{nearest, unknown};
 use super::nix::FlakeRef;
 use super::{AttrPath, Filter, Nix, NixError, Output, Reads, Repository, Rules, Target, Touched, defaults};
 use crate::base::bounds::{MAX_TEXT, read_text};
+use crate::base::clock::now;
 use crate::flake::current_system;
 use crate::store::StorePath;
 
@@ -389,8 +389,4 @@ fn warn_of_rules(touched: &Touched, decisions: &[Decision], targets: &[Target], 
              corrected, since without an evaluation they are believed."
         ));
     }
-}
-
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }

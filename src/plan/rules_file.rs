@@ -10,6 +10,7 @@ use toml::Spanned;
 use super::rules::Effect;
 use super::{AttrPattern, Rules};
 use crate::base::bounds::{MAX_TEXT, read_text};
+use crate::base::toml_text::{from_toml, line_at};
 
 /// The file's name, at the top of the repository.
 pub(crate) const RULES_FILE: &str = "nix-cache.toml";
@@ -101,11 +102,10 @@ impl RulesFile {
     pub fn parse(text: &str, name: &str) -> Result<Self, RulesError> {
         let wrong = |at: usize, why: &str| RulesError::Wrong {
             file: name.to_owned(),
-            line: 1 + text.get(..at).unwrap_or(text).matches('\n').count(),
+            line: line_at(text, at),
             why: why.trim_end_matches('.').to_owned(),
         };
-        let file: File = toml::from_str(text)
-            .map_err(|error| wrong(error.span().map_or(0, |span| span.start), &error.message().replace('\n', ", ")))?;
+        let file: File = from_toml(text).map_err(|(at, why)| wrong(at, &why))?;
         let Table { include, exclude, rules } = file.plan;
         for pattern in include.iter().chain(&exclude) {
             AttrPattern::parse(pattern.get_ref()).map_err(|error| wrong(pattern.span().start, &error.to_string()))?;

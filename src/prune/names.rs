@@ -1,5 +1,6 @@
 //! Names of our own entries. What is not one of them is never deleted.
 
+use crate::base::digest::is_hex;
 use crate::remote::Kind;
 use crate::series::generation_of;
 use crate::series::names::is_name;
@@ -44,29 +45,21 @@ fn generation(name: &str) -> Option<OwnName<'_>> {
 
 /// Returns whether `series` could be an escaped key, see [`crate::flake::escape`].
 fn is_escaped(series: &str) -> bool {
-    let mut rest = series.bytes();
-    while let Some(byte) = rest.next() {
-        let fits = match byte {
-            b'#' => rest.next().is_some_and(is_hex) && rest.next().is_some_and(is_hex),
-            _ => byte.is_ascii_alphanumeric() || b"._/-".contains(&byte),
-        };
-        if !fits {
-            return false;
-        }
-    }
-    !series.is_empty()
+    let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._/-".contains(&byte));
+    let mut parts = series.split('#');
+    let is_part = |part: &str| part.split_at_checked(2).is_some_and(|(code, rest)| is_hex(code, 2) && is_plain(rest));
+    !series.is_empty() && parts.next().is_some_and(is_plain) && parts.all(is_part)
 }
 
 /// An id, with the suffix of a second attempt; or the name of a layer from a job that may not look anything up.
 fn is_layer(name: &str) -> bool {
-    let digits = |text: &str, count: usize| text.len() == count && text.bytes().all(is_hex);
     let number = |text: &str| !text.is_empty() && text.len() <= 10 && text.bytes().all(|byte| byte.is_ascii_digit());
     let parts: Vec<&str> = name.split('-').collect();
     match parts[..] {
-        [id] => digits(id, ID),
-        ["first", id, count] => digits(id, ID) && number(count),
-        ["first", id, count, day] => digits(id, ID) && number(count) && number(day),
-        [id, nonce] => digits(id, ID) && digits(nonce, NONCE),
+        [id] => is_hex(id, ID),
+        ["first", id, count] => is_hex(id, ID) && number(count),
+        ["first", id, count, day] => is_hex(id, ID) && number(count) && number(day),
+        [id, nonce] => is_hex(id, ID) && is_hex(nonce, NONCE),
         _ => false,
     }
 }
@@ -78,10 +71,6 @@ fn is_offer(name: &str) -> bool {
     let is_minute = !minute.is_empty() && minute.len() <= 10 && minute.bytes().all(|byte| byte.is_ascii_digit());
     let is_slot = slot.len() == SLOT && slot.bytes().all(|byte| byte == b'0' || byte == b'1');
     is_escaped(series) && is_minute && is_slot
-}
-
-fn is_hex(byte: u8) -> bool {
-    byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte)
 }
 
 #[cfg(test)]

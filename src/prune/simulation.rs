@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::names::own_name;
 use super::plan::decide;
-use super::view::{Content, GITHUB_QUOTA, HOUR, Rules, View};
+use super::view::{Content, HOUR, Rules, View};
+use crate::remote::github::FREE_QUOTA;
 use crate::remote::{Kind, Listed, RefState};
 
 const MAIN: &str = "refs/heads/main";
@@ -94,7 +95,7 @@ impl World {
         let before = self.entries.len();
         self.entries.retain(|entry| now - entry.accessed.unwrap() < IDLE);
         let mut total = self.total();
-        while total > GITHUB_QUOTA {
+        while total > FREE_QUOTA {
             let oldest = (0..self.entries.len()).min_by_key(|index| self.entries[*index].accessed).unwrap();
             total -= self.entries.remove(oldest).size;
         }
@@ -185,7 +186,7 @@ impl World {
     /// One run of `prune` by a job of the default branch, which reads only that branch's entries.
     fn prune(&mut self, now: u64) {
         let refs = self.closed.iter().map(|scope| (scope.clone(), RefState::Closed)).collect();
-        let rules = Rules { keep_generations: 2, keep_days: 14, max_total: Some(GITHUB_QUOTA / 10 * 8) };
+        let rules = Rules { keep_generations: 2, keep_days: 14, max_total: Some(FREE_QUOTA / 10 * 8) };
         let mut contents = BTreeMap::new();
         let entries = self.entries.clone();
         let plan = loop {
@@ -233,7 +234,7 @@ impl World {
             );
         }
         if plan.target.is_some_and(|target| plan.remaining <= target) {
-            assert!(self.total() <= GITHUB_QUOTA / 10 * 8);
+            assert!(self.total() <= FREE_QUOTA / 10 * 8);
         }
     }
 }

@@ -13,8 +13,6 @@ pub(crate) const HOUR: u64 = 3600;
 pub(crate) const GRACE: u64 = 6 * HOUR;
 /// The branches of merge queues.
 pub(crate) const QUEUE: &str = "refs/heads/gh-readonly-queue/";
-/// The size that GitHub gives every repository. A job's token cannot read the limit.
-pub(crate) const GITHUB_QUOTA: u64 = 10 << 30;
 
 /// What to keep.
 #[derive(Clone, Debug, Serialize)]

@@ -15,8 +15,9 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
-use super::listing::{ListError, Listed, Shelf, seconds};
+use super::listing::{ListError, Listed, Shelf};
 use super::{Entry, Handover, Kind, Put, Remote, RemoteError};
+use crate::base::clock::seconds;
 
 /// Longest file name: 255 bytes on most file systems.
 const MAX_NAME: usize = 250;
@@ -43,6 +44,11 @@ impl DirectoryRemote {
         let remote = Self { root: root.to_owned() };
         remote.remove_leftovers();
         Ok(remote)
+    }
+
+    /// As [`DirectoryRemote::open`], with the error as a sentence.
+    pub(crate) fn named(root: &Path) -> Result<Self, String> {
+        Self::open(root).map_err(|error| format!("Cannot use the directory {} as a cache: {error}.", root.display()))
     }
 
     fn remove_leftovers(&self) {

@@ -50,12 +50,7 @@ impl Handover {
     /// When it cannot be opened from this process.
     pub fn open(self) -> Result<Arc<dyn Remote>, RemoteError> {
         match self {
-            Self::Directory { path } => {
-                let opened = DirectoryRemote::open(&path).map_err(|error| {
-                    RemoteError::Failed(format!("Cannot use the directory {} as a cache: {error}.", path.display()))
-                })?;
-                Ok(Arc::new(opened))
-            }
+            Self::Directory { path } => Ok(Arc::new(DirectoryRemote::named(&path).map_err(RemoteError::Failed)?)),
             Self::Github { results_url, token, ca_file, tuning } => {
                 let results_url = results_url
                     .parse()

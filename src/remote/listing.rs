@@ -1,7 +1,5 @@
 //! Listing and deleting entries, for pruning. The trait [`Remote`](super::Remote) has neither, because no job needs them.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
 use async_trait::async_trait;
 
 use super::Kind;
@@ -82,9 +80,4 @@ pub(crate) trait Shelf: Send + Sync {
     async fn ref_state(&self, _scope: &str) -> RefState {
         RefState::Live
     }
-}
-
-/// Seconds since 1970.
-pub(super) fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
 }

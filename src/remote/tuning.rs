@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
+use crate::base::env_vars::NIX_CACHE_TUNING;
+
 const MIB: u64 = 1024 * 1024;
 
 /// Delays, counts and sizes. The defaults are for the hosted service.
@@ -122,6 +124,11 @@ impl Default for Tuning {
 }
 
 impl Tuning {
+    /// The defaults, with the delays in `NIX_CACHE_TUNING`, if it is set.
+    pub(crate) fn from_env() -> Self {
+        std::env::var(NIX_CACHE_TUNING).map_or_else(|_| Self::default(), |text| Self::from_text(&text))
+    }
+
     /// The defaults, with the delays in `text`: `name=milliseconds`, separated by commas. Names are those of the fields here. Invalid
     /// items are ignored.
     #[must_use]

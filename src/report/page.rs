@@ -6,20 +6,15 @@ use crate::base::env_vars;
 /// Largest number of rows that are shown.
 const ROWS: usize = 300;
 
-/// Appends a section with this title to the runner's file. Cells and sentences are plain text. Does nothing without a runner.
-///
-/// # Errors
-/// When the file cannot be written, or earlier steps left no room in it.
-pub(crate) fn write(
-    title: &str,
-    sentences: &[String],
-    head: &[&str],
-    rows: &[Vec<String>],
-) -> Result<(), actions_rs::Error> {
+/// Appends a section with this title to the runner's file. Cells and sentences are plain text. Does nothing without a runner; if the
+/// file cannot be written, or earlier steps left no room in it, the log says so.
+pub(crate) fn write(title: &str, sentences: &[String], head: &[&str], rows: &[Vec<String>]) {
     if std::env::var_os(env_vars::GITHUB_STEP_SUMMARY).is_none() {
-        return Ok(());
+        return;
     }
-    actions_rs::Summary::new().raw(render(title, sentences, head, rows), false).write().map(drop)
+    if let Err(error) = actions_rs::Summary::new().raw(render(title, sentences, head, rows), false).write() {
+        tracing::warn!("The job summary could not be written: {error}.");
+    }
 }
 
 /// Renders the section as Markdown.

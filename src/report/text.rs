@@ -35,6 +35,11 @@ pub(crate) fn percent(share: f64) -> String {
     if tenths >= 1000.0 { "100 %".to_owned() } else { format!("{:.1} %", tenths / 10.0) }
 }
 
+/// As [`percent`], for a share that may be negative.
+pub(crate) fn signed_percent(share: f64) -> String {
+    if share < 0.0 { format!("−{}", percent(-share)) } else { percent(share) }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

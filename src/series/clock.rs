@@ -2,10 +2,12 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
+
+use crate::base::clock;
 
 /// A source of time.
 #[async_trait]
@@ -39,7 +41,7 @@ impl Clock for SystemClock {
     }
 
     fn seconds(&self) -> u64 {
-        seconds_now()
+        clock::now()
     }
 
     async fn sleep(&self, time: Duration) {
@@ -58,12 +60,8 @@ pub(super) fn random_below(end: u64) -> u64 {
     RandomState::new().hash_one(COUNT.fetch_add(1, Ordering::Relaxed)) % end
 }
 
-fn seconds_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
-}
-
 /// A unique suffix for a name: the time, so that later names sort after earlier ones, and a random part.
 pub(crate) fn nonce() -> String {
-    let seconds = seconds_now();
+    let seconds = clock::now();
     format!("{seconds:010x}{:08x}", random_below(1 << 32))
 }

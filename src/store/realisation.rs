@@ -9,6 +9,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use serde::{Deserialize, Serialize};
 
 use super::{STORE_DIR, StoreDirs, StoreError, StorePath, database, is_signature, locks};
+use crate::base::digest::is_hex;
 
 /// An output of a derivation, by the hash of its inputs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -22,9 +23,8 @@ pub struct DrvOutput {
 impl DrvOutput {
     /// Returns whether it has the form that Nix uses.
     fn is_sound(&self) -> bool {
-        let is_hex = |hash: &str| hash.len() == 64 && hash.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         let is_name = |c: char| c.is_ascii_alphanumeric() || "+-._?=".contains(c);
-        self.drv.strip_prefix("sha256:").is_some_and(is_hex)
+        self.drv.strip_prefix("sha256:").is_some_and(|hash| is_hex(hash, 64))
             && (1..=211).contains(&self.output.len())
             && self.output.chars().all(is_name)
     }

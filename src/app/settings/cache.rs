@@ -78,16 +78,6 @@ pub(crate) struct LaneArgs {
     pub lane: Option<String>,
 }
 
-/// Where an action's cache is. The command line has no default.
-#[derive(Clone, Debug, Default, Args)]
-pub(crate) struct RemoteArgs {
-    /// Where layers and snapshots are stored: `github`, `dir:PATH` (a disk that runners share), or
-    /// `s3://BUCKET/PREFIX?endpoint=…&region=…` with keys from the variables `AWS_*`; all actions of a workflow need the same
-    /// [default: `github`]
-    #[arg(long, value_name = "REMOTE")]
-    pub remote: Option<String>,
-}
-
 /// How to restore.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Restore")]

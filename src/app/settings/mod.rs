@@ -13,7 +13,7 @@ mod values;
 
 pub(crate) use audit::AuditArgs;
 pub(crate) use build::BuildArgs;
-pub(crate) use cache::{FailArgs, KeyArgs, LaneArgs, PackingArgs, RemoteArgs, RestoreArgs, TrustArgs, escaped};
+pub(crate) use cache::{FailArgs, KeyArgs, LaneArgs, PackingArgs, RestoreArgs, TrustArgs, escaped};
 pub(crate) use dashboard::DashboardArgs;
 pub(crate) use drvs::DrvsArgs;
 pub(crate) use plan::PlanArgs;

@@ -16,6 +16,7 @@ use super::rules::{self, Rule};
 use super::tools;
 use crate::base::bounds::{MAX_TEXT, read_text};
 use crate::base::note::Severity;
+use crate::base::toml_text::{from_toml, line_at};
 
 pub(crate) use licences::{LicenceException, LicencePolicy, Lists};
 pub(crate) use vulnerabilities::VulnerabilityPolicy;
@@ -192,11 +193,10 @@ impl Policy {
     pub(crate) fn parse(text: &str, name: &str) -> Result<Self, PolicyError> {
         let wrong = |at: usize, why: &str| PolicyError::Wrong {
             file: name.to_owned(),
-            line: 1 + text.get(..at).unwrap_or(text).matches('\n').count(),
+            line: line_at(text, at),
             why: why.trim_end_matches('.').to_owned(),
         };
-        let File { mut audit } = toml::from_str(text)
-            .map_err(|error| wrong(error.span().map_or(0, |span| span.start), &error.message().replace('\n', ", ")))?;
+        let File { mut audit } = from_toml(text).map_err(|(at, why)| wrong(at, &why))?;
         if let Some(condition) = &audit.lock.condition {
             let why =
                 "`condition` (CEL) is not supported: use max-age-days, owners and supported-refs, which say the same";
@@ -228,7 +228,7 @@ impl Policy {
             .map_err(|error| PolicyError::Unreadable { file: file(), error: error.to_string() })?;
         let more = vulnerabilities::whitelist(&text).map_err(|(at, why)| PolicyError::Wrong {
             file: file(),
-            line: 1 + text.get(..at).unwrap_or(&text).matches('\n').count(),
+            line: line_at(&text, at),
             why,
         })?;
         self.vulnerabilities.exceptions.extend(more);

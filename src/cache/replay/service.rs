@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
+use crate::remote::github::FREE_QUOTA;
 use crate::remote::{Entry, Kind, Put, Remote, RemoteError};
 
-const LIMIT: u64 = 10 << 30;
 const IDLE: u64 = 7 * 86_400;
 
 #[derive(Clone)]
@@ -37,7 +37,7 @@ pub(super) struct Service {
 impl Service {
     fn evict(&mut self, now: u64) {
         self.entries.retain(|_, entry| entry.used + IDLE >= now);
-        while self.held() > LIMIT {
+        while self.held() > FREE_QUOTA {
             let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| key.clone());
             let Some(oldest) = oldest else { return };
             self.entries.remove(&oldest);
@@ -101,7 +101,7 @@ impl View {
         inside.count += 1;
         let created = inside.count;
         inside.entries.insert(key, Stored { size, bytes, created, used: self.now });
-        inside.most_held = inside.most_held.max(inside.held().min(LIMIT));
+        inside.most_held = inside.most_held.max(inside.held().min(FREE_QUOTA));
         inside.evict(self.now);
         true
     }

@@ -15,20 +15,20 @@
 //! requirements. The content of data blocks is not inspected: the digests of the layer and the NAR hashes cover it.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::directory::{Entry, read_listing, write_listing};
 use super::error::ImageError;
 use super::format::{
-    BLOCK_SIZE, MAX_FILE, MAX_LINK, MAX_LISTING, NONE_32, SUPERBLOCK_SIZE, Superblock, TYPE_DIRECTORY, TYPE_FILE,
+    BLOCK_SIZE, MAX_FILE, MAX_LINK, MAX_LISTING, NONE_32, SUPERBLOCK_SIZE, TYPE_DIRECTORY, TYPE_FILE,
     TYPE_LONG_DIRECTORY, TYPE_LONG_FILE, TYPE_SYMLINK, round_up_to_page,
 };
 use super::layout::Contents;
 use super::metadata::{Position, Table};
 use super::read::{first_of_list, read_superblock};
 use super::stream::TableReader;
+use super::tail::{check_end, check_superblock, check_zeros};
 use super::tree::{Content, Fragment};
 use super::usage::{Places, Usage};
 use super::write::{directory_inode, file_inode, symlink_inode};
@@ -114,47 +114,8 @@ pub(crate) fn check_with_usage(file: &File, room: &AtomicUsize) -> Result<Checke
     Ok(Checked { members, usage: places.end(&fragments) })
 }
 
-fn other() -> ImageError {
+pub(super) fn other() -> ImageError {
     ImageError::Malformed("its metadata is not as this program writes it")
-}
-
-/// Checks every byte of the superblock by decoding and encoding it: the bytes that never vary must be as we write them.
-fn check_superblock(file: &File, superblock: &Superblock, root: Position) -> Result<(), ImageError> {
-    let mut bytes = [0; SUPERBLOCK_SIZE];
-    file.read_exact_at(&mut bytes, 0)?;
-    let expected = Superblock { ids: 2, root_inode: root.reference(), ..superblock.clone() };
-    if expected.encode() == bytes { Ok(()) } else { Err(other()) }
-}
-
-/// Checks the tables of fragments and owners with their lists, up to the end of the image. Returns the fragments.
-fn check_end(file: &File, superblock: &Superblock, start: u64) -> Result<Vec<(u64, u32)>, ImageError> {
-    let mut fragments = Vec::new();
-    let mut table = TableReader::new(file, start, superblock.fragment_table)?;
-    for _ in 0..superblock.fragments {
-        let entry = table.peek(16)?;
-        fragments.push((long(entry, 0), word(entry, 8)));
-        if word(entry, 12) != 0 {
-            return Err(other());
-        }
-        table.take(16);
-    }
-    if !table.is_at_end() {
-        return Err(other());
-    }
-    let list = table.starts().iter().flat_map(|at| (start + u64::from(*at)).to_le_bytes());
-    let owners = superblock.fragment_table + table.starts().len() as u64 * 8;
-    // One uncompressed block of eight bytes, and the list of this one block.
-    let expected: Vec<u8> = list.chain([8, 0x80]).chain([0; 8]).chain(owners.to_le_bytes()).collect();
-    let mut found = vec![0; expected.len()];
-    file.read_exact_at(&mut found, superblock.fragment_table)?;
-    let ends = (superblock.id_table, superblock.bytes_used) == (owners + 10, owners + 18);
-    if ends && found == expected { Ok(fragments) } else { Err(other()) }
-}
-
-fn check_zeros(file: &File, start: u64, end: u64) -> Result<(), ImageError> {
-    let mut padding = vec![0; (end - start) as usize];
-    file.read_exact_at(&mut padding, start)?;
-    if padding.iter().all(|byte| *byte == 0) { Ok(()) } else { Err(other()) }
 }
 
 /// A file, symlink or directory, with everything below it, that is not in a directory yet.
@@ -404,10 +365,10 @@ fn half(bytes: &[u8], at: usize) -> u16 {
     u16::from_le_bytes([bytes[at], bytes[at + 1]])
 }
 
-fn word(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from(half(bytes, at)) | u32::from(half(bytes, at + 2)) << 16
 }
 
-fn long(bytes: &[u8], at: usize) -> u64 {
+pub(super) fn long(bytes: &[u8], at: usize) -> u64 {
     u64::from(word(bytes, at)) | u64::from(word(bytes, at + 4)) << 32
 }

@@ -14,6 +14,7 @@ mod metadata;
 mod owner;
 mod read;
 mod stream;
+mod tail;
 mod tree;
 pub(crate) mod usage;
 mod write;

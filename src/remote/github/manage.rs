@@ -4,7 +4,7 @@
 //! are answered with 403 or 429 and the time to wait, which is waited for up to [`Tuning::rest_patience`] in total.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use http_body_util::{BodyExt, Limited};
@@ -21,7 +21,8 @@ use super::rest::{Rest, short};
 use super::tuning::Tuning;
 use super::version;
 use crate::base::bounds::{MAX_ANSWER, from_json};
-use crate::remote::listing::{ListError, Listed, RefState, Shelf, seconds};
+use crate::base::clock::{now, seconds};
+use crate::remote::listing::{ListError, Listed, RefState, Shelf};
 use crate::remote::{Kind, RemoteError};
 
 const PER_PAGE: usize = 100;
@@ -342,6 +343,5 @@ fn wait_in(headers: &HeaderMap) -> Option<Duration> {
         return Some(Duration::from_secs(seconds));
     }
     let reset = number("x-ratelimit-reset").filter(|_| number("x-ratelimit-remaining") == Some(0))?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    Some(Duration::from_secs(reset.saturating_sub(now) + 1))
+    Some(Duration::from_secs(reset.saturating_sub(now()) + 1))
 }

@@ -47,6 +47,9 @@ use super::blob::{BlobError, Blobs, download};
 use super::{Entry, Handover, Kind, Put, Remote, RemoteError, blob, redact, tuning};
 use crate::base::env_vars;
 
+/// The size that GitHub gives the cache of every repository. A higher limit, which is paid for, is not visible to a job.
+pub(crate) const FREE_QUOTA: u64 = 10 << 30;
+
 /// The cache of the repository that this job runs in.
 pub struct GithubRemote {
     hub: Arc<Hub>,

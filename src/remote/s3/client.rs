@@ -1,17 +1,14 @@
-//! Requests to one bucket: signed, sent, and repeated where that helps.
+//! The objects of one bucket: looked up, read, listed and written.
 //!
-//! 1. Each try is a new signed address (a presigned URL), so none is old when it is used. Nothing else authenticates a request.
-//! 2. An answer is interpreted by `answer`. Trouble that passes is retried with growing pauses, at least as long as the store asks.
-//! 3. No message contains an address or a key.
+//! How a request is sent is in `call`, and how a large object is written in `upload`. No message contains an address or a key.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use chrono::DateTime;
 use jiff::Timestamp;
-use reqwest::{Client, Response};
+use reqwest::Client;
 use rusty_s3::signing::sign;
 use rusty_s3::{Bucket, Credentials, Method};
 use tokio::sync::OnceCell;
@@ -19,19 +16,17 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::address::S3Address;
-use super::answer::{Fault, fault};
+use super::answer::Fault;
+use super::call::{Call, Send};
 use super::xml;
 use crate::base::env_vars::{AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, ca_file};
 use crate::base::http::{body, caller};
-use crate::remote::blob::broken;
-use crate::remote::blob::source::{Moved, Source, with_body};
+use crate::remote::blob::source::Source;
 use crate::remote::tuning::Tuning;
 use crate::remote::{Put, RemoteError};
 
 /// Time for which a signed address is valid. Only the start of a request has to be within it.
 const VALID: Duration = Duration::from_mins(15);
-/// Longest answer that is read as a whole, in bytes: a list of 1,000 keys of the greatest length, with every character escaped.
-const MAX_ANSWER: usize = 8 << 20;
 /// Largest number of pages of a list, of at most 1,000 objects each.
 const MAX_PAGES: usize = 1000;
 /// The object with which a store proves that it knows conditions.
@@ -61,33 +56,6 @@ pub(crate) struct S3Client {
     conditional: Arc<OnceCell<bool>>,
     /// Set once unfinished uploads of killed jobs were removed.
     pub(super) tidied: Arc<OnceCell<()>>,
-}
-
-/// A request without its address.
-pub(super) struct Call<'a> {
-    pub method: Method,
-    pub key: &'a str,
-    /// Sorted by name.
-    pub query: &'a [(&'a str, &'a str)],
-    pub send: Send<'a>,
-    /// Whether it must not replace an object.
-    pub if_absent: bool,
-    /// The permission that it needs, for messages.
-    pub needs: &'a str,
-}
-
-/// The body of a request.
-#[derive(Clone, Copy)]
-pub(super) enum Send<'a> {
-    Nothing,
-    Text(&'a str),
-    Part(&'a Source, &'a Range<u64>),
-}
-
-impl<'a> Call<'a> {
-    pub(super) fn new(method: Method, key: &'a str, needs: &'a str) -> Self {
-        Self { method, key, query: &[], send: Send::Nothing, if_absent: false, needs }
-    }
 }
 
 impl S3Client {
@@ -160,7 +128,6 @@ impl S3Client {
     ///
     /// # Errors
     /// When it has more than `most` bytes, or the store does not answer or refuses.
-    #[allow(dead_code, reason = "the remote overwrites and deletes nothing, unlike other users of a bucket")]
     pub(crate) async fn get(&self, key: &str, most: usize) -> Result<Option<Vec<u8>>, RemoteError> {
         let what = format!("read {key}");
         match self.call(&Call::new(Method::Get, key, "s3:GetObject")).await {
@@ -205,15 +172,6 @@ impl S3Client {
         Some(Listed { key, size, modified: modified.map_or(0, |time| time.timestamp_millis()) })
     }
 
-    /// Writes an object, whether it exists or not.
-    ///
-    /// # Errors
-    /// When the store does not answer or refuses.
-    #[allow(dead_code, reason = "the remote overwrites and deletes nothing, unlike other users of a bucket")]
-    pub(crate) async fn put(&self, key: &str, source: &Source) -> Result<(), RemoteError> {
-        self.upload(key, source, false).await.map(|_| ())
-    }
-
     /// Writes an object unless it exists. The store decides, so of two writers one wins.
     ///
     /// # Errors
@@ -226,7 +184,7 @@ impl S3Client {
                 capitalised(&self.place)
             )));
         }
-        self.upload(key, source, true).await
+        self.upload(key, source).await
     }
 
     /// Returns whether the store refuses to write an existing object. The object stays, so that later jobs need one request.
@@ -252,24 +210,12 @@ impl S3Client {
         Ok(false)
     }
 
-    /// Deletes an object. One that does not exist counts as deleted.
-    ///
-    /// # Errors
-    /// When the store does not answer or refuses.
-    #[allow(dead_code, reason = "the remote overwrites and deletes nothing, unlike other users of a bucket")]
-    pub(crate) async fn delete(&self, key: &str) -> Result<(), RemoteError> {
-        match self.call(&Call::new(Method::Delete, key, "s3:DeleteObject")).await {
-            Ok(_) | Err(Fault::Missing(_)) => Ok(()),
-            Err(fault) => Err(self.error(fault, &format!("delete {key}"))),
-        }
-    }
-
     /// Returns an address for reading an object. It is a secret.
     pub(super) fn address(&self, key: &str) -> Url {
         self.sign(Method::Get, key, &[])
     }
 
-    fn sign(&self, method: Method, key: &str, query: &[(&str, &str)]) -> Url {
+    pub(super) fn sign(&self, method: Method, key: &str, query: &[(&str, &str)]) -> Url {
         let full = if key.is_empty() { String::new() } else { format!("{}{key}", self.prefix) };
         sign(
             &Timestamp::now(),
@@ -293,112 +239,6 @@ impl S3Client {
     /// The part of a whole key that is below the prefix of the address.
     pub(super) fn below<'a>(&self, whole: &'a str) -> Option<&'a str> {
         whole.strip_prefix(&self.prefix)
-    }
-
-    /// Sends a request until it succeeds or a retry does not help.
-    pub(super) async fn call(&self, call: &Call<'_>) -> Result<Response, Fault> {
-        let (mut pauses, mut renewed, mut is_first) = (self.tuning.blob_pauses(), false, true);
-        loop {
-            let fault = match self.call_once(call).await {
-                Ok(answer) => return Ok(answer),
-                Err(fault) => fault,
-            };
-            match fault {
-                Fault::Expired(why) if !renewed => {
-                    tracing::debug!("{why}: signing again");
-                    renewed = true;
-                }
-                Fault::Again(why, least) => {
-                    let Some(pause) = pauses.next() else { return Err(Fault::Again(why, least)) };
-                    let pause = pause.max(least);
-                    tracing::debug!("again in {pause:?}: {why}");
-                    tokio::time::sleep(pause).await;
-                }
-                // An earlier try may have written it, and its answer was lost.
-                Fault::Taken if !is_first => return Err(Fault::TakenLater),
-                fault => return Err(fault),
-            }
-            is_first = false;
-        }
-    }
-
-    async fn call_once(&self, call: &Call<'_>) -> Result<Response, Fault> {
-        let url = self.sign(call.method, call.key, call.query);
-        let method = match call.method {
-            Method::Head => reqwest::Method::HEAD,
-            Method::Get => reqwest::Method::GET,
-            Method::Post => reqwest::Method::POST,
-            Method::Put => reqwest::Method::PUT,
-            Method::Delete => reqwest::Method::DELETE,
-        };
-        let mut request = self.http.request(method, url);
-        if call.if_absent {
-            request = request.header(reqwest::header::IF_NONE_MATCH, "*");
-        }
-        let moved = Moved::default();
-        let limit = match call.send {
-            Send::Nothing => self.tuning.lookup_timeout,
-            Send::Text(text) => {
-                request = request.body(text.to_owned());
-                self.tuning.commit_budget
-            }
-            Send::Part(source, range) => {
-                request = with_body(request, source, range, self.tuning.piece, &moved);
-                self.tuning.upload_stall
-            }
-        };
-        let sent = tokio::select! {
-            sent = request.send() => sent,
-            () = moved.stalled(limit) => return Err(Fault::Again(format!("{} did not answer in time", self.place), Duration::ZERO)),
-        };
-        let unreachable = |error| match broken(error) {
-            crate::remote::blob::BlobError::Again(why) => {
-                Fault::Again(format!("{} cannot be reached ({why})", self.place), Duration::ZERO)
-            }
-            other => Fault::Again(format!("{other:?}"), Duration::ZERO),
-        };
-        let answer = sent.map_err(unreachable)?;
-        if answer.status().is_success() { Ok(answer) } else { Err(fault(answer, &self.place, call.needs).await) }
-    }
-
-    /// Like [`S3Client::call`], and returns the text of the answer.
-    pub(super) async fn text(&self, call: &Call<'_>, what: &str) -> Result<String, RemoteError> {
-        let answer = self.call(call).await.map_err(|fault| self.error(fault, what))?;
-        match timeout(self.tuning.rpc_timeout, body(answer, MAX_ANSWER)).await {
-            Ok(Ok(bytes)) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            Ok(Err(error)) => Err(RemoteError::Failed(format!("Cannot {what} in {}: {error}.", self.place))),
-            Err(_) => Err(RemoteError::Failed(format!("Cannot {what} in {}: the answer stalled.", self.place))),
-        }
-    }
-
-    /// The error of a request that was to do `what`.
-    pub(super) fn error(&self, fault: Fault, what: &str) -> RemoteError {
-        let place = &self.place;
-        match fault {
-            Fault::Again(why, pause) if !pause.is_zero() => {
-                RemoteError::Throttled(format!("Cannot {what}, after {} tries: {why}.", self.tuning.blob_tries))
-            }
-            Fault::Again(why, _) => {
-                RemoteError::Failed(format!("Cannot {what}, after {} tries: {why}.", self.tuning.blob_tries))
-            }
-            Fault::Expired(why) => RemoteError::Refused(format!(
-                "Cannot {what}: {why}, though the address was just signed. Set the clock of this machine."
-            )),
-            Fault::Missing(why) => RemoteError::Gone(format!("Cannot {what}: {why}.")),
-            Fault::Short(why) => RemoteError::Short(format!("Cannot {what}: {why}.")),
-            Fault::NoConditions(why) => {
-                RemoteError::Refused(format!("Cannot {what}: {why}. The store does not support this request."))
-            }
-            Fault::Taken | Fault::TakenLater => {
-                RemoteError::Failed(format!("Cannot {what}: it was changed in {place} at the same time."))
-            }
-            Fault::Final(error) => match error {
-                RemoteError::Refused(why) => RemoteError::Refused(format!("Cannot {what}: {why}")),
-                RemoteError::Failed(why) => RemoteError::Failed(format!("Cannot {what}: {why}")),
-                RemoteError::Quota(why) => RemoteError::Quota(format!("Cannot {what}: {why}")),
-                other => other,
-            },
-        }
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod address;
 mod answer;
+mod call;
 mod client;
 mod upload;
 mod xml;

@@ -12,7 +12,8 @@ use reqwest::header::ETAG;
 use rusty_s3::Method;
 
 use super::answer::{Fault, fault_in};
-use super::client::{Call, S3Client, Send};
+use super::call::{Call, Send};
+use super::client::S3Client;
 use super::xml;
 use crate::base::http::body;
 use crate::remote::blob::source::Source;
@@ -27,17 +28,17 @@ const MIB: u64 = 1 << 20;
 const PUT: &str = "s3:PutObject";
 
 impl S3Client {
-    /// Writes an object; with `if_absent`, only if it does not exist.
-    pub(super) async fn upload(&self, key: &str, source: &Source, if_absent: bool) -> Result<Put, RemoteError> {
+    /// Writes an object unless it exists.
+    pub(super) async fn upload(&self, key: &str, source: &Source) -> Result<Put, RemoteError> {
         let size = source.size();
         if size > self.tuning.single_put {
-            if if_absent && self.head(key).await?.is_some() {
+            if self.head(key).await?.is_some() {
                 return Ok(Put::Taken);
             }
-            return self.upload_parts(key, source, if_absent).await;
+            return self.upload_parts(key, source).await;
         }
         let range = 0..size;
-        let call = Call { send: Send::Part(source, &range), if_absent, ..Call::new(Method::Put, key, PUT) };
+        let call = Call { send: Send::Part(source, &range), if_absent: true, ..Call::new(Method::Put, key, PUT) };
         match self.call(&call).await {
             Ok(_) => Ok(Put::Stored),
             Err(Fault::Taken) => Ok(Put::Taken),
@@ -53,7 +54,7 @@ impl S3Client {
         matches!(self.get(key, size as usize).await, Ok(Some(bytes)) if wanted.is_some_and(|wanted| wanted == bytes))
     }
 
-    async fn upload_parts(&self, key: &str, source: &Source, if_absent: bool) -> Result<Put, RemoteError> {
+    async fn upload_parts(&self, key: &str, source: &Source) -> Result<Put, RemoteError> {
         self.tidied.get_or_init(|| self.abort_leftovers()).await;
         let what = format!("write {key}");
         let size = source.size();
@@ -73,7 +74,7 @@ impl S3Client {
         });
         let parts = stream::iter(parts).buffered(self.tuning.parallel_blocks.max(1)).try_collect::<Vec<_>>().await;
         let written = match parts {
-            Ok(tags) => upload.complete(&tags, if_absent).await,
+            Ok(tags) => upload.complete(&tags).await,
             Err(fault) => Err(fault),
         };
         upload.end(written, &what).await
@@ -135,7 +136,7 @@ impl Unfinished<'_> {
     }
 
     /// Completes the upload. The status is 200 even if that fails after a while.
-    async fn complete(&self, tags: &[String], if_absent: bool) -> Result<Put, Fault> {
+    async fn complete(&self, tags: &[String]) -> Result<Put, Fault> {
         let parts = tags.iter().enumerate().map(|(index, tag)| {
             format!("<Part><PartNumber>{}</PartNumber><ETag>{}</ETag></Part>", index + 1, xml::escaped(tag))
         });
@@ -143,7 +144,7 @@ impl Unfinished<'_> {
         let call = Call {
             query: &[("uploadId", &self.id)],
             send: Send::Text(&list),
-            if_absent,
+            if_absent: true,
             ..Call::new(Method::Post, self.key, PUT)
         };
         let mut pauses = self.client.tuning.blob_pauses();

@@ -100,7 +100,7 @@ async fn lists_are_read_to_their_last_page() {
     let source = Source::Bytes(noise(1));
     join_all((0..12).map(|number| {
         let (client, source) = (client.clone(), source.clone());
-        async move { client.put(&format!("v1/x/{number:04}"), &source).await.unwrap() }
+        async move { client.put_if_absent(&format!("v1/x/{number:04}"), &source).await.unwrap() }
     }))
     .await;
     let listed = client.list("v1/x/").await.unwrap();
