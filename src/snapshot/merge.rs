@@ -42,12 +42,6 @@ fn merge_info(info: &mut PathInfo, other: PathInfo) {
     info.registration_time = info.registration_time.min(other.registration_time);
     info.deriver = info.deriver.take().max(other.deriver);
     info.ca = info.ca.take().max(other.ca);
-    if info.outputs != other.outputs {
-        // Of two paths of one output, the greater one, which comes last.
-        let mut outputs: Vec<_> = info.outputs.iter().chain(other.outputs.iter()).collect();
-        outputs.sort();
-        info.outputs = outputs.into_iter().map(|(name, path)| (name.clone(), path.clone())).collect();
-    }
 }
 
 /// Layers with the same id have the same bytes; they can differ in the paths that are still wanted.

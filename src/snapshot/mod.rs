@@ -22,7 +22,7 @@ use crate::base::digest::Sha;
 use crate::layer::digest::Digests;
 use crate::layer::recipe::Recipe;
 use crate::series::names::is_name;
-use crate::store::{DrvOutput, NarHash, PathInfo, Realisation, StorePath};
+use crate::store::{DrvOutput, NarHash, PathInfo, Realisation, SharedMap, StorePath};
 
 pub use codec::{decode, encode};
 pub use keep::Lane;
@@ -223,7 +223,9 @@ impl Snapshot {
         let mut layer = Layer { digests, recipe, paths: BTreeSet::new(), nar_bytes: 0, created: now };
         let mut new = Vec::new();
         let mut held = Vec::new();
-        for info in infos {
+        for mut info in infos {
+            // Readers take them from the derivation.
+            info.outputs = SharedMap::new();
             let key = (info.path.clone(), info.nar_hash);
             layer.nar_bytes += info.nar_size;
             held.push(key.clone());

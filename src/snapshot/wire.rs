@@ -1,4 +1,5 @@
 //! The serialised form of a snapshot: JSON in which every store path is written once and then referred to by its number.
+//! The outputs of derivations are not in it: readers take them from the `.drv` files ([`crate::attach`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -53,8 +54,6 @@ struct WirePath {
     time: i64,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     ultimate: bool,
-    #[serde(default, skip_serializing_if = "SharedMap::is_empty")]
-    outputs: SharedMap<String, u32>,
     used: u64,
 }
 
@@ -144,7 +143,6 @@ pub(super) fn write(snapshot: &Snapshot, out: impl Write) -> serde_json::Result<
         ca: record.info.ca.clone(),
         time: record.info.registration_time,
         ultimate: record.info.ultimate,
-        outputs: record.info.outputs.iter().map(|(name, path)| (name.clone(), number(path))).collect(),
         used: record.last_used,
     };
     let places: BTreeMap<&PathKey, u32> = snapshot.paths.keys().zip(0..).collect();
@@ -204,7 +202,7 @@ pub(super) fn write(snapshot: &Snapshot, out: impl Write) -> serde_json::Result<
 fn mentioned(snapshot: &Snapshot) -> Vec<&StorePath> {
     let mut all: Vec<&StorePath> = Vec::new();
     for Record { info, .. } in snapshot.paths.values() {
-        all.extend(info.references.iter().chain(&info.deriver).chain(info.outputs.values()).chain([&info.path]));
+        all.extend(info.references.iter().chain(&info.deriver).chain([&info.path]));
         // A path is named by all its referrers.
         if all.len() > 1 << 20 {
             all.sort_unstable();
@@ -313,11 +311,7 @@ fn record(path: WirePath, name: &impl Fn(u32) -> Option<StorePath>) -> Option<Re
         ca: path.ca,
         registration_time: path.time,
         ultimate: path.ultimate,
-        outputs: path
-            .outputs
-            .iter()
-            .map(|(output, path)| Some((output.clone(), name(*path)?)))
-            .collect::<Option<_>>()?,
+        outputs: SharedMap::new(),
     };
     Some(Record { info, last_used: path.used })
 }
