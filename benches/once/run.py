@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """Measures what evaluating once saves: ten machines over a common base, planned and then handed to one job each.
 
-  benches/once/run.py --binary target/release/nix-cache [--folder DIR] [--nix DIR] [--hosts N]
+  benches/once/run.py --binary target/release/nix-cache [--folder DIR] [--nix DIR] [--hosts N] [--modules N]
 
 Compared are the CPU times (user and system, of all processes) of
 - one evaluation of each machine;
 - a plan, and jobs that evaluate their machine again (`nix build ATTR`);
 - a plan that saves its derivations, and jobs that restore and build these (`nix-cache build --drvs`).
 Nothing is built (`--dry-run`): a build costs the same in all cases. Each job has an empty store. Then one machine is changed, and
-the bytes are counted that the second plan adds to the cache. A directory is the cache.
+the bytes are counted that the second plan adds to the cache. A directory is the cache. That second plan is measured twice: with what
+the cache knows of the first, and without, where it evaluates the base as well. `--modules` sets how long a machine takes.
 """
 import argparse
 import json
@@ -23,11 +24,13 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 NOTHING = "0" * 40
+# As flake.nix has it.
+MODULES = "modules = 1800;"
 CONFIG = "experimental-features = nix-command flakes\nsubstituters =\nbuild-users-group =\nwarn-dirty = false\n"
 
 
 class Bench:
-    def __init__(self, folder, binary, nix, hosts):
+    def __init__(self, folder, binary, nix, hosts, modules):
         self.folder, self.binary, self.hosts = folder, binary, hosts
         self.repository, self.cache = folder / "repository", folder / "cache"
         path = [str(nix)] if nix else []
@@ -39,7 +42,9 @@ class Bench:
         }
         (folder / "home").mkdir()
         (self.repository / "hosts").mkdir(parents=True)
-        shutil.copy(HERE / "flake.nix", self.repository)
+        flake = (HERE / "flake.nix").read_text()
+        assert MODULES in flake
+        (self.repository / "flake.nix").write_text(flake.replace(MODULES, f"modules = {modules};"))
         (self.repository / "builder").write_text("nothing is ever built\n")
         for number in range(hosts):
             self.write_host(number, "first")
@@ -102,9 +107,10 @@ def main():
     parser.add_argument("--folder")
     parser.add_argument("--nix", help="a folder with the Nix to use")
     parser.add_argument("--hosts", type=int, default=10)
+    parser.add_argument("--modules", type=int, default=1800, help="modules of a machine; its evaluation takes longer with each")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="once-", dir=given.folder)).resolve()
-    bench = Bench(folder, str(Path(given.binary).resolve()), given.nix, given.hosts)
+    bench = Bench(folder, str(Path(given.binary).resolve()), given.nix, given.hosts, given.modules)
     hosts, flake = range(given.hosts), f"git+file://{folder}/repository"
     try:
         rows = []
@@ -136,9 +142,15 @@ def main():
         rows.append(("  of that, the jobs", jobs))
         bench.write_host(0, "second")
         bench.commit()
-        changed = json.loads(bench.plan("plan-changed", "HEAD^", "--save-drvs")[2])["include"]
+        plan = bench.plan("plan-changed", "HEAD^", "--save-drvs")
+        changed = json.loads(plan[2])["include"]
         assert len(changed) == 1 and changed[0]["drvs"], changed
         added = bench.bytes() - first
+        rows.append(("plan of a change of one machine, base known", plan[:2]))
+        shutil.rmtree(bench.cache)
+        plan = bench.plan("plan-base", "HEAD^")
+        assert [job["attrs"] for job in json.loads(plan[2])["include"]] == [job["attrs"] for job in changed], plan
+        rows.append(("plan of a change of one machine, base evaluated as well", plan[:2]))
         print("| | CPU | of one evaluation | wall |\n|---|---:|---:|---:|")
         for name, (cpu, wall) in rows:
             print(f"| {name} | {cpu:.1f} s | {cpu / evaluated[0]:.2f} | {wall:.1f} s |")

@@ -1,8 +1,10 @@
 //! Makes attached paths valid while other Nix processes may be working on the same ones.
 //!
-//! Each path is registered under Nix's lock on it, the outputs of a derivation together. A path that another process is building
-//! is left to that process, and so are its referrers. A process can hold only a limited number of locks, so paths are registered
-//! in batches, references first: the valid paths are closed after each batch. The lock files of one batch are reused for the next.
+//! Usually nobody else has the database open. Then it is locked as a whole, and the paths are registered in large batches.
+//! Otherwise each path is registered under Nix's lock on it, the outputs of a derivation together. A path that another process is
+//! building is left to that process, and so are its referrers. A process can hold only a limited number of locks, so the batches are
+//! small then, and the lock files of one batch are reused for the next. References come first: the valid paths are closed after
+//! each batch.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::unix::fs::MetadataExt;
@@ -15,6 +17,8 @@ use crate::store::{self, PathInfo, PathLock, Paths, StoreDirs, StorePath, path_l
 
 /// Number of locks held at a time: each needs an open file, and a process may have 1,024 by default.
 const BATCH: usize = 64;
+/// Size of a batch without locks.
+const BATCH_ALONE: usize = 4096;
 
 /// A path that is in place but not valid yet.
 #[derive(Clone, Debug)]
@@ -77,12 +81,13 @@ pub(crate) fn register_into(
 ) -> Result<(), CacheError> {
     let infos = placed.iter().map(|(path, place)| (path.clone(), place.info.clone())).collect();
     let infos = whole_groups(infos, lost, &is_valid);
-    let batches = batches(groups(&infos));
+    let groups = groups(&infos);
     // If there is nothing to register, the database need not be writable.
-    if !batches.is_empty() {
+    if !groups.is_empty() {
         let mut registration = store::Registration::open(dirs)?;
         let mut spare = Vec::new();
-        for batch in batches {
+        let size = if registration.is_alone() { BATCH_ALONE } else { BATCH };
+        for batch in batches(groups, size) {
             let is_valid = |path: &StorePath| registered.contains(path) || is_valid(path);
             let done = register_batch((dirs, &mut registration, &mut spare), &batch, placed, is_valid)?;
             registered.extend(done);
@@ -160,14 +165,14 @@ fn groups(infos: &Paths<Arc<PathInfo>>) -> Vec<Group<'_>> {
     ordered
 }
 
-/// Combines groups to batches of about [`BATCH`] paths.
-fn batches(groups: Vec<Group<'_>>) -> Vec<Vec<Group<'_>>> {
+/// Combines groups to batches of about `size` paths.
+fn batches(groups: Vec<Group<'_>>, size: usize) -> Vec<Vec<Group<'_>>> {
     let mut batches: Vec<Vec<Group<'_>>> = Vec::new();
     let mut room = 0;
     for group in groups {
         if room < group.len() {
             batches.push(Vec::new());
-            room = BATCH.max(group.len());
+            room = size.max(group.len());
         }
         room -= group.len();
         if let Some(batch) = batches.last_mut() {
@@ -177,21 +182,30 @@ fn batches(groups: Vec<Group<'_>>) -> Vec<Vec<Group<'_>>> {
     batches
 }
 
-/// Registers the groups whose locks are all free and whose references are valid. Reuses the locks in `spare`, and puts locks there
-/// afterwards.
+/// Registers the groups that are in place, whose locks are all free and whose references are valid. Reuses the locks in `spare`, and
+/// puts locks there afterwards.
 fn register_batch(
     (dirs, registration, spare): (&StoreDirs, &mut store::Registration<'_>, &mut Vec<PathLock>),
     batch: &[Group<'_>],
     placed: &BTreeMap<StorePath, InPlace>,
     is_valid: impl Fn(&StorePath) -> bool,
 ) -> Result<BTreeSet<StorePath>, CacheError> {
-    let mut locks = Vec::with_capacity(BATCH);
+    let mut locks = Vec::new();
     let mut ready: Paths<Arc<PathInfo>> = Paths::default();
     for group in batch {
+        let infos = group.iter().map(|info| (info.path.clone(), Arc::clone(&placed[&info.path].info)));
+        if registration.is_alone() {
+            if group.iter().all(|info| placed[&info.path].is_there(dirs)) {
+                ready.extend(infos);
+            } else {
+                tracing::info!("{} was replaced by another process and is left to it.", group[0].path);
+            }
+            continue;
+        }
         let taken = group.iter().map(|info| lock_in_place(dirs, &placed[&info.path], spare.pop()));
         if let Some(taken) = taken.collect::<Result<Option<Vec<_>>, _>>()? {
             locks.extend(group.iter().map(|info| &info.path).zip(taken));
-            ready.extend(group.iter().map(|info| (info.path.clone(), Arc::clone(&placed[&info.path].info))));
+            ready.extend(infos);
         } else {
             tracing::info!("{} is being built by another process and is left to it.", group[0].path);
         }

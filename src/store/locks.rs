@@ -2,8 +2,10 @@
 //!
 //! Nix uses `flock` on two files of its state. A garbage collection (also `nix-store --delete` and the automatic collection of
 //! `min-free`) holds `gc.lock` exclusively; processes that add paths or verify hold it shared. A change of the database schema
-//! holds `db/big-lock` exclusively; every process that has the database open holds it shared. We only take them shared, so the
-//! only Nix command that waits for us is a garbage collection.
+//! holds `db/big-lock` exclusively; every process that has the database open holds it shared, from its start to its end. We take
+//! them shared, so that the only Nix command that waits for us is a garbage collection. There is one exception: where nobody else
+//! has the database open, a registration takes `db/big-lock` exclusively. Then nobody can build or substitute a path meanwhile, and
+//! the paths need no locks of their own; a Nix process that starts waits until we are done.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -184,9 +186,17 @@ fn holder(file: &File) -> Option<String> {
     Some(format!("process {process} ({})", name.trim()))
 }
 
+const BIG_LOCK: &str = "db/big-lock";
+
 /// The lock that every user of the database holds, so that no Nix changes its schema meanwhile.
 pub(super) fn big_lock(dirs: &StoreDirs) -> Result<Option<StoreLock>, StoreError> {
-    shared(dirs, &dirs.state_dir().join("db/big-lock"), PATIENCE, "a change of the database's schema")
+    shared(dirs, &dirs.state_dir().join(BIG_LOCK), PATIENCE, "a change of the database's schema")
+}
+
+/// The same lock exclusively. Returns None if another process has the database open, or if this user may not open the lock.
+pub(super) fn big_lock_alone(dirs: &StoreDirs) -> Option<StoreLock> {
+    let file = open(dirs, &dirs.state_dir().join(BIG_LOCK))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).ok().map(|()| StoreLock { _file: file })
 }
 
 fn shared(dirs: &StoreDirs, path: &Path, patience: Duration, holder: &str) -> Result<Option<StoreLock>, StoreError> {
@@ -276,6 +286,20 @@ mod tests {
         let _collector = lock_alone(&dirs).unwrap();
         let error = gc_lock_within(&dirs, Duration::ZERO).unwrap_err();
         assert!(error.to_string().contains("garbage collection"), "{error}");
+    }
+
+    #[test]
+    fn the_database_is_had_alone_only_while_nobody_else_uses_it() {
+        let (_dir, dirs) = empty_store();
+        let shared = big_lock(&dirs).unwrap().unwrap();
+        assert!(big_lock_alone(&dirs).is_none());
+        drop(shared);
+        let alone = big_lock_alone(&dirs).unwrap();
+        assert!(big_lock_alone(&dirs).is_none());
+        let file = File::open(dirs.state_dir().join(BIG_LOCK)).unwrap();
+        assert!(flock(&file, FlockOperation::NonBlockingLockShared).is_err(), "Nix waits");
+        drop(alone);
+        assert!(flock(&file, FlockOperation::NonBlockingLockShared).is_ok());
     }
 
     #[test]

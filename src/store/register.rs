@@ -36,16 +36,25 @@ pub(crate) struct Registration<'a> {
     // Closed before the lock is released.
     db: Connection,
     _lock: Option<StoreLock>,
+    is_alone: bool,
 }
 
 impl<'a> Registration<'a> {
-    /// Opens the database of the store.
+    /// Opens the database of the store, alone if nobody else has it open.
     ///
     /// # Errors
     /// When it cannot be opened for writing, or its schema is not supported.
     pub(crate) fn open(dirs: &'a StoreDirs) -> Result<Self, StoreError> {
-        let lock = locks::big_lock(dirs)?;
-        Ok(Self { dirs, db: database::open_for_writing(dirs)?, _lock: lock })
+        let alone = locks::big_lock_alone(dirs);
+        let is_alone = alone.is_some();
+        let lock = if is_alone { alone } else { locks::big_lock(dirs)? };
+        Ok(Self { dirs, db: database::open_for_writing(dirs)?, _lock: lock, is_alone })
+    }
+
+    /// Whether no other process can have the database open until this is dropped. So none builds a path meanwhile.
+    #[must_use]
+    pub(crate) fn is_alone(&self) -> bool {
+        self.is_alone
     }
 
     /// Makes `infos` valid, all or none, in one transaction, with all their fields. The order does not matter. Hold

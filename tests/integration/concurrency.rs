@@ -206,7 +206,13 @@ fn nix_and_we_keep_each_other_from_a_path() {
             path_lock(&slow.join(&name)).unwrap().is_none()
         });
         assert!(is_held, "the build holds the lock on its output");
+        // A restore registers paths without such locks only if it gets this one, which Nix holds as long as it uses the database.
+        let database = fs::File::open(store.dirs().state_dir().join("db/big-lock")).unwrap();
+        let alone = || rustix::fs::flock(&database, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok();
+        assert!(!alone(), "the build has the database open");
         finish(build);
+        assert!(alone(), "nobody has it open");
+        drop(database);
         assert!(path_lock(&slow.join(&name)).unwrap().is_some());
     }
 }

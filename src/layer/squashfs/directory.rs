@@ -72,14 +72,14 @@ fn run_length(entries: &[Entry<'_>], room: usize) -> usize {
 fn write_run(table: &mut impl Table, run: &[Entry<'_>]) -> io::Result<u32> {
     let first = &run[0];
     let mut bytes = Vec::with_capacity(12 + run.len() * 40);
-    bytes.extend((run.len() as u32 - 1).to_le_bytes());
-    bytes.extend(first.inode.block.to_le_bytes());
-    bytes.extend(first.number.to_le_bytes());
+    bytes.extend_from_slice(&(run.len() as u32 - 1).to_le_bytes());
+    bytes.extend_from_slice(&first.inode.block.to_le_bytes());
+    bytes.extend_from_slice(&first.number.to_le_bytes());
     for entry in run {
-        bytes.extend(entry.inode.offset.to_le_bytes());
-        bytes.extend((i64::from(entry.number) - i64::from(first.number)).to_le_bytes()[..2].iter());
-        bytes.extend(entry.kind.to_le_bytes());
-        bytes.extend((entry.name.len() as u16 - 1).to_le_bytes());
+        bytes.extend_from_slice(&entry.inode.offset.to_le_bytes());
+        bytes.extend_from_slice(&(i64::from(entry.number) - i64::from(first.number)).to_le_bytes()[..2]);
+        bytes.extend_from_slice(&entry.kind.to_le_bytes());
+        bytes.extend_from_slice(&(entry.name.len() as u16 - 1).to_le_bytes());
         bytes.extend_from_slice(entry.name);
     }
     table.write(&bytes)?;
@@ -106,7 +106,7 @@ pub(super) fn read_listing<'a>(
             let fields = take(&mut bytes, 8)?;
             let offset = u16::from_le_bytes([fields[0], fields[1]]);
             let name = take(&mut bytes, usize::from(u16::from_le_bytes([fields[6], fields[7]])) + 1)?;
-            let is_name = !matches!(name, b"." | b"..") && !name.contains(&b'/') && !name.contains(&0);
+            let is_name = !matches!(name, b"." | b"..") && !name.iter().any(|byte| matches!(byte, 0 | b'/'));
             if !is_name || name.len() > MAX_NAME || last.is_some_and(|last| last >= name) {
                 return Err(ImageError::Malformed("a directory contains an invalid name, or one that is out of order"));
             }

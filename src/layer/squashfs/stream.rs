@@ -32,6 +32,8 @@ pub(super) struct TableReader<'a> {
     dropped: usize,
     starts: Vec<u32>,
     decompressor: zstd::bulk::Decompressor<'static>,
+    /// The last block that was decompressed.
+    block: Box<[u8; METADATA_SIZE]>,
 }
 
 impl<'a> TableReader<'a> {
@@ -53,6 +55,7 @@ impl<'a> TableReader<'a> {
             dropped: 0,
             starts: Vec::new(),
             decompressor: zstd::bulk::Decompressor::new()?,
+            block: Box::new([0; METADATA_SIZE]),
         })
     }
 
@@ -129,14 +132,11 @@ impl<'a> TableReader<'a> {
         let from = (self.next - self.raw_at) as usize + 2;
         let body = &self.raw[from..from + size];
         if header & UNCOMPRESSED_METADATA == 0 {
-            let before = self.plain.len();
-            self.plain.reserve(METADATA_SIZE);
-            self.plain.resize(before + METADATA_SIZE, 0);
             let length = self
                 .decompressor
-                .decompress_to_buffer(body, &mut self.plain[before..])
+                .decompress_to_buffer(body, &mut self.block[..])
                 .map_err(|_| ImageError::Malformed("a metadata block does not decompress"))?;
-            self.plain.truncate(before + length);
+            self.plain.extend_from_slice(&self.block[..length]);
             if length <= size || !is_our_frame(body, length) {
                 return Err(ImageError::Malformed("a metadata block is not compressed as this program does it"));
             }

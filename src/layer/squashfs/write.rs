@@ -130,9 +130,9 @@ pub(super) fn file_inode(number: u32, content: &Content, executable: bool) -> Ve
     let (fragment, offset) = content.fragment.map_or((NONE_32, 0), |at| (at.index, at.offset));
     let start = if content.blocks.is_empty() { 0 } else { content.start };
     let mut inode = header(TYPE_LONG_FILE, mode, number);
-    inode.extend(start.to_le_bytes());
-    inode.extend(content.size.to_le_bytes());
-    inode.extend(0u64.to_le_bytes()); // bytes saved by holes: only a hint
+    inode.extend_from_slice(&start.to_le_bytes());
+    inode.extend_from_slice(&content.size.to_le_bytes());
+    inode.extend_from_slice(&0u64.to_le_bytes()); // bytes saved by holes: only a hint
     words(&mut inode, &[LINKS, fragment, offset, NONE_32]);
     words(&mut inode, &content.blocks);
     inode
@@ -152,15 +152,15 @@ pub(super) fn directory_inode(number: u32, parent: u32, links: u32, listing: &Li
     if let (Ok(size), true) = (u16::try_from(size), listing.index.is_empty()) {
         let mut inode = header(TYPE_DIRECTORY, 0o555, number);
         words(&mut inode, &[listing.position.block, links]);
-        inode.extend(size.to_le_bytes());
-        inode.extend(listing.position.offset.to_le_bytes());
+        inode.extend_from_slice(&size.to_le_bytes());
+        inode.extend_from_slice(&listing.position.offset.to_le_bytes());
         words(&mut inode, &[parent]);
         return inode;
     }
     let mut inode = header(TYPE_LONG_DIRECTORY, 0o555, number);
     words(&mut inode, &[links, size, listing.position.block, parent]);
-    inode.extend((listing.index.len() as u16).to_le_bytes());
-    inode.extend(listing.position.offset.to_le_bytes());
+    inode.extend_from_slice(&(listing.index.len() as u16).to_le_bytes());
+    inode.extend_from_slice(&listing.position.offset.to_le_bytes());
     words(&mut inode, &[NONE_32]);
     for index in &listing.index {
         words(&mut inode, &[index.at, index.block, index.name.len() as u32 - 1]);
@@ -173,7 +173,7 @@ pub(super) fn directory_inode(number: u32, parent: u32, links: u32, listing: &Li
 fn header(kind: u16, mode: u16, number: u32) -> Vec<u8> {
     let mut out = Vec::with_capacity(64);
     for half in [kind, mode, 0, 1] {
-        out.extend(half.to_le_bytes());
+        out.extend_from_slice(&half.to_le_bytes());
     }
     words(&mut out, &[MODIFICATION_TIME, number]);
     out
@@ -181,6 +181,6 @@ fn header(kind: u16, mode: u16, number: u32) -> Vec<u8> {
 
 fn words(out: &mut Vec<u8>, words: &[u32]) {
     for word in words {
-        out.extend(word.to_le_bytes());
+        out.extend_from_slice(&word.to_le_bytes());
     }
 }
