@@ -24,7 +24,7 @@ use crate::attach::marks::remove_marks;
 use crate::attach::mount::{self, MountError, MountImage, Places, ambiguous};
 use crate::store::busy::held_lock;
 use crate::store::tree::remove_tree;
-use crate::store::{PathInfo, Paths, StoreDirs, StorePath, path_lock, rights};
+use crate::store::{self, PathInfo, Paths, StoreDirs, StorePath, path_lock, rights};
 
 /// Longest wait for another process's lock, or for a user of a mount that is being undone.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -117,9 +117,10 @@ fn refused(what: &str) -> impl FnOnce(std::io::Error) -> MountError {
     move |error| MountError::Refused { what, error }
 }
 
-/// Largest number of paths in a layer that is mounted. The kernel searches the index of an image's root from its beginning, twice
-/// for each registered path: 4,000 paths take a second, 50,000 take minutes.
-const MOST_PATHS: usize = 10_000;
+/// Largest number of paths in a layer that is mounted while another process has the database open. Then each path is registered
+/// under a lock of its own, and the kernel searches much of the image's root for each name of a lock that is not there: 4,000
+/// paths take a second, 50,000 take minutes.
+const MOST_LOCKED_PATHS: usize = 10_000;
 
 /// The result of mounting.
 pub(crate) struct MountedLayers {
@@ -145,9 +146,11 @@ fn mount_layers(
         let error = std::io::Error::other("an earlier restore has mounted layers already");
         return Err(refused("A second overlay on the store directory")(error));
     }
-    if let Some(layer) = layers.iter().find(|layer| layer.infos.len() > MOST_PATHS) {
+    let large = layers.iter().find(|layer| layer.infos.len() > MOST_LOCKED_PATHS);
+    if let Some(layer) = large.filter(|_| !store::is_unused(dirs)) {
         let why = format!(
-            "a layer has {}, and lookups in an image of that many are slow in the kernel",
+            "a layer has {}, and another process has the database of the store open, so that each path needs a lock, which is slow \
+             in a mounted store of that size",
             crate::base::human::count(layer.infos.len() as u64, "path")
         );
         return Err(MountError::Unsuitable(why));
@@ -239,16 +242,20 @@ mod tests {
     use crate::base::digest::Sha;
 
     #[test]
-    fn a_layer_of_very_many_paths_is_not_mounted() {
+    fn a_layer_of_very_many_paths_is_not_mounted_while_they_need_locks() {
         let root = tempfile::tempdir().unwrap();
         let dirs = StoreDirs::new(Some(root.path()));
         std::fs::create_dir_all(dirs.real_store()).unwrap();
+        std::fs::create_dir_all(dirs.state_dir().join("db")).unwrap();
         let path: StorePath = format!("{}-p", "0".repeat(32)).parse().unwrap();
         let info = Arc::new(PathInfo::sample(path));
         let layer =
             |count| AttachLayer { id: Sha([0; 32]), file: root.path().join("none"), infos: vec![info.clone(); count] };
         let refused = |count| mount_layers(&dirs, &[layer(count)], &mut None).err().map(|error| error.to_string());
-        assert!(refused(MOST_PATHS + 1).is_some_and(|why| why.contains("10,001 paths")));
-        assert!(!refused(MOST_PATHS).is_some_and(|why| why.contains("paths")));
+        assert!(!refused(MOST_LOCKED_PATHS + 1).is_some_and(|why| why.contains("paths")));
+        let user = std::fs::File::create(dirs.state_dir().join("db/big-lock")).unwrap();
+        rustix::fs::flock(&user, rustix::fs::FlockOperation::LockShared).unwrap();
+        assert!(refused(MOST_LOCKED_PATHS + 1).is_some_and(|why| why.contains("10,001 paths")));
+        assert!(!refused(MOST_LOCKED_PATHS).is_some_and(|why| why.contains("paths")));
     }
 }

@@ -199,6 +199,11 @@ pub(super) fn big_lock_alone(dirs: &StoreDirs) -> Option<StoreLock> {
     flock(&file, FlockOperation::NonBlockingLockExclusive).ok().map(|()| StoreLock { _file: file })
 }
 
+/// Whether no process has the database open, as far as this user can tell.
+pub(crate) fn is_unused(dirs: &StoreDirs) -> bool {
+    big_lock_alone(dirs).is_some()
+}
+
 fn shared(dirs: &StoreDirs, path: &Path, patience: Duration, holder: &str) -> Result<Option<StoreLock>, StoreError> {
     let Some(file) = open(dirs, path) else {
         return Ok(None);

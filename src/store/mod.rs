@@ -32,7 +32,7 @@ pub use dirs::{StoreDirs, store_argument};
 pub use error::StoreError;
 pub(crate) use init::ensure;
 pub use init::ensure_with;
-pub(crate) use locks::{PathLock, StoreLock, own_lock};
+pub(crate) use locks::{PathLock, StoreLock, is_unused, own_lock};
 pub use locks::{gc_lock, path_lock};
 pub(crate) use path::shared_infos;
 pub use path::{NarHash, PathInfo, StorePath};
