@@ -46,7 +46,7 @@ pub(crate) enum DrvsError {
 /// The derivations of `targets`, of which `text` says one for each, with white space between them. Without any text, none is known.
 ///
 /// # Errors
-/// [`DrvsError`] when it is no such list.
+/// [`DrvsError`] when it is not such a list.
 pub(crate) fn parse(targets: &[String], text: &str) -> Result<Drvs, DrvsError> {
     let words: Vec<&str> = text.split_whitespace().collect();
     if words.is_empty() {

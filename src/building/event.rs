@@ -194,7 +194,7 @@ mod tests {
     fn event(line: &str) -> Event {
         match parse(line) {
             Line::Event(event) => event,
-            Line::Text(text) => panic!("{text} is no event"),
+            Line::Text(text) => panic!("{text} is not an event"),
         }
     }
 

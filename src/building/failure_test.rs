@@ -53,7 +53,7 @@ fn the_log_and_the_phase_tell_builds_from_tests_and_machines() {
     assert_eq!(category(&["anything"], Some("checkPhase")), Category::Test);
     assert_eq!(category(&["anything"], Some("installCheckPhase")), Category::Test);
     assert_eq!(category(&["test result: FAILED. 1 passed; 1 failed"], None), Category::Test);
-    // A machine that fails is no test that fails.
+    // A machine that fails is not a failed test.
     assert_eq!(
         category(&["dd: No space left on device", "test result: FAILED."], Some("checkPhase")),
         Category::DiskFull

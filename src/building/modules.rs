@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::position::{Position, Project};
 
-/// The place that an error of a module is about. None where it is no such error, or no file of the project defines the option.
+/// The place that an error of a module is about. None if it is not such an error, or if no file of the project defines the option.
 pub(super) fn position(project: &Project, text: &str) -> Option<Position> {
     let start = text.rfind("error:").unwrap_or(0);
     let text = &text[start..];

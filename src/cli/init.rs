@@ -96,7 +96,7 @@ fn migration(found: &[Found]) -> String {
         for (name, becomes) in &found.inputs {
             match becomes {
                 Some(becomes) => drop(writeln!(text, "  {name:width$}  {becomes}")),
-                None => drop(writeln!(text, "  {name:width$}  unknown: it is no input of {}", found.version)),
+                None => drop(writeln!(text, "  {name:width$}  unknown: it is not an input of {}", found.version)),
             }
         }
     }

@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_given_key_wins_and_reads_nothing() {
-        let (_folder, request) = project("this is no lock file");
+        let (_folder, request) = project("this is not a lock file");
         assert!(key_with(&request, |_| None).is_err());
         let given = KeyRequest { primary_key: Some("my key".to_owned()), extra: Some("x".to_owned()), ..request };
         let made = make(&given);

@@ -282,7 +282,7 @@ mod tests {
             // The first name in code is the input that replaces theirs, unless the sentence is about something else.
             let Some(name) = ours.strip_prefix('`').and_then(|rest| rest.split(['`', ':']).next()) else { continue };
             let is_elsewhere = name.starts_with('/') || ["extra-substituters", "max-age-days"].contains(&name);
-            assert!(is_elsewhere || all.contains(&format!("  {name}:\n")), "{theirs}: {name} is no input of ours");
+            assert!(is_elsewhere || all.contains(&format!("  {name}:\n")), "{theirs}: {name} is not an input of ours");
         }
     }
 

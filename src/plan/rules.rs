@@ -147,7 +147,7 @@ impl Rule {
         };
         // A rule that leads nowhere is a slip of the pen, or a folder without a machine: nobody knows what it affects.
         if meant.is_empty() && !matches!(self.effect, Effect::Perhaps(_)) {
-            touched.everything(format!("{file} changed, and {:?} means {pattern}, which is no target", self.given));
+            touched.everything(format!("{file} changed, and {:?} means {pattern}, which is not a target", self.given));
         }
         for target in meant {
             let why = || format!("{file} changed, and {:?} means it", self.given);
@@ -256,9 +256,9 @@ mod tests {
         let rules = rules(&[("hosts/<host>/**", to(&["nixosConfigurations.<host>"]))]);
         assert_eq!(touched(&rules, &["hosts/desk/x.nix"]), ["desk"]);
         assert_eq!(touched(&rules, &["hosts/server/x.nix", "hosts/desk/y"]), ["desk", "server"]);
-        assert_eq!(touched(&rules, &["hosts/common/x.nix"]), ALL, "a folder that is no machine");
+        assert_eq!(touched(&rules, &["hosts/common/x.nix"]), ALL, "a folder that is not a machine");
         assert_eq!(touched(&rules, &["hosts/a.b/x.nix"]), ALL);
-        assert_eq!(touched(&rules, &["hosts/*/x.nix"]), ALL, "a folder's name is no glob");
+        assert_eq!(touched(&rules, &["hosts/*/x.nix"]), ALL, "a folder's name is not a glob");
     }
 
     #[test]
