@@ -76,7 +76,7 @@ fn request(inputs: &BuildInputs, facts: &Facts, root: Option<&Path>) -> Request 
 }
 
 /// The report of this job: that of the cache in the same lane, otherwise an existing one, otherwise a new one.
-fn report_path(facts: &Facts, inputs: &BuildInputs) -> PathBuf {
+pub(super) fn report_path(facts: &Facts, inputs: &BuildInputs) -> PathBuf {
     let lane = inputs.lane.lane.clone().unwrap_or_else(|| default_lane(facts, &inputs.job.matrix));
     let ours = facts.report_path(&lane);
     if ours.exists() {

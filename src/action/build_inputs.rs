@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Arg, Command, CommandFactory, Parser};
 
 use super::given::{self, ActionInputs, InputError, Secrets};
-use super::inputs::{Inputs, JobArgs, RemoteInput};
+use super::inputs::{HistoryArgs, Inputs, JobArgs, RemoteInput};
 use crate::app::Failure;
 use crate::app::settings::{BuildArgs, DrvsArgs, KeyArgs, LaneArgs};
 use crate::building::drvs::{self, Drvs};
@@ -21,6 +21,8 @@ pub(crate) struct BuildInputs {
     pub remote: RemoteInput,
     #[command(flatten)]
     pub lane: LaneArgs,
+    #[command(flatten)]
+    pub history: HistoryArgs,
     #[command(flatten)]
     pub job: JobArgs,
     #[arg(skip)]
@@ -65,10 +67,11 @@ impl BuildInputs {
 
     /// The corresponding inputs of the main action.
     pub(crate) fn of_the_job(&self) -> Result<Inputs, InputError> {
-        let Self { drvs: DrvsArgs { prefix_key, restore, trust, .. }, remote, lane, job, secrets, .. } = self.clone();
+        let Self { drvs: DrvsArgs { prefix_key, restore, trust, .. }, remote, lane, history, job, secrets, .. } =
+            self.clone();
         let usual = Inputs::from_json("{}")?;
         let key = KeyArgs { prefix_key, ..usual.key };
-        Ok(Inputs { key, remote, lane, restore, trust, job, secrets, ..usual })
+        Ok(Inputs { key, remote, lane, restore, history, trust, job, secrets, ..usual })
     }
 }
 

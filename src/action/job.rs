@@ -247,10 +247,10 @@ impl Job {
         self.inputs.action != Action::Restore && !self.inputs.save.when.is_never()
     }
 
-    /// Takes over the builds of earlier steps.
-    pub(super) fn take_over_builds(&mut self) {
+    /// Takes over what earlier steps planned and built.
+    pub(super) fn take_over_steps(&mut self) {
         if let Ok(before) = Report::read(&self.report_path) {
-            self.report.builds = before.builds;
+            (self.report.plan, self.report.builds) = (before.plan, before.builds);
         }
     }
 

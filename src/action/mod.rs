@@ -24,6 +24,7 @@ pub(crate) mod plan_inputs;
 mod post;
 mod prune;
 pub(crate) mod prune_inputs;
+mod record;
 mod restore;
 
 use clap::{Args, Subcommand};
@@ -51,6 +52,8 @@ pub(crate) enum Step {
     Drvs,
     /// Build, and explain what failed
     Build,
+    /// Add a build to the history, unless a later step of its job does
+    Record,
     /// Audit, and report what breaks the policy
     Audit,
     /// Write a page about the history of jobs
@@ -68,6 +71,7 @@ pub(crate) async fn run(step: Step) -> Result<(), Failure> {
         Step::Dashboard => dashboard::run().await,
         Step::Plan => plan::run().await,
         Step::Drvs => drvs::run().await,
+        Step::Record => record::run().await,
         Step::Prune => prune::run().await,
         Step::Restore | Step::Post | Step::Save => restore_or_save(step).await,
     };

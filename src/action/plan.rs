@@ -7,22 +7,28 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use super::given::ActionInputs;
-use super::job::{Job, Lookup, annotator};
+use super::history::{add_step, is_left_to_post};
+use super::job::{Job, Lookup, Place, annotator};
 use crate::action::plan_inputs::PlanInputs;
 use crate::app::Failure;
 use crate::app::drvs::{self, drvs_key};
 use crate::app::known::{Caches, plan_key};
 use crate::app::plan::{headline, keep, no_plan};
 use crate::base::env_vars;
+use crate::building::Category;
 use crate::cache::Context;
 use crate::flake::KeyRequest;
 use crate::github::env::Facts;
 use crate::github::event::Event;
+use crate::github::status::JobStatus;
+use crate::history::Failed;
 use crate::plan::{self, FetchToken, Plan, Repository, Request, Trust, Verdict, Wish};
-use crate::report::page;
+use crate::report::{Action, Plan as Figures, Report, machine, page};
 
 /// Largest output with reasons in bytes: GitHub allows 1 MiB for a job's outputs.
 const MOST_REASONS: usize = 512 << 10;
+/// Longest time for the history.
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// Plans, sets the outputs, and stores the plan for later ones. Unlike problems with the cache, a failed plan fails the job:
 /// without it, the following jobs would build nothing.
@@ -41,7 +47,13 @@ pub(super) async fn run() -> Result<(), Failure> {
         keys: job.keys.clone(),
         substituters: !inputs.plan.no_substituters,
     };
-    let mut plan = plan::plan(&request, &caches).await.map_err(no_plan)?;
+    let planned = plan::plan(&request, &caches).await;
+    if let Err(error) = &planned
+        && !error.is_of_usage()
+    {
+        remember(&mut job, place.as_ref(), Planned::Failed).await;
+    }
+    let mut plan = planned.map_err(no_plan)?;
     caches.name_keys(&mut plan.matrix);
     tracing::info!("{}", headline(&plan));
     for decision in &plan.decisions {
@@ -54,12 +66,61 @@ pub(super) async fn run() -> Result<(), Failure> {
     }
     set_outputs(&plan)?;
     report(&plan, &inputs);
+    remember(&mut job, place.as_ref(), Planned::Done(figures(&plan))).await;
     if let Some(place) = place.filter(|_| is_kept(&inputs, &event))
         && let Err(error) = keep(&*place.remote, &plan_key, &job.keys, &plan).await
     {
         tracing::warn!("The plan is not stored: {error} The next one compares with an older commit and builds more.");
     }
     Ok(())
+}
+
+/// What there is to remember of a plan.
+enum Planned {
+    Done(Figures),
+    Failed,
+}
+
+fn figures(plan: &Plan) -> Figures {
+    Figures {
+        targets: plan.decisions.len() as u64,
+        skipped: plan.decisions.iter().filter(|decision| decision.verdict == Verdict::Skip).count() as u64,
+        jobs: plan.matrix.include.len() as u64,
+        evaluation_ms: plan.evaluation_ms,
+    }
+}
+
+/// Adds the plan to the report of the job, and to the history unless a later step does so. Trouble changes nothing.
+async fn remember(job: &mut Job, place: Option<&Place>, planned: Planned) {
+    job.report.action = Action::Plan;
+    if let Ok(before) = Report::read(&job.report_path) {
+        let status = job.report.job.status;
+        job.report = before;
+        job.report.job.status = status;
+    }
+    if job.report.machine.system.is_empty() {
+        let free = machine::free_space(&job.dirs);
+        job.report.machine = machine::describe(&job.dirs, job.facts.environment, free).await;
+    }
+    let failed = match planned {
+        Planned::Done(figures) => {
+            job.report.plan = Some(figures);
+            None
+        }
+        Planned::Failed => {
+            job.report.plan = Some(Figures::default());
+            job.report.job.status = JobStatus::Failure;
+            let category = Category::Evaluation.word().to_owned();
+            Some(Failed { name: "plan".to_owned(), category, transient: false })
+        }
+    };
+    job.write_report();
+    let Some(place) = place.filter(|_| !job.inputs.history.no_history && !is_left_to_post(&job.report)) else {
+        return;
+    };
+    if tokio::time::timeout(LIMIT, add_step(job, place, failed)).await.is_err() {
+        tracing::info!("The cache did not answer in time, so this plan is not in the history.");
+    }
 }
 
 /// Saves the derivations of `plan` within `limit` and puts them into its matrix. Without them, the jobs evaluate.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Command, CommandFactory, Parser};
 
 use super::given::{ActionInputs, InputError, Secrets};
-use super::inputs::{Inputs, JobArgs, RemoteInput, SaveArgs};
+use super::inputs::{HistoryArgs, Inputs, JobArgs, RemoteInput, SaveArgs};
 use crate::app::settings::{KeyArgs, PlanArgs, TrustArgs};
 
 /// The inputs of `plan`.
@@ -27,6 +27,8 @@ pub(crate) struct PlanInputs {
     pub remote: RemoteInput,
     #[command(flatten)]
     pub trust: TrustArgs,
+    #[command(flatten)]
+    pub history: HistoryArgs,
     #[command(flatten)]
     pub job: JobArgs,
     #[arg(skip)]
@@ -51,8 +53,8 @@ impl ActionInputs for PlanInputs {
 impl PlanInputs {
     /// The corresponding inputs of the main action.
     pub(crate) fn of_the_job(&self) -> Result<Inputs, InputError> {
-        let Self { key, remote, trust, job, secrets, .. } = self.clone();
-        Ok(Inputs { key, remote, trust, job, secrets, ..Inputs::from_json("{}")? })
+        let Self { key, remote, trust, history, job, secrets, .. } = self.clone();
+        Ok(Inputs { key, remote, history, trust, job, secrets, ..Inputs::from_json("{}")? })
     }
 }
 

@@ -128,6 +128,7 @@ fn sample(targets: usize) -> Plan {
         notes: Vec::new(),
         kept: None,
         scope: String::new(),
+        evaluation_ms: 0,
     }
 }
 

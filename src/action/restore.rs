@@ -20,7 +20,7 @@ pub(super) async fn restore(job: &mut Job) -> Result<(), Failure> {
         restore.ms = millis(start.elapsed());
     }
     job.report.machine = machine::describe(&job.dirs, job.facts.environment, free).await;
-    job.take_over_builds();
+    job.take_over_steps();
     job.write_report();
     if !job.inputs.job.no_summarize {
         summary::promise(&job.report_path);

@@ -107,8 +107,8 @@ fn table(runs: &[&Run]) -> String {
     let Some(last) = runs.last() else { return "There is no run in the history.\n".to_owned() };
     let lanes: BTreeSet<&str> = runs.iter().map(|run| &*run.lane).collect();
     let mut out = format!(
-        "{:<16}  {:>12}  {:<7}  {:>7}  {:>12}  {:>10}  lane\n",
-        "time (UTC)", "run", "hit", "rate", "job", "uploaded"
+        "{:<16}  {:>12}  {:<5}  {:<7}  {:>7}  {:>12}  {:>10}  lane\n",
+        "time (UTC)", "run", "kind", "hit", "rate", "job", "uploaded"
     );
     for run in runs {
         let moment = chrono::DateTime::from_timestamp(i64::try_from(run.time).unwrap_or(0), 0).unwrap_or_default();
@@ -118,10 +118,21 @@ fn table(runs: &[&Run]) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(
             out,
-            "{time:<16}  {:>12}  {:<7}  {rate:>7}  {job:>12}  {uploaded:>10}  {}",
-            run.run, run.hit, run.lane
+            "{time:<16}  {:>12}  {:<5}  {:<7}  {rate:>7}  {job:>12}  {uploaded:>10}  {}{}",
+            run.run,
+            run.kind.word(),
+            if run.hit.is_empty() { "-" } else { &run.hit },
+            run.lane,
+            planned(run)
         );
     }
     let (count, lanes) = (human::count(runs.len() as u64, "run"), human::count(lanes.len() as u64, "lane"));
     out + &format!("{count} of {lanes}; the last one with nix-cache {}.\n", last.version)
+}
+
+/// What a plan decided.
+fn planned(run: &Run) -> String {
+    let (Some(targets), Some(skipped)) = (run.targets, run.skipped) else { return String::new() };
+    let targets = human::count(targets, "target");
+    format!(" ({skipped} of {targets} skipped)")
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::DAY;
-use crate::history::{Run, Without};
+use crate::history::{Run, RunKind, Without};
 
 /// The days before the newest run that figures and goals are about.
 pub(super) const DAYS: u64 = 30;
@@ -35,6 +35,9 @@ impl Figures {
         let sum = |of: fn(&Run) -> u64| runs.iter().map(|run| of(run)).fold(0, u64::saturating_add);
         let of_status = |status: &str| runs.iter().filter(|run| run.status == status).count() as f64;
         let (succeeded, failed) = (of_status("success"), of_status("failure"));
+        // Plans, and builds without the cache, are other work: they count only where there is nothing else.
+        let has_jobs = runs.iter().any(|run| run.kind == RunKind::Job);
+        let whole = runs.iter().filter(|run| !has_jobs || run.kind == RunKind::Job);
         let known = || runs.iter().filter_map(|run| Some((run.cached?, run.needed()?)));
         let needed = known().map(|(_, needed)| needed).fold(0, u64::saturating_add);
         let cached = known().map(|(cached, _)| cached).fold(0, u64::saturating_add);
@@ -45,7 +48,7 @@ impl Figures {
         Self {
             runs: runs.len() as u64,
             hit_rate: (needed > 0).then(|| cached as f64 / needed as f64),
-            job_ms: median(runs.iter().filter_map(|run| run.job_ms)),
+            job_ms: median(whole.filter_map(|run| run.job_ms)),
             reduction: (instead > 0.0).then(|| 1.0 - with / instead),
             saved_ms: (!saved.is_empty()).then(|| saved.iter().copied().fold(0, i64::saturating_add)),
             saved_runs: saved.len() as u64,

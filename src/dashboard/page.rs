@@ -12,7 +12,7 @@ use super::goals::{Goal, State};
 use super::html::Html;
 use super::tables::{self, signed};
 use crate::base::digest::Sha;
-use crate::history::{Run, Without};
+use crate::history::{Run, RunKind, Without};
 use crate::remote::github::FREE_QUOTA;
 use crate::report::text;
 
@@ -73,7 +73,13 @@ fn content(view: &View<'_>) -> Html {
     let (bins, span) = bins(&view.facts.runs);
     let recovery = recovery(&view.facts.runs);
     let charts: Html = charts(view, &bins, &span, &recovery).iter().map(Chart::draw).collect();
-    let tables = [tables::slowest(view), tables::failures(view), tables::resources(view), tables::held(view)];
+    let tables = [
+        tables::slowest(view),
+        tables::failures(view),
+        tables::plans(view),
+        tables::resources(view),
+        tables::held(view),
+    ];
     let tables: Html = tables.into_iter().collect();
     Html::of(format_args!(
         "<section aria-labelledby=now><h2 id=now>The last {DAYS} days</h2><div class=figures>\n{}</div></section>\n\
@@ -203,7 +209,8 @@ fn charts<'a>(view: &View<'_>, bins: &'a [Bin<'_>], span: &str, recovery: &Recov
 
     let part = |of: fn(&Run) -> Option<u64>| {
         move |runs: &[&Run]| {
-            let timed: Vec<&&Run> = runs.iter().filter(|run| run.job_ms.is_some()).collect();
+            let timed: Vec<&&Run> =
+                runs.iter().filter(|run| run.job_ms.is_some() && run.kind == RunKind::Job).collect();
             let sum: f64 = timed.iter().map(|run| of(run).unwrap_or(0) as f64).sum();
             (!timed.is_empty()).then(|| sum / timed.len() as f64)
         }

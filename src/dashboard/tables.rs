@@ -102,6 +102,34 @@ pub(super) fn slowest(view: &View<'_>) -> Html {
     card([table("Slowest derivations", &head, 2, &rows), note, more(all.len())])
 }
 
+/// What plans saved: targets that needed no build.
+pub(super) fn plans(view: &View<'_>) -> Html {
+    let plans: Vec<Run> = view.facts.runs.iter().filter(|run| run.targets.is_some()).cloned().collect();
+    if plans.is_empty() {
+        return Html::default();
+    }
+    let row = |group: &Group<'_>| {
+        let sum =
+            |of: fn(&Run) -> Option<u64>| group.runs.iter().filter_map(|run| of(run)).fold(0, u64::saturating_add);
+        let (targets, skipped) = (sum(|run| run.targets), sum(|run| run.skipped));
+        let share = (targets > 0).then(|| skipped as f64 / targets as f64);
+        vec![
+            name(group.name),
+            Html::text(&text::number(group.runs.len() as u64)),
+            known(median(group.runs.iter().filter_map(|run| run.evaluation_ms)).map(text::long_time)),
+            Html::text(&text::number(targets)),
+            Html::text(&text::number(skipped)),
+            known(share.map(text::signed_percent)),
+        ]
+    };
+    let groups = groups::groups(&plans, view.without, |run| &run.lane);
+    let rows: Vec<Vec<Html>> = groups.iter().take(ROWS).map(row).collect();
+    let head = ["Lane", "Plans", "Evaluation, median", "Targets", "Skipped", "Share"];
+    let note =
+        Html::of(format_args!("<p class=note>A skipped target needs no build, so no job is started for it.</p>\n"));
+    card([table("Plans", &head, 1, &rows), note, more(groups.len())])
+}
+
 /// The failures that occurred most.
 pub(super) fn failures(view: &View<'_>) -> Html {
     let all = failures::frequent(&view.facts.runs);
@@ -191,20 +219,21 @@ pub(super) fn latest(view: &View<'_>) -> Html {
             time,
             name(&run.lane),
             name(groups::branch(run)),
+            Html::text(run.kind.word()),
             Html::text(match &*run.status {
                 "success" => "✓ succeeded",
                 "failure" => "✗ failed",
                 "cancelled" => "cancelled",
                 _ => "unknown",
             }),
-            Html::text(&run.hit),
+            known((!run.hit.is_empty()).then(|| run.hit.clone())),
             known(run.hit_rate().map(text::signed_percent)),
             known(run.job_ms.map(text::long_time)),
         ]
     };
     let rows: Vec<Vec<Html>> = view.facts.runs.iter().rev().take(ROWS).map(row).collect();
-    let head = ["Ended (UTC)", "Lane", "Branch", "Job", "Hit", "Hit rate", "Time"];
-    card([table("Latest runs", &head, 5, &rows)])
+    let head = ["Ended (UTC)", "Lane", "Branch", "Kind", "Result", "Hit", "Hit rate", "Time"];
+    card([table("Latest runs", &head, 6, &rows)])
 }
 
 fn card(parts: impl IntoIterator<Item = Html>) -> Html {

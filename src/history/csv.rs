@@ -1,6 +1,6 @@
 //! Runs as CSV (RFC 4180), for spreadsheets.
 
-use super::run::{Built, Failed, Run};
+use super::run::{Built, Failed, Kind, Run};
 
 /// The runs as a table with a head, one line each.
 pub(crate) fn to_csv<'a>(runs: impl IntoIterator<Item = &'a Run>) -> String {
@@ -19,6 +19,9 @@ pub(crate) fn to_csv<'a>(runs: impl IntoIterator<Item = &'a Run>) -> String {
 fn full() -> Run {
     let some = Some(0);
     Run {
+        kind: Kind::Plan,
+        targets: some,
+        skipped: some,
         cached: some,
         restore_ms: some,
         save_ms: some,

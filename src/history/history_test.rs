@@ -156,3 +156,26 @@ fn texts_in_a_table_are_neither_cells_nor_formulas() {
     let plain = to_csv([&run(7, 8, 90)]);
     assert_eq!(plain.lines().nth(1).unwrap().matches(',').count(), lines[0].matches(',').count());
 }
+
+#[test]
+fn a_record_says_what_ran_and_one_of_a_kind_from_the_future_is_left_out() {
+    let read = |run: serde_json::Value| {
+        let body = zstd::encode_all(serde_json::json!({ "runs": [run] }).to_string().as_bytes(), 1).unwrap();
+        History::decode(&body).unwrap().runs.into_values().next().map(|run| run.kind)
+    };
+    let of = |kind: &str, hit: &str| serde_json::json!({ "time": 1, "kind": kind, "hit": hit });
+    assert_eq!(read(serde_json::json!({ "time": 1, "hit": "miss" })), Some(RunKind::Job));
+    assert_eq!((read(of("plan", "")), read(of("build", ""))), (Some(RunKind::Plan), Some(RunKind::Build)));
+    assert_eq!((read(of("plan", "exact")), read(of("job", "")), read(of("warm", ""))), (None, None, None));
+    // Of two records of one job that were made in the same second, the one that knows more counts.
+    let build = Run { kind: RunKind::Build, hit: String::new(), ..run(1, 5, 90) };
+    let both = History::of([run(1, 5, 90), build.clone()]);
+    assert_eq!((both.clone(), both.runs.len()), (History::of([build, run(1, 5, 90)]), 1));
+    assert_eq!(both.by_time()[0].kind, RunKind::Job);
+}
+
+#[test]
+fn a_job_is_not_compared_with_the_plans_of_its_lane() {
+    let plan = Run { kind: RunKind::Plan, hit: String::new(), cached: None, ..run(1, 1, 0) };
+    assert_eq!(trend(&History::of([plan]), &run(9, 9, 50)), None);
+}

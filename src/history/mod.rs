@@ -23,7 +23,7 @@ use crate::series::{
 pub(crate) use csv::to_csv;
 #[cfg(test)]
 pub(crate) use run::Built;
-pub(crate) use run::{Failed, Run, RunId};
+pub(crate) use run::{Failed, Kind as RunKind, Run, RunId};
 pub(crate) use trend::trend;
 pub(crate) use without::Without;
 

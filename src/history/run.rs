@@ -22,6 +22,9 @@ const MOST_LISTED: usize = 5;
 pub(crate) struct Run {
     /// When it ended, in seconds since 1970.
     pub time: u64,
+    /// What ran: the cache, or only a build, or only a plan.
+    #[serde(skip_serializing_if = "Kind::is_job")]
+    pub kind: Kind,
     /// The run's number; 0 outside of GitHub.
     pub run: u64,
     pub attempt: u64,
@@ -36,7 +39,7 @@ pub(crate) struct Run {
     pub system: String,
     /// `success`, `failure`, `cancelled` or `unknown`.
     pub status: String,
-    /// `exact`, `partial` or `miss`.
+    /// `exact`, `partial` or `miss`; empty where no cache was restored.
     pub hit: String,
     /// Needed paths that came from the cache.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,7 +50,7 @@ pub(crate) struct Run {
     pub restore_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub save_ms: Option<u64>,
-    /// Evaluation, of all builds that `nix-cache build` made.
+    /// Evaluation, of the plan and of all builds that `nix-cache build` made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evaluation_ms: Option<u64>,
     /// From the first build or download to the end of the last, as people wait for it.
@@ -58,6 +61,12 @@ pub(crate) struct Run {
     pub job_ms: Option<u64>,
     pub downloaded: u64,
     pub uploaded: u64,
+    /// Targets that the plan considered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub targets: Option<u64>,
+    /// Of these, the targets that need no build.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<u64>,
     /// What the cache of the repository holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<u64>,
@@ -86,6 +95,46 @@ pub(crate) struct Run {
     /// Version of nix-cache.
     pub version: String,
     pub nix: String,
+}
+
+/// What a record is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Kind {
+    /// A plan.
+    Plan,
+    /// A build without a restore or save in the same job.
+    Build,
+    /// A job that restored or saved, with all its plans and builds.
+    #[default]
+    Job,
+    /// Something that a newer version of this program recorded.
+    #[serde(other)]
+    Other,
+}
+
+impl Kind {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Other => "other",
+            Self::Plan => "plan",
+            Self::Build => "build",
+            Self::Job => "job",
+        }
+    }
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_job(&self) -> bool {
+        *self == Self::Job
+    }
+
+    fn of(report: &Report) -> Self {
+        match (report.restore.is_some() || report.save.is_some(), report.builds.is_empty(), &report.plan) {
+            (true, ..) => Self::Job,
+            (false, true, Some(_)) => Self::Plan,
+            (false, ..) => Self::Build,
+        }
+    }
 }
 
 /// A derivation that was built.
@@ -117,9 +166,17 @@ impl Run {
         };
         let resources =
             |of: fn(&Resources) -> u64| report.builds.iter().filter_map(|build| build.resources.as_ref()).map(of).max();
+        let kind = Kind::of(report);
+        let with_cache = kind == Kind::Job;
+        let planned = report.plan.as_ref();
+        let built = sum(|build| build.totals.built).filter(|_| !with_cache);
+        let fetched = sum(|build| build.totals.substituted.saturating_add(build.totals.copied)).filter(|_| !with_cache);
+        let evaluated = sum(|build| build.totals.evaluation_ms);
+        let evaluated = planned.map(|plan| plan.evaluation_ms).into_iter().chain(evaluated).reduce(u64::saturating_add);
         let category = report.builds.iter().find_map(|build| build.category);
         let run = Self {
             time: now,
+            kind,
             run: job.run_id.unwrap_or(0),
             attempt: job.run_attempt.unwrap_or(0),
             lane: job.lane.clone(),
@@ -132,17 +189,19 @@ impl Run {
                 .ok()
                 .and_then(|word| Some(word.as_str()?.to_owned()))
                 .unwrap_or_default(),
-            hit: report.key.hit.word().to_owned(),
-            cached: report.paths.needed,
-            built: report.paths.built_here,
-            fetched: report.paths.fetched_upstream,
+            hit: if with_cache { report.key.hit.word().to_owned() } else { String::new() },
+            cached: report.paths.needed.filter(|_| with_cache),
+            built: built.unwrap_or(report.paths.built_here),
+            fetched: fetched.unwrap_or(report.paths.fetched_upstream),
             restore_ms: report.restore.as_ref().map(|restore| restore.ms),
             save_ms: report.save.as_ref().map(|save| save.ms),
-            evaluation_ms: sum(|build| build.totals.evaluation_ms),
+            evaluation_ms: evaluated,
             build_ms: sum(|build| build.ms.saturating_sub(build.totals.evaluation_ms)),
             job_ms: (job.started > 0).then(|| now.saturating_sub(job.started).saturating_mul(1000)),
             downloaded: report.levels.iter().map(|level| level.downloaded_bytes).fold(0, u64::saturating_add),
             uploaded: report.save.as_ref().map_or(0, |save| save.uploaded_bytes),
+            targets: planned.map(|plan| plan.targets),
+            skipped: planned.map(|plan| plan.skipped),
             held: report.quota.map(|quota| quota.used_bytes),
             limit: report.quota.and_then(|quota| quota.limit_bytes),
             category: category.map(|category| category.word().to_owned()).unwrap_or_default(),
@@ -206,7 +265,11 @@ impl Run {
     /// Whether a run of ours can look like this: it may come from somebody else's file.
     pub(crate) fn is_sound(&self) -> bool {
         let is_short = |text: &&mut String| text.len() <= LONGEST && !text.chars().any(char::is_control);
-        let is_hit = [Hit::Exact, Hit::Partial, Hit::Miss].iter().any(|hit| hit.word() == self.hit);
+        let is_hit = match self.kind {
+            Kind::Other => false,
+            Kind::Job => [Hit::Exact, Hit::Partial, Hit::Miss].iter().any(|hit| hit.word() == self.hit),
+            Kind::Plan | Kind::Build => self.hit.is_empty(),
+        };
         let is_listed = self.slowest.len() <= MOST_LISTED && self.failed.len() <= MOST_LISTED;
         is_hit && is_listed && self.clone().texts().iter().all(is_short)
     }

@@ -71,7 +71,7 @@ pub(crate) fn trend(history: &History, run: &Run) -> Option<Trend> {
 
 /// Whether `other` is an earlier run of the same lane and system that was not cancelled.
 fn is_before(other: &Run, run: &Run) -> bool {
-    let is_same = other.lane == run.lane && other.system == run.system;
+    let is_same = other.lane == run.lane && other.system == run.system && other.kind == run.kind;
     is_same && other.time <= run.time && other.id() != run.id() && other.status != "cancelled"
 }
 

@@ -82,6 +82,7 @@ mod tests {
             notes: Vec::new(),
             kept: None,
             scope: String::new(),
+            evaluation_ms: 0,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use clap::ValueEnum;
@@ -100,6 +101,8 @@ pub(crate) struct Plan {
     pub kept: Option<(String, PlannedCommit)>,
     /// What tells the plans of one flake and filter from others.
     pub scope: String,
+    /// How long it took to list the targets and to evaluate them, here and at the base.
+    pub evaluation_ms: u64,
 }
 
 /// The errors of planning.
@@ -147,6 +150,7 @@ pub(crate) async fn plan(request: &Request, known: &dyn Known) -> Result<Plan, P
     let base = base::choose(&request.base, repository, kept.as_ref().filter(|_| !wants_exact_base(request)), &scope);
     let rules = rules(request, &base);
     let head = Head::of(request, &scope);
+    let start = Instant::now();
     let mut notes: Vec<String> = request.repository.as_ref().err().cloned().into_iter().collect();
     let (found, touched) = targets(request, &base, &rules, &head).await?;
     refuse_idle_patterns((request, &head.flake), &rules, &found, &mut notes).await?;
@@ -170,6 +174,7 @@ pub(crate) async fn plan(request: &Request, known: &dyn Known) -> Result<Plan, P
     }
     let evaluated = evaluate(&request.nix, &head.flake, &chosen, workers).await;
     let at_base = at_base(request, &base, &chosen, workers).await;
+    let evaluation_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     let at_base = at_base.as_ref();
     let cached = known.held(&questions(&targets, &evaluated, at_base, request.policy)).await;
     let base_name = base.commit.as_ref().map(|_| base.short());
@@ -187,7 +192,7 @@ pub(crate) async fn plan(request: &Request, known: &dyn Known) -> Result<Plan, P
     leave_out(&mut decisions, &request.runners);
     let record = head.commit.map(|commit| (commit, planned(&decisions, &facts, &targets, now())));
     let matrix = matrix(&decisions, &request.runners, request.group);
-    Ok(Plan { base, rules: rules.source().to_owned(), decisions, matrix, notes, kept: record, scope })
+    Ok(Plan { base, rules: rules.source().to_owned(), decisions, matrix, notes, kept: record, scope, evaluation_ms })
 }
 
 /// What tells the plans of one flake and filter from others: the flake's folder, and the filter's fingerprint if there is one.

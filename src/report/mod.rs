@@ -41,6 +41,8 @@ pub(crate) enum Action {
     Save,
     /// Build, and leave the cache to other steps.
     Build,
+    /// Plan, and leave the rest to other jobs.
+    Plan,
 }
 
 /// Everything that was measured. Sizes are bytes, times milliseconds.
@@ -77,6 +79,8 @@ pub(crate) struct Report {
     pub quota: Option<Quota>,
     /// Comparison with earlier runs of the lane; null without any.
     pub trend: Option<Trend>,
+    /// The last plan of the job; null without any.
+    pub plan: Option<Plan>,
     /// The builds of the job's steps, in order.
     pub builds: Vec<BuildReport>,
 }
@@ -111,6 +115,7 @@ impl Default for Report {
             notes: Vec::new(),
             quota: None,
             trend: None,
+            plan: None,
             builds: Vec::new(),
         }
     }

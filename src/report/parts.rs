@@ -240,6 +240,20 @@ pub(crate) struct Trend {
     pub remarks: Vec<String>,
 }
 
+/// What a plan decided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub(crate) struct Plan {
+    /// Targets that were considered.
+    pub targets: u64,
+    /// Of these, the targets that need no build.
+    pub skipped: u64,
+    /// Jobs that build the others.
+    pub jobs: u64,
+    /// Listing the targets and evaluating them.
+    pub evaluation_ms: u64,
+}
+
 /// Usage of GitHub's cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]

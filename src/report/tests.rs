@@ -18,6 +18,7 @@ fn full() -> Report {
     report.save = Some(Save::default());
     report.quota = Some(Quota::default());
     report.trend = Some(Trend::default());
+    report.plan = Some(Plan::default());
     report.builds = vec![build()];
     report.timings.push(Timing { phase: "restore.download".to_owned(), ms: 1200 });
     report.note(

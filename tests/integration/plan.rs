@@ -3,6 +3,7 @@
 mod changes;
 pub(crate) mod flake;
 mod histories;
+mod history;
 mod keeping;
 mod once;
 mod targets;

@@ -10,14 +10,18 @@ use super::server::{Fault, Refusals, Server};
 use crate::support::program::Run;
 
 /// A job whose steps are builds.
-struct Job<'a> {
+pub(super) struct Job<'a> {
     project: &'a Project,
     folder: PathBuf,
 }
 
 impl<'a> Job<'a> {
     fn new(project: &'a Project) -> Self {
-        let folder = project.machine.path("runner");
+        Self::named(project, "runner")
+    }
+
+    pub(super) fn named(project: &'a Project, name: &str) -> Self {
+        let folder = project.machine.path(name);
         fs::create_dir_all(folder.join("temp")).unwrap();
         Self { project, folder }
     }
@@ -25,8 +29,19 @@ impl<'a> Job<'a> {
     fn step(&self, mut inputs: Value) -> Run {
         inputs["flake"] = format!("path:{}", self.project.folder.display()).into();
         inputs["out-link"] = "".into();
-        inputs["action"] = "build".into();
-        let mut command = self.project.machine.nix_cache(&["action", "build"]);
+        self.step_of("build", inputs)
+    }
+
+    pub(super) fn build(&self, inputs: Value) -> Run {
+        self.step(inputs)
+    }
+
+    /// A step of the hook, or of `build/`.
+    pub(super) fn step_of(&self, step: &str, mut inputs: Value) -> Run {
+        if step != "restore" && step != "post" {
+            inputs["action"] = step.into();
+        }
+        let mut command = self.project.machine.nix_cache(&["action", step]);
         for (name, file) in [("GITHUB_OUTPUT", "output"), ("GITHUB_STEP_SUMMARY", "summary"), ("RUNNER_TEMP", "temp")] {
             command.env(name, self.folder.join(file));
         }
