@@ -4,7 +4,7 @@
 //! 2. Each is read one advisory at a time and written to the reduced file; of one that is in two files, the newer follows and counts.
 //! 3. The file takes its place at once, when all were read. What cannot be fetched or read leaves the old one where it is.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use url::Url;
 
 use crate::app::Failure;
 use crate::audit::feed::{is_nvd, read_nvd, reduced};
+use crate::base::bounds::open_file;
 use crate::base::{clock, env_vars, http, human};
 
 /// Most bytes of one file as it is sent.
@@ -133,7 +134,7 @@ fn reduce(files: &[PathBuf], into: &Path) -> Result<String, String> {
 
 fn read(path: &Path, each: impl FnMut(crate::audit::feed::Entry)) -> Result<String, String> {
     let open = || -> io::Result<Box<dyn Read>> {
-        let file = File::open(path)?;
+        let file = open_file(path)?;
         let is_packed = path.extension().is_some_and(|ending| ending == "gz");
         Ok(if is_packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) })
     };

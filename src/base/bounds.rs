@@ -4,8 +4,9 @@
 //! The size of a file or answer is measured while it is read; a declared size is never trusted. JSON is also weighed, by
 //! [`Weighing`], because a megabyte of `[[],[],[]]` becomes a hundred megabytes of memory.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -28,16 +29,28 @@ pub(crate) fn too_large(most: u64) -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {} MiB", most >> 20))
 }
 
+/// Opens a regular file for reading, and never waits: opening a pipe would block until somebody writes to it.
+///
+/// # Errors
+/// When it cannot be opened, or is not a regular file.
+pub(crate) fn open_file(path: &Path) -> io::Result<File> {
+    // Opening a device can have effects, so look first; then look at what was opened, which may be something else by now.
+    if std::fs::metadata(path)?.is_file() {
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        if file.metadata()?.is_file() {
+            return Ok(file);
+        }
+    }
+    Err(io::Error::other("it is not a regular file"))
+}
+
 /// Reads a file of at most `most` bytes.
 ///
 /// # Errors
 /// When it cannot be read, is larger, or is not a regular file.
 pub(crate) fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    // Check before opening: opening a pipe would block forever.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    read_to_end(File::open(path)?, most)
+    read_to_end(open_file(path)?, most)
 }
 
 /// Like [`read_file`], for text.
@@ -64,10 +77,7 @@ pub(crate) fn read_to_end(reader: impl Read, most: u64) -> io::Result<Vec<u8>> {
 /// See [`read_file`]. The kind is [`io::ErrorKind::InvalidData`] or [`io::ErrorKind::UnexpectedEof`] if the JSON is not as
 /// expected or weighs more than [`MAX_WEIGHT`].
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path, most: u64) -> io::Result<T> {
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    read_json_file(File::open(path)?, most)
+    read_json_file(open_file(path)?, most)
 }
 
 /// Like [`read_json`], for an open file.
@@ -272,5 +282,9 @@ mod tests {
         assert_eq!(read_file(&path, 4).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
         assert!(read_file(folder.path(), 5).is_err() && read_file(Path::new("/dev/zero"), 5).is_err());
         assert_eq!(read_text(&path, 5).unwrap(), "12345");
+        let pipe = folder.path().join("pipe");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, mode).unwrap();
+        assert!(open_file(&pipe).unwrap_err().to_string().contains("regular") && read_json::<u8>(&pipe, 5).is_err());
     }
 }

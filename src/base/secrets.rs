@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 
 use crate::base::child::{is_secret, without_secrets};
 use crate::base::env_vars::{NIX_CACHE_INPUTS, NIX_CACHE_JOB_STATUS, NIX_CACHE_MATRIX, NIX_CACHE_SECRETS};
+use crate::base::platform::{Gid, Uid, become_user};
 
 /// Inputs that a composite action cannot add to that JSON.
 const ADDED: [(&str, &str); 2] = [(NIX_CACHE_MATRIX, "matrix"), (NIX_CACHE_JOB_STATUS, "job-status")];
@@ -37,6 +38,18 @@ pub(crate) fn lock() {
     if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
         tracing::debug!("other processes can inspect this one: {error}");
     }
+}
+
+/// Takes the rights of another user for good, as root. Other processes of that user cannot inspect this one at any time, because it
+/// was started as root. Call this before there is a second thread: rights belong to threads, and new ones inherit them.
+///
+/// # Errors
+/// When the rights cannot be changed.
+pub(crate) fn become_for_good(user: u32, group: u32) -> std::io::Result<()> {
+    become_user(Uid::from_raw(user), Gid::from_raw(group))?;
+    // The change of rights resets it to a setting of the system.
+    lock();
+    Ok(())
 }
 
 /// Reads what the hook passes on standard input, if it does. Call this once, before any value is needed.

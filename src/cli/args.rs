@@ -82,6 +82,9 @@ pub(super) struct StreamCommand {
     /// Which of the two processes
     #[arg(value_enum)]
     pub part: StreamPart,
+    /// For a worker: the user and group whose rights it takes
+    #[arg(num_args = 2)]
+    pub rights: Vec<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -24,7 +24,7 @@ use clap::Parser;
 use crate::action;
 use crate::app::Failure;
 use crate::base::{printing, secrets};
-use args::{Cli, Command};
+use args::{Cli, Command, StreamCommand, StreamPart};
 
 /// Runs the program with the arguments of this process. Exit codes: 0 success, misses included; 1 the work failed, or a
 /// requested condition does not hold; 2 invalid arguments or settings.
@@ -42,6 +42,14 @@ pub fn run() -> ExitCode {
         Command::Build(_) | Command::Audit(_) => secrets::shed(),
         Command::Action(ref action) if matches!(action.step, action::Step::Build | action::Step::Audit) => {
             secrets::shed();
+        }
+        Command::Stream(StreamCommand { part: StreamPart::Worker, ref rights }) => {
+            if let [user, group] = rights[..]
+                && let Err(error) = secrets::become_for_good(user, group)
+            {
+                tracing::error!("The worker cannot take the rights of user {user}: {error}.");
+                return ExitCode::FAILURE;
+            }
         }
         Command::Action(_) => {
             if let Err(why) = secrets::take_in() {

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use super::gaps::Gaps;
 use super::gitstore::{self, Part};
 use super::sqlite;
+use crate::base::bounds::open_file;
 use crate::base::note::{Code, Note};
 use crate::base::{env_vars, human};
 
@@ -75,7 +76,7 @@ impl Unit {
     /// Adds a file of a Git store.
     fn look(&mut self, path: &Path, at: &Path) {
         let text = || {
-            fs::File::open(at).and_then(|file| {
+            open_file(at).and_then(|file| {
                 let mut bytes = Vec::new();
                 file.take(gitstore::MOST_TEXT).read_to_end(&mut bytes).map(|_| bytes)
             })

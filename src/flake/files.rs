@@ -1,7 +1,7 @@
 //! Hashes files that globs name, the same way on every machine.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use walkdir::WalkDir;
 use super::KeyError;
 use super::canon::Canon;
 use super::pattern::Patterns;
+use crate::base::bounds::open_file;
 
 /// What [`hash_files`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,7 +147,7 @@ fn digest(path: &Path, metadata: &Metadata) -> io::Result<[u8; 32]> {
     if metadata.is_symlink() {
         return Ok(Sha256::digest(fs::read_link(path)?.as_os_str().as_encoded_bytes()).into());
     }
-    let mut file = File::open(path)?;
+    let mut file = open_file(path)?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 64 * 1024];
     loop {

@@ -1,6 +1,5 @@
 //! Reads a lock file. Beside `inputs.rs`, the only file that knows `nix_flake_lock`.
 
-use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
@@ -11,6 +10,7 @@ use super::KeyError;
 use super::error::printable;
 use super::fingerprint::{Graph, Source, Value};
 use super::follows::{self, Broken, Target, Written};
+use crate::base::bounds::open_file;
 
 /// The most bytes that are read.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
@@ -43,12 +43,8 @@ pub(super) fn read(path: &Path) -> Result<Lock, KeyError> {
 /// [`KeyError`] when it cannot be read.
 pub(super) fn bytes(path: &Path) -> Result<Vec<u8>, KeyError> {
     let unreadable = |source| KeyError::ReadLock { path: path.to_owned(), source };
-    // Asked before opening, which would wait for ever on a pipe.
-    if !fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(unreadable(std::io::Error::other("it is not a file")));
-    }
     let mut bytes = Vec::new();
-    File::open(path).map_err(unreadable)?.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    open_file(path).map_err(unreadable)?.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     Ok(bytes)
 }
 
@@ -213,14 +209,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("flake.lock");
         // A sparse file of a terabyte: reading it whole would fail.
-        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        std::fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
         assert!(matches!(read(&path), Err(KeyError::LockTooLarge { limit: 16_777_216, .. })));
     }
 
     #[test]
     fn a_folder_is_not_a_lock_file() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(read(folder.path()).err().unwrap().to_string().contains("it is not a file"));
+        assert!(read(folder.path()).err().unwrap().to_string().contains("not a regular file"));
     }
 
     #[test]

@@ -40,11 +40,22 @@ impl NewFile {
         Self { name: name.to_owned(), path, text, state }
     }
 
+    /// Returns an error if a link on the way to the file leads out of the repository.
+    fn stays_inside(&self, folder: &Path) -> io::Result<()> {
+        let depth = Path::new(&self.name).components().count();
+        let top = self.path.ancestors().nth(depth).unwrap_or(Path::new("."));
+        let there = folder.ancestors().find(|folder| folder.symlink_metadata().is_ok()).unwrap_or(top);
+        if there.canonicalize()?.starts_with(top.canonicalize()?) {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("{} is a link that leads out of the repository. Remove it", there.display())))
+    }
+
     /// Writes it whole or not at all.
     pub(super) fn write(&self) -> Result<(), InitError> {
         let failed = |error| InitError::File { file: self.path.clone(), done: "written", error };
         let folder = self.path.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder).map_err(failed)?;
+        self.stays_inside(folder).and_then(|()| fs::create_dir_all(folder)).map_err(failed)?;
         let mut file = tempfile::Builder::new().permissions(rights()).tempfile_in(folder).map_err(failed)?;
         file.write_all(self.text.as_bytes()).map_err(failed)?;
         file.persist(&self.path).map_err(|error| failed(error.error))?;

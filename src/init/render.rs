@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::Survey;
+use crate::base::printing;
 use crate::plan::Output;
 
 /// Systems whose machines GitHub has and for which this action has a binary.
@@ -51,6 +52,7 @@ fn targets(survey: &Survey) -> String {
     }
     text.push_str("      # The flake has:\n");
     for (group, count) in &counts {
+        let group = in_comment(group);
         let _ = writeln!(text, "      #   {group}: {count} {}", if *count == 1 { "target" } else { "targets" });
     }
     if targets.iter().any(|target| target.output == Output::DevShells) {
@@ -90,7 +92,7 @@ pub(super) fn rules(survey: &Survey) -> String {
                 "[plan.rules]\n\
                  # One rule for {}: a change in the folder of one affects only that one. Remove it if machines read each other's folders.\n\
                  {} = \"nixosConfigurations.<host>\"\n",
-                listed(names),
+                in_comment(&listed(names)),
                 toml_string(&format!("{folder}/<host>/**"))
             );
         }
@@ -121,6 +123,11 @@ fn listed(names: &[String]) -> String {
 }
 
 /// `text` in TOML.
+/// A text as a part of a comment: a name in a flake can contain the end of a line, and what follows would not be a comment.
+fn in_comment(text: &str) -> String {
+    printing::line(text)
+}
+
 fn toml_string(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
@@ -134,4 +141,37 @@ fn scalar(text: &str) -> String {
         return text.to_owned();
     }
     serde_json::Value::String(text.to_owned()).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{AttrPath, Target};
+
+    const HOSTILE: &str = "x\n      evil: true\r      evil: true\u{85}      evil: true\u{2028}x";
+
+    fn survey(system: &str, host: &str) -> Survey {
+        let target = Target::of(AttrPath::new(["packages", system, "a"])).unwrap();
+        let hosts = vec![host.to_owned(), "b".to_owned()];
+        Survey {
+            folder: String::new(),
+            branch: "main".to_owned(),
+            targets: Ok(vec![target]),
+            hosts: Some(("hosts".to_owned(), hosts)),
+        }
+    }
+
+    /// Lines as YAML 1.1 and TOML see them.
+    fn settings(text: &str) -> Vec<&str> {
+        let lines = text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']);
+        lines.filter(|line| !line.trim_start().starts_with('#')).collect()
+    }
+
+    #[test]
+    fn a_name_in_the_flake_adds_no_line() {
+        let (plain, hostile) = (survey("x86_64-linux", "a"), survey(HOSTILE, HOSTILE));
+        assert_eq!(settings(&rules(&hostile)), settings(&rules(&plain)));
+        assert_eq!(settings(&workflow(&hostile)), settings(&workflow(&plain)));
+        assert!(workflow(&hostile).contains("evil"));
+    }
 }

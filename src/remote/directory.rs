@@ -1,13 +1,19 @@
 //! A directory as a remote, for laptops, tests, and caches on a shared disk.
 //!
-//! An entry is a file `<kind>/<name>`. It is written under `tmp/` and hard-linked to its name, which fails if the name is taken.
+//! An entry is a file `<kind>/<name>`. It is written under `tmp/` and then renamed to its name, which fails if the name is taken.
 //! Partial entries are therefore never visible, and of two writers one wins.
+//!
+//! Others may write to a shared directory. Each folder is therefore opened without following a link ([`folder`]), and an entry is a
+//! regular file: a link would lead out of the directory, and a pipe would never end.
 
-use std::fs::{self, File, Permissions};
+mod folder;
+
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -15,6 +21,7 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 
+use self::folder::{Folder, Stat};
 use super::listing::{ListError, Listed, Shelf};
 use super::{Entry, Handover, Kind, Put, Remote, RemoteError};
 use crate::base::clock::seconds;
@@ -25,6 +32,10 @@ const MAX_NAME: usize = 250;
 const LEFTOVER_AGE: Duration = Duration::from_hours(24);
 /// Size of a piece of [`Remote::stream`] in bytes.
 const PIECE: u64 = 1 << 20;
+/// Largest number of entries in a list. A repository has some hundreds.
+const MOST_LISTED: usize = 200_000;
+/// The folder for files that are being written.
+const TMP: &str = "tmp";
 
 /// The remote in one directory.
 #[derive(Clone, Debug)]
@@ -36,10 +47,11 @@ impl DirectoryRemote {
     /// Opens the remote in `root`, and creates it if missing.
     ///
     /// # Errors
-    /// When it cannot be created.
+    /// When it cannot be created, or a link or something else has the name of one of its folders.
     pub fn open(root: &Path) -> io::Result<Self> {
-        for folder in Kind::ALL.map(Kind::word).into_iter().chain(["tmp"]) {
-            fs::create_dir_all(root.join(folder))?;
+        fs::create_dir_all(root)?;
+        for name in Kind::ALL.map(Kind::word).into_iter().chain([TMP]) {
+            Folder::make(root, name)?;
         }
         let remote = Self { root: root.to_owned() };
         remote.remove_leftovers();
@@ -51,39 +63,62 @@ impl DirectoryRemote {
         Self::open(root).map_err(|error| format!("Cannot use the directory {} as a cache: {error}.", root.display()))
     }
 
+    fn folder(&self, kind: Kind) -> io::Result<Folder> {
+        Folder::open(&self.root, kind.word())
+    }
+
+    /// Where an entry is, for messages.
+    fn path(&self, kind: Kind, name: &str) -> PathBuf {
+        self.root.join(kind.word()).join(escape(name))
+    }
+
     fn remove_leftovers(&self) {
         // Offers are useful only for minutes.
-        let folders = ["tmp", Kind::Offer.word()].map(|folder| fs::read_dir(self.root.join(folder)));
-        for entry in folders.into_iter().flatten().flatten().flatten() {
-            let modified = entry.metadata().and_then(|metadata| metadata.modified());
-            let old = modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > LEFTOVER_AGE));
-            if old {
-                // Another process may be faster, or own it.
-                let _ = fs::remove_file(entry.path());
+        for folder in [TMP, Kind::Offer.word()] {
+            let Ok(folder) = Folder::open(&self.root, folder) else { continue };
+            for name in folder.names().into_iter().flatten().flatten() {
+                let is_old = |stat: Stat| stat.modified.elapsed().is_ok_and(|age| age > LEFTOVER_AGE);
+                if folder.stat(&name).ok().flatten().is_some_and(is_old) {
+                    // Another process may be faster, or own it.
+                    let _ = folder.remove(&name);
+                }
             }
         }
     }
 
-    fn list(&self, kind: Kind) -> io::Result<Vec<Found>> {
-        let mut found = Vec::new();
-        for entry in fs::read_dir(self.root.join(kind.word()))? {
-            let entry = entry?;
-            let Some(name) = entry.file_name().to_str().and_then(unescape) else { continue };
-            match entry.metadata() {
-                Ok(metadata) => {
-                    found.push(Found {
-                        name,
-                        path: entry.path(),
-                        size: metadata.len(),
-                        written: metadata.modified()?,
-                        read: metadata.accessed().ok(),
-                    });
-                }
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+    /// Hands each entry of a kind to `each`.
+    fn list(&self, kind: Kind, mut each: impl FnMut(Found) -> io::Result<()>) -> io::Result<()> {
+        let folder = self.folder(kind)?;
+        for file_name in folder.names()? {
+            let file_name = file_name?;
+            let Some(name) = unescape(&file_name) else { continue };
+            if let Some(stat) = folder.stat(&file_name)? {
+                each(Found { name, stat })?;
             }
         }
-        Ok(found)
+        Ok(())
+    }
+
+    /// The best entry for each prefix.
+    fn best(&self, kind: Kind, prefixes: &[String]) -> io::Result<Vec<Option<Found>>> {
+        let mut best: Vec<Option<Found>> = prefixes.iter().map(|_| None).collect();
+        self.list(kind, |found| {
+            for (prefix, best) in prefixes.iter().zip(&mut best) {
+                if found.name.starts_with(prefix.as_str())
+                    && best.as_ref().is_none_or(|best| found.order(prefix) > best.order(prefix))
+                {
+                    *best = Some(found.clone());
+                }
+            }
+            Ok(())
+        })?;
+        Ok(best)
+    }
+
+    /// Opens an entry for reading.
+    fn open_entry(&self, entry: &Entry) -> Result<(File, u64), RemoteError> {
+        let opened = self.folder(entry.kind).and_then(|folder| folder.read(&escape(&entry.name)));
+        opened.map_err(|error| failed("read", &self.path(entry.kind, &entry.name), &error))
     }
 
     fn put(&self, kind: Kind, name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<Put, RemoteError> {
@@ -93,23 +128,15 @@ impl DirectoryRemote {
                 "The name {name:?} is too long for a file: a directory allows {MAX_NAME} bytes. Choose a shorter key."
             )));
         }
-        let place = self.root.join(kind.word()).join(file_name);
-        if place.exists() {
-            return Ok(Put::Taken);
-        }
         let stored = (|| {
-            let mut temporary = tempfile::NamedTempFile::new_in(self.root.join("tmp"))?;
-            write(temporary.as_file_mut())?;
-            // Everyone who may read the folder may read a cache on a shared disk.
-            temporary.as_file().set_permissions(Permissions::from_mode(0o644))?;
-            temporary.as_file().sync_all()?;
-            match temporary.persist_noclobber(&place) {
-                Ok(_) => Ok(Put::Stored),
-                Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Ok(Put::Taken),
-                Err(error) => Err(error.error),
+            let place = self.folder(kind)?;
+            if place.has(&file_name)? {
+                return Ok(Put::Taken);
             }
+            let is_new = Folder::open(&self.root, TMP)?.write_and_move(&place, &file_name, write)?;
+            Ok(if is_new { Put::Stored } else { Put::Taken })
         })();
-        stored.map_err(|error| failed("write", &place, &error))
+        stored.map_err(|error| failed("write", &self.path(kind, name), &error))
     }
 }
 
@@ -122,20 +149,24 @@ impl Shelf for DirectoryRemote {
     async fn list(&self) -> Result<Vec<Listed>, ListError> {
         let mut listed = Vec::new();
         for kind in Kind::ALL {
-            let found = self.list(kind).map_err(|error| {
+            let all = self.list(kind, |Found { name, stat }| {
+                if listed.len() == MOST_LISTED {
+                    return Err(io::Error::other(format!("it has more than {MOST_LISTED} entries")));
+                }
+                listed.push(Listed {
+                    id: format!("{}/{name}", kind.word()),
+                    kind: Some(kind),
+                    name,
+                    scope: String::new(),
+                    size: stat.size,
+                    created: seconds(stat.modified),
+                    accessed: stat.read.map(seconds),
+                });
+                Ok(())
+            });
+            all.map_err(|error| {
                 ListError::Failed(format!("Cannot list {}: {error}.", self.root.join(kind.word()).display()))
             })?;
-            let files =
-                found.into_iter().filter(|found| fs::symlink_metadata(&found.path).is_ok_and(|of| of.is_file()));
-            listed.extend(files.map(|found| Listed {
-                id: format!("{}/{}", kind.word(), found.name),
-                kind: Some(kind),
-                name: found.name,
-                scope: String::new(),
-                size: found.size,
-                created: seconds(found.written),
-                accessed: found.read.map(seconds),
-            }));
         }
         // Many file systems are mounted so that they do not record reads.
         let is_read = |entry: &Listed| entry.accessed.is_some_and(|accessed| accessed > entry.created + 1);
@@ -149,8 +180,8 @@ impl Shelf for DirectoryRemote {
 
     async fn delete(&self, entry: &Listed) -> Result<(), ListError> {
         let Some(kind) = entry.kind else { return Ok(()) };
-        let path = self.root.join(kind.word()).join(escape(&entry.name));
-        match fs::remove_file(&path) {
+        let path = self.path(kind, &entry.name);
+        match self.folder(kind).and_then(|folder| folder.remove(&escape(&entry.name))) {
             Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(ListError::Permission(format!(
                 "Cannot delete {}: {error}. Run this as a user who may write to its folder.",
                 path.display()
@@ -163,18 +194,18 @@ impl Shelf for DirectoryRemote {
     }
 }
 
+/// An entry.
+#[derive(Clone)]
 struct Found {
     name: String,
-    path: PathBuf,
-    size: u64,
-    written: SystemTime,
-    /// When it was last read, as far as the file system records it.
-    read: Option<SystemTime>,
+    stat: Stat,
 }
 
 impl Found {
-    fn entry(self, kind: Kind) -> Entry {
-        Entry { kind, name: self.name, size: Some(self.size), location: self.path.to_string_lossy().into_owned() }
+    /// An exact name comes before all others, and then the newest one. If the clock is too coarse, compare the numbers in names: the
+    /// longer one is the greater number.
+    fn order(&self, prefix: &str) -> (bool, SystemTime, usize, &str) {
+        (self.name == prefix, self.stat.modified, self.name.len(), &self.name)
     }
 }
 
@@ -199,6 +230,16 @@ fn failed(what: &str, path: &Path, error: &io::Error) -> RemoteError {
     }
 }
 
+/// Reads the bytes `range` of a file of `size` bytes. Nothing is allocated for bytes that it does not have.
+fn read_range(file: &File, size: u64, range: &Range<u64>) -> io::Result<Bytes> {
+    if range.end > size {
+        return Err(io::Error::new(ErrorKind::UnexpectedEof, format!("it has only {size} bytes")));
+    }
+    let mut bytes = vec![0; (range.end - range.start) as usize];
+    file.read_exact_at(&mut bytes, range.start)?;
+    Ok(bytes.into())
+}
+
 /// Runs `work`, which blocks on a disk, on a thread for blocking work.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, RemoteError> + Send + 'static,
@@ -216,40 +257,37 @@ impl Remote for DirectoryRemote {
     async fn find(&self, kind: Kind, prefixes: &[String]) -> Result<Option<Entry>, RemoteError> {
         let (remote, prefixes) = (self.clone(), prefixes.to_vec());
         blocking(move || {
-            let mut all = remote.list(kind).map_err(|error| failed("list", &remote.root.join(kind.word()), &error))?;
-            // If the clock is too coarse, compare the numbers in names: the longer one is the greater number.
-            all.sort_by(|a, b| (b.written, b.name.len(), &b.name).cmp(&(a.written, a.name.len(), &a.name)));
-            for prefix in &prefixes {
-                let exact = all.iter().position(|found| found.name == *prefix);
-                let place = exact.or_else(|| all.iter().position(|found| found.name.starts_with(prefix.as_str())));
-                if let Some(place) = place {
-                    return Ok(Some(all.swap_remove(place).entry(kind)));
-                }
-            }
-            Ok(None)
+            let best = remote.best(kind, &prefixes);
+            let best = best.map_err(|error| failed("list", &remote.root.join(kind.word()), &error))?;
+            Ok(best.into_iter().flatten().next().map(|found| Entry {
+                kind,
+                size: Some(found.stat.size),
+                location: remote.path(kind, &found.name).to_string_lossy().into_owned(),
+                name: found.name,
+            }))
         })
         .await
     }
 
     async fn read(&self, entry: &Entry, range: Range<u64>) -> Result<Bytes, RemoteError> {
-        let path = PathBuf::from(&entry.location);
+        let (remote, entry) = (self.clone(), entry.clone());
         blocking(move || {
-            let mut bytes = vec![0; (range.end - range.start) as usize];
-            let read = File::open(&path).and_then(|file| file.read_exact_at(&mut bytes, range.start));
-            read.map_err(|error| failed("read", &path, &error))?;
-            Ok(bytes.into())
+            let (file, size) = remote.open_entry(&entry)?;
+            let read = read_range(&file, size, &range);
+            read.map_err(|error| failed("read", &remote.path(entry.kind, &entry.name), &error))
         })
         .await
     }
 
     async fn stream(&self, entry: &Entry) -> Result<BoxStream<'static, Result<Bytes, RemoteError>>, RemoteError> {
-        let path = PathBuf::from(&entry.location);
-        let size = fs::metadata(&path).map_err(|error| failed("read", &path, &error))?.len();
+        let path = self.path(entry.kind, &entry.name);
         let (remote, entry) = (self.clone(), entry.clone());
+        let (file, size) = blocking(move || remote.open_entry(&entry)).await?;
+        let file = Arc::new(file);
         let pieces = (0..size.div_ceil(PIECE)).map(move |piece| piece * PIECE..((piece + 1) * PIECE).min(size));
         let read = move |range| {
-            let (remote, entry) = (remote.clone(), entry.clone());
-            async move { remote.read(&entry, range).await }
+            let (file, path) = (Arc::clone(&file), path.clone());
+            blocking(move || read_range(&file, size, &range).map_err(|error| failed("read", &path, &error)))
         };
         Ok(futures_util::stream::iter(pieces).then(read).boxed())
     }
@@ -279,3 +317,7 @@ impl Remote for DirectoryRemote {
         Some(Handover::Directory { path })
     }
 }
+
+#[cfg(test)]
+#[path = "directory_test.rs"]
+mod tests;

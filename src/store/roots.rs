@@ -1,14 +1,14 @@
 //! Garbage collector roots: paths that Nix does not delete.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use walkdir::WalkDir;
 
 use super::{STORE_DIR, StoreDirs, StorePath};
+use crate::base::bounds::{MAX_TEXT, open_file, read_to_end};
 
 /// Returns the store paths that are roots, valid or not, like `LocalStore::findRoots` of Nix: links into the store below
 /// `gcroots` and `profiles`, links there to a link elsewhere that points into the store, files there that are named like a store
@@ -71,14 +71,12 @@ fn without_dots(path: &Path) -> PathBuf {
 /// Returns the roots in a file of `temproots`: full paths, each terminated by a NUL. A Nix process keeps its file locked while it
 /// runs; an unlocked file is a leftover.
 fn temporary(path: &Path) -> Vec<StorePath> {
-    let Ok(mut file) = File::open(path) else { return Vec::new() };
+    let Ok(file) = open_file(path) else { return Vec::new() };
     if flock(&file, FlockOperation::NonBlockingLockExclusive) != Err(rustix::io::Errno::WOULDBLOCK) {
         return Vec::new();
     }
-    let mut text = String::new();
-    if file.read_to_string(&mut text).is_err() {
-        return Vec::new();
-    }
+    let Ok(text) = read_to_end(&file, MAX_TEXT).map(String::from_utf8) else { return Vec::new() };
+    let text = text.unwrap_or_default();
     // A path without a NUL is still being written.
     text.split_inclusive('\0')
         .filter_map(|path| StorePath::from_full(path.strip_suffix('\0')?, STORE_DIR).ok())
@@ -103,7 +101,7 @@ mod tests {
         fs::write(folder.join("7"), format!("{whole}\0{torn}")).unwrap();
         assert_eq!(roots(&dirs), BTreeSet::new());
         for operation in [FlockOperation::LockShared, FlockOperation::LockExclusive] {
-            let process = File::open(folder.join("7")).unwrap();
+            let process = fs::File::open(folder.join("7")).unwrap();
             flock(&process, operation).unwrap();
             assert_eq!(roots(&dirs), BTreeSet::from([path('1')]));
         }

@@ -8,7 +8,6 @@ use std::io::{self, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -121,8 +120,9 @@ fn work(order: &Order, plan: &[u8], fuse: &OwnedFd, local: &File) -> io::Result<
     let mut command = Command::new("/proc/self/exe");
     command.args(["stream", "worker"]).env_clear().current_dir("/");
     command.envs(std::env::var_os(env_vars::NIX_CACHE_LOG).map(|value| (env_vars::NIX_CACHE_LOG, value)));
+    // It takes these rights itself. A process that starts with a user's rights can be inspected by that user until it forbids it.
     if let Some((user, group)) = order.worker {
-        command.uid(user).gid(group);
+        command.args([user.to_string(), group.to_string()]);
     }
     command.stdin(Stdio::from(fuse.try_clone()?)).stdout(Stdio::from(local.try_clone()?));
     let mut child = command.stderr(Stdio::from(OwnedFd::from(theirs))).spawn()?;

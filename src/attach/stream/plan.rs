@@ -13,6 +13,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::fuse::MAX_READ;
 use crate::base::digest::Sha;
 use crate::remote::Handover;
 
@@ -22,6 +23,9 @@ pub(super) const SLOTS: usize = 512;
 pub(super) const SLOT: usize = 32;
 /// Bytes for the owner of a layer.
 pub(super) const OWNER: usize = 16;
+/// So many parts of a layer, one after the other, have at least the bytes of the largest read. Otherwise a recipe of single bytes would
+/// need hundreds of bytes of memory for each byte that is read.
+const CROWD: usize = 1024;
 /// Largest number of chunks that are streamed.
 const MAX_CHUNKS: u64 = 1 << 22;
 
@@ -109,7 +113,17 @@ impl StreamPlan {
         let is_chunk = |(blob, chunk): &Chunk| {
             self.blobs.get(*blob as usize).is_some_and(|blob| (*chunk as usize) < blob.chunks.len())
         };
+        let is_crowded = |layer: &StreamedLayer| {
+            let lengths = layer.parts.iter().map(|part| part.2);
+            let sums = lengths.scan(0_u64, |sum, length| {
+                *sum = sum.saturating_add(length);
+                Some(*sum)
+            });
+            let before = std::iter::once(0).chain(sums.clone());
+            sums.skip(CROWD - 1).zip(before).any(|(sum, before)| sum - before < u64::from(MAX_READ))
+        };
         count <= MAX_CHUNKS
+            && !self.layers.iter().any(is_crowded)
             && self.hot.iter().all(is_chunk)
             && self.blobs.iter().all(is_blob)
             && self.layers.iter().all(|layer| layer.parts.iter().all(is_part))
@@ -236,6 +250,16 @@ mod tests {
             change(&mut plan);
             assert!(!plan.is_sound());
         }
+    }
+
+    #[test]
+    fn a_recipe_of_single_bytes_is_not_streamed() {
+        let mut many = plan();
+        let part = |number| (0, number % 7, 1);
+        many.layers[0].parts = (0..CROWD as u64 - 1).map(part).collect();
+        assert!(many.is_sound());
+        many.layers[0].parts = (0..CROWD as u64).map(part).collect();
+        assert!(!many.is_sound());
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! All feeds of a folder.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -8,9 +7,12 @@ use chrono::NaiveDate;
 use flate2::read::MultiGzDecoder;
 
 use super::{Entry, nvd, reduced};
+use crate::base::bounds::open_file;
 
 /// Most ranges of versions that are kept: some twenty are usual for a package.
 const MOST: usize = 200_000;
+/// Most bytes of their texts, with those of the advisories: a file of some kilobytes can unpack to any number.
+const MOST_BYTES: usize = 32 << 20;
 
 /// What a folder of feeds has for some products.
 #[derive(Clone, Debug, Default)]
@@ -49,17 +51,21 @@ pub(crate) fn read_folder(folder: &Path, mut wants: impl FnMut(&str, &str) -> bo
     if files.is_empty() {
         feeds.notes.push(format!("There are no feeds in {}. No vulnerabilities are looked up.", folder.display()));
     }
-    let mut room = MOST;
+    let (mut room, mut bytes) = (MOST, MOST_BYTES);
     // `modified` sorts behind the years, and is newer.
     files.sort();
     for path in files {
         let keep = |mut entry: Entry| {
             entry.affected.retain(|affected| wants(&affected.vendor, &affected.product));
-            if !entry.affected.is_empty() && entry.affected.len() <= room {
-                room -= entry.affected.len();
-                feeds.entries.push(entry);
-            } else if !entry.affected.is_empty() {
-                room = 0;
+            if entry.affected.is_empty() {
+                return;
+            }
+            match (room.checked_sub(entry.affected.len()), bytes.checked_sub(entry.bytes())) {
+                (Some(ranges), Some(left)) => {
+                    (room, bytes) = (ranges, left);
+                    feeds.entries.push(entry);
+                }
+                _ => room = 0,
             }
         };
         match read_file(&path, keep) {
@@ -76,9 +82,10 @@ pub(crate) fn read_folder(folder: &Path, mut wants: impl FnMut(&str, &str) -> bo
         }
     }
     if room == 0 {
-        let most = crate::base::human::number(MOST as u64);
+        let (most, mebibytes) = (crate::base::human::number(MOST as u64), MOST_BYTES >> 20);
         feeds.notes.push(format!(
-            "The feeds have more than {most} ranges of versions of these packages; the rest is left out."
+            "The feeds have more than {most} ranges of versions of these packages, or more than {mebibytes} MiB about them; the rest is \
+             left out."
         ));
     }
     // Stable: of one advisory the last file has the last word.
@@ -100,10 +107,37 @@ pub(crate) fn is_nvd(path: &Path) -> bool {
 
 /// Hands every advisory of one file to `each`. Returns the time of its data.
 fn read_file(path: &Path, each: impl FnMut(Entry)) -> std::io::Result<String> {
-    let file = File::open(path)?;
+    let file = open_file(path)?;
     match path.extension().and_then(|ending| ending.to_str()) {
         Some("zst") => reduced::read(file, each),
         Some("gz") => nvd::read(MultiGzDecoder::new(file), each),
         _ => nvd::read(file.take(u64::MAX), each),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Affected, Range};
+    use super::*;
+
+    #[test]
+    fn a_feed_of_long_texts_takes_bounded_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let range = Range { exact: Some("9".repeat(1 << 20)), ..Range::default() };
+        let affected = vec![Affected { vendor: "v".into(), product: "p".into(), range, only_with: false }];
+        let file = std::fs::File::create(folder.path().join(reduced::FILE)).unwrap();
+        let mut writer = reduced::Writer::new(file, "2026-11-25").unwrap();
+        for number in 0..100 {
+            let entry = Entry { id: number.to_string(), score: None, text: String::new(), affected: affected.clone() };
+            writer.add(&entry).unwrap();
+        }
+        writer.finish().unwrap();
+        let feeds = read_folder(folder.path(), |_, _| true);
+        assert!(
+            feeds.entries.len() < 33 && feeds.notes[0].contains("32 MiB"),
+            "{} {:?}",
+            feeds.entries.len(),
+            feeds.notes
+        );
     }
 }

@@ -35,6 +35,19 @@ pub(crate) struct Entry {
     pub affected: Vec<Affected>,
 }
 
+impl Entry {
+    /// The bytes of all texts in it.
+    fn bytes(&self) -> usize {
+        let range = |range: &Range| {
+            let bounds =
+                [&range.exact, &range.from_including, &range.from_excluding, &range.to_including, &range.to_excluding];
+            bounds.into_iter().flatten().map(String::len).sum::<usize>()
+        };
+        let affected = self.affected.iter().map(|one| one.vendor.len() + one.product.len() + range(&one.range));
+        self.id.len() + self.text.len() + affected.sum::<usize>()
+    }
+}
+
 /// A product and its affected versions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Affected {

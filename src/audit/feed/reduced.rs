@@ -8,6 +8,8 @@ use super::Entry;
 
 /// Most bytes of one line.
 const LONGEST: u64 = 16 << 20;
+/// Largest window of the compression, as a power of two of bytes; [`Writer`] needs 2 MiB.
+const MAX_WINDOW_LOG: u32 = 23;
 const FORMAT: u32 = 1;
 
 /// The name of the file in a folder of feeds.
@@ -53,7 +55,9 @@ impl<W: Write> Writer<W> {
 /// # Errors
 /// When it cannot be read, or is not such a file.
 pub(crate) fn read(reader: impl Read, mut each: impl FnMut(Entry)) -> io::Result<String> {
-    let mut lines = Lines(BufReader::new(zstd::Decoder::new(reader)?));
+    let mut decoder = zstd::Decoder::new(reader)?;
+    decoder.window_log_max(MAX_WINDOW_LOG)?;
+    let mut lines = Lines(BufReader::new(decoder));
     let wrong = |why: String| io::Error::new(io::ErrorKind::InvalidData, why);
     let head = lines.next()?.ok_or_else(|| wrong("it is empty".to_owned()))?;
     let head: Head = serde_json::from_slice(&head)?;

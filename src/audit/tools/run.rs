@@ -1,10 +1,10 @@
 //! Running the tools.
 
-use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::{ALL, Input, Spot, Tool};
+use crate::base::bounds::open_file;
 use crate::base::child::{output, without_secrets};
 use crate::base::env_vars;
 
@@ -76,7 +76,7 @@ fn printed(tool: &Tool, folder: &Path, file: Option<&str>) -> Result<Option<Vec<
     let mut command = Command::new(tool.program);
     command.args(tool.arguments).current_dir(folder).env(env_vars::NO_COLOR, "1").stdin(Stdio::null());
     if let Some(file) = file {
-        match File::open(folder.join(file)) {
+        match open_file(&folder.join(file)) {
             Ok(open) => drop(command.stdin(open)),
             // Listed by Git and removed from the work tree.
             Err(_) => return Ok(Some(Vec::new())),

@@ -29,6 +29,9 @@ use crate::remote::{Put, RemoteError};
 const VALID: Duration = Duration::from_mins(15);
 /// Largest number of pages of a list, of at most 1,000 objects each.
 const MAX_PAGES: usize = 1000;
+/// Largest size of a list in memory, in bytes, and that of an object in it besides its key.
+const MAX_LIST: usize = 64 << 20;
+const OBJECT: usize = size_of::<Listed>();
 /// The object with which a store proves that it knows conditions.
 const PROBE: &str = "v1/probe/if-none-match";
 
@@ -144,9 +147,12 @@ impl S3Client {
     /// Lists all objects whose key starts with `prefix`.
     ///
     /// # Errors
-    /// When the store does not answer or refuses, or there are more than a million.
+    /// When the store does not answer or refuses, or there are more than a million, or than fit into 64 MiB.
     pub(crate) async fn list(&self, prefix: &str) -> Result<Vec<Listed>, RemoteError> {
         let (full, mut all, mut token) = (format!("{}{prefix}", self.prefix), Vec::new(), None::<String>);
+        let too_many =
+            || RemoteError::Failed(format!("{} has too many objects below {full}. Use another prefix.", self.place));
+        let mut bytes = 0;
         for _ in 0..MAX_PAGES {
             let size = self.tuning.list_page.to_string();
             let mut query = vec![("list-type", "2"), ("max-keys", &size), ("prefix", full.as_str())];
@@ -156,13 +162,22 @@ impl S3Client {
             let page = self
                 .text(&Call { query: &query, ..Call::new(Method::Get, "", "s3:ListBucket") }, "list objects")
                 .await?;
-            all.extend(xml::elements(&page, "Contents").filter_map(|object| self.listed(object)));
+            for object in xml::elements(&page, "Contents").filter_map(|object| self.listed(object)) {
+                // A store may list something else than it was asked for.
+                if object.key.starts_with(prefix) {
+                    bytes += OBJECT + object.key.len();
+                    all.push(object);
+                }
+                if bytes > MAX_LIST {
+                    return Err(too_many());
+                }
+            }
             token = xml::text(&page, "NextContinuationToken").filter(|token| !token.is_empty());
             if token.is_none() {
                 return Ok(all);
             }
         }
-        Err(RemoteError::Failed(format!("{} has too many objects below {full}. Use another prefix.", self.place)))
+        Err(too_many())
     }
 
     fn listed(&self, object: &str) -> Option<Listed> {

@@ -100,6 +100,32 @@ fn a_worker_that_is_killed_again_and_again_costs_no_read() {
     assert_no_stream(store);
 }
 
+/// A process that starts with the rights of a user can be inspected by that user until it forbids it, so a user who kills workers
+/// would get at the token in the memory of one of the next.
+#[test]
+fn a_worker_has_the_rights_of_the_user_who_cannot_inspect_it() {
+    let Some(service) = Service::new() else { return };
+    let streamed = Streamed(service.machine.store("streamed"));
+    let mut command = service.verb(&streamed.0, "restore", &STREAM);
+    command.env("SUDO_UID", "65534").env("SUDO_GID", "65533");
+    assert_streamed(&Run::of(command).json());
+    let process = PathBuf::from(format!("/proc/{}", status(&streamed.0)["pid"]));
+    let said = fs::read_to_string(process.join("status")).unwrap();
+    let field = |name: &str| {
+        let line = said.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!((field("Uid:"), field("Gid:")), (vec!["65534".to_owned(); 4], vec!["65533".to_owned(); 4]));
+    assert_eq!((field("Groups:"), field("CapEff:")), (vec![], vec!["0".repeat(16)]));
+    assert_eq!(process.join("environ").metadata().unwrap().uid(), 0, "its user can inspect it");
+    // It took the rights itself, so it has been like this from its start.
+    let arguments = fs::read(process.join("cmdline")).unwrap();
+    assert!(arguments.ends_with(b"\0stream\0worker\x0065534\x0065533\0"), "{}", String::from_utf8_lossy(&arguments));
+    streamed.0.assert_verifies();
+    detach_cleanly(&streamed.0);
+    assert_no_stream(&streamed.0);
+}
+
 #[test]
 fn without_tables_layers_are_downloaded() {
     let Some(service) = Service::new() else { return };
