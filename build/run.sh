@@ -1,10 +1,13 @@
 #!/bin/sh
-# Starts nix-cache for a step of build/ or, with the argument `audit`, of audit/. Both run code of the repository, which can read
+# Starts nix-cache for a step of build/ or, with the argument `audit` or `warm`, of audit/ or warm/. All run code of the repository, which can read
 # the environment of the processes above it: so no token of the runner's stays in it, whatever the runner puts there.
 set -eu
 
-outcome=built
-[ "${1:-}" != audit ] || outcome=audited
+case ${1:-} in
+  audit) outcome=audited ;;
+  warm) outcome=warmed ;;
+  *) outcome=built ;;
+esac
 
 fail() {
   printf '::error title=nix-cache::%s Nothing was %s.\n' "$(printf '%s' "$1" | tr '\r\n%' '   ')" "$outcome"

@@ -26,6 +26,8 @@ mod prune;
 pub(crate) mod prune_inputs;
 mod record;
 mod restore;
+mod warm;
+pub(crate) mod warm_inputs;
 
 use clap::{Args, Subcommand};
 
@@ -60,6 +62,12 @@ pub(crate) enum Step {
     Dashboard,
     /// Delete entries that no job reads any more
     Prune,
+    /// Restore what is there before warming
+    WarmRestore,
+    /// Fetch and build what other jobs will need
+    Warm,
+    /// Save what was fetched and built, and touch what is to stay
+    WarmSave,
 }
 
 /// Runs a step.
@@ -73,6 +81,9 @@ pub(crate) async fn run(step: Step) -> Result<(), Failure> {
         Step::Drvs => drvs::run().await,
         Step::Record => record::run().await,
         Step::Prune => prune::run().await,
+        Step::WarmRestore => warm::prepare().await,
+        Step::Warm => warm::realise().await,
+        Step::WarmSave => warm::save().await,
         Step::Restore | Step::Post | Step::Save => restore_or_save(step).await,
     };
     done.inspect_err(|failure| job::annotator().error("nix-cache", &failure.message))

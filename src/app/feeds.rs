@@ -20,6 +20,10 @@ use crate::audit::feed::{is_nvd, read_nvd, reduced};
 use crate::base::bounds::open_file;
 use crate::base::{clock, env_vars, http, human};
 
+/// Where the National Vulnerability Database publishes its feeds.
+pub(crate) const NVD: &str = "https://nvd.nist.gov/feeds/json/cve/2.0/";
+/// How many years back they are fetched by default.
+pub(crate) const YEARS: u16 = 6;
 /// Most bytes of one file as it is sent.
 const MOST: u64 = 1 << 30;
 /// The longest that one file may take.

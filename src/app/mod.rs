@@ -12,5 +12,6 @@ pub(crate) mod plan;
 pub(crate) mod print;
 pub(crate) mod prune;
 pub(crate) mod settings;
+pub(crate) mod warm;
 
 pub(crate) use failure::Failure;

@@ -56,7 +56,7 @@ pub(crate) use outcome::{LayerFetch, LayerState, Phase, RestoreOutcome, SaveOutc
 pub use record::load as load_record;
 pub(crate) use restore::{detach, look_up, restore};
 pub(crate) use save::save;
-pub(crate) use search::{SnapshotFound, find_snapshot};
+pub(crate) use search::{SnapshotFound, find_snapshot, snapshot_names};
 pub(crate) use substitute::Include;
 pub(crate) use survey::{Survey, survey};
 pub(crate) use trust::{Objection, note_unverified, objection};

@@ -47,6 +47,6 @@ pub(crate) async fn find_snapshot(
 }
 
 /// The names for the lookup of a snapshot: the generations of the primary key first, then the restore prefixes.
-pub(super) fn snapshot_names(context: &Context) -> Vec<String> {
+pub(crate) fn snapshot_names(context: &Context) -> Vec<String> {
     own_prefixes(context).into_iter().chain(context.identity.prefixes.iter().cloned()).collect()
 }

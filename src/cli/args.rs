@@ -62,6 +62,8 @@ pub(super) enum Command {
     Plan(super::plan_args::PlanCommand),
     /// Delete entries of a cache that no job reads any more
     Prune(super::prune::PruneCommand),
+    /// Fetch and build what other jobs will need, and keep what they use from being evicted
+    Warm(Box<super::warm::WarmCommand>),
     /// Audit a flake's lock file and packages against a policy
     Audit(super::audit::AuditCommand),
     /// Fetch vulnerability feeds and reduce them to what an audit needs
@@ -121,7 +123,7 @@ pub(super) enum Format {
 }
 
 /// Which project, and how its key is computed.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Key")]
 pub(super) struct ProjectArgs {
     /// The project's folder

@@ -5,11 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::app::Failure;
-use crate::app::feeds::{FeedsRequest, refresh};
+use crate::app::feeds::{FeedsRequest, NVD, YEARS, refresh};
 use crate::app::print::print;
-
-/// Where the National Vulnerability Database publishes its feeds.
-const NVD: &str = "https://nvd.nist.gov/feeds/json/cve/2.0/";
 
 #[derive(Debug, Args)]
 pub(super) struct FeedsCommand {
@@ -20,7 +17,7 @@ pub(super) struct FeedsCommand {
     #[arg(long, value_name = "DIR")]
     into: PathBuf,
     /// How many years back, from an address
-    #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(u16).range(1..=40))]
+    #[arg(long, value_name = "N", default_value_t = YEARS, value_parser = clap::value_parser!(u16).range(1..=40))]
     years: u16,
 }
 

@@ -16,6 +16,7 @@ mod prune;
 mod settings_test;
 mod show;
 mod verbs;
+mod warm;
 
 use std::process::ExitCode;
 
@@ -40,7 +41,9 @@ pub fn run() -> ExitCode {
     match cli.command {
         // Builders can inspect their parent processes, so the secrets go before anything is built.
         Command::Build(_) | Command::Audit(_) => secrets::shed(),
-        Command::Action(ref action) if matches!(action.step, action::Step::Build | action::Step::Audit) => {
+        Command::Action(ref action)
+            if matches!(action.step, action::Step::Build | action::Step::Audit | action::Step::Warm) =>
+        {
             secrets::shed();
         }
         Command::Stream(StreamCommand { part: StreamPart::Worker, ref rights }) => {
@@ -112,6 +115,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Detach(args) => verbs::detach(&args).await,
         Command::Plan(args) => plan::plan(&args).await,
         Command::Prune(args) => prune::prune(&args).await,
+        Command::Warm(args) => warm::warm(&args).await,
         Command::Audit(args) => audit::audit(&args).await,
         Command::Feeds(args) => feeds::feeds(&args).await,
         Command::Action(command) => action::run(command.step).await,

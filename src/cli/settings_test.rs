@@ -16,6 +16,7 @@ use crate::action::given::{ActionInputs, InputError};
 use crate::action::inputs::{FilesArgs, HistoryArgs, Inputs, SaveArgs};
 use crate::action::plan_inputs::PlanInputs;
 use crate::action::prune_inputs::PruneInputs;
+use crate::action::warm_inputs::WarmInputs;
 use crate::app::settings::{FailArgs, PackingArgs, RestoreArgs};
 
 /// Names of arguments as inputs, where that is not their first name.
@@ -36,7 +37,7 @@ struct Action {
     read: fn(&str) -> Option<InputError>,
 }
 
-fn actions() -> [Action; 8] {
+fn actions() -> [Action; 9] {
     let main = |json: &str| Inputs::from_json(json).err();
     let of = |command: Command| command.get_arguments().map(|arg| arg.get_id().to_string()).collect::<BTreeSet<_>>();
     let saves = of(HistoryArgs::augment_args(SaveArgs::augment_args(PackingArgs::augment_args(Command::new("")))));
@@ -47,6 +48,7 @@ fn actions() -> [Action; 8] {
     let read_prune = |json: &str| PruneInputs::from_json(json).err();
     let read_build = |json: &str| BuildInputs::from_json(json).err();
     let read_dashboard = |json: &str| DashboardInputs::from_json(json).err();
+    let read_warm = |json: &str| WarmInputs::from_json(json).err();
     let dashboard = DashboardInputs::declared();
     [
         action::<Inputs>("action.yml", Inputs::declared(), BTreeSet::new(), &APART, main),
@@ -55,6 +57,7 @@ fn actions() -> [Action; 8] {
         action::<PlanInputs>("plan/action.yml", PlanInputs::declared(), BTreeSet::new(), &APART, read_plan),
         action::<BuildInputs>("build/action.yml", BuildInputs::declared(), BTreeSet::new(), &APART[3..], read_build),
         action::<PruneInputs>("prune/action.yml", PruneInputs::declared(), BTreeSet::new(), &APART[1..], read_prune),
+        action::<WarmInputs>("warm/action.yml", WarmInputs::declared(), BTreeSet::new(), &APART, read_warm),
         action::<AuditInputs>("audit/action.yml", AuditInputs::declared(), BTreeSet::new(), &APART[3..], read_audit),
         action::<DashboardInputs>("dashboard/action.yml", dashboard, BTreeSet::new(), &APART[1..], read_dashboard),
     ]
@@ -240,6 +243,7 @@ fn a_setting_of_an_action_is_the_same_on_the_command_line() {
         (&["audit"], AuditInputs::declared()),
         (&["dashboard"], DashboardInputs::declared()),
         (&["prune"], PruneInputs::declared()),
+        (&["warm"], WarmInputs::declared()),
     ] {
         for input in action.get_arguments().filter(|arg| !arg.is_hide_set()) {
             let id = input.get_id();

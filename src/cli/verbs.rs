@@ -127,7 +127,12 @@ pub(super) async fn stream(part: StreamPart) -> Result<(), Failure> {
     }
 }
 
-fn context(project: &ProjectArgs, place: &RemoteArgs, store: &StoreArgs, keys: Keyring) -> Result<Context, Failure> {
+pub(super) fn context(
+    project: &ProjectArgs,
+    place: &RemoteArgs,
+    store: &StoreArgs,
+    keys: Keyring,
+) -> Result<Context, Failure> {
     let made = show::of(project)?;
     let (key, prefixes) = escaped(&made)?;
     tracing::info!("Key {}", made.primary);
@@ -168,7 +173,7 @@ fn threads(store: &StoreArgs) -> usize {
     store.threads.unwrap_or_else(|| Options::new().threads)
 }
 
-fn describe_restore(outcome: &RestoreOutcome) -> String {
+pub(super) fn describe_restore(outcome: &RestoreOutcome) -> String {
     let RestoreOutcome { paths_restored, paths_in_snapshot, paths_already_valid, seconds, .. } = outcome;
     let (Some(key), Some(generation)) = (&outcome.matched_key, outcome.generation) else {
         return format!("Miss: no usable snapshot for {} or its restore prefixes.\n", outcome.primary_key);
@@ -183,7 +188,7 @@ fn describe_restore(outcome: &RestoreOutcome) -> String {
     )
 }
 
-fn describe_save(outcome: &SaveOutcome) -> String {
+pub(super) fn describe_save(outcome: &SaveOutcome) -> String {
     let seconds = outcome.seconds;
     match &outcome.saved {
         Some(saved) => {

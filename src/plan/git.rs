@@ -180,6 +180,28 @@ impl Repository {
         run(write, "checkout-index").map(drop)
     }
 
+    /// A repository of its own in the empty folder `folder`, with the files of a commit that is here, of which one has another content.
+    ///
+    /// # Errors
+    /// When Git fails, or the file cannot be written.
+    pub(crate) fn copy_with(&self, commit: &str, folder: &Path, file: &str, content: &[u8]) -> Result<Self, GitError> {
+        let failed = |error: std::io::Error| GitError {
+            what: "copy".to_owned(),
+            said: format!("{}: {error}", folder.display()),
+        };
+        self.export(commit, folder)?;
+        std::fs::remove_file(folder.join(".git-index")).map_err(failed)?;
+        let file = folder.join(file);
+        // Where it is a link, what it points to stays.
+        if file.symlink_metadata().is_ok() {
+            std::fs::remove_file(&file).map_err(failed)?;
+        }
+        std::fs::write(&file, content).map_err(failed)?;
+        git(folder, &["init", "--quiet"])?;
+        git(folder, &["add", "--all", "--force"])?;
+        Self::open(&folder.join(&self.folder), None)
+    }
+
     /// Gets some history behind `commit`, in a shallow clone.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 mod attr;
 mod base;
 mod branch;
+mod buildable;
 mod decide;
 mod defaults;
 mod discover;
@@ -29,6 +30,7 @@ pub(crate) use attr::{AttrPattern, Filter};
 #[cfg(test)]
 pub(crate) use base::Base;
 pub(crate) use base::{Trust, Wish};
+pub(crate) use buildable::{Buildable, Buildables, all_buildable, flake_in, named_buildable};
 #[cfg(test)]
 pub(crate) use decide::Level;
 pub(crate) use decide::{Decision, Policy, Verdict};

@@ -136,6 +136,22 @@ impl Nix {
         crate::base::bounds::from_json(&output.stdout)
             .map_err(|error| NixError::Evaluation(format!("Nix printed no JSON: {error}")))
     }
+
+    /// Runs `nix` with these words, without its output, for what it leaves in the store.
+    ///
+    /// # Errors
+    /// [`NixError`]: what Nix says.
+    pub(crate) async fn run(&self, words: &[&str]) -> Result<(), NixError> {
+        let mut command = command("nix");
+        command.args(words).args(["--no-write-lock-file", "--extra-experimental-features", "nix-command flakes"]);
+        command.args(&self.arguments);
+        if let Some(root) = &self.store_root {
+            command.arg("--store").arg(crate::store::store_argument(root));
+        }
+        let output =
+            crate::base::child::output_of(&mut command).await.map_err(|error| NixError::Start(error.to_string()))?;
+        if output.status.success() { Ok(()) } else { Err(read_error(&String::from_utf8_lossy(&output.stderr))) }
+    }
 }
 
 /// A program of Nix's, without tokens in its environment.

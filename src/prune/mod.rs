@@ -20,4 +20,4 @@ pub(crate) use execute::carry_out;
 pub(crate) use plan::Reason;
 pub(crate) use prepare::{Place, plan_for};
 pub(crate) use report::{PruneReport, table};
-pub(crate) use view::Rules;
+pub(crate) use view::{Rules, newest_snapshots};

@@ -129,3 +129,16 @@ pub(super) fn all_series<'a>(view: &View<'a>) -> BTreeMap<SeriesId<'a>, Vec<(u64
     }
     all
 }
+
+/// The keys of the snapshots in `scope`, each with the time when its newest generation was stored. An empty scope takes all.
+pub(crate) fn newest_snapshots<'a>(entries: &'a [Listed], scope: &str) -> BTreeMap<&'a str, u64> {
+    let mut newest: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for entry in entries.iter().filter(|entry| scope.is_empty() || entry.scope.is_empty() || entry.scope == scope) {
+        let Some(kind) = entry.kind.filter(|kind| *kind == Kind::Snapshot) else { continue };
+        if let Some(OwnName::Generation { series, number }) = own_name(kind, &entry.name) {
+            let known = newest.entry(series).or_default();
+            *known = (*known).max((number, entry.created));
+        }
+    }
+    newest.into_iter().map(|(series, (_, created))| (series, created)).collect()
+}

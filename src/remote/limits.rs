@@ -181,6 +181,10 @@ impl Remote for Limited {
     }
 
     /// Without the limits, which are those of this step.
+    fn records_reads(&self) -> bool {
+        self.inner.records_reads()
+    }
+
     fn handover(&self) -> Option<Handover> {
         self.inner.handover()
     }

@@ -193,6 +193,11 @@ pub trait Remote: Send + Sync {
         true
     }
 
+    /// Whether a read keeps an entry from being evicted for its age.
+    fn records_reads(&self) -> bool {
+        true
+    }
+
     /// What another process needs to read from this remote; None if it cannot.
     fn handover(&self) -> Option<Handover> {
         None

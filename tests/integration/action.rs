@@ -11,6 +11,7 @@ mod row;
 mod signed;
 mod table;
 mod truth;
+mod warm;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;

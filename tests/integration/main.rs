@@ -33,3 +33,4 @@ mod series;
 mod signed;
 mod store;
 mod support;
+mod warm;

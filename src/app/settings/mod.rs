@@ -10,6 +10,7 @@ mod drvs;
 mod plan;
 mod prune;
 mod values;
+mod warm;
 
 pub(crate) use audit::AuditArgs;
 pub(crate) use build::BuildArgs;
@@ -19,3 +20,4 @@ pub(crate) use drvs::DrvsArgs;
 pub(crate) use plan::PlanArgs;
 pub(crate) use prune::PruneArgs;
 pub(crate) use values::whole;
+pub(crate) use warm::WarmArgs;

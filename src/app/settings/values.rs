@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::app::warm::WantedPull;
 use crate::base::typed;
 use crate::building::checks::{self, CheckRequest};
 use crate::building::limits::Limit;
@@ -43,6 +44,15 @@ pub(super) fn limit(text: &str) -> Result<Limit, String> {
 
 pub(super) fn check(text: &str) -> Result<CheckRequest, String> {
     checks::parse(text).ok_or_else(|| "expected a name, a colon and a command, such as `lint: ./lint.sh`".to_owned())
+}
+
+pub(super) fn wanted_pull_request(text: &str) -> Result<WantedPull, String> {
+    let number = typed::number(text).filter(|number| *number > 0);
+    match number {
+        Some(number) => Ok(WantedPull::Number(number)),
+        None if text == "newest" => Ok(WantedPull::Newest),
+        None => Err("expected the number of a pull request, or `newest`".to_owned()),
+    }
 }
 
 pub(super) fn runners(text: &str) -> Result<RunnerMap, String> {

@@ -9,6 +9,7 @@ mod config;
 mod download_tests;
 mod gate;
 mod manage;
+mod pulls;
 mod rest;
 mod store;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use self::calls::version;
 pub use self::config::GithubConfig;
 pub(crate) use self::config::{CacheMode, RestConfig};
 pub(crate) use self::manage::CacheShelf;
+pub(crate) use self::pulls::{ChangedFile, PullRequest, Pulls};
 pub(crate) use self::rest::{CacheEntryInfo, Rest};
 pub(crate) use self::token::TokenScope;
 pub use self::token::scopes;

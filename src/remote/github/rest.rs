@@ -126,9 +126,20 @@ impl Rest {
 }
 
 impl Rest {
-    /// Requests a path below the repository's actions. octocrab itself would read answers and errors of any size.
+    /// Requests a path below the repository's actions.
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
-        let path = format!("/repos/{}/{}/actions/{path}", self.owner, self.repository);
+        self.request(&format!("actions/{path}")).await
+    }
+
+    /// Requests a path below the repository, within the time of a call.
+    pub(super) async fn below_repository<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
+        let answer = tokio::time::timeout(self.timeout, self.request(path)).await;
+        answer.unwrap_or_else(|_| Err(format!("no answer in {} s", self.timeout.as_secs())))
+    }
+
+    /// octocrab itself would read answers and errors of any size.
+    async fn request<T: DeserializeOwned>(&self, path: &str) -> Result<T, String> {
+        let path = format!("/repos/{}/{}/{path}", self.owner, self.repository);
         let response = self.octocrab._get(path).await.map_err(|error| short(&error))?;
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;

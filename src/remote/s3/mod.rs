@@ -137,6 +137,11 @@ impl Remote for S3Remote {
     fn ranges_work(&self) -> bool {
         self.shared.ranges_work()
     }
+
+    /// Lifecycle rules count from the time when an object was written.
+    fn records_reads(&self) -> bool {
+        false
+    }
 }
 
 #[async_trait]

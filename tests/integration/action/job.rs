@@ -130,7 +130,8 @@ impl Job {
         entries(&self.file("output"))
     }
 
-    fn step(&self, step: &str) -> Step {
+    /// A step by its name.
+    pub(super) fn step(&self, step: &str) -> Step {
         let mut command: Command = self.store.machine.nix_cache(&["action", step]);
         let state = entries(&self.file("state")).into_iter().map(|(name, value)| (format!("STATE_{name}"), value));
         command.envs(&self.variables).envs(state).env("NIX_CACHE_STORE_ROOT", &self.store.root);
@@ -147,7 +148,7 @@ impl Job {
         fs::read_to_string(self.folder.join(name)).unwrap()
     }
 
-    fn assert_no_token_is_written(&self) {
+    pub(super) fn assert_no_token_is_written(&self) {
         for name in ["output", "state", "env", "summary"] {
             self.assert_no_token_in(&self.file(name), name);
         }
