@@ -107,6 +107,7 @@ async fn keep(
         report
     };
     report.builds.push(built.clone());
+    report.job.ended = crate::base::clock::now();
     for note in notes {
         report.note(note);
     }

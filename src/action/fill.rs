@@ -2,9 +2,10 @@
 
 use super::job::{Job, Place};
 use crate::base::note::{Code, Note, Severity};
-use crate::cache::{LayerState, Phase, RestoreOutcome, SaveOutcome, SaveReason, Survey};
+use crate::cache::{LayerState, OutputClosure, Phase, RestoreOutcome, SaveOutcome, SaveReason, Survey};
 use crate::remote::github::FREE_QUOTA;
-use crate::report::{Layer, Level, NewPath, Outcome, Quota, Restore, Save, Timing};
+use crate::report::{Closure, Layer, Level, NewPath, Outcome, Quota, Restore, Save, Timing};
+use crate::store::StorePath;
 
 /// The name of the first level.
 pub(super) const STORE_LEVEL: &str = "nix-store";
@@ -114,6 +115,17 @@ pub(super) fn survey(job: &mut Job, survey: &Survey) {
     paths.needed = Some(survey.needed);
     paths.built_here = survey.built_here;
     paths.fetched_upstream = survey.fetched_upstream;
+}
+
+/// What the report says of a closure; None without outputs, and for one that is too large for it.
+pub(super) fn closure(closure: OutputClosure) -> Option<Closure> {
+    let OutputClosure { outputs, paths } = closure;
+    if outputs.is_empty() || paths.len() > Closure::MOST {
+        return None;
+    }
+    let outputs = outputs.iter().map(StorePath::to_string).collect();
+    let paths = paths.iter().map(|(path, bytes)| NewPath { path: path.to_string(), nar_bytes: *bytes }).collect();
+    Some(Closure { outputs, paths })
 }
 
 fn phases(job: &mut Job, verb: &str, phases: &[Phase]) {

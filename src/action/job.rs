@@ -255,7 +255,8 @@ impl Job {
     }
 
     /// Writes the report; it is only informative, so a failure is just logged.
-    pub(super) fn write_report(&self) {
+    pub(super) fn write_report(&mut self) {
+        self.report.job.ended = crate::base::clock::now();
         if let Err(error) = self.report.write(&self.report_path) {
             tracing::warn!("{error}");
         }

@@ -6,6 +6,8 @@ pub(crate) mod audit_inputs;
 mod build;
 pub(crate) mod build_inputs;
 pub(crate) mod build_outputs;
+mod comment;
+pub(crate) mod comment_inputs;
 mod dashboard;
 pub(crate) mod dashboard_inputs;
 mod drvs;
@@ -58,6 +60,8 @@ pub(crate) enum Step {
     Record,
     /// Audit, and report what breaks the policy
     Audit,
+    /// Comment on the pull request
+    Comment,
     /// Write a page about the history of jobs
     Dashboard,
     /// Delete entries that no job reads any more
@@ -76,6 +80,7 @@ pub(crate) async fn run(step: Step) -> Result<(), Failure> {
         // It annotates its failures itself: what failed to build is already on the run's page.
         Step::Build => return build::build().await,
         Step::Audit => audit::run().await,
+        Step::Comment => comment::run().await,
         Step::Dashboard => dashboard::run().await,
         Step::Plan => plan::run().await,
         Step::Drvs => drvs::run().await,

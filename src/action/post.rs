@@ -11,6 +11,7 @@ use crate::base::note::{Code, Note, Severity};
 use crate::cache::{self, Objection};
 use crate::github::status::JobStatus;
 use crate::report::{Action, Outcome, Report, machine, millis, summary};
+use crate::store::{STORE_DIR, StorePath};
 
 /// Time for querying how full the cache is, if the step's time is used up.
 const LEAST_FOR_QUOTA: Duration = Duration::from_secs(10);
@@ -88,8 +89,13 @@ fn take_over_report(job: &mut Job) {
 
 async fn survey(job: &mut Job, lookup: &Lookup) {
     let (dirs, key) = (job.dirs.clone(), lookup.primary.clone());
-    match tokio::task::spawn_blocking(move || cache::survey(&dirs, &key)).await {
-        Ok(Ok(survey)) => fill::survey(job, &survey),
+    let built = job.report.builds.iter().flat_map(|build| &build.paths);
+    let built: Vec<StorePath> = built.filter_map(|path| StorePath::from_full(path, STORE_DIR).ok()).collect();
+    match tokio::task::spawn_blocking(move || cache::survey(&dirs, &key, &built)).await {
+        Ok(Ok((survey, closure))) => {
+            fill::survey(job, &survey);
+            job.report.closure = fill::closure(closure);
+        }
         Ok(Err(error)) => tracing::warn!("{error}"),
         Err(error) => tracing::warn!("Cannot count the paths of the store: {error}."),
     }

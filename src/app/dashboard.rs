@@ -100,7 +100,7 @@ fn goals(args: &DashboardArgs, from: &Path) -> Result<Goals, Failure> {
 }
 
 /// The address of the repository, if it looks like one.
-fn address(server: Option<&str>, repository: &str) -> Option<String> {
+pub(crate) fn address(server: Option<&str>, repository: &str) -> Option<String> {
     let is_plain = |part: &str| {
         !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
     };

@@ -2,6 +2,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod build;
+pub(crate) mod comment;
 pub(crate) mod dashboard;
 pub(crate) mod drvs;
 mod failure;

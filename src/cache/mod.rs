@@ -58,7 +58,7 @@ pub(crate) use restore::{detach, look_up, restore};
 pub(crate) use save::save;
 pub(crate) use search::{SnapshotFound, find_snapshot, snapshot_names};
 pub(crate) use substitute::Include;
-pub(crate) use survey::{Survey, survey};
+pub(crate) use survey::{OutputClosure, Survey, survey};
 pub(crate) use trust::{Objection, note_unverified, objection};
 pub(crate) use verify::verify;
 

@@ -1,6 +1,6 @@
 //! Statistics of a job's store paths: those from the cache, those that it built, and those that it fetched elsewhere.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -26,13 +26,22 @@ pub(crate) struct Survey {
     pub fetched_upstream: u64,
 }
 
-/// Computes the numbers for the job with the escaped primary key `key`.
+/// The outputs of a job, and what they need.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct OutputClosure {
+    pub outputs: BTreeSet<StorePath>,
+    /// These and everything that they refer to, with the sizes of the NARs.
+    pub paths: BTreeMap<StorePath, u64>,
+}
+
+/// Computes the numbers for the job with the escaped primary key `key`, and the closure of its outputs: `built`, and what was rooted
+/// since the restore.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub(crate) fn survey(dirs: &StoreDirs, key: &str) -> Result<Survey, CacheError> {
+pub(crate) fn survey(dirs: &StoreDirs, key: &str, built: &[StorePath]) -> Result<(Survey, OutputClosure), CacheError> {
     let valid = store::read_all(dirs)?;
-    let Some(record) = record::load(dirs)? else { return Ok(Survey::default()) };
+    let Some(record) = record::load(dirs)? else { return Ok((Survey::default(), OutputClosure::default())) };
     let roots = store::roots(dirs);
     let restored: BTreeSet<StorePath> =
         record.restored.iter().filter(|path| valid.contains_key(path)).cloned().collect();
@@ -49,11 +58,17 @@ pub(crate) fn survey(dirs: &StoreDirs, key: &str) -> Result<Survey, CacheError> 
     let kept = select(&situation).wanted;
     let is_fresh = |info: &&PathInfo| !record.baseline.contains(&info.path) && !restored.contains(&info.path);
     let fresh: Vec<&PathInfo> = valid.values().filter(is_fresh).collect();
-    Ok(Survey {
+    let counts = Survey {
         baseline: record.baseline.len() as u64,
         restored: record.restored.len() as u64,
         needed: restored.iter().filter(|path| kept.contains(path)).count() as u64,
         built_here: fresh.iter().filter(|info| info.ultimate).count() as u64,
         fetched_upstream: fresh.iter().filter(|info| !info.ultimate && info.ca.is_none()).count() as u64,
-    })
+    };
+    let rooted = roots.iter().filter(|path| !record.baseline.contains(path)).chain(built);
+    let is_output = |path: &&StorePath| valid.contains_key(*path) && !path.is_derivation();
+    let outputs: BTreeSet<StorePath> = rooted.filter(is_output).cloned().collect();
+    let closure = valid.closure(&outputs).into_iter();
+    let paths = closure.filter_map(|path| Some((path.clone(), valid.get(&path)?.nar_size))).collect();
+    Ok((counts, OutputClosure { outputs, paths }))
 }

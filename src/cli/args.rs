@@ -50,6 +50,8 @@ pub(super) enum Command {
     Inspect(InspectCommand),
     /// Show, export or import the history of jobs
     History(super::history::HistoryCommand),
+    /// Comment on a pull request: what the jobs of a run took from the cache and built, compared with the base branch
+    Comment(super::comment::CommentCommand),
     /// Write a page about the history of jobs: hit rates, times, savings, failures and goals
     Dashboard(super::dashboard::DashboardCommand),
     /// Hash the restored paths again and compare them with the Nix database

@@ -3,6 +3,7 @@
 mod args;
 mod audit;
 mod build;
+mod comment;
 mod dashboard;
 mod feeds;
 mod history;
@@ -109,6 +110,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Save(args) => verbs::save(&args).await,
         Command::Inspect(args) => inspect::inspect(&args).await,
         Command::History(args) => history::history(&args).await,
+        Command::Comment(args) => comment::comment(&args).await,
         Command::Dashboard(args) => dashboard::dashboard(&args).await,
         Command::Verify(args) => verbs::verify(&args).await,
         Command::Build(args) => build::build(&args).await,

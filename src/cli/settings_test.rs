@@ -11,6 +11,7 @@ use serde_json::json;
 use super::args::Cli;
 use crate::action::audit_inputs::AuditInputs;
 use crate::action::build_inputs::BuildInputs;
+use crate::action::comment_inputs::CommentInputs;
 use crate::action::dashboard_inputs::DashboardInputs;
 use crate::action::given::{ActionInputs, InputError};
 use crate::action::inputs::{FilesArgs, HistoryArgs, Inputs, SaveArgs};
@@ -37,7 +38,7 @@ struct Action {
     read: fn(&str) -> Option<InputError>,
 }
 
-fn actions() -> [Action; 9] {
+fn actions() -> [Action; 10] {
     let main = |json: &str| Inputs::from_json(json).err();
     let of = |command: Command| command.get_arguments().map(|arg| arg.get_id().to_string()).collect::<BTreeSet<_>>();
     let saves = of(HistoryArgs::augment_args(SaveArgs::augment_args(PackingArgs::augment_args(Command::new("")))));
@@ -49,6 +50,8 @@ fn actions() -> [Action; 9] {
     let read_build = |json: &str| BuildInputs::from_json(json).err();
     let read_dashboard = |json: &str| DashboardInputs::from_json(json).err();
     let read_warm = |json: &str| WarmInputs::from_json(json).err();
+    let read_comment = |json: &str| CommentInputs::from_json(json).err();
+    let comment = CommentInputs::declared();
     let dashboard = DashboardInputs::declared();
     [
         action::<Inputs>("action.yml", Inputs::declared(), BTreeSet::new(), &APART, main),
@@ -59,6 +62,7 @@ fn actions() -> [Action; 9] {
         action::<PruneInputs>("prune/action.yml", PruneInputs::declared(), BTreeSet::new(), &APART[1..], read_prune),
         action::<WarmInputs>("warm/action.yml", WarmInputs::declared(), BTreeSet::new(), &APART, read_warm),
         action::<AuditInputs>("audit/action.yml", AuditInputs::declared(), BTreeSet::new(), &APART[3..], read_audit),
+        action::<CommentInputs>("comment/action.yml", comment, BTreeSet::new(), &APART[1..], read_comment),
         action::<DashboardInputs>("dashboard/action.yml", dashboard, BTreeSet::new(), &APART[1..], read_dashboard),
     ]
 }
@@ -241,6 +245,7 @@ fn a_setting_of_an_action_is_the_same_on_the_command_line() {
         (&["plan"], PlanInputs::declared()),
         (&["build"], BuildInputs::declared()),
         (&["audit"], AuditInputs::declared()),
+        (&["comment"], CommentInputs::declared()),
         (&["dashboard"], DashboardInputs::declared()),
         (&["prune"], PruneInputs::declared()),
         (&["warm"], WarmInputs::declared()),

@@ -5,6 +5,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::env::Facts;
+use crate::base::bounds::{MAX_TEXT, from_json, read_text};
+
 /// An event, with the commits that it is based on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
@@ -49,11 +52,13 @@ struct Repository {
 #[derive(Default, Deserialize)]
 struct PullRequest {
     #[serde(default)]
-    base: Base,
+    base: Commit,
+    #[serde(default)]
+    head: Commit,
 }
 
 #[derive(Default, Deserialize)]
-struct Base {
+struct Commit {
     #[serde(default)]
     sha: String,
 }
@@ -64,6 +69,16 @@ struct MergeGroup {
     base_sha: String,
 }
 
+/// The newest commit of the pull request that started the run; None for other events.
+pub(crate) fn head_sha(facts: &Facts) -> Option<String> {
+    if !matches!(&*facts.event, "pull_request" | "pull_request_target") {
+        return None;
+    }
+    let text = read_text(facts.event_path.as_deref()?, MAX_TEXT).ok()?;
+    let payload: Payload = from_json(text.as_bytes()).ok()?;
+    Some(payload.pull_request.head.sha).filter(|sha| !sha.is_empty())
+}
+
 impl Event {
     /// Reads the event `name` with its payload in `file`.
     ///
@@ -71,8 +86,7 @@ impl Event {
     /// A sentence, if the payload cannot be read or lacks a required field.
     pub(crate) fn read(name: &str, file: Option<&Path>) -> Result<Self, String> {
         let file = file.ok_or("GITHUB_EVENT_PATH is not set")?;
-        let text = crate::base::bounds::read_text(file, crate::base::bounds::MAX_TEXT)
-            .map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
+        let text = read_text(file, MAX_TEXT).map_err(|error| format!("{} cannot be read: {error}", file.display()))?;
         Self::parse(name, &text)
     }
 
@@ -81,7 +95,7 @@ impl Event {
     /// # Errors
     /// See [`Event::read`].
     pub(crate) fn parse(name: &str, payload: &str) -> Result<Self, String> {
-        let payload: Payload = crate::base::bounds::from_json(payload.as_bytes())
+        let payload: Payload = from_json(payload.as_bytes())
             .map_err(|error| format!("the payload of the event cannot be read: {error}"))?;
         let lacking = |what: &str| format!("the payload of the event {name} has no {what}");
         match name {

@@ -5,5 +5,6 @@ mod component;
 pub(crate) mod env;
 pub(crate) mod event;
 pub(crate) mod lane;
+pub(crate) mod occasion;
 pub(crate) mod state;
 pub(crate) mod status;

@@ -6,6 +6,7 @@
 mod csv;
 mod run;
 mod trend;
+mod usual;
 mod without;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,7 @@ pub(crate) use csv::to_csv;
 pub(crate) use run::Built;
 pub(crate) use run::{Failed, Kind as RunKind, Run, RunId};
 pub(crate) use trend::trend;
+pub(crate) use usual::{Usual, usual};
 pub(crate) use without::Without;
 
 /// Runs that are kept, the newest ones.

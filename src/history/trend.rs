@@ -83,7 +83,7 @@ fn bar(rate: f64) -> char {
     BARS[((rate * BARS.len() as f64) as usize).min(BARS.len() - 1)]
 }
 
-fn median(values: &[f64]) -> Option<f64> {
+pub(super) fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;

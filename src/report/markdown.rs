@@ -40,6 +40,21 @@ pub(crate) fn code(value: &str) -> String {
     format!("<code>{}</code>", plain(value))
 }
 
+/// Formats `value` as a span of code in Markdown, for places where GitHub makes links and mentions of plain text. What would end the
+/// span or a cell is replaced, and nothing else has a meaning in it.
+pub(crate) fn span(value: &str, most: usize) -> String {
+    let shown = |c: char| match c {
+        '`' => Some('\''),
+        '|' => Some('\u{2223}'),
+        c if c.is_whitespace() => Some(' '),
+        c if c.is_control() || invisible(c) => None,
+        c => Some(c),
+    };
+    let text: String = text::cut(value, most).chars().filter_map(shown).collect();
+    let text = text.trim();
+    if text.is_empty() { "–".to_owned() } else { format!("`{text}`") }
+}
+
 /// Formats a table. Every row must have as many cells as `head`; cells are already Markdown. The last `numbers` columns are
 /// right-aligned.
 pub(crate) fn table(head: &[&str], numbers: usize, rows: &[Vec<String>]) -> String {

@@ -9,11 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::building::BuildReport;
 use crate::github::env::Facts;
+use crate::github::event;
 use crate::github::status::JobStatus;
 
 mod build_summary;
+mod closure;
 pub(crate) mod machine;
-mod markdown;
+pub(crate) mod markdown;
 mod overview;
 pub(crate) mod page;
 mod parts;
@@ -23,6 +25,7 @@ pub(crate) mod summary;
 pub(crate) mod text;
 
 pub(crate) use crate::base::note::{Note, Severity};
+pub(crate) use closure::Closure;
 pub(crate) use parts::*;
 
 /// The version of the schema that this program writes.
@@ -73,6 +76,8 @@ pub(crate) struct Report {
     pub timings: Vec<Timing>,
     /// The largest paths that were saved for the first time, largest first, at most ten.
     pub largest_new: Vec<NewPath>,
+    /// What the job's outputs need; null before the job's end, and without outputs.
+    pub closure: Option<Closure>,
     /// Notes for the user.
     pub notes: Vec<Note>,
     /// Usage of GitHub's cache; null if unknown.
@@ -112,6 +117,7 @@ impl Default for Report {
             save: None,
             timings: Vec::new(),
             largest_new: Vec::new(),
+            closure: None,
             notes: Vec::new(),
             quota: None,
             trend: None,
@@ -133,7 +139,9 @@ impl Report {
             event: facts.event.clone(),
             git_ref: facts.git_ref.clone(),
             sha: facts.sha.clone(),
+            head_sha: event::head_sha(facts).unwrap_or_default(),
             started: crate::base::clock::now(),
+            ended: 0,
             run_id: facts.run_id,
             run_attempt: facts.run_attempt,
             status: JobStatus::Unknown,

@@ -25,8 +25,12 @@ pub(crate) struct Job {
     pub git_ref: String,
     /// The commit.
     pub sha: String,
+    /// The newest commit of the pull request; `sha` is that of its merge. Empty for other events.
+    pub head_sha: String,
     /// When the first step of ours started, in seconds since 1970; 0 if unknown.
     pub started: u64,
+    /// When the report was written, in seconds since 1970; 0 if unknown.
+    pub ended: u64,
     /// The run's number.
     pub run_id: Option<u64>,
     /// 1 for the first attempt.

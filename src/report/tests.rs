@@ -14,6 +14,7 @@ fn full() -> Report {
     report.levels = vec![Level::default()];
     report.layers = vec![Layer::default()];
     report.largest_new = vec![NewPath::default()];
+    report.closure = Some(Closure { outputs: vec!["x".to_owned()], paths: vec![NewPath::default()] });
     report.restore = Some(Restore::default());
     report.save = Some(Save::default());
     report.quota = Some(Quota::default());

@@ -8,6 +8,7 @@ mod audit;
 mod bombs;
 mod build;
 mod cli;
+mod comment;
 mod concurrency;
 mod cross_client;
 mod dashboard;

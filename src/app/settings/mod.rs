@@ -5,6 +5,7 @@
 mod audit;
 mod build;
 mod cache;
+mod comment;
 mod dashboard;
 mod drvs;
 mod plan;
@@ -15,6 +16,7 @@ mod warm;
 pub(crate) use audit::AuditArgs;
 pub(crate) use build::BuildArgs;
 pub(crate) use cache::{FailArgs, KeyArgs, LaneArgs, PackingArgs, RestoreArgs, TrustArgs, escaped};
+pub(crate) use comment::CommentArgs;
 pub(crate) use dashboard::DashboardArgs;
 pub(crate) use drvs::DrvsArgs;
 pub(crate) use plan::PlanArgs;

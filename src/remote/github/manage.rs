@@ -1,53 +1,33 @@
 //! Lists all entries of the repository's cache and deletes some, for pruning. Needs a token with `actions: write`.
-//!
-//! GitHub limits requests in two ways: 1,000 an hour for a job's token, and a secondary limit for many requests in a short time. Both
-//! are answered with 403 or 429 and the time to wait, which is waited for up to [`Tuning::rest_patience`] in total.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use async_trait::async_trait;
-use http_body_util::{BodyExt, Limited};
-use octocrab::Octocrab;
 use octocrab::models::actions::{ActionsCacheItem, ActionsCacheList};
-use reqwest::header::HeaderMap;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 
 use super::config::RestConfig;
-use super::redact::excerpt;
-use super::rest::{Rest, short};
+use super::requests::{Call, CallError, Refused, Requests};
 use super::tuning::Tuning;
 use super::version;
-use crate::base::bounds::{MAX_ANSWER, from_json};
-use crate::base::clock::{now, seconds};
+use crate::base::clock::seconds;
 use crate::remote::listing::{ListError, Listed, RefState, Shelf};
 use crate::remote::{Kind, RemoteError};
 
 const PER_PAGE: usize = 100;
 /// Number of times that a list is begun again because entries were deleted while it was read.
 const LISTS: usize = 5;
-/// Number of attempts when the server fails.
-const TRIES: u32 = 4;
 
 /// The cache of a repository, for listing and deleting.
 pub(crate) struct CacheShelf {
-    octocrab: Octocrab,
-    repository: String,
-    tuning: Arc<Tuning>,
-    /// The time that may still be waited.
-    patience: Mutex<Duration>,
+    requests: Requests,
     /// When the last deletion was sent.
     deleted: Mutex<Option<Instant>>,
     /// Whether the token can see branches.
     sees_refs: OnceCell<bool>,
-}
-
-/// An answer other than success.
-struct Refused {
-    status: u16,
-    message: String,
 }
 
 impl CacheShelf {
@@ -60,84 +40,12 @@ impl CacheShelf {
         tuning: Tuning,
         ca_file: Option<&std::path::Path>,
     ) -> Result<Self, RemoteError> {
-        let http = crate::base::http::caller(ca_file).map_err(|error| RemoteError::Unavailable(error.to_string()))?;
-        let tuning = Arc::new(tuning);
-        let Rest { octocrab, owner, repository, .. } = Rest::new(http, config, &tuning)?;
-        let patience = Mutex::new(tuning.rest_patience);
-        let repository = format!("{owner}/{repository}");
-        Ok(Self { octocrab, repository, tuning, patience, deleted: Mutex::new(None), sees_refs: OnceCell::new() })
-    }
-
-    /// Sends a request below the repository until it is answered.
-    async fn send(&self, what: &str, is_deletion: bool, path: &str) -> Result<Result<Vec<u8>, Refused>, ListError> {
-        let uri = format!("/repos/{}{path}", self.repository);
-        let mut failures = 0;
-        loop {
-            let answer = tokio::time::timeout(self.tuning.rpc_timeout, self.once(is_deletion, &uri)).await;
-            let why = match answer {
-                Ok(Ok((status, _, body))) if (200..300).contains(&status) => return Ok(Ok(body)),
-                Ok(Ok((status, wait, body))) => {
-                    let message = message_in(&body);
-                    let is_limit = matches!(status, 403 | 429)
-                        && (status == 429 || wait.is_some() || message.to_lowercase().contains("rate limit"));
-                    if is_limit {
-                        // Without a time, GitHub asks for at least a minute.
-                        self.wait(what, wait.unwrap_or(self.tuning.rest_pause), &message).await?;
-                        continue;
-                    }
-                    if status < 500 {
-                        return Ok(Err(Refused { status, message }));
-                    }
-                    format!("it answered {status}, {message:?}")
-                }
-                Ok(Err(why)) => why,
-                Err(_) => format!("no answer in {} s", self.tuning.rpc_timeout.as_secs()),
-            };
-            failures += 1;
-            if failures >= TRIES {
-                return Err(ListError::Failed(format!("Cannot {what}: {why}.")));
-            }
-            tokio::time::sleep(self.tuning.rpc_delay * 2_u32.pow(failures)).await;
-        }
-    }
-
-    /// Sends one request. Returns the status, how long the server asks to wait, and the body.
-    async fn once(&self, is_deletion: bool, uri: &str) -> Result<(u16, Option<Duration>, Vec<u8>), String> {
-        let response =
-            if is_deletion { self.octocrab._delete(uri, None::<&()>).await } else { self.octocrab._get(uri).await };
-        let response = response.map_err(|error| short(&error))?;
-        let (status, wait) = (response.status().as_u16(), wait_in(response.headers()));
-        let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-        let body = body.map_err(|error| format!("its answer cannot be read: {error}"))?.to_bytes();
-        Ok((status, wait, body.to_vec()))
-    }
-
-    /// Waits for the server, as long as there is patience left.
-    async fn wait(&self, what: &str, time: Duration, message: &str) -> Result<(), ListError> {
-        let time = time.max(Duration::from_millis(1));
-        {
-            let mut patience = self.patience.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(left) = patience.checked_sub(time) else {
-                return Err(ListError::Limited(format!(
-                    "GitHub limits requests ({}) and asks to wait {} s, so this run ends here: it could not {what}. What is left is \
-                     done by the next run.",
-                    excerpt(message.as_bytes()),
-                    time.as_secs()
-                )));
-            };
-            *patience = left;
-        }
-        tracing::info!("GitHub limits requests; waiting {} s.", time.as_secs());
-        tokio::time::sleep(time).await;
-        Ok(())
+        let requests = Requests::new(config, tuning, ca_file)?;
+        Ok(Self { requests, deleted: Mutex::new(None), sees_refs: OnceCell::new() })
     }
 
     async fn get<T: DeserializeOwned>(&self, what: &str, path: &str) -> Result<Result<T, Refused>, ListError> {
-        Ok(match self.send(what, false, path).await? {
-            Ok(body) => Ok(from_json(&body)
-                .map_err(|error| ListError::Failed(format!("Cannot {what}: the answer cannot be read: {error}.")))?),
-            Err(refused) => Err(refused),
-        })
+        Ok(self.requests.get(what, path).await?)
     }
 
     /// Reads all pages; None if entries were deleted meanwhile, so that some may be missing.
@@ -148,7 +56,9 @@ impl CacheShelf {
             let path = format!("/actions/caches?sort=created_at&direction=asc&per_page={PER_PAGE}&page={page}");
             let answer: ActionsCacheList = match self.get("list the cache", &path).await? {
                 Ok(answer) => answer,
-                Err(refused) => return Err(refusal("list the cache", "actions: read", &self.repository, &refused)),
+                Err(refused) => {
+                    return Err(refusal("list the cache", "actions: read", &self.requests.repository, &refused));
+                }
             };
             let total = u64::try_from(answer.total_count).unwrap_or(0);
             if total < most {
@@ -171,7 +81,7 @@ impl CacheShelf {
         let wait = {
             let mut deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
             let now = Instant::now();
-            let next = deleted.map_or(now, |last| (last + self.tuning.delete_interval).max(now));
+            let next = deleted.map_or(now, |last| (last + self.requests.tuning.delete_interval).max(now));
             *deleted = Some(next);
             next.duration_since(now)
         };
@@ -182,7 +92,7 @@ impl CacheShelf {
 #[async_trait]
 impl Shelf for CacheShelf {
     fn describe(&self) -> String {
-        format!("the cache of {}", self.repository)
+        format!("the cache of {}", self.requests.repository)
     }
 
     async fn list(&self) -> Result<Vec<Listed>, ListError> {
@@ -201,11 +111,11 @@ impl Shelf for CacheShelf {
     async fn delete(&self, entry: &Listed) -> Result<(), ListError> {
         self.pace().await;
         let what = format!("delete {}", entry.name);
-        match self.send(&what, true, &format!("/actions/caches/{}", entry.id)).await? {
+        match self.requests.send(&what, Call::Delete, &format!("/actions/caches/{}", entry.id)).await? {
             Ok(_) => Ok(()),
             // It was evicted, or an earlier answer was lost. Without the permission, GitHub answers 403.
             Err(refused) if refused.status == 404 => Ok(()),
-            Err(refused) => Err(refusal(&what, "actions: write", &self.repository, &refused)),
+            Err(refused) => Err(refusal(&what, "actions: write", &self.requests.repository, &refused)),
         }
     }
 
@@ -313,35 +223,15 @@ fn listed(item: ActionsCacheItem) -> Listed {
 
 /// The error for an answer that is neither success nor a limit.
 fn refusal(what: &str, permission: &str, repository: &str, refused: &Refused) -> ListError {
-    let Refused { status, message } = refused;
-    match status {
-        401 => ListError::Permission(format!(
-            "Cannot {what}: GitHub does not accept the token ({message:?}). Use a valid one."
-        )),
-        403 | 404 => ListError::Permission(format!(
-            "Cannot {what}: GitHub answers {status} ({message:?}). The token needs the permission `{permission}` for {repository}. In a \
-             workflow, add it under `permissions:` of the job."
-        )),
-        _ => ListError::Failed(format!("Cannot {what}: GitHub answers {status}, {message:?}.")),
-    }
+    let why = refused.explain(what, permission, repository);
+    if refused.is_about_rights() { ListError::Permission(why) } else { ListError::Failed(why) }
 }
 
-/// The message in an error of the REST interface, without secrets.
-fn message_in(body: &[u8]) -> String {
-    #[derive(Deserialize)]
-    struct Message {
-        message: String,
+impl From<CallError> for ListError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Limited { .. } => Self::Limited(format!("{error} What is left is done by the next run.")),
+            CallError::Failed(why) => Self::Failed(why),
+        }
     }
-    let message = serde_json::from_slice::<Message>(body).map(|found| found.message);
-    message.map_or_else(|_| excerpt(body), |message| excerpt(message.as_bytes()))
-}
-
-/// How long an answer asks us to wait: `retry-after` in seconds, or until `x-ratelimit-reset` if no requests remain.
-fn wait_in(headers: &HeaderMap) -> Option<Duration> {
-    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
-    if let Some(seconds) = number("retry-after") {
-        return Some(Duration::from_secs(seconds));
-    }
-    let reset = number("x-ratelimit-reset").filter(|_| number("x-ratelimit-remaining") == Some(0))?;
-    Some(Duration::from_secs(reset.saturating_sub(now()) + 1))
 }

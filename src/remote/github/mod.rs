@@ -3,6 +3,7 @@
 mod address;
 mod answers;
 mod calls;
+mod comments;
 mod config;
 #[cfg(test)]
 #[path = "download/tests.rs"]
@@ -10,6 +11,7 @@ mod download_tests;
 mod gate;
 mod manage;
 mod pulls;
+mod requests;
 mod rest;
 mod store;
 #[cfg(test)]
@@ -30,10 +32,12 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 pub use self::calls::version;
+pub(crate) use self::comments::{Comment, Comments, Pull};
 pub use self::config::GithubConfig;
 pub(crate) use self::config::{CacheMode, RestConfig};
 pub(crate) use self::manage::CacheShelf;
 pub(crate) use self::pulls::{ChangedFile, PullRequest, Pulls};
+pub(crate) use self::requests::{CallError, Refused, Requests};
 pub(crate) use self::rest::{CacheEntryInfo, Rest};
 pub(crate) use self::token::TokenScope;
 pub use self::token::scopes;
