@@ -15,6 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::derivations::Known;
 use super::register::{InPlace, register_closed};
 use super::{Admit, CacheError, as_owner, facts};
 use crate::attach::elsewhere::{Elsewhere, elsewhere, is_one};
@@ -59,7 +60,7 @@ pub(crate) fn look(
     }
     // Unproven paths are never registered, not even for a moment.
     let mut proven = placed.clone();
-    facts::prove(dirs, &mut proven, valid, proof);
+    facts::prove(dirs, &mut proven, (Known::new(), valid), proof);
     look_through_daemons(dirs, &proven, sockets, valid)
 }
 

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex};
 use nix_derivation::{CAHash, NixHash};
 use serde::{Deserialize, Serialize};
 
+use super::derivations::Known;
 use super::register::InPlace;
 use crate::base::note::{Code, Note};
 use crate::layer::content::{hashes_for, read_plain};
@@ -28,7 +29,7 @@ use crate::store::{self, Outputs, PathInfo, Paths, StoreDirs, StorePath};
 /// Number of bytes of mounted paths that a restore reads to check their content addresses, the smallest paths first.
 const READ_WHEN_MOUNTED: u64 = 128 << 20;
 /// Largest derivation that is read and restored, in bytes: it is held in memory.
-const LARGEST_DERIVATION: u64 = 16 << 20;
+pub(crate) const LARGEST_DERIVATION: u64 = 16 << 20;
 /// A mounted file of at most this size is always read.
 const SMALL: u64 = 64 << 10;
 
@@ -136,11 +137,12 @@ pub(crate) fn as_saved(mut valid: Paths) -> Paths {
     valid
 }
 
-/// Corrects the records of the paths in `placed`, and removes those that do not match their records. `valid` was valid before.
+/// Corrects the records of the paths in `placed`, and removes those that do not match their records. The
+/// `known` derivations were read already, and `valid` was valid before.
 pub(crate) fn prove(
     dirs: &StoreDirs,
     placed: &mut BTreeMap<StorePath, InPlace>,
-    valid: &Paths,
+    (known, valid): (Known, &Paths),
     (threads, admit): (usize, Admit),
 ) -> Vec<Rejected> {
     let mut rejected = Vec::new();
@@ -150,7 +152,7 @@ pub(crate) fn prove(
             rejected.push(Rejected { path, why: why.into() });
         }
     }
-    let derivations = read_derivations(dirs, placed, threads, &mut rejected);
+    let derivations = read_derivations(dirs, placed, known, threads, &mut rejected);
     let fixed = fixed_outputs(dirs, placed, valid, &derivations);
     for (path, ca) in fixed {
         // Without a content address in the record, only this ties the bytes to the path.
@@ -209,10 +211,12 @@ fn fixed_outputs(
 fn read_derivations(
     dirs: &StoreDirs,
     placed: &mut BTreeMap<StorePath, InPlace>,
+    known: Known,
     threads: usize,
     rejected: &mut Vec<Rejected>,
 ) -> BTreeMap<StorePath, Outputs> {
-    let all: Vec<&InPlace> = placed.values().filter(|place| place.info.path.is_derivation()).collect();
+    let is_unknown = |place: &&InPlace| place.info.path.is_derivation() && !known.contains_key(&place.info.path);
+    let all: Vec<&InPlace> = placed.values().filter(is_unknown).collect();
     let found = in_parallel(&all, threads, |place| {
         let info = &place.info;
         let most = info.nar_size.min(LARGEST_DERIVATION);
@@ -222,7 +226,7 @@ fn read_derivations(
         }
         store::outputs(info, &content)
     });
-    let mut derivations = BTreeMap::new();
+    let mut derivations = known;
     for (path, outputs) in found {
         match outputs {
             Ok(outputs) => drop(derivations.insert(path, outputs)),

@@ -15,7 +15,7 @@ use super::inspect::{RefusedLayer, inspect};
 use super::mounted::places;
 use super::mounting::{mount_seen, take_back};
 use super::register::{InPlace, discard, register_into};
-use super::{Admit, CacheError, Mode, as_owner, facts, readonly, stream};
+use super::{Admit, CacheError, Mode, as_owner, derivations, facts, readonly, stream};
 use crate::attach::unpack::{Target, Unpacked, remove_leftovers, unpack};
 use crate::base::digest::Sha;
 use crate::layer::pack::Rejected;
@@ -153,9 +153,12 @@ fn attach_here(dirs: &StoreDirs, request: &AttachRequest, progress: &AtomicU64) 
     done.rejected.extend(inspection.rejected);
     done.refused = inspection.refused;
     done.usage = inspection.usage;
+    // The files of the layers are root's.
+    let held = if request.mode == Mode::Mount { opened(dirs, &mounted) } else { Vec::new() };
     let begun = (start, deadline);
-    let result =
-        as_owner(dirs, || unpack_and_register(dirs, (request, &rest), &valid, placed, (begun, &mut done), progress));
+    let result = as_owner(dirs, || {
+        unpack_and_register(dirs, (request, &rest), (&valid, &held), placed, (begun, &mut done), progress)
+    });
     if let Err(error) = result {
         if !mounted.is_empty() {
             undo(dirs, &mounted, &done.registered)?;
@@ -175,11 +178,18 @@ fn attach_here(dirs: &StoreDirs, request: &AttachRequest, progress: &AtomicU64) 
     Ok(done)
 }
 
-/// Unpacks `rest`, and registers it with the paths `placed` by mounting.
+/// The mounted layers whose files can be read.
+fn opened(dirs: &StoreDirs, mounted: &[AttachLayer]) -> Vec<(AttachLayer, File)> {
+    let places = places(dirs);
+    let open = |layer: &AttachLayer| Some((layer.clone(), File::open(held_file(&places, layer)).ok()?));
+    mounted.iter().filter_map(open).collect()
+}
+
+/// Unpacks `rest`, and registers it with the paths `placed` by mounting from the layers `held`.
 fn unpack_and_register(
     dirs: &StoreDirs,
     (request, rest): (&AttachRequest, &[AttachLayer]),
-    valid: &Paths,
+    (valid, held): (&Paths, &[(AttachLayer, File)]),
     mut placed: BTreeMap<StorePath, InPlace>,
     ((start, deadline), done): ((Instant, Option<Instant>), &mut Attached),
     progress: &AtomicU64,
@@ -200,7 +210,8 @@ fn unpack_and_register(
     done.seconds.0 = start.elapsed().as_secs_f64();
     let registering = Instant::now();
     let before = placed.clone();
-    done.rejected.extend(facts::prove(dirs, &mut placed, valid, (request.threads, request.admit)));
+    let known = derivations::read(held, &placed, request.threads);
+    done.rejected.extend(facts::prove(dirs, &mut placed, (known, valid), (request.threads, request.admit)));
     for place in before.values().filter(|place| !placed.contains_key(&place.info.path)) {
         if let Err(error) = discard(dirs, place) {
             tracing::debug!("{} stays behind: {error}", place.info.path);

@@ -3,6 +3,7 @@
 
 mod anchor;
 mod consumer;
+mod derivations;
 mod detach;
 mod elsewhere;
 mod error;

@@ -24,7 +24,7 @@ use crate::attach::marks::remove_marks;
 use crate::attach::mount::{self, MountError, MountImage, Places, ambiguous};
 use crate::store::busy::held_lock;
 use crate::store::tree::remove_tree;
-use crate::store::{self, PathInfo, Paths, StoreDirs, StorePath, path_lock, rights};
+use crate::store::{self, PathInfo, Paths, Present, StoreDirs, StorePath, path_lock, rights};
 
 /// Longest wait for another process's lock, or for a user of a mount that is being undone.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -222,7 +222,8 @@ fn mount_held(
     let hidden = inspection.names.iter().flatten().filter(|name| !is_placed(name)).cloned().collect();
     mount::attach(places, &layers.iter().map(image).collect::<Vec<_>>(), &hidden, owner)?;
     mounted::outwait(state.paths.iter().map(AsRef::as_ref));
-    result.placed.retain(|path, _| fs::symlink_metadata(dirs.real(path)).is_ok());
+    let present = Present::of(dirs, result.placed.len());
+    result.placed.retain(|path, _| present.has(dirs, path));
     Ok(result)
 }
 

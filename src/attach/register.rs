@@ -13,7 +13,7 @@ use std::{fs, io};
 
 use super::CacheError;
 use crate::store::tree::remove_tree;
-use crate::store::{self, PathInfo, PathLock, Paths, StoreDirs, StorePath, path_lock};
+use crate::store::{self, PathInfo, PathLock, Paths, Present, StoreDirs, StorePath, path_lock};
 
 /// Number of locks held at a time: each needs an open file, and a process may have 1,024 by default.
 const BATCH: usize = 64;
@@ -46,9 +46,13 @@ impl InPlace {
     }
 
     /// Returns whether the path is still the one that was placed.
-    fn is_there(&self, dirs: &StoreDirs) -> bool {
-        let found = fs::symlink_metadata(dirs.real(&self.info.path));
-        found.is_ok_and(|metadata| self.inode.is_none_or(|inode| inode == metadata.ino()))
+    fn is_there(&self, dirs: &StoreDirs, present: &Present) -> bool {
+        match self.inode {
+            None => present.has(dirs, &self.info.path),
+            Some(inode) => {
+                fs::symlink_metadata(dirs.real(&self.info.path)).is_ok_and(|metadata| inode == metadata.ino())
+            }
+        }
     }
 }
 
@@ -84,9 +88,9 @@ pub(crate) fn register_into(
     let groups = groups(&infos);
     // If there is nothing to register, the database need not be writable.
     if !groups.is_empty() {
-        let mut registration = store::Registration::open(dirs)?;
+        let mut registration = store::Registration::open(dirs, infos.len())?;
         let mut spare = Vec::new();
-        let size = if registration.is_alone() { BATCH_ALONE } else { BATCH };
+        let size = if registration.alone().is_some() { BATCH_ALONE } else { BATCH };
         for batch in batches(groups, size) {
             let is_valid = |path: &StorePath| registered.contains(path) || is_valid(path);
             let done = register_batch((dirs, &mut registration, &mut spare), &batch, placed, is_valid)?;
@@ -191,11 +195,12 @@ fn register_batch(
     is_valid: impl Fn(&StorePath) -> bool,
 ) -> Result<BTreeSet<StorePath>, CacheError> {
     let mut locks = Vec::new();
+    // Without locks, small enough to look each up.
     let mut ready: Paths<Arc<PathInfo>> = Paths::default();
     for group in batch {
         let infos = group.iter().map(|info| (info.path.clone(), Arc::clone(&placed[&info.path].info)));
-        if registration.is_alone() {
-            if group.iter().all(|info| placed[&info.path].is_there(dirs)) {
+        if let Some(present) = registration.alone() {
+            if group.iter().all(|info| placed[&info.path].is_there(dirs, present)) {
                 ready.extend(infos);
             } else {
                 tracing::info!("{} was replaced by another process and is left to it.", group[0].path);
@@ -227,7 +232,7 @@ fn lock_in_place(dirs: &StoreDirs, place: &InPlace, spare: Option<PathLock>) -> 
         None => path_lock(&path),
     };
     match lock {
-        Ok(lock) => Ok(lock.filter(|_| place.is_there(dirs))),
+        Ok(lock) => Ok(lock.filter(|_| place.is_there(dirs, &Present::of(dirs, 1)))),
         Err(error) => Err(CacheError::File { what: "Cannot lock", path, error }),
     }
 }
@@ -239,7 +244,8 @@ pub(crate) fn discard(dirs: &StoreDirs, place: &InPlace) -> io::Result<()> {
         return Ok(());
     }
     let Some(_lock) = path_lock(&path)? else { return Ok(()) };
-    if place.is_there(dirs) && store::is_valid(dirs, &place.info.path).is_ok_and(|valid| !valid) {
+    if place.is_there(dirs, &Present::of(dirs, 1)) && store::is_valid(dirs, &place.info.path).is_ok_and(|valid| !valid)
+    {
         remove_tree(&path)?;
     }
     Ok(())

@@ -57,10 +57,12 @@ pub(super) fn take_over<'a>(
     })
 }
 
-/// Records the inodes of the `restored` paths.
+/// Records the inodes of the `restored` paths, but not of derivations: those prove themselves by their bytes, and there can be very many.
 pub(super) fn note_inodes(dirs: &StoreDirs, restored: &BTreeSet<StorePath>) -> Result<(), CacheError> {
     change(dirs, |ledger| {
-        for (path, entry) in ledger.paths.iter_mut().filter(|(path, _)| restored.contains(*path)) {
+        for (path, entry) in
+            ledger.paths.iter_mut().filter(|(path, _)| !path.is_derivation() && restored.contains(*path))
+        {
             entry.inode = inode_of(dirs, path);
         }
     })

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::error::{list, show};
-use super::{PathInfo, STORE_DIR, StoreDirs, StoreError, StoreLock, StorePath, database, locks};
+use super::{PathInfo, Present, STORE_DIR, StoreDirs, StoreError, StoreLock, StorePath, database, locks};
 
 /// The result of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub struct Registered {
 /// # Errors
 /// See [`Registration::open`] and [`Registration::add`].
 pub fn register<I: Borrow<PathInfo>>(dirs: &StoreDirs, infos: &[I]) -> Result<Registered, StoreError> {
-    Registration::open(dirs)?.add(infos)
+    Registration::open(dirs, infos.len())?.add(infos)
 }
 
 /// The database, opened for several batches. When its last user closes it, everything is synced to the disk, which is slow while
@@ -36,25 +36,27 @@ pub(crate) struct Registration<'a> {
     // Closed before the lock is released.
     db: Connection,
     _lock: Option<StoreLock>,
-    is_alone: bool,
+    /// What has files; only where this is alone, so that it stays true.
+    present: Option<Present>,
 }
 
 impl<'a> Registration<'a> {
-    /// Opens the database of the store, alone if nobody else has it open.
+    /// Opens the database of the store to register about `count` paths, which have their files: alone if nobody else has it open.
     ///
     /// # Errors
     /// When it cannot be opened for writing, or its schema is not supported.
-    pub(crate) fn open(dirs: &'a StoreDirs) -> Result<Self, StoreError> {
+    pub(crate) fn open(dirs: &'a StoreDirs, count: usize) -> Result<Self, StoreError> {
         let alone = locks::big_lock_alone(dirs);
-        let is_alone = alone.is_some();
-        let lock = if is_alone { alone } else { locks::big_lock(dirs)? };
-        Ok(Self { dirs, db: database::open_for_writing(dirs)?, _lock: lock, is_alone })
+        let present = alone.as_ref().map(|_| Present::of(dirs, count));
+        let lock = if alone.is_some() { alone } else { locks::big_lock(dirs)? };
+        Ok(Self { dirs, db: database::open_for_writing(dirs)?, _lock: lock, present })
     }
 
-    /// Whether no other process can have the database open until this is dropped. So none builds a path meanwhile.
+    /// Which paths have files, where no other process can have the database open until this is dropped, so that none builds a path
+    /// meanwhile.
     #[must_use]
-    pub(crate) fn is_alone(&self) -> bool {
-        self.is_alone
+    pub(crate) fn alone(&self) -> Option<&Present> {
+        self.present.as_ref()
     }
 
     /// Makes `infos` valid, all or none, in one transaction, with all their fields. The order does not matter. Hold
@@ -74,7 +76,7 @@ impl<'a> Registration<'a> {
             infos.iter().map(Borrow::borrow).map(|info| (&info.path, info)).collect();
         let valid = valid_ids(&transaction, &batch).map_err(&failed)?;
         let (already, new): (Vec<_>, Vec<_>) = batch.into_values().partition(|info| valid.contains_key(&info.path));
-        check(self.dirs, &new, &valid)?;
+        check(self.dirs, &new, &valid, self.present.as_ref())?;
         insert(&transaction, &new, valid).map_err(&failed)?;
         transaction.commit().map_err(&failed)?;
         let names = |infos: Vec<&PathInfo>| infos.into_iter().map(|info| info.path.clone()).collect();
@@ -99,7 +101,12 @@ fn valid_ids<'a>(
     Ok(ids)
 }
 
-fn check(dirs: &StoreDirs, new: &[&PathInfo], valid: &HashMap<&StorePath, i64>) -> Result<(), StoreError> {
+fn check(
+    dirs: &StoreDirs,
+    new: &[&PathInfo],
+    valid: &HashMap<&StorePath, i64>,
+    present: Option<&Present>,
+) -> Result<(), StoreError> {
     let place = || show(&dirs.db_path());
     for info in new {
         if let Some(why) = unstorable(info) {
@@ -117,8 +124,14 @@ fn check(dirs: &StoreDirs, new: &[&PathInfo], valid: &HashMap<&StorePath, i64>) 
     if !circle.is_empty() {
         return Err(StoreError::Cycle { place: place(), list: list(circle) });
     }
-    let absent: Vec<&StorePath> =
-        names.into_iter().filter(|path| dirs.real(path).symlink_metadata().is_err()).collect();
+    let now;
+    let present = if let Some(present) = present {
+        present
+    } else {
+        now = Present::of(dirs, names.len());
+        &now
+    };
+    let absent: Vec<&StorePath> = names.into_iter().filter(|path| !present.has(dirs, path)).collect();
     if !absent.is_empty() {
         return Err(StoreError::MissingFiles { place: show(&dirs.real_store()), list: list(absent) });
     }

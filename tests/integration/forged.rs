@@ -12,7 +12,7 @@ use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::support::cache::{copy, entries};
-use crate::support::machine::{Machine, TestStore};
+use crate::support::machine::{Machine, TestStore, system};
 use crate::support::nix::{self, Nix};
 use crate::support::program::{KEY, notes};
 use crate::support::rows::rows;
@@ -108,6 +108,46 @@ fn outputs_come_from_the_derivation_and_not_from_the_snapshot() {
             assert_eq!(store.build(&["everything"]), attack.saved.build(&["everything"]));
             assert!(rows(&store).paths.values().all(|row| row.ultimate.is_none()), "nothing was built here");
             detach(&store, mode);
+        }
+    }
+}
+
+/// Many derivations of a mounted layer are read from its image and not through the mount.
+#[test]
+fn of_many_derivations_those_that_are_not_what_is_recorded_are_left_out() {
+    for nix in nix::all() {
+        let machine = Machine::new(nix);
+        let (cache, saved) = (machine.path("cache"), machine.store("saved"));
+        let mut instantiate = saved.command("nix-instantiate");
+        instantiate.arg(machine.path("project")).args(["--argstr", "system", &system(), "--argstr", "count", "400"]);
+        let output = instantiate.args(["-A", "everything", "--add-root"]).arg(saved.root.join("drv")).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        saved.save(&cache, KEY, &[]);
+        let derivations: Vec<PathInfo> = read(&cache).paths.into_values().map(|record| record.info).collect();
+        assert!(derivations.iter().filter(|info| info.path.is_derivation()).count() > 400);
+        let victim = derivations.iter().find(|info| info.path.name() == "package-300.drv").unwrap();
+        let attack = Attack { machine, cache, saved };
+        for mode in MODES {
+            let (store, outcome) = attack.restored(&attack.cache, mode);
+            assert_eq!((&outcome["hit"], &outcome["mode"]), (&"exact".into(), &mode.into()), "{outcome}");
+            assert_eq!(rows(&store).outputs, rows(&attack.saved).outputs, "{mode}");
+            store.assert_sound();
+            detach(&store, mode);
+        }
+        let changes: [(&str, Change); 2] = [
+            ("hash", Box::new(|info| info.nar_hash = NarHash([9; 32]))),
+            ("size", Box::new(|info| info.nar_size -= 8)),
+        ];
+        for (name, what) in changes {
+            let cache = attack.forged(name, |snapshot| change(snapshot, &victim.path, &what));
+            for mode in MODES {
+                let (store, outcome) = attack.restored(&cache, mode);
+                // All that needs it: the derivation of everything.
+                assert_eq!(outcome["paths-lost"], 2, "{name}, {mode}: {outcome}");
+                assert!(!store.valid().contains(&victim.path), "{name}, {mode}");
+                store.assert_sound();
+                detach(&store, mode);
+            }
         }
     }
 }

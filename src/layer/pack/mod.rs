@@ -135,7 +135,7 @@ pub fn pack(store: &Path, items: &[Item], file: &File, options: Options, progres
 
 /// The order in which paths are packed. Outputs and versions of one package are adjacent, because they are similar and used
 /// together.
-pub(super) fn packing_order(a: &StorePath, b: &StorePath) -> Ordering {
+pub(crate) fn packing_order(a: &StorePath, b: &StorePath) -> Ordering {
     a.name().cmp(b.name()).then_with(|| a.cmp(b))
 }
 

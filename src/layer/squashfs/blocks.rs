@@ -102,6 +102,10 @@ impl<'a> BlockReader<'a> {
         }
         self.raw.resize(size, 0);
         self.image.file.read_exact_at(&mut self.raw, start)?;
+        // Another decoder could stop at the end of the first frame.
+        if zstd::zstd_safe::find_frame_compressed_size(&self.raw) != Ok(size) {
+            return Err(ImageError::Malformed("a block is not a single frame"));
+        }
         into.reserve(BLOCK_SIZE);
         self.decompressor
             .decompress_to_buffer(&self.raw, into)
