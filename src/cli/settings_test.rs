@@ -273,8 +273,8 @@ fn an_option_is_the_same_for_every_command() {
     let cli = Cli::command();
     cli.clone().debug_assert();
     let mut texts: BTreeMap<&str, (&str, String)> = BTreeMap::new();
-    // These mean something else to a plan, an audit, the history, or a build of what a plan saved.
-    let own = ["base", "format", "include", "lane", "prefix_key", "remote", "rules", "targets"];
+    // These mean something else to a plan, an audit, the history, a build of what a plan saved, or a comment.
+    let own = ["base", "format", "include", "lane", "prefix_key", "pull_request", "remote", "rules", "targets"];
     for command in cli.get_subcommands() {
         for arg in command.get_arguments().filter(|arg| !own.contains(&arg.get_id().as_str())) {
             let text = (command.get_name(), arg.get_help().map(ToString::to_string).unwrap_or_default());
