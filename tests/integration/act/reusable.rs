@@ -14,7 +14,7 @@ use crate::support::program::Run;
 pub(super) fn prepare(project: &Project) {
     let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join(".github/workflows/nix-ci.yml");
     let text = fs::read_to_string(ours).unwrap();
-    assert_eq!(text.matches("\n    steps:\n").count(), 7, "every job is known");
+    assert_eq!(text.matches("\n    steps:\n").count(), 10, "every job is known");
     let store =
         "\n    env:\n      NIX_CACHE_STORE_ROOT: ${{ vars.STORE }}/${{ matrix.name || github.job }}\n    steps:\n";
     let text = text.replace("uses: $/", "uses: ./nix-cache/").replace("\n    steps:\n", store);
