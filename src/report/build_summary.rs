@@ -69,7 +69,7 @@ pub(crate) fn headline(build: &BuildReport) -> String {
 }
 
 fn sentence(build: &BuildReport) -> String {
-    markdown::plain(&headline(build))
+    markdown::sentence(&headline(build))
 }
 
 fn failures(build: &BuildReport) -> String {
@@ -112,7 +112,7 @@ fn failure(failure: &Failure) -> String {
             lines.join("\n")
         )
     };
-    let (message, remedy) = (markdown::plain(&failure.message), markdown::plain(&failure.remedy));
+    let (message, remedy) = (markdown::sentence(&failure.message), markdown::sentence(&failure.remedy));
     format!("❌ **{title}{subject}**{phase}{place}\n\n{message}\n\n{remedy}\n\n{log}")
 }
 
@@ -130,7 +130,7 @@ fn checks(build: &BuildReport) -> Option<String> {
             Verdict::NotRun => "➖ not run",
         };
         let time = if check.verdict == Verdict::NotRun { "–".to_owned() } else { text::time(check.ms) };
-        vec![markdown::plain(&check.name), verdict.to_owned(), markdown::plain(&check.reason), time]
+        vec![markdown::plain(&check.name), verdict.to_owned(), markdown::sentence(&check.reason), time]
     };
     section(None, &["Check", "Result", "Reason", "Time"], 1, build.checks.iter().map(row))
 }

@@ -49,7 +49,7 @@ fn what_failed_is_explained() {
         "❌ **Tests failed: <code>a-1.0</code>** in checkPhase at <code>src/a.rs&#58;3</code>",
         "<pre>one\n&#32;\n&#60;b&#62;two&#60;/b&#62;</pre>",
         "The substituter <code>https&#58;//c</code> kept failing",
-        "➖ not run | &#96;statix&#96; is not installed",
+        "➖ not run | <code>statix</code> is not installed",
         "| <code>a.nar.zst</code> | 2.0 KiB | 1.0 KiB | 50.0 % |",
         "at most 1.0 GiB of memory",
     ] {

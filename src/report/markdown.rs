@@ -35,6 +35,22 @@ pub(crate) fn plain(value: &str) -> String {
     out
 }
 
+/// Escapes a sentence like [`plain`], and formats as code what stands between two backticks.
+pub(crate) fn sentence(value: &str) -> String {
+    let shown = plain(value);
+    let parts: Vec<&str> = shown.split("&#96;").collect();
+    // An odd number of backticks belongs to the text.
+    if parts.len().is_multiple_of(2) {
+        return shown;
+    }
+    let tagged = parts.iter().enumerate().map(|(number, part)| match (number % 2, part.trim()) {
+        (0, _) => (*part).to_owned(),
+        (_, "") => format!("&#96;{part}&#96;"),
+        _ => format!("<code>{part}</code>"),
+    });
+    tagged.collect()
+}
+
 /// Formats `value` as code.
 pub(crate) fn code(value: &str) -> String {
     format!("<code>{}</code>", plain(value))
@@ -82,12 +98,16 @@ mod tests {
         assert_eq!(plain("a|b\n<b>*x*"), "a&#124;b &#60;b&#62;&#42;x&#42;");
         assert_eq!(plain("\u{202E}a\0\u{1b}"), "a");
         assert_eq!(code("hello-2.12"), "<code>hello-2.12</code>");
+        assert_eq!(sentence("Run `nix build` of `<b>`."), "Run <code>nix build</code> of <code>&#60;b&#62;</code>.");
+        assert_eq!(sentence("a ` b"), "a &#96; b");
+        assert_eq!(sentence("a `` b ` ` c"), "a &#96;&#96; b &#96; &#96; c");
     }
 
     proptest! {
         #[test]
         fn nothing_with_a_meaning_is_left(value in any::<String>()) {
             let shown = plain(&value);
+            prop_assert!(sentence(&value).replace("<code>", "&#96;").replace("</code>", "&#96;") == shown);
             prop_assert!(!shown.contains(['\n', '\r', '|', '<', '>', '`', '*', '_', '[', ']', '\\', '~', '$', '@', ':', '"']));
             prop_assert!(shown.len() <= 6 * LONGEST);
             for reference in shown.split('&').skip(1) {

@@ -30,7 +30,7 @@ fn compared(trend: &Trend) -> String {
     let medians = (!medians.is_empty()).then(|| format!("median of the last {runs}: {}", listed(&medians)));
     let line = [Some(markdown::plain(&trend.sparkline)).filter(|line| !line.is_empty()), medians];
     let line = line.into_iter().flatten().collect::<Vec<_>>().join(" ");
-    let remarks = trend.remarks.iter().map(|remark| format!("<br><b>{}</b>", markdown::plain(remark)));
+    let remarks = trend.remarks.iter().map(|remark| format!("<br><b>{}</b>", markdown::sentence(remark)));
     line + &remarks.collect::<String>()
 }
 
@@ -99,7 +99,7 @@ fn restored(report: &Report) -> Option<String> {
 
 fn saved(report: &Report) -> Option<String> {
     let save = report.save.as_ref()?;
-    let because = markdown::plain(&save.because);
+    let because = markdown::sentence(&save.because);
     let because = if because.is_empty() { because } else { format!(", {because}") };
     Some(match save.outcome {
         Outcome::Saved => format!(

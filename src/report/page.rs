@@ -21,7 +21,7 @@ pub(crate) fn write(title: &str, sentences: &[String], head: &[&str], rows: &[Ve
 #[must_use]
 pub(crate) fn render(title: &str, sentences: &[String], head: &[&str], rows: &[Vec<String>]) -> String {
     let paragraphs: String =
-        sentences.iter().flat_map(|sentence| [markdown::plain(sentence), "\n\n".to_owned()]).collect();
+        sentences.iter().flat_map(|sentence| [markdown::sentence(sentence), "\n\n".to_owned()]).collect();
     let shown: Vec<Vec<String>> =
         rows.iter().take(ROWS).map(|row| row.iter().map(|cell| markdown::plain(cell)).collect()).collect();
     let table = if rows.is_empty() { String::new() } else { markdown::table(head, 0, &shown) };

@@ -26,7 +26,7 @@ pub(crate) struct SummaryError(actions_rs::Error);
 /// # Errors
 /// [`SummaryError`] when the file cannot be written, or earlier steps left no room in it.
 pub(crate) fn write(report: &Report) -> Result<(), SummaryError> {
-    append(render(report), || sentence(report, markdown::plain))
+    append(render(report), || sentence(report, markdown::sentence))
 }
 
 /// Appends the summary of a build, for a job in which no cache step writes one. Does nothing without a runner.
@@ -34,7 +34,7 @@ pub(crate) fn write(report: &Report) -> Result<(), SummaryError> {
 /// # Errors
 /// See [`write`].
 pub(crate) fn write_build(build: &BuildReport) -> Result<(), SummaryError> {
-    append(build_summary::one(build), || markdown::plain(&build_headline(build)))
+    append(build_summary::one(build), || markdown::sentence(&build_headline(build)))
 }
 
 /// The result of a build, in one sentence for a log line.
@@ -91,7 +91,7 @@ pub(crate) fn render(report: &Report) -> String {
     ];
     let sections: String = sections.into_iter().flatten().collect();
     let builds = build_summary::all(&report.builds);
-    let sentence = sentence(report, markdown::plain);
+    let sentence = sentence(report, markdown::sentence);
     let body = format!("{builds}### Nix store cache\n\n{sentence}\n\n{}{sections}", notes(report));
     debug_assert!(body.len() <= MOST, "every list and value is cut");
     body
@@ -184,7 +184,7 @@ fn notes(report: &Report) -> String {
             Severity::Warning => "⚠️",
             Severity::Error => "❌",
         };
-        let [message, remedy, code] = [&note.message, &note.remedy, note.code.word()].map(markdown::plain);
+        let [message, remedy, code] = [&note.message, &note.remedy, note.code.word()].map(markdown::sentence);
         let texts = [message, remedy].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" ");
         format!("- {sign} {texts} <sub>{code}</sub>\n")
     };

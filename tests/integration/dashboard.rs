@@ -97,7 +97,7 @@ fn sample(end: u64) -> String {
 }
 
 /// The browser and its driver; None, with a reason, where they are missing and not required.
-fn browser() -> Option<PathBuf> {
+pub(crate) fn browser() -> Option<PathBuf> {
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/node");
     let chromium = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"]
         .iter()

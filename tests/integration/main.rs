@@ -33,5 +33,6 @@ mod roundtrip;
 mod series;
 mod signed;
 mod store;
+mod summary;
 mod support;
 mod warm;
