@@ -57,7 +57,7 @@ const troubleOf = (action) => (Object.hasOwn(REQUIRED, action) ? (text) => {
 
 // Tokens travel on standard input: everyone on the machine can read the arguments of a process, and every process of the same
 // user its environment. Our own environment has them while a step of this action runs; no process can change that.
-const SECRET = /^(ACTIONS_(RUNTIME|ID_TOKEN_REQUEST)_TOKEN|GITHUB_TOKEN|GH_TOKEN)$/;
+const SECRET = /^(ACTIONS_(RUNTIME|ID_TOKEN_REQUEST)_TOKEN|GITHUB_TOKEN|GH_TOKEN|NIX_CACHE_PUSH_(TOKEN|LOGIN))$/;
 
 // Runs `nix-cache action <command>` with these settings, and with `secrets` among them.
 function run(command, settings, secrets, finished) {
@@ -85,7 +85,7 @@ function guarded(work, trouble = warn) {
 }
 
 // Actions that are done in the main step.
-const AT_ONCE = ['save', 'plan', 'drvs', 'record', 'comment', 'dashboard', 'prune', 'warm-restore', 'warm-save'];
+const AT_ONCE = ['save', 'plan', 'drvs', 'record', 'comment', 'dashboard', 'prune', 'push', 'warm-restore', 'warm-save'];
 
 // The runner evaluates INPUT_* once more for the post step, and wrongly where our action stands inside another
 // composite action; so post takes its settings from here. Tokens and keys are left out: state is a file and a variable.

@@ -8,7 +8,7 @@
 //! | the command line: what is typed and printed | [`cli`] |
 //! | the steps of the actions | [`action`] |
 //! | shared by both | `app` |
-//! | the verbs | [`cache`]: restore and save; `comment`: what a run did, on a pull request; `dashboard`: a page about many jobs; [`plan`]: which targets of a flake a change affects; `prune`: deleting what no job reads |
+//! | the verbs | [`cache`]: restore and save; `comment`: what a run did, on a pull request; `dashboard`: a page about many jobs; [`plan`]: which targets of a flake a change affects; `prune`: deleting what no job reads; `push`: what was built here, for binary caches |
 //! | | `init`: proposes a workflow and settings for a flake |
 //! | their parts | [`attach`]: layers into the store, everything that runs as root; [`snapshot`]: the index of one key; [`files`]: further files and Nix's own caches; [`report`]: what was measured; `history`: the reports of many jobs; [`upstream`]: what substituters offer |
 //! | | [`series`]: generations of one name, and their signatures; [`layer`]: the format of images; [`nix`]: querying Nix; [`building`]: `nix build`, explained; `audit`: what breaks a policy |
@@ -40,6 +40,7 @@ pub mod layer;
 mod nix;
 pub mod plan;
 mod prune;
+mod push;
 pub mod remote;
 mod report;
 pub mod series;

@@ -6,7 +6,7 @@ use clap::{Args, Command, CommandFactory, Parser, ValueEnum};
 use serde_json::Value;
 
 use super::given::{ActionInputs, Secrets};
-use crate::app::settings::{FailArgs, KeyArgs, LaneArgs, PackingArgs, RestoreArgs, TrustArgs};
+use crate::app::settings::{FailArgs, KeyArgs, LaneArgs, PackingArgs, PushToArgs, RestoreArgs, TrustArgs};
 use crate::github::status::JobStatus;
 use crate::report::Action;
 
@@ -30,6 +30,8 @@ pub(crate) struct Inputs {
     pub save: SaveArgs,
     #[command(flatten)]
     pub packing: PackingArgs,
+    #[command(flatten)]
+    pub push: PushToArgs,
     #[command(flatten)]
     pub files: FilesArgs,
     #[command(flatten)]
@@ -144,12 +146,16 @@ impl Inputs {
         self.packing.save_timeout.expect("the parser of the actions has a default")
     }
 
+    /// Whether the job went as well as the input `save` requires.
+    pub(crate) fn is_successful_enough(&self) -> bool {
+        let succeeded = matches!(self.job.job_status, JobStatus::Success | JobStatus::Unknown);
+        succeeded || self.save.when != SaveWhen::OnSuccess
+    }
+
     /// Returns whether the post step may save at all: this action saves, `save` is not `never`, and with `on-success` no step
     /// has failed.
     pub(crate) fn may_save(&self) -> bool {
-        let succeeded = matches!(self.job.job_status, JobStatus::Success | JobStatus::Unknown);
-        let wanted = succeeded || self.save.when != SaveWhen::OnSuccess;
-        wanted && !self.save.when.is_never() && self.action != Action::Restore
+        self.is_successful_enough() && !self.save.when.is_never() && self.action != Action::Restore
     }
 }
 

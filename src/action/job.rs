@@ -11,7 +11,7 @@ use crate::action::given::ActionInputs;
 use crate::action::inputs::Inputs;
 use crate::app::Failure;
 use crate::app::place::{limited, remote};
-use crate::app::settings::escaped;
+use crate::app::settings::{escaped, sinks};
 use crate::base::env_vars;
 use crate::base::note::{Code, Note};
 use crate::base::printing::Raw;
@@ -100,6 +100,8 @@ impl Job {
         if let Some(name) = &inputs.remote.remote {
             Location::parse(name).map_err(|why| Failure::usage(format!("{why} Correct the input \"remote\".")))?;
         }
+        sinks(&inputs.push.push_to)
+            .map_err(|failure| Failure::usage(format!("{} Correct the input \"push-to\".", failure.message)))?;
         let keys = keyring(&inputs)?;
         let facts = Facts::from_environment();
         let lane = inputs.lane.lane.clone().unwrap_or_else(|| default_lane(&facts, &inputs.job.matrix));

@@ -26,6 +26,8 @@ pub(crate) mod plan_inputs;
 mod post;
 mod prune;
 pub(crate) mod prune_inputs;
+mod push;
+pub(crate) mod push_inputs;
 mod record;
 mod restore;
 mod warm;
@@ -72,6 +74,8 @@ pub(crate) enum Step {
     Warm,
     /// Save what was fetched and built, and touch what is to stay
     WarmSave,
+    /// Push what was built here to binary caches
+    Push,
 }
 
 /// Runs a step.
@@ -89,6 +93,7 @@ pub(crate) async fn run(step: Step) -> Result<(), Failure> {
         Step::WarmRestore => warm::prepare().await,
         Step::Warm => warm::realise().await,
         Step::WarmSave => warm::save().await,
+        Step::Push => push::run().await,
         Step::Restore | Step::Post | Step::Save => restore_or_save(step).await,
     };
     done.inspect_err(|failure| job::annotator().error("nix-cache", &failure.message))

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::job::{Job, Lookup, Place};
-use super::{Step, fill, history, levels};
+use super::{Step, fill, history, levels, push};
 use crate::action::inputs::SaveWhen;
 use crate::action::outputs;
 use crate::app::Failure;
@@ -53,6 +53,7 @@ pub(super) async fn save(job: &mut Job, step: Step) -> Result<(), Failure> {
             fill::not_saved(job, Outcome::Skipped, "no-cache", "because there is no cache");
         }
     }
+    let pushed = push::push_to(job, end).await;
     job.write_report();
     if matches!(step, Step::Save)
         && let Err(error) = outputs::set(&job.report, &job.report_path)
@@ -64,6 +65,9 @@ pub(super) async fn save(job: &mut Job, step: Step) -> Result<(), Failure> {
         && let Err(error) = summary::write(&job.report)
     {
         tracing::warn!("{error}");
+    }
+    if let Some(pushed) = pushed.filter(|_| !job.inputs.job.no_summarize) {
+        push::summarize(&pushed, &[]);
     }
     summary::fulfil(&job.report_path);
     // Those of the restore are already on the page.

@@ -12,6 +12,7 @@ pub(crate) mod place;
 pub(crate) mod plan;
 pub(crate) mod print;
 pub(crate) mod prune;
+pub(crate) mod push;
 pub(crate) mod settings;
 pub(crate) mod warm;
 

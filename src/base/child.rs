@@ -9,13 +9,15 @@ use crate::base::bounds::{MAX_OUTPUT, read_to_end, too_large};
 use crate::base::env_vars;
 
 /// Variables that contain a token. No child process needs one.
-pub(crate) const SECRETS: [&str; 6] = [
+pub(crate) const SECRETS: [&str; 8] = [
     env_vars::NIX_CACHE_INPUTS,
     env_vars::NIX_CACHE_SECRETS,
     env_vars::ACTIONS_RUNTIME_TOKEN,
     env_vars::ACTIONS_ID_TOKEN_REQUEST_TOKEN,
     env_vars::GITHUB_TOKEN,
     env_vars::GH_TOKEN,
+    env_vars::NIX_CACHE_PUSH_LOGIN,
+    env_vars::NIX_CACHE_PUSH_TOKEN,
 ];
 
 /// Returns whether a variable contains a token or says where one can be used: inputs of actions and the runner's variables for

@@ -17,6 +17,11 @@ pub(crate) const NIX_CACHE_LANE: &str = "NIX_CACHE_LANE";
 /// The log filter of `tracing`, such as `nix_cache=debug`. It takes precedence over `--verbose` and `--quiet`.
 pub(crate) const NIX_CACHE_LOG: &str = "NIX_CACHE_LOG";
 
+/// A token for the `https://` sinks of a push. Child processes get neither of the two.
+pub(crate) const NIX_CACHE_PUSH_TOKEN: &str = "NIX_CACHE_PUSH_TOKEN";
+/// The same as user name and password, `USER:PASSWORD`.
+pub(crate) const NIX_CACHE_PUSH_LOGIN: &str = "NIX_CACHE_PUSH_LOGIN";
+
 // == Set by users or `aws-actions/configure-aws-credentials`, for `s3://` remotes. Child processes keep them: they are the user's.
 
 /// The id of the key. Together with the two below, the only place that keys come from.

@@ -89,7 +89,7 @@ pub(super) fn inode_of(dirs: &StoreDirs, path: &StorePath) -> Option<u64> {
 }
 
 /// The location of this user's ledger of this store.
-pub(super) fn place(dirs: &StoreDirs) -> PathBuf {
+pub(crate) fn place(dirs: &StoreDirs) -> PathBuf {
     own::work_dir(dirs).join(LEDGER)
 }
 

@@ -17,6 +17,7 @@ mod outcome;
 mod parts;
 mod progress;
 mod proof;
+mod publish;
 mod record;
 mod repack;
 #[cfg(test)]
@@ -53,6 +54,7 @@ pub(crate) use held::held;
 pub(crate) use mode::ModeRequest;
 pub(crate) use outcome::{LayerFetch, LayerState, Phase, RestoreOutcome, SaveOutcome, SaveReason};
 
+pub(crate) use publish::{Publishable, publishable};
 pub use record::load as load_record;
 pub(crate) use restore::{detach, look_up, restore};
 pub(crate) use save::save;
@@ -61,6 +63,7 @@ pub(crate) use substitute::Include;
 pub(crate) use survey::{OutputClosure, Survey, survey};
 pub(crate) use trust::{Objection, note_unverified, objection};
 pub(crate) use verify::verify;
+pub(crate) use vouch::place as ledger_place;
 
 /// The context of both operations.
 #[derive(Clone)]

@@ -11,13 +11,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+pub(super) use super::ledger::load;
+pub(crate) use super::ledger::place;
 use super::ledger::{Entry, Ledger, inode_of, write};
-pub(super) use super::ledger::{load, place};
 use crate::attach::CacheError;
 use crate::attach::facts::{compare_address, compare_hash};
 use crate::series::sign::Keyring;
 use crate::store::Paths;
-use crate::store::{self, PathInfo, STORE_DIR, StoreDirs, StorePath};
+use crate::store::{self, PathInfo, StoreDirs, StorePath};
 
 /// Changes the ledger with `change`. An invalid ledger is kept unchanged, and nothing is signed then.
 fn change(dirs: &StoreDirs, change: impl FnOnce(&mut Ledger)) -> Result<(), CacheError> {
@@ -123,14 +124,7 @@ pub(super) fn signer(info: &PathInfo, keys: &Keyring) -> Option<String> {
     if signatures.is_empty() {
         return None;
     }
-    keys.verify(&fingerprint(info), &signatures).ok().flatten()
-}
-
-/// The signed text of a path (`ValidPathInfo::fingerprint` of Nix).
-fn fingerprint(info: &PathInfo) -> String {
-    let references: Vec<String> = info.references.iter().map(|path| path.full(STORE_DIR)).collect();
-    let hash = nix_derivation::nixbase32::encode(&info.nar_hash.0);
-    format!("1;{};sha256:{hash};{};{}", info.path.full(STORE_DIR), info.nar_size, references.join(","))
+    keys.verify(&info.fingerprint(), &signatures).ok().flatten()
 }
 
 /// Returns the paths of `valid` that depend on `unverified` ones, including these: by a reference, or because they were built with
@@ -275,14 +269,6 @@ mod tests {
             info.registration_time = 49;
         }
         assert_eq!(tainted_by(known, &["tool"]), ["tool"]);
-    }
-
-    #[test]
-    fn what_is_signed_of_a_path_is_what_nix_signs() {
-        let found = fingerprint(&info("x", &["b", "a"]));
-        let hash = nix_derivation::nixbase32::encode(&[7; 32]);
-        let full = |name: &str| path(name).full(STORE_DIR);
-        assert_eq!(found, format!("1;{};sha256:{hash};120;{},{}", full("x"), full("a"), full("b")));
     }
 
     #[test]

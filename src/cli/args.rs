@@ -33,7 +33,7 @@ static VERSION: LazyLock<String> = LazyLock::new(|| match option_env!("NIX_CACHE
 const EXIT_CODES: &str = "Exit codes:
   0  success; cache misses and cache problems are warnings, not failures
   1  the work failed, `verify` found damage, `build` failed, `audit` found what the policy
-     forbids, or there was a miss with `--fail-on-miss`
+     forbids, `push` could not push everything, or there was a miss with `--fail-on-miss`
   2  invalid arguments, settings or files";
 
 #[derive(Debug, Subcommand)]
@@ -66,6 +66,8 @@ pub(super) enum Command {
     Prune(super::prune::PruneCommand),
     /// Fetch and build what other jobs will need, and keep what they use from being evicted
     Warm(Box<super::warm::WarmCommand>),
+    /// Push what was built here to binary caches
+    Push(super::push::PushCommand),
     /// Audit a flake's lock file and packages against a policy
     Audit(super::audit::AuditCommand),
     /// Fetch vulnerability feeds and reduce them to what an audit needs

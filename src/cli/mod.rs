@@ -13,6 +13,7 @@ mod logging;
 mod plan;
 mod plan_args;
 mod prune;
+mod push;
 #[cfg(test)]
 mod settings_test;
 mod show;
@@ -118,6 +119,7 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Plan(args) => plan::plan(&args).await,
         Command::Prune(args) => prune::prune(&args).await,
         Command::Warm(args) => warm::warm(&args).await,
+        Command::Push(args) => push::push(&args).await,
         Command::Audit(args) => audit::audit(&args).await,
         Command::Feeds(args) => feeds::feeds(&args).await,
         Command::Action(command) => action::run(command.step).await,

@@ -17,8 +17,9 @@ use crate::action::given::{ActionInputs, InputError};
 use crate::action::inputs::{FilesArgs, HistoryArgs, Inputs, SaveArgs};
 use crate::action::plan_inputs::PlanInputs;
 use crate::action::prune_inputs::PruneInputs;
+use crate::action::push_inputs::PushInputs;
 use crate::action::warm_inputs::WarmInputs;
-use crate::app::settings::{FailArgs, PackingArgs, RestoreArgs};
+use crate::app::settings::{FailArgs, PackingArgs, PushToArgs, RestoreArgs};
 
 /// Names of arguments as inputs, where that is not their first name.
 const NAMES: [&str; 5] = ["fail-on-cache-miss", "check-commands", "no-skip-cached", "no-retry-unbuilt", "nix-args"];
@@ -38,15 +39,17 @@ struct Action {
     read: fn(&str) -> Option<InputError>,
 }
 
-fn actions() -> [Action; 10] {
+fn actions() -> [Action; 11] {
     let main = |json: &str| Inputs::from_json(json).err();
     let of = |command: Command| command.get_arguments().map(|arg| arg.get_id().to_string()).collect::<BTreeSet<_>>();
-    let saves = of(HistoryArgs::augment_args(SaveArgs::augment_args(PackingArgs::augment_args(Command::new("")))));
+    let mut saves = of(HistoryArgs::augment_args(SaveArgs::augment_args(PackingArgs::augment_args(Command::new("")))));
+    saves.extend(of(PushToArgs::augment_args(Command::new(""))));
     let mut restores = of(FailArgs::augment_args(RestoreArgs::augment_args(Command::new(""))));
     restores.extend(["lookup_only", "restore_prefixes_first_match", "save"].map(str::to_owned));
     let read_plan = |json: &str| PlanInputs::from_json(json).err();
     let read_audit = |json: &str| AuditInputs::from_json(json).err();
     let read_prune = |json: &str| PruneInputs::from_json(json).err();
+    let read_push = |json: &str| PushInputs::from_json(json).err();
     let read_build = |json: &str| BuildInputs::from_json(json).err();
     let read_dashboard = |json: &str| DashboardInputs::from_json(json).err();
     let read_warm = |json: &str| WarmInputs::from_json(json).err();
@@ -61,6 +64,13 @@ fn actions() -> [Action; 10] {
         action::<BuildInputs>("build/action.yml", BuildInputs::declared(), BTreeSet::new(), &APART[3..], read_build),
         action::<PruneInputs>("prune/action.yml", PruneInputs::declared(), BTreeSet::new(), &APART[1..], read_prune),
         action::<WarmInputs>("warm/action.yml", WarmInputs::declared(), BTreeSet::new(), &APART, read_warm),
+        action::<PushInputs>(
+            "push/action.yml",
+            PushInputs::declared(),
+            BTreeSet::new(),
+            &["signing-key", "binary"],
+            read_push,
+        ),
         action::<AuditInputs>("audit/action.yml", AuditInputs::declared(), BTreeSet::new(), &APART[3..], read_audit),
         action::<CommentInputs>("comment/action.yml", comment, BTreeSet::new(), &APART[1..], read_comment),
         action::<DashboardInputs>("dashboard/action.yml", dashboard, BTreeSet::new(), &APART[1..], read_dashboard),
@@ -236,7 +246,7 @@ fn a_setting_of_an_action_is_the_same_on_the_command_line() {
         .get_arguments()
         .map(|arg| arg.get_id().to_string())
         .chain(
-            ["lookup_only", "no_history", "no_annotate", "no_summarize", "flake", "no_evaluate_once"]
+            ["lookup_only", "no_history", "no_annotate", "no_summarize", "flake", "no_evaluate_once", "push_to"]
                 .map(str::to_owned),
         )
         .collect();
@@ -249,6 +259,7 @@ fn a_setting_of_an_action_is_the_same_on_the_command_line() {
         (&["dashboard"], DashboardInputs::declared()),
         (&["prune"], PruneInputs::declared()),
         (&["warm"], WarmInputs::declared()),
+        (&["push"], PushInputs::declared()),
     ] {
         for input in action.get_arguments().filter(|arg| !arg.is_hide_set()) {
             let id = input.get_id();
@@ -261,7 +272,7 @@ fn a_setting_of_an_action_is_the_same_on_the_command_line() {
                 // On the command line, a plan and a build work without a remote.
                 let is_told_apart = ["remote", "targets"].contains(&id.as_str());
                 assert!(is_told_apart || help(option) == help(input), "{id}");
-                let differs = ["save_timeout", "targets"].contains(&id.as_str());
+                let differs = ["push_timeout", "save_timeout", "targets"].contains(&id.as_str());
                 assert!(differs || option.get_default_values() == input.get_default_values(), "{id}");
             }
         }

@@ -169,7 +169,7 @@ pub(super) fn keys(signing: Option<&Path>, trust: &TrustArgs) -> Result<Keyring,
     trust.keyring(&signing)
 }
 
-fn threads(store: &StoreArgs) -> usize {
+pub(super) fn threads(store: &StoreArgs) -> usize {
     store.threads.unwrap_or_else(|| Options::new().threads)
 }
 

@@ -54,7 +54,7 @@ fn directory(path: &str) -> Result<PathBuf, String> {
 }
 
 /// The part of a name without parameters, and without anything before an `@`, where some write credentials.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     let place = text.split('?').next().unwrap_or_default();
     let (scheme, rest) = place.split_once("//").map_or(("", place), |(scheme, rest)| (scheme, rest));
     let clear = match rest.rsplit_once('@') {

@@ -11,6 +11,7 @@ mod handover;
 mod limits;
 mod listing;
 mod location;
+pub(crate) mod objects;
 mod redact;
 pub(crate) mod s3;
 pub(crate) mod transfer;
@@ -29,7 +30,7 @@ pub use directory::DirectoryRemote;
 pub use handover::Handover;
 pub(crate) use limits::{Limited, Limits};
 pub(crate) use listing::{ListError, Listed, RefState, Shelf};
-pub(crate) use location::Location;
+pub(crate) use location::{Location, shown};
 
 /// The kind of an entry. Each kind is a separate namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

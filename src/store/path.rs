@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{SharedMap, SharedSet};
+use super::{STORE_DIR, SharedMap, SharedSet};
 use crate::base::digest::{DigestError, Sha};
 
 /// The base name of a store path, `<32 characters of hash>-<name>`, without the store directory. Clones share the text, because
@@ -180,6 +180,15 @@ pub struct PathInfo {
     pub outputs: SharedMap<String, StorePath>,
 }
 
+impl PathInfo {
+    /// The text of this path that is signed (`ValidPathInfo::fingerprint` of Nix).
+    pub(crate) fn fingerprint(&self) -> String {
+        let references: Vec<String> = self.references.iter().map(|path| path.full(STORE_DIR)).collect();
+        let hash = nix_derivation::nixbase32::encode(&self.nar_hash.0);
+        format!("1;{};sha256:{hash};{};{}", self.path.full(STORE_DIR), self.nar_size, references.join(","))
+    }
+}
+
 #[cfg(test)]
 impl PathInfo {
     /// A path of 100 bytes without references.
@@ -215,5 +224,20 @@ pub(crate) mod shared_infos {
     /// Reads a list.
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Arc<PathInfo>>, D::Error> {
         Ok(Vec::<PathInfo>::deserialize(deserializer)?.into_iter().map(Arc::new).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_signed_of_a_path_is_what_nix_signs() {
+        let path = |name: &str| format!("{}-{name}", "0".repeat(32)).parse::<StorePath>().unwrap();
+        let references = [path("b"), path("a")].into_iter().collect();
+        let info = PathInfo { nar_hash: NarHash([7; 32]), nar_size: 120, references, ..PathInfo::sample(path("x")) };
+        let hash = nix_derivation::nixbase32::encode(&[7; 32]);
+        let full = |name: &str| path(name).full(STORE_DIR);
+        assert_eq!(info.fingerprint(), format!("1;{};sha256:{hash};120;{},{}", full("x"), full("a"), full("b")));
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::store::{PathInfo, StorePath};
 
 pub(crate) use ask::Upstream;
+pub(crate) use narinfo::is_of_path as is_about;
 
 /// Limits of the queries.
 #[derive(Clone, Debug, PartialEq, Eq)]

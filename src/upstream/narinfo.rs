@@ -13,7 +13,7 @@ pub(super) fn is_of(text: &str, info: &PathInfo) -> bool {
 }
 
 /// Returns whether the narinfo `text` is about this path, with any NAR.
-pub(super) fn is_of_path(text: &str, path: &StorePath) -> bool {
+pub(crate) fn is_of_path(text: &str, path: &StorePath) -> bool {
     field(text, "StorePath").and_then(|path| path.rsplit('/').next()) == Some(path.as_str())
 }
 

@@ -6,6 +6,7 @@ mod campaign;
 mod history;
 mod job;
 mod place;
+mod pushes;
 mod remotes;
 mod row;
 mod signed;

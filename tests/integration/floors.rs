@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 9] = [
     &["action"],
     &["app"],
     &["init"],
-    &["cache", "comment", "dashboard", "plan", "prune"],
+    &["cache", "comment", "dashboard", "plan", "prune", "push"],
     &["attach", "snapshot", "files", "history", "report", "upstream"],
     &["series", "layer", "nix", "building", "audit"],
     &["store", "remote", "flake", "github"],

@@ -28,6 +28,7 @@ mod plan;
 mod printing;
 mod prober;
 mod prune;
+mod push;
 mod real_client;
 mod roundtrip;
 mod series;

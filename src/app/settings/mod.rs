@@ -10,6 +10,7 @@ mod dashboard;
 mod drvs;
 mod plan;
 mod prune;
+mod push;
 mod values;
 mod warm;
 
@@ -21,5 +22,6 @@ pub(crate) use dashboard::DashboardArgs;
 pub(crate) use drvs::DrvsArgs;
 pub(crate) use plan::PlanArgs;
 pub(crate) use prune::PruneArgs;
+pub(crate) use push::{PushArgs, PushToArgs, StorePathsArg, sinks, store_path};
 pub(crate) use values::whole;
 pub(crate) use warm::WarmArgs;

@@ -215,7 +215,7 @@ fn endpoint(text: &str) -> Result<Url, String> {
 }
 
 /// Whether a host is this machine or in a private network.
-fn is_near(host: &Host<&str>) -> bool {
+pub(crate) fn is_near(host: &Host<&str>) -> bool {
     match host {
         Host::Ipv4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
         Host::Ipv6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),

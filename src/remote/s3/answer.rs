@@ -107,7 +107,7 @@ fn meaning(said: &Said, place: &str, needs: &str) -> Fault {
             _,
         )
         | (_, 408 | 409 | 429 | 500 | 502 | 503 | 504) => Fault::Again(what, *pause),
-        ("NoSuchBucket", _) => refused("Create the bucket, or correct its name and `endpoint` in `remote`."),
+        ("NoSuchBucket", _) => refused("Create the bucket, or correct its name and `endpoint` in its address."),
         ("NoSuchKey" | "NoSuchVersion", _) | ("", 404 | 410) => Fault::Missing(what),
         ("InvalidRange", _) | ("", 416) => Fault::Short(what),
         ("RequestTimeTooSkewed", _) => refused(
@@ -123,7 +123,7 @@ fn meaning(said: &Said, place: &str, needs: &str) -> Fault {
              store, and that AWS_SESSION_TOKEN is not set with permanent keys.",
         ),
         ("SignatureDoesNotMatch", _) => refused(
-            "AWS_SECRET_ACCESS_KEY does not belong to AWS_ACCESS_KEY_ID, or `region` in `remote` is not that of the store, or a \
+            "AWS_SECRET_ACCESS_KEY does not belong to AWS_ACCESS_KEY_ID, or `region` in its address is not that of the store, or a \
              proxy changes requests.",
         ),
         (
@@ -134,8 +134,8 @@ fn meaning(said: &Said, place: &str, needs: &str) -> Fault {
             _,
         )
         | (_, 301 | 302 | 307 | 308) => match region {
-            Some(region) => refused(&format!("The bucket is in another region: set `region={region}` in `remote`.")),
-            None => refused("The bucket is somewhere else: correct `region` or `endpoint` in `remote`."),
+            Some(region) => refused(&format!("The bucket is in another region: set `region={region}` in its address.")),
+            None => refused("The bucket is somewhere else: correct `region` or `endpoint` in its address."),
         },
         ("AccessDenied" | "AllAccessDisabled" | "AccountProblem" | "", 401 | 403) => refused(&format!(
             "The credentials in AWS_ACCESS_KEY_ID may not do this. Grant {needs} in the policy of the role or bucket (and \

@@ -18,6 +18,7 @@ use url::Url;
 use super::address::S3Address;
 use super::answer::Fault;
 use super::call::{Call, Send};
+use super::upload::Existing;
 use super::xml;
 use crate::base::env_vars::{AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, ca_file};
 use crate::base::http::{body, caller};
@@ -199,7 +200,15 @@ impl S3Client {
                 capitalised(&self.place)
             )));
         }
-        self.upload(key, source).await
+        self.upload(key, source, Existing::Stays).await
+    }
+
+    /// Writes an object, and replaces the one of this name if there is one.
+    ///
+    /// # Errors
+    /// When the store does not answer or refuses.
+    pub(crate) async fn put(&self, key: &str, source: &Source) -> Result<(), RemoteError> {
+        self.upload(key, source, Existing::IsReplaced).await.map(|_| ())
     }
 
     /// Returns whether the store refuses to write an existing object. The object stays, so that later jobs need one request.

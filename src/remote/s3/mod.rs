@@ -23,7 +23,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use url::Url;
 
-pub(crate) use self::address::S3Address;
+pub(crate) use self::address::{S3Address, is_near};
 use self::answer::Fault;
 pub(crate) use self::client::{Listed, S3Client};
 use super::blob::source::Source;

@@ -27,18 +27,26 @@ const MIB: u64 = 1 << 20;
 /// The permission to write.
 const PUT: &str = "s3:PutObject";
 
+/// What happens to an object that already has the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Existing {
+    Stays,
+    IsReplaced,
+}
+
 impl S3Client {
-    /// Writes an object unless it exists.
-    pub(super) async fn upload(&self, key: &str, source: &Source) -> Result<Put, RemoteError> {
+    /// Writes an object.
+    pub(super) async fn upload(&self, key: &str, source: &Source, existing: Existing) -> Result<Put, RemoteError> {
         let size = source.size();
         if size > self.tuning.single_put {
-            if self.head(key).await?.is_some() {
+            if existing == Existing::Stays && self.head(key).await?.is_some() {
                 return Ok(Put::Taken);
             }
-            return self.upload_parts(key, source).await;
+            return self.upload_parts(key, source, existing).await;
         }
         let range = 0..size;
-        let call = Call { send: Send::Part(source, &range), if_absent: true, ..Call::new(Method::Put, key, PUT) };
+        let if_absent = existing == Existing::Stays;
+        let call = Call { send: Send::Part(source, &range), if_absent, ..Call::new(Method::Put, key, PUT) };
         match self.call(&call).await {
             Ok(_) => Ok(Put::Stored),
             Err(Fault::Taken) => Ok(Put::Taken),
@@ -54,8 +62,10 @@ impl S3Client {
         matches!(self.get(key, size as usize).await, Ok(Some(bytes)) if wanted.is_some_and(|wanted| wanted == bytes))
     }
 
-    async fn upload_parts(&self, key: &str, source: &Source) -> Result<Put, RemoteError> {
-        self.tidied.get_or_init(|| self.abort_leftovers()).await;
+    async fn upload_parts(&self, key: &str, source: &Source, existing: Existing) -> Result<Put, RemoteError> {
+        if existing == Existing::Stays {
+            self.tidied.get_or_init(|| self.abort_leftovers()).await;
+        }
         let what = format!("write {key}");
         let size = source.size();
         let part = part_size(size, self.tuning.block);
@@ -67,7 +77,7 @@ impl S3Client {
         let Some(id) = xml::text(&answer, "UploadId").filter(|id| !id.is_empty()) else {
             return Err(RemoteError::Failed(format!("Cannot {what}: {} began no upload.", self.place())));
         };
-        let upload = Unfinished { client: self, key, id, done: false };
+        let upload = Unfinished { client: self, key, id, existing, done: false };
         let parts = (0..size.div_ceil(part)).map(|index| {
             let range = index * part..size.min((index + 1) * part);
             upload.part(index + 1, source, range)
@@ -118,6 +128,7 @@ struct Unfinished<'a> {
     client: &'a S3Client,
     key: &'a str,
     id: String,
+    existing: Existing,
     done: bool,
 }
 
@@ -144,7 +155,7 @@ impl Unfinished<'_> {
         let call = Call {
             query: &[("uploadId", &self.id)],
             send: Send::Text(&list),
-            if_absent: true,
+            if_absent: self.existing == Existing::Stays,
             ..Call::new(Method::Post, self.key, PUT)
         };
         let mut pauses = self.client.tuning.blob_pauses();

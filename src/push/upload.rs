@@ -1,0 +1,133 @@
+//! Uploads paths in the order of their references: a path is announced only when everything that it refers to is there.
+//!
+//! 1. A path is ready when all its references among the paths to upload are announced.
+//! 2. A ready path is packed, its archive is uploaded, then its narinfo. A few paths are on their way at once.
+//! 3. A path that cannot be uploaded is left out with everything that refers to it. If the sink itself fails, nothing new begins.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+
+use super::native::{Stop, in_time};
+use super::pack::{PackError, pack};
+use super::{Work, narinfo};
+use crate::base::human;
+use crate::remote::objects::{ObjectError, Objects, Source};
+use crate::store::{PathInfo, StorePath};
+
+/// Number of paths that are packed and uploaded at once.
+const PARALLEL: usize = 4;
+
+/// What was uploaded, and what was not.
+#[derive(Default)]
+pub(super) struct Uploaded {
+    pub pushed: BTreeSet<StorePath>,
+    /// Number of uploaded bytes.
+    pub bytes: u64,
+    /// Paths that cannot be uploaded, with the reason.
+    pub left_out: Vec<(StorePath, String)>,
+    /// Why it stopped early.
+    pub stop: Option<Stop>,
+}
+
+/// Why one path was not uploaded.
+enum Failed {
+    /// Others may work.
+    Path(String),
+    Stop(Stop),
+}
+
+/// Uploads the paths of `missing`.
+pub(super) async fn upload(work: &Work, objects: &dyn Objects, missing: &[&PathInfo]) -> Uploaded {
+    let mut done = Uploaded::default();
+    let (mut waiting, referrers) = order(missing);
+    let by_path: BTreeMap<&StorePath, &PathInfo> = missing.iter().map(|info| (&info.path, *info)).collect();
+    let mut ready: VecDeque<&PathInfo> = missing.iter().copied().filter(|info| waiting[&info.path] == 0).collect();
+    let mut running = FuturesUnordered::new();
+    loop {
+        while done.stop.is_none()
+            && running.len() < PARALLEL
+            && let Some(info) = ready.pop_front()
+        {
+            running.push(async move { (info, upload_one(work, objects, info).await) });
+        }
+        let Some((info, result)) = running.next().await else { return done };
+        match result {
+            Ok(bytes) => {
+                done.bytes += bytes;
+                done.pushed.insert(info.path.clone());
+                for referrer in referrers.get(&info.path).into_iter().flatten() {
+                    if let Some(count) = waiting.get_mut(referrer) {
+                        *count -= 1;
+                        if *count == 0 {
+                            ready.extend(by_path.get(referrer));
+                        }
+                    }
+                }
+            }
+            Err(Failed::Path(why)) => {
+                tracing::debug!("{} is not pushed: {why}", info.path);
+                done.left_out.push((info.path.clone(), why));
+            }
+            Err(Failed::Stop(stop)) => done.stop = done.stop.or(Some(stop)),
+        }
+    }
+}
+
+/// Number of references of each path that are among `missing`, and the referrers of each path.
+#[allow(clippy::type_complexity, reason = "two maps for one loop")]
+fn order<'a>(
+    missing: &[&'a PathInfo],
+) -> (BTreeMap<&'a StorePath, usize>, BTreeMap<&'a StorePath, Vec<&'a StorePath>>) {
+    let all: BTreeSet<&StorePath> = missing.iter().map(|info| &info.path).collect();
+    let (mut waiting, mut referrers) = (BTreeMap::new(), BTreeMap::<_, Vec<_>>::new());
+    for info in missing {
+        let references = info.references.iter().filter(|path| **path != info.path && all.contains(path));
+        let mut count = 0;
+        for reference in references {
+            count += 1;
+            // The key lives as long as the set of paths.
+            if let Some(&reference) = all.get(reference) {
+                referrers.entry(reference).or_default().push(&info.path);
+            }
+        }
+        waiting.insert(&info.path, count);
+    }
+    (waiting, referrers)
+}
+
+async fn upload_one(work: &Work, objects: &dyn Objects, info: &PathInfo) -> Result<u64, Failed> {
+    let failed = |why: &str| Failed::Path(why.to_owned());
+    let task = async {
+        let (dirs, folder, one) = (work.dirs.clone(), work.folder.clone(), info.clone());
+        let packed = tokio::task::spawn_blocking(move || pack(&dirs, &one, &folder)).await;
+        let packed = match packed {
+            Ok(Ok(packed)) => packed,
+            Ok(Err(PackError::Corrupt(why))) => return Ok(Err(failed(&why))),
+            Ok(Err(error @ PackError::Local(_))) => return Err(Stop::Local(error.to_string())),
+            Err(error) => return Ok(Err(failed(&error.to_string()))),
+        };
+        let text = narinfo::text(info, &packed, &work.keys);
+        let bytes = packed.size + text.len() as u64;
+        for (name, source) in
+            [(narinfo::archive(&packed), packed.source), (narinfo::name(&info.path), Source::Bytes(text.into()))]
+        {
+            match objects.write(&name, &source).await {
+                Ok(()) => {}
+                Err(ObjectError::TooLarge(why)) => return Ok(Err(failed(&why))),
+                Err(error) => return Err(Stop::Sink(error)),
+            }
+        }
+        tracing::debug!("pushed {} ({})", info.path, human::bytes(bytes));
+        Ok(Ok(bytes))
+    };
+    match in_time(work.deadline, task).await {
+        Ok(done) => done,
+        Err(stop) => Err(Failed::Stop(stop)),
+    }
+}
+
+#[cfg(test)]
+#[path = "upload_test.rs"]
+mod tests;
