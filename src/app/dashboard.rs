@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::Failure;
+use super::adoption::github_jobs;
 use super::settings::DashboardArgs;
 use crate::base::bounds::{MAX_TEXT, read_text};
 use crate::base::clock::now;
@@ -11,6 +12,7 @@ use crate::dashboard::{Facts, Goal, GoalError, Goals, HeldEntry, State, Written,
 use crate::history::{self, History, Run, history_key};
 use crate::plan::RULES_FILE;
 use crate::remote::Remote;
+use crate::remote::github::Requests;
 use crate::report::text;
 use crate::series::sign::Keyring;
 
@@ -26,6 +28,8 @@ pub(crate) struct Scene<'a> {
     /// The address of the repository's server; None outside of GitHub.
     pub server: Option<&'a str>,
     pub held: Vec<HeldEntry>,
+    /// A connection to GitHub, if its runs are to be read.
+    pub requests: Option<Requests>,
 }
 
 /// Writes the dashboard.
@@ -46,6 +50,9 @@ pub(crate) async fn make(args: &DashboardArgs, scene: Scene<'_>) -> Result<Writt
     let mut facts = Facts::of(title, now(), goals, runs.runs.into_values());
     facts.address = address(scene.server, scene.repository);
     facts.held = scene.held;
+    if let Some(requests) = scene.requests {
+        facts.github = Some(github_jobs(requests, args.github_days).await);
+    }
     let folder = scene.from.join(&args.out);
     write(&facts, &folder).map_err(|error| {
         let place = folder.display();

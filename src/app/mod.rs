@@ -1,5 +1,6 @@
 //! Code that the command line and the steps of the actions share.
 
+pub(crate) mod adoption;
 pub(crate) mod audit;
 pub(crate) mod build;
 pub(crate) mod comment;

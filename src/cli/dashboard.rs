@@ -6,10 +6,11 @@ use clap::Args;
 
 use super::verbs;
 use crate::app::Failure;
+use crate::app::comment::requests;
 use crate::app::dashboard::{Scene, make, sentences};
 use crate::app::place::remote;
 use crate::app::settings::DashboardArgs;
-use crate::base::env_vars;
+use crate::base::{env_vars, secrets};
 
 #[derive(Debug, Args)]
 pub(super) struct DashboardCommand {
@@ -37,6 +38,10 @@ pub(super) async fn dashboard(command: &DashboardCommand) -> Result<(), Failure>
         repository: "",
         server: None,
         held: Vec::new(),
+        requests: match args.github_days {
+            0 => None,
+            _ => Some(requests(secrets::var)?),
+        },
     };
     for sentence in sentences(&make(args, scene).await?) {
         tracing::info!("{sentence}");

@@ -54,6 +54,35 @@ fn made(runs: Vec<Run>, goals: Goals) -> (Written, String, tempfile::TempDir) {
     (written, page, folder)
 }
 
+#[test]
+fn the_time_before_the_cache_is_compared_with_the_time_since() {
+    let runs = runs(40);
+    let since = runs[0].time;
+    let folder = tempfile::tempdir().unwrap();
+    let job = |name: &str, ended, minutes: u64| GithubJob {
+        name: name.to_owned(),
+        ended,
+        ms: minutes * 60_000,
+        queued_ms: None,
+    };
+    let jobs = (1..=5).flat_map(|n| {
+        [job("CI / <script>alert(1)</script>", since - n, 20), job("CI / <script>alert(1)</script>", since + n, 12)]
+    });
+    let github = GithubJobs { days: 90, jobs: jobs.collect(), read: 10, total: 10, ..GithubJobs::default() };
+    let goals = Goals { job_time_reduction: Some(0.3), ..Goals::default() };
+    let facts = Facts { github: Some(github), ..Facts::of("a/b".into(), 1_795_000_000, goals, runs) };
+    write(&facts, folder.path()).unwrap();
+    let page = std::fs::read_to_string(folder.path().join(INDEX)).unwrap();
+    assert!(page.contains("jobs are 40.0 % shorter (goal of 30.0 %: reached)."), "{page}");
+    assert!(page.contains("<th scope=row>CI / &lt;script&gt;") && !page.contains("<script>alert"), "{page}");
+    let data: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(folder.path().join("data.json")).unwrap()).unwrap();
+    assert_eq!(
+        (&data["adoption"]["since"], &data["adoption"]["jobs"][0]["before-ms"]),
+        (&since.into(), &1_200_000.into())
+    );
+}
+
 const GOALS: Goals = Goals { hit_rate: Some(0.9), job_time_reduction: Some(0.99), success_rate: Some(0.5) };
 
 #[test]

@@ -6,6 +6,7 @@
 //!
 //! The page loads nothing, and its content security policy forbids it to.
 
+mod adoption;
 mod badge;
 mod bins;
 mod chart;
@@ -22,8 +23,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::history::{Run, Without};
+use crate::history::{Run, RunKind, Without};
 
+pub(crate) use adoption::{GithubJob, GithubJobs};
 pub(crate) use figures::Figures;
 pub(crate) use goals::{Goal, GoalError, Goals, State};
 
@@ -45,6 +47,8 @@ pub(crate) struct Facts {
     pub goals: Goals,
     /// What the cache holds now; empty if unknown.
     pub held: Vec<HeldEntry>,
+    /// What GitHub knows of all jobs; None if it was not asked.
+    pub github: Option<GithubJobs>,
     /// The runs, oldest first.
     runs: Vec<Run>,
     /// Runs that were left out.
@@ -73,6 +77,8 @@ struct Data<'a> {
     days: u64,
     figures: &'a Figures,
     goals: &'a [Goal],
+    /// Null if GitHub was not asked.
+    adoption: Option<&'a adoption::Adoption>,
     runs: &'a [Run],
 }
 
@@ -90,7 +96,7 @@ impl Facts {
         let is_odd = |run: &Run| run.time < EARLIEST || run.time > now.saturating_add(DAY);
         let (odd, mut runs): (Vec<Run>, Vec<Run>) = runs.into_iter().partition(is_odd);
         runs.sort_by_key(|run| (run.time, run.id()));
-        Self { title, address: None, now, goals, held: Vec::new(), runs, odd: odd.len() }
+        Self { title, address: None, now, goals, held: Vec::new(), github: None, runs, odd: odd.len() }
     }
 }
 
@@ -102,6 +108,8 @@ pub(crate) fn write(facts: &Facts, folder: &Path) -> std::io::Result<Written> {
     let without = Without::of(&facts.runs);
     let (figures, before) = figures::recent(&facts.runs, &without);
     let goals = facts.goals.measured(&figures);
+    let since = facts.runs.iter().find(|run| run.kind == RunKind::Job).map(|run| run.time);
+    let adoption = facts.github.as_ref().map(|read| adoption::adoption(&read.jobs, since));
     let data = Data {
         schema: 1,
         title: &facts.title,
@@ -109,10 +117,18 @@ pub(crate) fn write(facts: &Facts, folder: &Path) -> std::io::Result<Written> {
         days: figures::DAYS,
         figures: &figures,
         goals: &goals,
+        adoption: adoption.as_ref(),
         runs: &facts.runs,
     };
     std::fs::create_dir_all(folder)?;
-    let view = page::View { facts, without: &without, figures: &figures, before: &before, goals: &goals };
+    let view = page::View {
+        facts,
+        without: &without,
+        figures: &figures,
+        before: &before,
+        goals: &goals,
+        adoption: adoption.as_ref(),
+    };
     let index = folder.join(INDEX);
     for (name, body) in [
         (INDEX, page::page(&view)),

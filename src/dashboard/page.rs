@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::Facts;
+use super::adoption::{self, Adoption};
 use super::bins::{Bin, bins, moment};
 use super::chart::{Chart, Series, Unit};
 use super::failures::{Recovery, recovery};
@@ -26,6 +27,8 @@ pub(super) struct View<'a> {
     pub figures: &'a Figures,
     pub before: &'a Figures,
     pub goals: &'a [Goal],
+    /// The time before the cache and since; None if GitHub was not asked.
+    pub adoption: Option<&'a Adoption>,
 }
 
 /// The whole page.
@@ -74,6 +77,7 @@ fn content(view: &View<'_>) -> Html {
     let recovery = recovery(&view.facts.runs);
     let charts: Html = charts(view, &bins, &span, &recovery).iter().map(Chart::draw).collect();
     let tables = [
+        adoption::section(view),
         tables::slowest(view),
         tables::failures(view),
         tables::plans(view),

@@ -15,7 +15,7 @@ const ROWS: usize = 12;
 /// Longest name in a table, in characters.
 const LONGEST: usize = 80;
 
-fn name(value: &str) -> Html {
+pub(super) fn name(value: &str) -> Html {
     if value.is_empty() {
         return Html::of(format_args!("<span class=unknown>unnamed</span>"));
     }
@@ -23,7 +23,7 @@ fn name(value: &str) -> Html {
 }
 
 /// Says how many rows a table does not show.
-fn more(count: usize) -> Html {
+pub(super) fn more(count: usize) -> Html {
     match count.saturating_sub(ROWS) {
         0 => Html::default(),
         more => Html::of(format_args!("<p class=note>And {more} more, in data.json.</p>\n")),
@@ -236,7 +236,7 @@ pub(super) fn latest(view: &View<'_>) -> Html {
     card([table("Latest runs", &head, 6, &rows)])
 }
 
-fn card(parts: impl IntoIterator<Item = Html>) -> Html {
+pub(super) fn card(parts: impl IntoIterator<Item = Html>) -> Html {
     let inside: Html = parts.into_iter().collect();
     Html::of(format_args!("<section class=card>{inside}</section>\n"))
 }

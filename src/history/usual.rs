@@ -1,7 +1,7 @@
 //! What is usual on a branch: the medians of the last successful runs of a lane there.
 
 use super::trend::median;
-use super::{History, Run};
+use super::{History, Run, RunKind};
 
 /// Runs that are looked at.
 const RUNS: usize = 20;
@@ -18,8 +18,13 @@ pub(crate) struct Usual {
 
 /// What is usual for `lane` on `system` and the full reference `git_ref`. None without such a run.
 pub(crate) fn usual(history: &History, (lane, system, git_ref): (&str, &str, &str)) -> Option<Usual> {
-    let is_wanted =
-        |run: &&Run| run.lane == lane && run.system == system && run.git_ref == git_ref && run.status == "success";
+    let is_wanted = |run: &&Run| {
+        run.lane == lane
+            && run.system == system
+            && run.git_ref == git_ref
+            && run.status == "success"
+            && run.kind == RunKind::Job
+    };
     let runs: Vec<&Run> = history.by_time().into_iter().filter(is_wanted).collect();
     let last = &runs[runs.len().saturating_sub(RUNS)..];
     if last.is_empty() {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::TrustArgs;
+use super::values::whole;
 
 /// What a dashboard is made of.
 #[derive(Clone, Debug, Args)]
@@ -22,6 +23,10 @@ pub(crate) struct DashboardArgs {
     /// Files with further runs, as `nix-cache history export` prints them
     #[arg(long, value_name = "FILE")]
     pub runs: Vec<PathBuf>,
+    /// Number of days of GitHub's own records of jobs to read, for comparing the time before the cache with the time since; needs
+    /// `actions: read`, and one request for each run, of at most 400; 0 reads none
+    #[arg(long, value_name = "DAYS", default_value_t = 0, value_parser = whole::<u64>(0, 400))]
+    pub github_days: u64,
     /// The first word of the keys of the jobs, if they set `prefix-key`
     #[arg(long, value_name = "WORD", default_value = "nix")]
     pub prefix_key: String,

@@ -13,6 +13,7 @@ mod manage;
 mod pulls;
 mod requests;
 mod rest;
+mod runs;
 mod store;
 #[cfg(test)]
 pub(super) mod testing;
@@ -39,6 +40,7 @@ pub(crate) use self::manage::CacheShelf;
 pub(crate) use self::pulls::{ChangedFile, PullRequest, Pulls};
 pub(crate) use self::requests::{CallError, Refused, Requests};
 pub(crate) use self::rest::{CacheEntryInfo, Rest};
+pub(crate) use self::runs::{RunList, Runs, WorkflowJob};
 pub(crate) use self::token::TokenScope;
 pub use self::token::scopes;
 
