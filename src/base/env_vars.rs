@@ -173,6 +173,8 @@ pub(crate) const GIT_TERMINAL_PROMPT: &str = "GIT_TERMINAL_PROMPT";
 pub(crate) const LC_ALL: &str = "LC_ALL";
 /// Largest heap of an evaluation in bytes, read by the garbage collector that Nix is linked with.
 pub(crate) const GC_MAXIMUM_HEAP_SIZE: &str = "GC_MAXIMUM_HEAP_SIZE";
+/// The server that `niks3` pushes to.
+pub(crate) const NIKS3_SERVER_URL: &str = "NIKS3_SERVER_URL";
 /// If set to anything, Nix prints without colours.
 pub(crate) const NO_COLOR: &str = "NO_COLOR";
 

@@ -6,14 +6,12 @@ use super::outcome::PushOutcome;
 use crate::base::human;
 use crate::base::note::{Code, Note};
 use crate::cache::{Objection, Publishable};
-use crate::series::sign::Keyring;
 use crate::store::{StoreDirs, StorePath};
 
 /// Returns the paths to push: `named` or those that this job built, with everything that they refer to and without what nothing
 /// vouches for. Notes say why paths are left out.
 pub(super) fn choose(
     dirs: &StoreDirs,
-    keys: &Keyring,
     here: &Publishable,
     named: Option<BTreeSet<StorePath>>,
     outcome: &mut PushOutcome,
@@ -58,13 +56,14 @@ pub(super) fn choose(
             ),
         ));
     }
-    let chosen = here.valid.closure(&start);
-    if !chosen.is_empty() && !keys.can_sign() {
-        outcome.notes.push(Note::info(
-            Code::PushUnsigned,
-            "What is pushed has no signature of this job, because no signing key was given. Nix fetches it only if the cache signs \
-             it, or with `require-sigs = false`.",
-        ));
-    }
-    chosen
+    here.valid.closure(&start)
+}
+
+/// The note that what is pushed is not signed by this job.
+pub(super) fn unsigned() -> Note {
+    Note::info(
+        Code::PushUnsigned,
+        "What is pushed has no signature of this job, because no signing key was given. Nix fetches it only if the cache signs it, or \
+         with `require-sigs = false`.",
+    )
 }

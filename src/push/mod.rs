@@ -13,6 +13,7 @@ mod native;
 mod outcome;
 mod pack;
 mod sink;
+mod tool;
 mod upload;
 
 use std::collections::BTreeSet;
@@ -68,7 +69,11 @@ pub(crate) async fn push(request: PushRequest) -> Result<PushOutcome, CacheError
     let (place, trusted) = (dirs.clone(), keys.clone());
     let here = tokio::task::spawn_blocking(move || publishable(&place, &trusted, threads)).await??;
     let mut outcome = PushOutcome::default();
-    let chosen = choose::choose(&dirs, &keys, &here, paths, &mut outcome);
+    let chosen = choose::choose(&dirs, &here, paths, &mut outcome);
+    let is_native = |sink: &OpenSink| matches!(sink, OpenSink::Native(_));
+    if !chosen.is_empty() && !keys.can_sign() && sinks.iter().any(is_native) {
+        outcome.notes.push(choose::unsigned());
+    }
     let infos: Vec<&PathInfo> = chosen.iter().filter_map(|path| here.valid.get(path)).collect();
     outcome.paths_considered = infos.len() as u64;
     let upstream = present(&substituters, &infos, Options { ca_file, ..Options::default() }).await;
@@ -78,6 +83,7 @@ pub(crate) async fn push(request: PushRequest) -> Result<PushOutcome, CacheError
     for sink in &sinks {
         let done = match sink {
             OpenSink::Native(objects) => native::push(&work, &**objects, &wanted, &mut outcome.notes).await,
+            OpenSink::Tool(tool) => tool::push(&work, tool, &wanted, &mut outcome.notes).await,
             OpenSink::Unusable(name, why) => outcome::unusable(name, why, &mut outcome.notes),
         };
         outcome.sinks.push(done);

@@ -27,6 +27,9 @@ pub(crate) struct PushOutcome {
 pub(crate) struct SinkOutcome {
     /// Where it is.
     pub sink: String,
+    /// The program that pushed, if another one did. It alone knows what the sink had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tool: Option<&'static str>,
     /// Whether it now has everything that it was to get.
     pub complete: bool,
     /// Number of paths that it had.
@@ -89,6 +92,9 @@ impl SinkOutcome {
         let missing =
             if *paths_missing == 0 { String::new() } else { format!(", {paths_missing} still missing there") };
         let pushed = human::count(*paths_pushed, "path");
+        if let Some(tool) = self.tool {
+            return format!("{pushed} given to `{tool}` for {sink}{missing}; {seconds:.1} s.");
+        }
         format!("{pushed} pushed to {sink}{sizes}, {paths_present} already there{missing}; {seconds:.1} s.")
     }
 }

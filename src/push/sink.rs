@@ -7,6 +7,7 @@ use std::sync::Arc;
 use url::Url;
 
 use super::Native;
+use super::tool::Tool;
 use crate::remote::github::Tuning;
 use crate::remote::objects::{BucketObjects, DirectoryObjects, HttpObjects, Login, http_address};
 use crate::remote::s3::{S3Address, S3Client};
@@ -18,16 +19,20 @@ pub(crate) enum Sink {
     Directory(PathBuf),
     S3(S3Address),
     Http(Url),
+    /// A service with a tool of its own.
+    Tool(Tool),
 }
 
 /// A sink that is ready, or why it cannot be used.
 pub(crate) enum OpenSink {
     Native(Native),
+    Tool(Tool),
     /// Its name, and a sentence.
     Unusable(String, String),
 }
 
-const TAKES: &str = "`file:///FOLDER`, `s3://BUCKET/PREFIX?endpoint=…&region=…` or `https://HOST/PATH`";
+const TAKES: &str = "`file:///FOLDER`, `s3://BUCKET/PREFIX?endpoint=…&region=…` `https://HOST/PATH`, \
+    `cachix:NAME`, `attic:SERVER:CACHE` or `niks3:URL`";
 
 impl Sink {
     /// Parses the name of a sink.
@@ -36,6 +41,11 @@ impl Sink {
     /// A sentence that says what is wrong and what to write instead. It contains nothing that could be a secret.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let wrong = |why: &str| format!("The sink {} cannot be used: {why}.", shown(text));
+        if let Some((scheme, rest)) = text.split_once(':')
+            && let Some(tool) = Tool::parse(scheme, rest)
+        {
+            return tool.map(Self::Tool).map_err(|why| wrong(&why));
+        }
         match text.split_once(':') {
             Some(("file", rest)) => folder(rest).map(Self::Directory).map_err(|why| wrong(&why)),
             Some(("dir", path)) => Err(wrong(&format!("a folder is written as file://{path}, with its whole path"))),
@@ -49,8 +59,9 @@ impl Sink {
     }
 
     /// Opens it. Keys and logins come from `variable`, which reads the environment. No request is sent.
-    fn open(&self, variable: &impl Fn(&str) -> Option<String>) -> Result<Native, String> {
-        Ok(match self {
+    fn open(&self, variable: &impl Fn(&str) -> Option<String>) -> Result<OpenSink, String> {
+        let native: Native = match self {
+            Self::Tool(tool) => return Ok(OpenSink::Tool(tool.clone())),
             Self::Directory(path) => Arc::new(DirectoryObjects::new(path)),
             Self::S3(address) => {
                 let client = S3Client::new(address, variable, Tuning::from_env());
@@ -61,7 +72,8 @@ impl Sink {
                 let objects = HttpObjects::new(base.clone(), login, Tuning::from_env());
                 Arc::new(objects.map_err(|error| error.to_string())?)
             }
-        })
+        };
+        Ok(OpenSink::Native(native))
     }
 
     /// Opens each of `sinks`.
@@ -77,10 +89,7 @@ impl Sink {
             }
             _ => sink.open(&variable),
         };
-        sinks
-            .iter()
-            .map(|sink| open(sink).map_or_else(|why| OpenSink::Unusable(sink.to_string(), why), OpenSink::Native))
-            .collect()
+        sinks.iter().map(|sink| open(sink).unwrap_or_else(|why| OpenSink::Unusable(sink.to_string(), why))).collect()
     }
 }
 
@@ -89,6 +98,7 @@ impl fmt::Display for Sink {
         match self {
             Self::Directory(path) => write!(f, "file://{}", path.display()),
             Self::S3(address) => address.fmt(f),
+            Self::Tool(tool) => tool.fmt(f),
             Self::Http(url) => f.write_str(url.as_str().trim_end_matches('/')),
         }
     }
@@ -116,6 +126,9 @@ mod tests {
     fn each_kind_of_sink_is_told_by_its_name() {
         assert_eq!(Sink::parse("file:///srv/a%20b"), Ok(Sink::Directory("/srv/a b".into())));
         for text in [
+            "cachix:my-cache",
+            "attic:my-server:my-cache",
+            "niks3:https://niks3.example.org",
             "s3://my-bucket/nix?region=eu-west-1",
             "https://cache.example.org/a/b",
             "http://127.0.0.1:80",
@@ -143,6 +156,12 @@ mod tests {
             ("https://host/x?token=hunter2", "query or fragment"),
             ("http://cache.example.org", "Use https"),
             ("ssh://host", "it is not a kind of sink"),
+            ("cachix:", "cachix:my-cache"),
+            ("cachix:--help", "cachix:my-cache"),
+            ("attic:cache", "attic:my-server:my-cache"),
+            ("attic:a:b:c", "attic:my-server:my-cache"),
+            ("niks3:cache.example.org", "it is not a URL"),
+            ("niks3:https://u:hunter2@host", "it contains credentials"),
         ] {
             let error = Sink::parse(text).unwrap_err();
             assert!(error.contains(says) && !error.contains("hunter2"), "{text}: {error}");

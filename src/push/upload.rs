@@ -41,9 +41,7 @@ enum Failed {
 /// Uploads the paths of `missing`.
 pub(super) async fn upload(work: &Work, objects: &dyn Objects, missing: &[&PathInfo]) -> Uploaded {
     let mut done = Uploaded::default();
-    let (mut waiting, referrers) = order(missing);
-    let by_path: BTreeMap<&StorePath, &PathInfo> = missing.iter().map(|info| (&info.path, *info)).collect();
-    let mut ready: VecDeque<&PathInfo> = missing.iter().copied().filter(|info| waiting[&info.path] == 0).collect();
+    let (mut order, mut ready) = Order::new(missing);
     let mut running = FuturesUnordered::new();
     loop {
         while done.stop.is_none()
@@ -57,14 +55,7 @@ pub(super) async fn upload(work: &Work, objects: &dyn Objects, missing: &[&PathI
             Ok(bytes) => {
                 done.bytes += bytes;
                 done.pushed.insert(info.path.clone());
-                for referrer in referrers.get(&info.path).into_iter().flatten() {
-                    if let Some(count) = waiting.get_mut(referrer) {
-                        *count -= 1;
-                        if *count == 0 {
-                            ready.extend(by_path.get(referrer));
-                        }
-                    }
-                }
+                ready.extend(order.done(&info.path));
             }
             Err(Failed::Path(why)) => {
                 tracing::debug!("{} is not pushed: {why}", info.path);
@@ -75,26 +66,56 @@ pub(super) async fn upload(work: &Work, objects: &dyn Objects, missing: &[&PathI
     }
 }
 
-/// Number of references of each path that are among `missing`, and the referrers of each path.
-#[allow(clippy::type_complexity, reason = "two maps for one loop")]
-fn order<'a>(
-    missing: &[&'a PathInfo],
-) -> (BTreeMap<&'a StorePath, usize>, BTreeMap<&'a StorePath, Vec<&'a StorePath>>) {
-    let all: BTreeSet<&StorePath> = missing.iter().map(|info| &info.path).collect();
-    let (mut waiting, mut referrers) = (BTreeMap::new(), BTreeMap::<_, Vec<_>>::new());
-    for info in missing {
-        let references = info.references.iter().filter(|path| **path != info.path && all.contains(path));
-        let mut count = 0;
-        for reference in references {
-            count += 1;
-            // The key lives as long as the set of paths.
-            if let Some(&reference) = all.get(reference) {
+/// Sorts paths so that each follows those that it refers to.
+pub(super) fn sorted<'a>(infos: &[&'a PathInfo]) -> Vec<&'a PathInfo> {
+    let (mut order, mut ready) = Order::new(infos);
+    let mut sorted = Vec::new();
+    while let Some(info) = ready.pop_front() {
+        ready.extend(order.done(&info.path));
+        sorted.push(info);
+    }
+    sorted
+}
+
+/// The order of references.
+struct Order<'a> {
+    by_path: BTreeMap<&'a StorePath, &'a PathInfo>,
+    /// Number of references of each path that are not done.
+    waiting: BTreeMap<&'a StorePath, usize>,
+    referrers: BTreeMap<&'a StorePath, Vec<&'a StorePath>>,
+}
+
+impl<'a> Order<'a> {
+    /// The order of these paths, and those that can be first.
+    fn new(infos: &[&'a PathInfo]) -> (Self, VecDeque<&'a PathInfo>) {
+        let by_path: BTreeMap<&StorePath, &PathInfo> = infos.iter().map(|info| (&info.path, *info)).collect();
+        let (mut waiting, mut referrers) = (BTreeMap::new(), BTreeMap::<_, Vec<_>>::new());
+        for info in infos {
+            let others = info.references.iter().filter(|path| **path != info.path);
+            let known: Vec<&StorePath> =
+                others.filter_map(|path| by_path.get_key_value(path)).map(|(path, _)| *path).collect();
+            waiting.insert(&info.path, known.len());
+            for reference in known {
                 referrers.entry(reference).or_default().push(&info.path);
             }
         }
-        waiting.insert(&info.path, count);
+        let ready = infos.iter().copied().filter(|info| waiting[&info.path] == 0).collect();
+        (Self { by_path, waiting, referrers }, ready)
     }
-    (waiting, referrers)
+
+    /// Returns the paths that can follow now that `path` is done.
+    fn done(&mut self, path: &StorePath) -> Vec<&'a PathInfo> {
+        let mut next = Vec::new();
+        for referrer in self.referrers.get(path).into_iter().flatten() {
+            if let Some(count) = self.waiting.get_mut(referrer) {
+                *count -= 1;
+                if *count == 0 {
+                    next.extend(self.by_path.get(referrer).copied());
+                }
+            }
+        }
+        next
+    }
 }
 
 async fn upload_one(work: &Work, objects: &dyn Objects, info: &PathInfo) -> Result<u64, Failed> {

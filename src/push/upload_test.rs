@@ -96,6 +96,20 @@ async fn a_path_is_announced_after_its_archive_and_all_that_it_refers_to() {
     assert!(written[0].starts_with("nar/"));
 }
 
+#[test]
+fn sorted_paths_follow_those_that_they_refer_to() {
+    let (_root, _, infos) = scene(TREE);
+    let infos: Vec<_> = infos.iter().collect();
+    let sorted = sorted(&infos);
+    assert_eq!(sorted.len(), infos.len());
+    let at = |path: &StorePath| sorted.iter().position(|info| info.path == *path);
+    for info in &infos {
+        for reference in info.references.iter().filter(|path| **path != info.path) {
+            assert!(at(reference).is_none_or(|other| Some(other) < at(&info.path)), "{}", info.path);
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_is_too_large_or_damaged_is_left_out_with_its_referrers_alone() {
     let (_root, work, infos) = scene(TREE);

@@ -18,8 +18,8 @@ const MAX_LINKS: usize = 20;
 #[command(next_help_heading = "Push")]
 pub(crate) struct PushArgs {
     /// Binary cache to push to: `file:///FOLDER`, `s3://BUCKET/PREFIX?endpoint=…&region=…` with keys from the variables
-    /// `AWS_*`, or `https://HOST/PATH`, which has to accept `PUT`, with a login from `NIX_CACHE_PUSH_TOKEN` or
-    /// `NIX_CACHE_PUSH_LOGIN`
+    /// `AWS_*`, `https://HOST/PATH`, which has to accept `PUT`, with a login from `NIX_CACHE_PUSH_TOKEN` or
+    /// `NIX_CACHE_PUSH_LOGIN`, or with the tool of that name on PATH `cachix:NAME`, `attic:SERVER:CACHE` or `niks3:URL`
     #[arg(long, value_name = "SINK")]
     pub to: Vec<String>,
     /// Longest time that a push may take; what was pushed by then stays [default: no limit]
