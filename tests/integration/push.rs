@@ -1,6 +1,7 @@
 //! `nix-cache push`: what it writes is read back by real Nix, which checks every signature.
 
 mod servers;
+mod step;
 mod tools;
 
 use std::fs;
