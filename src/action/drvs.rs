@@ -37,7 +37,7 @@ pub(super) async fn run() -> Result<(), Failure> {
 async fn restore(planned: &Drvs, mut job: Job) -> Vec<Note> {
     let limit = job.inputs.restore.restore_timeout;
     let end = Instant::now() + limit;
-    let place = match job.place(Some(time_to_fetch(limit))) {
+    let place = match job.place_to_restore(Some(time_to_fetch(limit))) {
         Ok(place) => place,
         Err(error) => {
             job.note_no_cache(&error);

@@ -6,7 +6,7 @@ use clap::{Args, Command, CommandFactory, Parser, ValueEnum};
 use serde_json::Value;
 
 use super::given::{ActionInputs, Secrets};
-use crate::app::settings::{FailArgs, KeyArgs, LaneArgs, PackingArgs, PushToArgs, RestoreArgs, TrustArgs};
+use crate::app::settings::{FailArgs, KeyArgs, LaneArgs, PackingArgs, PushToArgs, RestoreArgs, ShareArgs, TrustArgs};
 use crate::github::status::JobStatus;
 use crate::report::Action;
 
@@ -105,10 +105,12 @@ pub(crate) struct HistoryArgs {
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct RemoteInput {
     /// Where layers and snapshots are stored: `github`, `dir:PATH` (a disk that runners share), or
-    /// `s3://BUCKET/PREFIX?endpoint=…&region=…` with keys from the variables `AWS_*`; all actions of a workflow need the same
-    /// [default: `github`]
+    /// `s3://BUCKET/PREFIX?endpoint=…&region=…` with keys from the variables `AWS_*`; all actions of a workflow need the same. Further
+    /// ones that are only read stand on lines of their own, each with `read-only` behind it [default: `github`]
     #[arg(long, value_name = "REMOTE")]
     pub remote: Option<String>,
+    #[command(flatten)]
+    pub share: ShareArgs,
 }
 
 /// The inputs that all actions share.

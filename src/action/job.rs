@@ -1,7 +1,7 @@
 //! The job that an action runs in: its inputs, its key and its cache.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::action::given::ActionInputs;
 use crate::action::inputs::Inputs;
 use crate::app::Failure;
-use crate::app::place::{limited, remote};
+use crate::app::place::{OpenError, Opened, UNSIGNED, check_shared, is_open_to_others, limited, open};
 use crate::app::settings::{escaped, sinks};
 use crate::base::env_vars;
 use crate::base::note::{Code, Note};
@@ -22,8 +22,8 @@ use crate::github::annotate::{self, Annotator, Style};
 use crate::github::env::{Environment, Facts};
 use crate::github::lane::default_lane;
 use crate::github::state;
-use crate::remote::github::{GithubConfig, GithubRemote, TokenScope};
-use crate::remote::{Location, Remote, RemoteError};
+use crate::remote::github::{GithubRemote, TokenScope};
+use crate::remote::{Location, Purpose, Remote, RemoteError};
 use crate::report::{Action, KeyPart, Report, Severity};
 use crate::series::sign::Keyring;
 use crate::store::StoreDirs;
@@ -60,14 +60,15 @@ pub(super) struct Place {
     pub remote: Arc<dyn Remote>,
     /// The same, if it is GitHub's.
     pub github: Option<Arc<GithubRemote>>,
-    /// Whether only signed snapshots are read and written: an object store has no scopes of branches.
-    pub is_signed_only: bool,
+    /// Why nothing is saved without a signature: an object store and a directory have no scopes of branches.
+    pub unsigned: Option<&'static str>,
+    /// What did not work of several remotes, as it comes.
+    pub troubles: Arc<Mutex<Vec<String>>>,
 }
 
-/// Why an object store is not used without keys.
-const UNSIGNED: &str = "Every job that has the keys of an object store can write to it, so this action uses it only with signed \
-    snapshots. Set the input `trusted-public-keys`, and `signing-key` in jobs that may save; `nix key generate-secret` makes a key, \
-    and docs/signing.md says how.";
+/// Why a pull request saves nothing to a directory.
+const UNSIGNED_PULL_REQUEST: &str = "because jobs of all branches would use what a pull request saves in a directory. With the inputs \
+    `trusted-public-keys` and `signing-key`, only what a trusted job signed is used; `nix key generate-secret` makes a key";
 
 /// The annotator for the run's page.
 pub(super) fn annotator() -> Annotator<Raw> {
@@ -98,7 +99,12 @@ impl Job {
             annotate::mask(token.expose_secret());
         }
         if let Some(name) = &inputs.remote.remote {
-            Location::parse(name).map_err(|why| Failure::usage(format!("{why} Correct the input \"remote\".")))?;
+            Location::parse_all(name).map_err(|why| Failure::usage(format!("{why} Correct the input \"remote\".")))?;
+        }
+        let shared =
+            Location::parse_all(&remote_name(&inputs)).map(|all| check_shared(&inputs.remote.share.share_with, &all));
+        if let Ok(Err(OpenError::Usage(why))) = shared {
+            return Err(Failure::usage(format!("{why} Correct the input \"share-with\".")));
         }
         sinks(&inputs.push.push_to)
             .map_err(|failure| Failure::usage(format!("{} Correct the input \"push-to\".", failure.message)))?;
@@ -149,8 +155,7 @@ impl Job {
 
     /// The name of the cache: the input `remote`, or `NIX_CACHE_REMOTE`, or else `github`.
     pub(super) fn remote_name(&self) -> String {
-        let given = self.inputs.remote.remote.clone().or_else(|| std::env::var(env_vars::NIX_CACHE_REMOTE).ok());
-        given.filter(|name| !name.is_empty()).unwrap_or_else(|| "github".to_owned())
+        remote_name(&self.inputs)
     }
 
     /// A variable of the runner's, of which the token for REST is an input.
@@ -159,26 +164,49 @@ impl Job {
         token.map(|token| token.expose_secret().to_owned()).or_else(|| secrets::var(name))
     }
 
-    /// Opens the cache: the one in the input `remote`, in `NIX_CACHE_REMOTE`, or GitHub's, with a time budget for all its lookups
+    /// Opens the cache: that in the input `remote`, in `NIX_CACHE_REMOTE`, or GitHub's, with a time budget for all its lookups
     /// in this step, and `total` for everything.
     ///
     /// # Errors
     /// When there is none; the job continues without a cache.
     pub(super) fn place(&self, total: Option<Duration>) -> Result<Place, RemoteError> {
-        let name = self.remote_name();
-        if name != "github" {
-            let is_signed_only = matches!(Location::parse(&name), Ok(Location::S3(_)));
-            if is_signed_only && !self.keys.asks_for_signatures() {
-                return Err(RemoteError::Failed(UNSIGNED.to_owned()));
-            }
-            let remote = remote(&name).map_err(|failure| RemoteError::Failed(failure.message))?;
-            return Ok(Place { remote: limited(remote, total), github: None, is_signed_only });
+        self.place_for(Purpose::Save, total)
+    }
+
+    /// Like [`Job::place`], for a restore: of several remotes, those that work are used.
+    ///
+    /// # Errors
+    /// See [`Job::place`].
+    pub(super) fn place_to_restore(&self, total: Option<Duration>) -> Result<Place, RemoteError> {
+        self.place_for(Purpose::Restore, total)
+    }
+
+    fn place_for(&self, purpose: Purpose, total: Option<Duration>) -> Result<Place, RemoteError> {
+        let (name, shared) = (self.remote_name(), &self.inputs.remote.share.share_with);
+        let is_open = is_open_to_others(&name, shared);
+        if is_open && !self.keys.asks_for_signatures() {
+            return Err(RemoteError::Failed(UNSIGNED.to_owned()));
         }
-        let github = Arc::new(GithubRemote::new(GithubConfig::from_env(|name| self.variable(name))?)?);
-        if state::load(STATE_SPOKEN).is_some() {
+        let Opened { remote, github, troubles } = open(&name, shared, purpose, |name| self.variable(name))?;
+        if let Some(github) = github.as_ref().filter(|_| state::load(STATE_SPOKEN).is_some()) {
             github.note_spoken();
         }
-        Ok(Place { remote: limited(github.clone(), total), github: Some(github), is_signed_only: false })
+        let unsigned = match Location::main(&name) {
+            Ok(Location::Directory(_)) if !is_open && self.facts.is_of_pull_request() => Some(UNSIGNED_PULL_REQUEST),
+            _ => is_open.then_some("because others can write there, and the input `signing-key` is empty"),
+        };
+        Ok(Place { remote: limited(remote, total), github, unsigned, troubles })
+    }
+
+    /// Adds notes about those of several remotes that could not be used.
+    pub(super) fn note_troubles(&mut self, place: &Place) {
+        let troubles: Vec<String> = place.troubles.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
+        for text in troubles {
+            // Main and post step have the same ones.
+            if self.report.notes.iter().all(|note| note.message != text) {
+                self.report.note(Note::silent(Severity::Warning, Code::RemoteFailed, text));
+            }
+        }
     }
 
     /// Tells post whether the service has answered: then a failure there is an outage and not a missing service.
@@ -263,6 +291,12 @@ impl Job {
             tracing::warn!("{error}");
         }
     }
+}
+
+/// The name of the cache: the input `remote`, or `NIX_CACHE_REMOTE`, or else `github`.
+fn remote_name(inputs: &Inputs) -> String {
+    let given = inputs.remote.remote.clone().or_else(|| std::env::var(env_vars::NIX_CACHE_REMOTE).ok());
+    given.filter(|name| !name.is_empty()).unwrap_or_else(|| "github".to_owned())
 }
 
 /// The keys in the inputs. Secret keys are masked in the log before they are used.

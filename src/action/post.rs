@@ -37,6 +37,7 @@ pub(super) async fn save(job: &mut Job, step: Step) -> Result<(), Failure> {
         Ok(place) => {
             survey(job, &lookup).await;
             save_if_wanted(job, &place, &lookup, end).await;
+            job.note_troubles(&place);
             let left = end.saturating_duration_since(Instant::now()).max(LEAST_FOR_QUOTA);
             if tokio::time::timeout(left, fill::quota(job, &place)).await.is_err() {
                 tracing::debug!("GitHub did not report in time how full the cache is.");
@@ -122,8 +123,7 @@ async fn save_if_wanted(job: &mut Job, place: &Place, lookup: &Lookup, end: Inst
         );
         return;
     }
-    if place.is_signed_only && !job.keys.can_sign() {
-        let because = "because an object store takes only signed snapshots, and the input `signing-key` is empty";
+    if let Some(because) = place.unsigned.filter(|_| !job.keys.can_sign()) {
         fill::not_saved(job, Outcome::Skipped, "unsigned", because);
         return;
     }

@@ -3,7 +3,7 @@
 use clap::{Command, CommandFactory, Parser};
 
 use super::given::{ActionInputs, InputError, Secrets};
-use super::inputs::{Inputs, JobArgs};
+use super::inputs::{Inputs, JobArgs, RemoteInput};
 use crate::app::settings::PruneArgs;
 
 /// The inputs of `prune`.
@@ -11,6 +11,9 @@ use crate::app::settings::PruneArgs;
 pub(crate) struct PruneInputs {
     #[command(flatten)]
     pub prune: PruneArgs,
+    /// The cache to prune, as for the main action; in an object store, that of all repositories below the prefix [default: `github`]
+    #[arg(long, value_name = "REMOTE")]
+    pub remote: Option<String>,
     #[command(flatten)]
     pub job: JobArgs,
     #[arg(skip)]
@@ -30,7 +33,8 @@ impl ActionInputs for PruneInputs {
 impl PruneInputs {
     /// The corresponding inputs of the main action.
     pub(crate) fn of_the_job(&self) -> Result<Inputs, InputError> {
-        let Self { job, secrets, .. } = self.clone();
-        Ok(Inputs { job, secrets, ..Inputs::from_json("{}")? })
+        let Self { remote, job, secrets, .. } = self.clone();
+        let remote = RemoteInput { remote, ..RemoteInput::default() };
+        Ok(Inputs { remote, job, secrets, ..Inputs::from_json("{}")? })
     }
 }

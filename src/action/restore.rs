@@ -44,7 +44,7 @@ async fn look_and_restore(job: &mut Job) -> Result<bool, Failure> {
     let lookup = job.key()?;
     let limit = job.inputs.restore.restore_timeout;
     let end = std::time::Instant::now() + limit;
-    let place = match job.place(Some(time_to_fetch(limit))) {
+    let place = match job.place_to_restore(Some(time_to_fetch(limit))) {
         Ok(place) => place,
         Err(error) => {
             job.note_no_cache(&error);
@@ -56,6 +56,7 @@ async fn look_and_restore(job: &mut Job) -> Result<bool, Failure> {
     context.place.deadline = Some(end);
     if job.inputs.lookup_only {
         let outcome = cache::look_up(&context).await;
+        job.note_troubles(&place);
         fill::restore(job, &outcome);
         Job::leave_spoken(&place);
         return Ok(false);
@@ -64,6 +65,7 @@ async fn look_and_restore(job: &mut Job) -> Result<bool, Failure> {
     let scratch = job.facts.scratch();
     let (store, files) = tokio::join!(cache::restore(&context), levels::restore(&place, &levels, scratch));
     Job::leave_spoken(&place);
+    job.note_troubles(&place);
     if let Ok(outcome) = &store {
         evicted::note(job, &place, &outcome.layers).await;
     }

@@ -5,14 +5,17 @@ use std::sync::Arc;
 
 use crate::app::Failure;
 use crate::app::settings::PruneArgs;
-use crate::base::env_vars;
+use crate::base::{env_vars, secrets};
 use crate::prune::{Place, PruneReport, carry_out, plan_for};
 use crate::remote::github::{CacheShelf, FREE_QUOTA, GithubRemote, RestConfig, Tuning};
+use crate::remote::s3::{S3Client, S3Shelf};
 use crate::remote::{DirectoryRemote, ListError, Location, Remote, Shelf};
 
 /// The cache to prune.
 pub(crate) enum Target {
     Directory(DirectoryRemote),
+    /// A prefix in a bucket, with all repositories that use it.
+    Bucket(Box<S3Shelf>),
     Github {
         shelf: Box<CacheShelf>,
         /// Reads snapshots; None outside an action.
@@ -24,12 +27,13 @@ pub(crate) enum Target {
 impl Target {
     /// The remote of this name; None if it is GitHub's cache.
     pub(crate) fn elsewhere(name: &str) -> Result<Option<Self>, Failure> {
-        match Location::parse(name).map_err(Failure::usage)? {
+        match Location::main(name).map_err(Failure::usage)? {
             Location::Github => Ok(None),
             Location::Directory(path) => Self::directory(&path).map(Some),
-            Location::S3(_) => Err(Failure::usage(
-                "An object store cannot be pruned. Use the lifecycle rules of the bucket, or prune `dir:PATH` or `github`.",
-            )),
+            Location::S3(address) => {
+                let client = S3Client::new(&address, secrets::var, Tuning::from_env()).map_err(Failure::work)?;
+                Ok(Some(Self::Bucket(Box::new(S3Shelf::new(client)))))
+            }
         }
     }
 
@@ -71,7 +75,7 @@ impl Target {
     /// The size that the remote allows, if there is a limit.
     fn quota(&self) -> Option<u64> {
         match self {
-            Self::Directory(_) => None,
+            Self::Directory(_) | Self::Bucket(_) => None,
             Self::Github { .. } => Some(FREE_QUOTA),
         }
     }
@@ -79,6 +83,7 @@ impl Target {
     fn shelf(&self) -> &dyn Shelf {
         match self {
             Self::Directory(remote) => remote,
+            Self::Bucket(bucket) => &**bucket,
             Self::Github { shelf, .. } => &**shelf,
         }
     }
@@ -86,6 +91,7 @@ impl Target {
     fn remote(&self) -> Option<&dyn Remote> {
         match self {
             Self::Directory(remote) => Some(remote),
+            Self::Bucket(_) => None,
             Self::Github { remote, .. } => remote.as_deref().map(|remote| remote as &dyn Remote),
         }
     }
@@ -97,7 +103,7 @@ impl Target {
 /// When the cache cannot be listed, or a permission is missing.
 pub(crate) async fn prune(target: &Target, args: &PruneArgs) -> Result<PruneReport, Failure> {
     let scopes = match target {
-        Target::Directory(_) => Vec::new(),
+        Target::Directory(_) | Target::Bucket(_) => Vec::new(),
         Target::Github { scopes, .. } => scopes.clone(),
     };
     let rules = args.rules(target.quota());

@@ -209,6 +209,8 @@ codes! {
         "Pull requests from forks and untrusted triggers cannot save. Nothing has to be done."
     RecordsFaulty "records-faulty" "Records of a snapshot contradict themselves and were left out." ""
         "A damaged or forged snapshot. What is left of it is used."
+    RemoteFailed "remote-failed" "One of several remotes could not be used." "The others are used."
+        "It is down, its credentials are missing, or it refuses them: the message says which. Layers that only it has are missing; nothing of the others is affected."
     RestoreFailed "restore-failed" "The restore failed." "The job continues without the cache."
         "The message has the cause. Please report it unless it is a network problem."
     RestoreTimeout "restore-timeout" "A restore took longer than `restore-timeout`; what was complete was used." ""

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::app::settings::{
-    BuildArgs, DrvsArgs, FailArgs, KeyArgs, LaneArgs, PackingArgs, RestoreArgs, TrustArgs, whole,
+    BuildArgs, DrvsArgs, FailArgs, KeyArgs, LaneArgs, PackingArgs, RestoreArgs, ShareArgs, TrustArgs, whole,
 };
 use crate::base::env_vars;
 
@@ -145,9 +145,12 @@ pub(super) struct ProjectArgs {
 #[command(next_help_heading = "Cache")]
 pub(super) struct RemoteArgs {
     /// Where layers and snapshots are stored: `dir:PATH`, `s3://BUCKET/PREFIX?endpoint=…&region=…` with keys from the
-    /// variables `AWS_*`, or `github` inside an action
+    /// variables `AWS_*`, or `github` inside an action. Further ones that are only read stand on lines of their own, each with
+    /// `read-only` behind it
     #[arg(long, value_name = "REMOTE", env = env_vars::NIX_CACHE_REMOTE)]
     pub remote: String,
+    #[command(flatten)]
+    pub share: ShareArgs,
     #[command(flatten)]
     pub lane: LaneArgs,
 }

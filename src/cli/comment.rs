@@ -52,7 +52,7 @@ type Opened = (Option<Arc<dyn Remote>>, Option<Arc<GithubRemote>>);
 /// The remote of this name, and the same if it is GitHub's.
 fn open(name: Option<&str>) -> Result<Opened, Failure> {
     let Some(name) = name else { return Ok((None, None)) };
-    if Location::parse(name).map_err(Failure::usage)? != Location::Github {
+    if Location::main(name).map_err(Failure::usage)? != Location::Github {
         return Ok((Some(place::remote(name)?), None));
     }
     let github = GithubConfig::from_env(secrets::var).and_then(GithubRemote::new).map_err(Failure::work)?;

@@ -15,7 +15,8 @@ use crate::remote::github::{GithubConfig, GithubRemote, RestConfig};
 
 #[derive(Debug, Args)]
 pub(super) struct PruneCommand {
-    /// The cache to prune: `dir:PATH`, or `github`, with a token in `GITHUB_TOKEN` and the repository in `GITHUB_REPOSITORY`
+    /// The cache to prune: `dir:PATH`, `s3://BUCKET/PREFIX?endpoint=…&region=…` with keys from the variables `AWS_*`, or `github`, with a
+    /// token in `GITHUB_TOKEN` and the repository in `GITHUB_REPOSITORY`
     #[arg(long, value_name = "REMOTE", env = env_vars::NIX_CACHE_REMOTE, help_heading = "Cache")]
     remote: String,
     #[command(flatten)]

@@ -246,8 +246,17 @@ fn a_setting_of_an_action_is_the_same_on_the_command_line() {
         .get_arguments()
         .map(|arg| arg.get_id().to_string())
         .chain(
-            ["lookup_only", "no_history", "no_annotate", "no_summarize", "flake", "no_evaluate_once", "push_to"]
-                .map(str::to_owned),
+            [
+                "share_with",
+                "lookup_only",
+                "no_history",
+                "no_annotate",
+                "no_summarize",
+                "flake",
+                "no_evaluate_once",
+                "push_to",
+            ]
+            .map(str::to_owned),
         )
         .collect();
     for (verbs, action) in [
@@ -344,7 +353,11 @@ fn inputs_in_the_documentation_are_declared() {
                 entries(&fs::read_to_string(&action).unwrap()).into_iter().map(|(name, _)| name).collect();
             let Some(with) = lines.get(number + 1).filter(|next| next.trim() == "with:") else { continue };
             let indent = with.len() - with.trim_start().len();
-            let inside = lines[number + 2..].iter().take_while(|line| line.len() - line.trim_start().len() > indent);
+            let depth = |line: &&&str| line.len() - line.trim_start().len();
+            let inside = lines[number + 2..].iter().take_while(|line| depth(line) > indent);
+            let own = inside.clone().next().map_or(0, |first| depth(&first));
+            // Deeper ones are lines of a text.
+            let inside = inside.filter(|line| depth(line) == own);
             for input in inside.filter_map(|line| line.trim().split_once(':')) {
                 assert!(declared.contains(input.0), "{}: {}", path.display(), input.0);
                 seen += 1;

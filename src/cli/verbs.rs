@@ -9,14 +9,16 @@ use super::args::{
 };
 use super::show;
 use crate::app::Failure;
-use crate::app::place::{limited, remote, time_to_fetch};
+use crate::app::place::{UNSIGNED, limited, open, time_to_fetch};
 use crate::app::print::{print, print_json};
 use crate::app::settings::{TrustArgs, escaped};
 use crate::attach;
 use crate::base::env_vars;
 use crate::base::human;
+use crate::base::secrets;
 use crate::cache::{self, Context, Identity, ModeRequest, Packing, Place, RestoreOutcome, SaveOutcome, SaveReason};
 use crate::layer::pack::Options;
+use crate::remote::Purpose;
 use crate::series::Hit;
 use crate::series::sign::Keyring;
 use crate::store::StoreDirs;
@@ -24,7 +26,7 @@ use crate::store::StoreDirs;
 /// Restores and prints the result.
 pub(super) async fn restore(command: &RestoreCommand) -> Result<(), Failure> {
     let keys = keys(None, &command.trust)?;
-    let mut context = context(&command.project, &command.remote, &command.store, keys)?;
+    let mut context = context(&command.project, (&command.remote, Purpose::Restore), &command.store, keys)?;
     let limit = command.restore.restore_timeout;
     context.place.deadline = Some(Instant::now() + limit);
     context.place.remote = limited(context.place.remote, Some(time_to_fetch(limit)));
@@ -48,7 +50,7 @@ pub(super) async fn restore(command: &RestoreCommand) -> Result<(), Failure> {
 /// Saves and prints the result.
 pub(super) async fn save(command: &SaveCommand) -> Result<(), Failure> {
     let keys = keys(command.signing.signing_key_file.as_deref(), &command.signing.trust)?;
-    let mut context = context(&command.project, &command.remote, &command.store, keys)?;
+    let mut context = context(&command.project, (&command.remote, Purpose::Save), &command.store, keys)?;
     context.packing = Packing { threads: context.packing.threads, ..command.packing.packing() };
     context.place.remote = limited(context.place.remote, command.packing.save_timeout);
     let outcome = cache::save(&context).await.map_err(Failure::work)?;
@@ -129,10 +131,14 @@ pub(super) async fn stream(part: StreamPart) -> Result<(), Failure> {
 
 pub(super) fn context(
     project: &ProjectArgs,
-    place: &RemoteArgs,
+    (place, purpose): (&RemoteArgs, Purpose),
     store: &StoreArgs,
     keys: Keyring,
 ) -> Result<Context, Failure> {
+    let shared = &place.share.share_with;
+    if !shared.is_empty() && !keys.asks_for_signatures() {
+        return Err(Failure::usage(format!("--share-with: {UNSIGNED}")));
+    }
     let made = show::of(project)?;
     let (key, prefixes) = escaped(&made)?;
     tracing::info!("Key {}", made.primary);
@@ -142,7 +148,7 @@ pub(super) fn context(
         packing: Packing { threads: threads(store), ..Packing::default() },
         place: Place {
             dirs: StoreDirs::new(store.root.store_root.as_deref()),
-            remote: remote(&place.remote)?,
+            remote: open(&place.remote, shared, purpose, secrets::var)?.remote,
             keys,
             mode: ModeRequest::Auto { is_hosted: false },
             temporary: std::env::temp_dir(),

@@ -18,8 +18,8 @@ use crate::base::{env_vars, secrets};
 use crate::building::{Live, Style};
 use crate::cache::{self, Context, Packing};
 use crate::plan::{Nix, Repository};
-use crate::remote::Remote;
 use crate::remote::github::{Pulls, RestConfig, Tuning};
+use crate::remote::{Purpose, Remote};
 
 #[derive(Debug, Args)]
 pub(super) struct WarmCommand {
@@ -82,7 +82,7 @@ async fn in_project(command: &WarmCommand, project: &Path, nix_arg: Option<&str>
     let settings = &command.warm;
     let keys = verbs::keys(command.signing.signing_key_file.as_deref(), &command.signing.trust)?;
     let place = ProjectArgs { project: project.to_owned(), ..command.project.clone() };
-    let mut context = verbs::context(&place, &command.remote, &command.store, keys)?;
+    let mut context = verbs::context(&place, (&command.remote, Purpose::Save), &command.store, keys)?;
     context.packing = Packing { threads: context.packing.threads, ..command.packing.packing() };
     let everywhere = context.place.remote.clone();
     restore(command, &mut context).await;

@@ -103,6 +103,14 @@ impl Facts {
         }
     }
 
+    /// Whether the job runs for a pull request, or for what anybody can write about one.
+    #[must_use]
+    pub(crate) fn is_of_pull_request(&self) -> bool {
+        self.git_ref.starts_with("refs/pull/")
+            || self.event.starts_with("pull_request")
+            || ["issue_comment", "issues", "merge_group", "discussion", "discussion_comment"].contains(&&*self.event)
+    }
+
     /// The folder for our files of this job, the same in main, post and later steps.
     #[must_use]
     pub(crate) fn scratch(&self) -> PathBuf {

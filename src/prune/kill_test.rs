@@ -61,12 +61,12 @@ impl Shelf for Aged {
     }
 }
 
-fn digests(number: u8) -> Digests {
+pub(super) fn digests(number: u8) -> Digests {
     Digests { size: 1000, chunks: vec![Sha([number; 32])] }
 }
 
 /// A snapshot with these layers, one path in each.
-fn snapshot(layers: &[u8]) -> Snapshot {
+pub(super) fn snapshot(layers: &[u8]) -> Snapshot {
     let mut snapshot = Snapshot::default();
     for number in layers {
         let info = PathInfo {

@@ -3,9 +3,11 @@
 //! [`plan_for`] lists the entries, reads the snapshots that stay, and plans; nothing is changed. [`carry_out`] deletes what the plan
 //! says: first generations, then, after the same plan was made again from a new list, layers.
 
+#[cfg(test)]
+mod bucket_test;
 mod execute;
 #[cfg(test)]
-mod kill_test;
+pub(super) mod kill_test;
 mod names;
 mod plan;
 #[cfg(test)]

@@ -96,16 +96,20 @@ pub(crate) async fn plan_for(place: &Place<'_>, earlier: Option<Prepared>) -> Re
 
 /// Reads the snapshot in `entry`.
 async fn read(place: &Place<'_>, entries: &[Listed], entry: &Listed) -> Content {
+    if let Some(remote) = place.shelf.remote_of(&entry.scope) {
+        return content(&*remote, entry).await.unwrap_or_else(|error| unknown(&error));
+    }
     let Some(remote) = place.remote else {
         return Content::Unknown("this machine can list entries but not read them".to_owned());
     };
     if let Err(why) = is_found(place, entries, entry) {
         return Content::Unknown(why);
     }
-    match content(remote, entry).await {
-        Ok(content) => content,
-        Err(error) => Content::Unknown(error.to_string().trim_end_matches('.').to_owned()),
-    }
+    content(remote, entry).await.unwrap_or_else(|error| unknown(&error))
+}
+
+fn unknown(error: &RemoteError) -> Content {
+    Content::Unknown(error.to_string().trim_end_matches('.').to_owned())
 }
 
 /// Whether a lookup of the name finds this entry, and not one of another reference.

@@ -1,8 +1,10 @@
 //! Listing and deleting entries, for pruning. The trait [`Remote`](super::Remote) has neither, because no job needs them.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
-use super::Kind;
+use super::{Kind, Remote};
 
 /// An entry in a list, of any tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +67,11 @@ pub(crate) trait Shelf: Send + Sync {
     /// # Errors
     /// When it may still exist.
     async fn delete(&self, entry: &Listed) -> Result<(), ListError>;
+
+    /// What reads the entries of a scope, if each has a place of its own.
+    fn remote_of(&self, _scope: &str) -> Option<Arc<dyn Remote>> {
+        None
+    }
 
     /// Whether a lookup of an entry counts as reading it.
     fn records_lookups(&self) -> bool {

@@ -1,5 +1,6 @@
 //! `github`, `dir:PATH` or `s3://BUCKET/PREFIX?…`: the name of a remote, as users write it.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use super::s3::S3Address;
@@ -12,7 +13,55 @@ pub(crate) enum Location {
     S3(S3Address),
 }
 
+/// Most remotes that one job uses.
+const MOST: usize = 4;
+/// What is behind the name of a remote that is not the first one.
+const READ_ONLY: &str = "read-only";
+
 impl Location {
+    /// Parses the names of remotes, one a line: the first one is saved to, and behind each of the others is `read-only`.
+    ///
+    /// # Errors
+    /// As [`Location::parse`].
+    pub(crate) fn parse_all(text: &str) -> Result<Vec<Self>, String> {
+        let mut all = Vec::new();
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let name = line.strip_suffix(READ_ONLY).filter(|name| name.ends_with([' ', '\t'])).map(str::trim_end);
+            let location = Self::parse(name.unwrap_or(line))?;
+            match (all.is_empty(), name) {
+                (true, Some(name)) => {
+                    return Err(format!(
+                        "The remote {} is the first one, which is saved to, so it cannot be `{READ_ONLY}`. Put another one in front of it.",
+                        shown(name)
+                    ));
+                }
+                (false, None) => {
+                    return Err(format!(
+                        "The remote {} is not the first one, and only the first one is saved to. Write `{READ_ONLY}` behind it.",
+                        shown(line)
+                    ));
+                }
+                _ if all.contains(&location) => {
+                    return Err(format!("The remote {} is given twice. Remove one.", shown(name.unwrap_or(line))));
+                }
+                _ => all.push(location),
+            }
+        }
+        match all.len() {
+            0 => Self::parse(text.trim()).map(|location| vec![location]),
+            1..=MOST => Ok(all),
+            count => Err(format!("{count} remotes are given, but a job uses at most {MOST}. Remove some.")),
+        }
+    }
+
+    /// Parses the names of remotes and returns the first one, which is saved to.
+    ///
+    /// # Errors
+    /// As [`Location::parse_all`].
+    pub(crate) fn main(text: &str) -> Result<Self, String> {
+        Self::parse_all(text).map(|mut all| all.swap_remove(0))
+    }
+
     /// Parses the name of a remote.
     ///
     /// # Errors
@@ -36,6 +85,16 @@ impl Location {
                 )))
             }
             _ => Err(wrong("it is not a kind of remote. Use `github`, `dir:PATH` or `s3://BUCKET/PREFIX`")),
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Github => f.write_str("github"),
+            Self::Directory(path) => write!(f, "dir:{}", path.display()),
+            Self::S3(address) => write!(f, "{address}"),
         }
     }
 }
@@ -76,6 +135,28 @@ mod tests {
         assert_eq!(Location::parse("dir:/mnt/a b"), Ok(Location::Directory("/mnt/a b".into())));
         assert_eq!(Location::parse("dir:../cache"), Ok(Location::Directory("../cache".into())));
         assert!(matches!(Location::parse("s3://my-bucket/ci?region=eu-west-1"), Ok(Location::S3(_))));
+    }
+
+    #[test]
+    fn several_remotes_stand_on_lines_and_only_the_first_is_written() {
+        let all =
+            Location::parse_all("github\n  s3://bucket/ci?region=eu-west-1  read-only\n\ndir:/mnt/a b read-only\n")
+                .unwrap();
+        assert_eq!((&all[0], &all[2], all.len()), (&Location::Github, &Location::Directory("/mnt/a b".into()), 3));
+        assert_eq!(Location::parse_all("github"), Ok(vec![Location::Github]));
+        for (text, says) in [
+            ("github read-only", "cannot be `read-only`"),
+            ("github\ndir:/a", "Write `read-only` behind it"),
+            ("dir:/a\ndir:/a read-only", "given twice"),
+            ("github\nftp://x read-only", "not a kind of remote"),
+            ("github\ndir:/a read-only\ndir:/b read-only\ndir:/c read-only\ndir:/d read-only", "at most 4"),
+            ("", "Use `github`"),
+            ("\n", "Use `github`"),
+            ("github\ns3://AKIA:hunter2@bucket read-only", "contains credentials"),
+        ] {
+            let error = Location::parse_all(text).unwrap_err();
+            assert!(error.contains(says) && !error.contains("hunter2"), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod blob;
 mod directory;
+mod fallbacks;
 pub mod github;
 mod handover;
 mod limits;
@@ -27,6 +28,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
 pub use directory::DirectoryRemote;
+pub(crate) use fallbacks::{Fallback, Fallbacks, Purpose, Unopened};
 pub use handover::Handover;
 pub(crate) use limits::{Limited, Limits};
 pub(crate) use listing::{ListError, Listed, RefState, Shelf};

@@ -68,6 +68,16 @@ pub(crate) fn escaped(key: &Key) -> Result<(String, Vec<String>), Failure> {
     Ok((primary, prefixes.map_err(Failure::usage)?))
 }
 
+/// Who else writes to the same place.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Cache")]
+pub(crate) struct ShareArgs {
+    /// Other repositories that write to the same object store or directory: the snapshots of these are used as well. Everything in it
+    /// has to be signed by a trusted key then
+    #[arg(long, value_name = "OWNER/NAME", value_delimiter = ' ')]
+    pub share_with: Vec<String>,
+}
+
 /// Which job this is.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Cache")]

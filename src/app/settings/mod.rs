@@ -16,7 +16,7 @@ mod warm;
 
 pub(crate) use audit::AuditArgs;
 pub(crate) use build::BuildArgs;
-pub(crate) use cache::{FailArgs, KeyArgs, LaneArgs, PackingArgs, RestoreArgs, TrustArgs, escaped};
+pub(crate) use cache::{FailArgs, KeyArgs, LaneArgs, PackingArgs, RestoreArgs, ShareArgs, TrustArgs, escaped};
 pub(crate) use comment::CommentArgs;
 pub(crate) use dashboard::DashboardArgs;
 pub(crate) use drvs::DrvsArgs;

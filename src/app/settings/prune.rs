@@ -19,7 +19,7 @@ pub(crate) struct PruneArgs {
     #[arg(long, value_name = "DAYS", default_value_t = 14, value_parser = whole::<u64>(1, 36500))]
     pub keep_days: u64,
     /// Largest size of the cache, other tools' entries included; least recently used keys are dropped until it fits [default: 8G,
-    /// which is 80 % of the space that GitHub gives a repository; no limit for a directory]
+    /// which is 80 % of the space that GitHub gives a repository; no limit for a directory or an object store]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub max_total: Option<u64>,
 }

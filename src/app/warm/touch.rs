@@ -70,7 +70,7 @@ impl Touched {
 
 /// What lists the entries of the remote of this name; None if it cannot be listed from here. `rest` is for GitHub's cache.
 pub(crate) fn shelf(name: &str, rest: Option<RestConfig>) -> Option<Box<dyn Shelf>> {
-    match Location::parse(name).ok()? {
+    match Location::main(name).ok()? {
         Location::Directory(path) => Some(Box::new(DirectoryRemote::named(&path).ok()?)),
         Location::Github => {
             let shelf = CacheShelf::new(&rest?, Tuning::from_env(), env_vars::ca_file().as_deref());

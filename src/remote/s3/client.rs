@@ -211,6 +211,17 @@ impl S3Client {
         self.upload(key, source, Existing::IsReplaced).await.map(|_| ())
     }
 
+    /// Deletes an object. One that does not exist counts as deleted.
+    ///
+    /// # Errors
+    /// When the store does not answer or refuses.
+    pub(crate) async fn delete(&self, key: &str) -> Result<(), RemoteError> {
+        match self.call(&Call::new(Method::Delete, key, "s3:DeleteObject")).await {
+            Ok(_) | Err(Fault::Missing(_)) => Ok(()),
+            Err(fault) => Err(self.error(fault, &format!("delete {key}"))),
+        }
+    }
+
     /// Returns whether the store refuses to write an existing object. The object stays, so that later jobs need one request.
     async fn is_conditional(&self) -> Result<bool, RemoteError> {
         let source = Source::Bytes(Bytes::from_static(b"This object shows that the store knows `If-None-Match: *`.\n"));

@@ -10,6 +10,7 @@ mod address;
 mod answer;
 mod call;
 mod client;
+mod shelf;
 mod upload;
 mod xml;
 
@@ -25,10 +26,12 @@ use url::Url;
 
 pub(crate) use self::address::{S3Address, is_near};
 use self::answer::Fault;
-pub(crate) use self::client::{Listed, S3Client};
+use self::client::Listed;
+pub(crate) use self::client::S3Client;
+pub(crate) use self::shelf::S3Shelf;
 use super::blob::source::Source;
 use super::blob::{BlobError, Blobs, download};
-use super::directory::{escape, unescape};
+use super::directory::{self, escape, unescape};
 use super::tuning::Tuning;
 use super::{Entry, Kind, Put, Remote, RemoteError};
 
@@ -202,6 +205,6 @@ impl Blobs for Shared {
 
 #[cfg(test)]
 #[path = "../../../tests/integration/support/moto.rs"]
-mod moto;
+pub(crate) mod moto;
 #[cfg(test)]
 mod tests;

@@ -7,9 +7,6 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use rusty_s3::Method;
-
-use super::call::Call;
 use super::moto::{KEYS, bucket, server};
 use super::*;
 use crate::remote::github::testing::quick;
@@ -84,18 +81,5 @@ fn what_is_missing_is_named_before_any_request() {
         let made = S3Client::new(&address, |name| variables.get(name).cloned(), Tuning::default());
         let Err(RemoteError::Unavailable(text)) = made.map(|_| ()) else { panic!("made without {without}") };
         assert!(text.contains(says) && !text.contains("tests/secret"), "{text}");
-    }
-}
-
-impl S3Client {
-    /// Deletes an object. One that does not exist counts as deleted.
-    ///
-    /// # Errors
-    /// When the store does not answer or refuses.
-    async fn delete(&self, key: &str) -> Result<(), RemoteError> {
-        match self.call(&Call::new(Method::Delete, key, "s3:DeleteObject")).await {
-            Ok(_) | Err(Fault::Missing(_)) => Ok(()),
-            Err(fault) => Err(self.error(fault, &format!("delete {key}"))),
-        }
     }
 }
