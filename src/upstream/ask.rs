@@ -50,7 +50,7 @@ impl Upstream {
         if tokio::time::timeout_at(deadline, asked).await.is_err() {
             let open = paths.iter().filter(|info| self.answer(info).is_none()).count();
             tracing::warn!(
-                "The substituters did not answer for {open} of {} within {} s. These count as absent and are saved.",
+                "The substituters did not answer for {open} of {} within {} s. These count as absent.",
                 crate::base::human::count(paths.len() as u64, "path"),
                 self.options.deadline.as_secs_f32()
             );

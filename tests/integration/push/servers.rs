@@ -80,6 +80,59 @@ fn read(connection: &mut TcpStream) -> Option<Request> {
     }
 }
 
+/// Asserts that everything which is announced is there, and everything that it refers to is announced. Returns the number of paths.
+fn assert_closed(files: &BTreeMap<String, Vec<u8>>) -> usize {
+    let narinfos: Vec<_> = files.iter().filter(|(name, _)| name.ends_with(".narinfo")).collect();
+    for (name, text) in &narinfos {
+        let text = String::from_utf8_lossy(text);
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        assert!(files.contains_key(&format!("/{}", field("URL: "))), "{name} has no archive");
+        for reference in field("References: ").split_whitespace() {
+            assert!(files.contains_key(&format!("/{}.narinfo", &reference[..32])), "{name} refers to {reference}");
+        }
+    }
+    narinfos.len()
+}
+
+#[test]
+fn a_job_that_is_killed_leaves_a_cache_that_is_complete_in_itself() {
+    let Some(nix) = nix::all().last() else { return };
+    let machine = Machine::new(nix);
+    let (ours, store) = (key(&machine, "ours-1"), machine.store("first"));
+    let built = store.build(&["everything"]);
+    let (victim, puts) = (Arc::new(Mutex::new(None::<u32>)), Mutex::new(0));
+    let pid = Arc::clone(&victim);
+    // The server kills its client in the middle of the fifteenth request to write.
+    let (address, files) = server(move |request| {
+        let mut puts = puts.lock().unwrap();
+        *puts += usize::from(request.method == "PUT");
+        if *puts != 15 || request.method != "PUT" {
+            return Answer::Serve;
+        }
+        let pid = loop {
+            match *pid.lock().unwrap() {
+                Some(pid) => break pid,
+                None => std::thread::sleep(std::time::Duration::from_millis(5)),
+            }
+        };
+        let killed = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
+        assert!(killed.unwrap().success());
+        Answer::Reset
+    });
+    let to = format!("http://{address}");
+    let mut child = push_command(&store, &to, Some(&ours), &built).stdout(std::process::Stdio::null()).spawn().unwrap();
+    *victim.lock().unwrap() = Some(child.id());
+    assert!(!child.wait().unwrap().success());
+    let there = assert_closed(&files.lock().unwrap());
+    assert!(there < store.valid().len(), "{there}");
+    // The next job pushes the rest.
+    let outcome = push(&store, &to, Some(&ours), &built);
+    assert_eq!(outcome["sinks"][0]["complete"], true, "{outcome}");
+    let all = assert_closed(&files.lock().unwrap());
+    assert_eq!(all as u64, outcome["paths-considered"].as_u64().unwrap());
+    fetch(&machine.store("reader"), &to, &ours.public, &built[0]).unwrap();
+}
+
 #[test]
 fn a_server_that_trips_gets_everything_and_every_nix_reads_it() {
     let Some(nix) = nix::all().first() else { return };
@@ -133,16 +186,7 @@ fn a_server_that_refuses_is_a_warning_and_the_login_goes_nowhere_else() {
     let everything = store.build(&["everything"]);
     let outcome = failing(push_command(&store, &format!("http://{address}"), Some(&ours), &everything));
     assert_eq!(notes(&outcome), ["push-incomplete"], "{outcome}");
-    let files = files.lock().unwrap();
-    let narinfos: Vec<_> = files.iter().filter(|(name, _)| name.ends_with(".narinfo")).collect();
-    for (name, text) in &narinfos {
-        let text = String::from_utf8_lossy(text);
-        let references = text.lines().find_map(|line| line.strip_prefix("References: ")).unwrap_or_default();
-        for reference in references.split_whitespace() {
-            assert!(files.contains_key(&format!("/{}.narinfo", &reference[..32])), "{name} refers to {reference}");
-        }
-    }
-    assert!(!narinfos.is_empty());
+    assert!(assert_closed(&files.lock().unwrap()) > 0);
 
     let (address, files) = server(|request| {
         let may = request.head.contains("authorization: bearer hunter2");

@@ -35,6 +35,19 @@ async fn entries_are_written_once_and_read_whole_in_ranges_and_as_a_stream() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_object_of_a_sink_is_replaced_with_one_request_and_in_parts() {
+    let Some(scene) = scene() else { return };
+    let client = scene.client();
+    for bytes in [noise(1000), noise(11 << 20), noise(6 << 20), noise(5)] {
+        client.put("nar/x", &Source::Bytes(bytes.clone())).await.unwrap();
+        assert_eq!(client.get("nar/x", 12 << 20).await.unwrap().unwrap(), bytes);
+    }
+    // Nothing but the object: no proof of conditions, which a sink does not need.
+    let keys: Vec<String> = client.list("").await.unwrap().into_iter().map(|object| object.key).collect();
+    assert_eq!(keys, ["nar/x"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lookup_returns_the_exact_name_or_the_newest_of_the_first_prefix_that_has_one() {
     let Some(scene) = scene() else { return };
     let remote = scene.remote();
