@@ -4,7 +4,7 @@ use super::job::{Job, Place};
 use crate::base::note::{Code, Note, Severity};
 use crate::cache::{LayerState, OutputClosure, Phase, RestoreOutcome, SaveOutcome, SaveReason, Survey};
 use crate::remote::github::FREE_QUOTA;
-use crate::report::{Closure, Layer, Level, NewPath, Outcome, Quota, Restore, Save, Timing};
+use crate::report::{Closure, Effort, Layer, Level, NewPath, Outcome, Quota, Restore, Save, Timing};
 use crate::store::StorePath;
 
 /// The name of the first level.
@@ -115,6 +115,13 @@ pub(super) fn survey(job: &mut Job, survey: &Survey) {
     paths.needed = Some(survey.needed);
     paths.built_here = survey.built_here;
     paths.fetched_upstream = survey.fetched_upstream;
+    job.report.effort = Some(Effort {
+        needed_built: survey.needed_built,
+        needed_bytes: survey.needed_bytes,
+        built_ms: survey.built_ms,
+        fetched_ms: survey.fetched_ms,
+        fetched_bytes: survey.fetched_bytes,
+    });
 }
 
 /// What the report says of a closure; None without outputs, and for one that is too large for it.

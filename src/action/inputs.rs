@@ -37,6 +37,8 @@ pub(crate) struct Inputs {
     #[command(flatten)]
     pub history: HistoryArgs,
     #[command(flatten)]
+    pub guard: GuardArgs,
+    #[command(flatten)]
     pub trust: TrustArgs,
     #[command(flatten)]
     pub job: JobArgs,
@@ -99,6 +101,23 @@ pub(crate) struct HistoryArgs {
     /// Keep no record of this job in the history, and compare it with no earlier run
     #[arg(long)]
     pub no_history: bool,
+}
+
+/// Whether the cost guard may act.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct GuardArgs {
+    /// What to do where the cache costs more time than it saves; needs the history
+    #[arg(id = "guard", long = "guard", value_name = "WHEN", value_enum, default_value_t)]
+    pub when: GuardWhen,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum GuardWhen {
+    /// After five such runs of the lane, save nothing and restore only what is small, and test it again in every tenth run
+    #[default]
+    Auto,
+    /// Restore and save in any case
+    Off,
 }
 
 /// Where the cache of an action is. The command line has no default.

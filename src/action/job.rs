@@ -239,6 +239,7 @@ impl Job {
                 mode: inputs.restore.mode(is_hosted),
                 temporary: self.facts.scratch(),
                 deadline: None,
+                limit: None,
             },
         }
     }

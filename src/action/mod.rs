@@ -16,6 +16,7 @@ mod evicted;
 mod files_test;
 mod fill;
 pub(crate) mod given;
+mod guard;
 mod history;
 pub(crate) mod inputs;
 mod job;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::job::{Job, Lookup, Place};
-use super::{Step, fill, history, levels, push};
+use super::{Step, fill, guard, history, levels, push};
 use crate::action::inputs::SaveWhen;
 use crate::action::outputs;
 use crate::app::Failure;
@@ -129,6 +129,11 @@ async fn save_if_wanted(job: &mut Job, place: &Place, lookup: &Lookup, end: Inst
     }
     if is_objected(job) {
         return;
+    }
+    if guard::keeps_from_saving(job) {
+        guard::not_saved(job);
+        // The guard measures the store alone.
+        return save_levels(job, place, lookup, end.saturating_duration_since(Instant::now())).await;
     }
     let context = job.context(place, lookup);
     let limit = job.inputs.save_timeout();

@@ -1,7 +1,7 @@
 //! The main step.
 
 use super::job::{Job, annotator};
-use super::{evicted, fill, levels};
+use super::{evicted, fill, guard, levels};
 use crate::action::outputs;
 use crate::app::Failure;
 use crate::app::place::time_to_fetch;
@@ -63,7 +63,16 @@ async fn look_and_restore(job: &mut Job) -> Result<bool, Failure> {
     }
     let levels = levels::wanted(job, &lookup)?;
     let scratch = job.facts.scratch();
-    let (store, files) = tokio::join!(cache::restore(&context), levels::restore(&place, &levels, scratch));
+    let (limit, known) = tokio::sync::watch::channel(None);
+    context.place.limit = Some(known);
+    let decided = async {
+        let guard = guard::decide(job, &place).await;
+        limit.send_replace(Some(guard.as_ref().and_then(|guard| guard.most_bytes).unwrap_or(u64::MAX)));
+        guard
+    };
+    let (guard, store, files) =
+        tokio::join!(decided, cache::restore(&context), levels::restore(&place, &levels, scratch));
+    guard::tell(job, guard);
     Job::leave_spoken(&place);
     job.note_troubles(&place);
     if let Ok(outcome) = &store {

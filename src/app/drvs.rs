@@ -39,6 +39,7 @@ pub(crate) fn local(remote: Arc<dyn Remote>, prefix: &str, keys: Keyring, dirs: 
             mode: ModeRequest::Auto { is_hosted: false },
             temporary: std::env::temp_dir(),
             deadline: None,
+            limit: None,
         },
     }
 }

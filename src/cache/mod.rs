@@ -8,6 +8,7 @@ mod base;
 mod commit;
 mod dead;
 mod drvs;
+mod effort;
 mod fetch;
 mod held;
 mod layers;
@@ -117,7 +118,12 @@ pub(crate) struct Place {
     pub temporary: PathBuf,
     /// When a restore stops; it uses what is complete by then. None for no limit.
     pub deadline: Option<Instant>,
+    /// The largest download that a restore begins, which may become known while it looks for a snapshot. None for no limit.
+    pub limit: Option<Limit>,
 }
+
+/// Bytes that a restore may download; None until it is known. A sender that is gone sets no limit.
+pub(crate) type Limit = tokio::sync::watch::Receiver<Option<u64>>;
 
 impl Default for Packing {
     fn default() -> Self {

@@ -184,6 +184,10 @@ async fn use_snapshot(
     let assigned = assign(&found.snapshot.layers, &missing);
     let (assigned, note) = room::fit(context, &found.snapshot, &missing, assigned, &|path| valid.contains_key(path));
     outcome.notes.extend(note);
+    if let Some(note) = too_large(context, room::layer_bytes(&found.snapshot, assigned.keys())).await {
+        outcome.notes.push(note);
+        return Ok(());
+    }
     let is_signed = found.signed_by.is_some();
     let signers = found.signed_by.as_ref().map(|name| context.place.keys.trusted_named(name)).unwrap_or_default();
     let with_realisations = !found.snapshot.realisations.is_empty();
@@ -205,6 +209,24 @@ async fn use_snapshot(
     outcome.matched_key = Some(found.key);
     outcome.generation = Some(found.generation);
     Ok(())
+}
+
+/// Longest time to wait for the limit once the snapshot is found.
+const LIMIT_PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Why nothing is restored, if it is more than the limit of the context.
+async fn too_large(context: &Context, bytes: u64) -> Option<Note> {
+    let mut limit = context.place.limit.clone()?;
+    // Without an answer in time, everything is restored, as without a limit.
+    let known = tokio::time::timeout(LIMIT_PATIENCE, limit.wait_for(Option::is_some)).await.ok()?.ok()?;
+    let most = (*known).filter(|most| bytes > *most)?;
+    let human = crate::base::human::bytes;
+    let message = format!(
+        "The snapshot was not restored: its {} are more than the {} that pay off in this lane.",
+        human(bytes),
+        human(most)
+    );
+    Some(Note::info(Code::CostGuard, message))
 }
 
 /// Returns the part of `missing` that is worth downloading: the paths in layers with any path that this job's lane used when it last

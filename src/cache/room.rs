@@ -99,7 +99,7 @@ fn choose_layers(
 }
 
 /// Bytes that these layers need on the disk until they are attached.
-fn layer_bytes<'a>(snapshot: &Snapshot, ids: impl Iterator<Item = &'a Sha>) -> u64 {
+pub(super) fn layer_bytes<'a>(snapshot: &Snapshot, ids: impl Iterator<Item = &'a Sha>) -> u64 {
     let layers: Vec<_> = ids.filter_map(|id| snapshot.layers.get(id)).collect();
     let stored: BTreeSet<Sha> = layers.iter().flat_map(|layer| layer.stored()).collect();
     let fetched = stored.iter().filter_map(|id| snapshot.stored.get(id)).map(|stored| stored.digests.size);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::effort::{effort, was_built};
 use super::record;
 use super::select::{Situation, select};
 use crate::attach::CacheError;
@@ -24,6 +25,15 @@ pub(crate) struct Survey {
     pub built_here: u64,
     /// Fetched from a substituter since.
     pub fetched_upstream: u64,
+    /// Of the needed paths, those that an earlier job built.
+    pub needed_built: u64,
+    /// The size of the other needed paths, which a substituter would send.
+    pub needed_bytes: u64,
+    /// Time that this job waited for builds, in milliseconds.
+    pub built_ms: u64,
+    /// Time that it waited for downloads from substituters, and what came in it.
+    pub fetched_ms: u64,
+    pub fetched_bytes: u64,
 }
 
 /// The outputs of a job, and what they need.
@@ -58,12 +68,21 @@ pub(crate) fn survey(dirs: &StoreDirs, key: &str, built: &[StorePath]) -> Result
     let kept = select(&situation).wanted;
     let is_fresh = |info: &&PathInfo| !record.baseline.contains(&info.path) && !restored.contains(&info.path);
     let fresh: Vec<&PathInfo> = valid.values().filter(is_fresh).collect();
+    let needed: Vec<&PathInfo> =
+        restored.iter().filter(|path| kept.contains(*path)).filter_map(|path| valid.get(path)).collect();
+    let from_substituters = needed.iter().filter(|info| !was_built(info));
+    let effort = effort(&fresh);
     let counts = Survey {
         baseline: record.baseline.len() as u64,
         restored: record.restored.len() as u64,
-        needed: restored.iter().filter(|path| kept.contains(path)).count() as u64,
+        needed: needed.len() as u64,
         built_here: fresh.iter().filter(|info| info.ultimate).count() as u64,
         fetched_upstream: fresh.iter().filter(|info| !info.ultimate && info.ca.is_none()).count() as u64,
+        needed_built: needed.iter().filter(|info| was_built(info)).count() as u64,
+        needed_bytes: from_substituters.map(|info| info.nar_size).fold(0, u64::saturating_add),
+        built_ms: effort.built_ms,
+        fetched_ms: effort.fetched_ms,
+        fetched_bytes: effort.fetched_bytes,
     };
     let rooted = roots.iter().filter(|path| !record.baseline.contains(path)).chain(built);
     let is_output = |path: &&StorePath| valid.contains_key(*path) && !path.is_derivation();

@@ -45,7 +45,7 @@ fn actions() -> [Action; 11] {
     let mut saves = of(HistoryArgs::augment_args(SaveArgs::augment_args(PackingArgs::augment_args(Command::new("")))));
     saves.extend(of(PushToArgs::augment_args(Command::new(""))));
     let mut restores = of(FailArgs::augment_args(RestoreArgs::augment_args(Command::new(""))));
-    restores.extend(["lookup_only", "restore_prefixes_first_match", "save"].map(str::to_owned));
+    restores.extend(["lookup_only", "restore_prefixes_first_match", "save", "guard"].map(str::to_owned));
     let read_plan = |json: &str| PlanInputs::from_json(json).err();
     let read_audit = |json: &str| AuditInputs::from_json(json).err();
     let read_prune = |json: &str| PruneInputs::from_json(json).err();

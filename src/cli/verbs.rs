@@ -153,6 +153,7 @@ pub(super) fn context(
             mode: ModeRequest::Auto { is_hosted: false },
             temporary: std::env::temp_dir(),
             deadline: None,
+            limit: None,
         },
     })
 }

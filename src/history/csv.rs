@@ -20,6 +20,12 @@ fn full() -> Run {
     let some = Some(0);
     Run {
         kind: Kind::Plan,
+        cached_built: some,
+        cached_bytes: some,
+        built_ms: some,
+        fetched_ms: some,
+        fetched_bytes: some,
+        guard: "none".to_owned(),
         targets: some,
         skipped: some,
         cached: some,

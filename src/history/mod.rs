@@ -4,7 +4,9 @@
 //! A job sees the runs that its branch can see in the cache: its own and those of the default branch.
 
 mod csv;
+mod guard;
 mod run;
+mod saving;
 mod trend;
 mod usual;
 mod without;
@@ -22,6 +24,7 @@ use crate::series::{
 };
 
 pub(crate) use csv::to_csv;
+pub(crate) use guard::{FOLLOW, Recorded, STOPPED, TEST, decide};
 #[cfg(test)]
 pub(crate) use run::Built;
 pub(crate) use run::{Failed, Kind as RunKind, Run, RunId};
@@ -144,6 +147,8 @@ pub(crate) async fn append(
     series::add(&Target { remote, key, keys, prune: History::prune }, loaded, runs, notes).await
 }
 
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 #[path = "history_test.rs"]
 mod tests;

@@ -61,6 +61,22 @@ pub(crate) struct Run {
     pub job_ms: Option<u64>,
     pub downloaded: u64,
     pub uploaded: u64,
+    /// Of the paths from the cache, those that an earlier job built.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cached_built: Option<u64>,
+    /// The size of the others, which a substituter would send.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cached_bytes: Option<u64>,
+    /// Time that the job waited for builds, and for substituters, and what these sent in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub built_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fetched_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fetched_bytes: Option<u64>,
+    /// `stopped`, `test` or `follow` where the cost guard changed what the job did.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub guard: String,
     /// Targets that the plan considered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub targets: Option<u64>,
@@ -200,6 +216,12 @@ impl Run {
             job_ms: (job.started > 0).then(|| now.saturating_sub(job.started).saturating_mul(1000)),
             downloaded: report.levels.iter().map(|level| level.downloaded_bytes).fold(0, u64::saturating_add),
             uploaded: report.save.as_ref().map_or(0, |save| save.uploaded_bytes),
+            cached_built: report.effort.map(|effort| effort.needed_built),
+            cached_bytes: report.effort.map(|effort| effort.needed_bytes),
+            built_ms: report.effort.map(|effort| effort.built_ms),
+            fetched_ms: report.effort.map(|effort| effort.fetched_ms),
+            fetched_bytes: report.effort.map(|effort| effort.fetched_bytes),
+            guard: report.guard.as_ref().map(|guard| guard.state.clone()).unwrap_or_default(),
             targets: planned.map(|plan| plan.targets),
             skipped: planned.map(|plan| plan.skipped),
             held: report.quota.map(|quota| quota.used_bytes),
@@ -245,6 +267,7 @@ impl Run {
             &mut self.system,
             &mut self.status,
             &mut self.hit,
+            &mut self.guard,
             &mut self.category,
             &mut self.version,
             &mut self.nix,

@@ -84,6 +84,10 @@ pub(crate) struct Report {
     pub quota: Option<Quota>,
     /// Comparison with earlier runs of the lane; null without any.
     pub trend: Option<Trend>,
+    /// What the paths cost, or would have cost; null before the end of the job.
+    pub effort: Option<Effort>,
+    /// What the cost guard decided; null if it had nothing to decide by, or is off.
+    pub guard: Option<Guard>,
     /// The last plan of the job; null without any.
     pub plan: Option<Plan>,
     /// The builds of the job's steps, in order.
@@ -121,6 +125,8 @@ impl Default for Report {
             notes: Vec::new(),
             quota: None,
             trend: None,
+            effort: None,
+            guard: None,
             plan: None,
             builds: Vec::new(),
         }

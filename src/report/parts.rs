@@ -244,6 +244,34 @@ pub(crate) struct Trend {
     pub remarks: Vec<String>,
 }
 
+/// What the paths of the job cost, or would have cost without the cache. Known at its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub(crate) struct Effort {
+    /// Needed paths from the cache that an earlier job built.
+    pub needed_built: u64,
+    /// Size of the other needed paths from the cache, which a substituter would send.
+    pub needed_bytes: u64,
+    /// Time that the job waited for builds.
+    pub built_ms: u64,
+    /// Time that it waited for substituters.
+    pub fetched_ms: u64,
+    /// What they sent in this time.
+    pub fetched_bytes: u64,
+}
+
+/// What the cost guard decided.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub(crate) struct Guard {
+    /// `stopped`, `test` or `follow`; empty where the cache is used as usual.
+    pub state: String,
+    /// Largest download that is still restored; null for no limit.
+    pub most_bytes: Option<u64>,
+    /// Times saved in the runs that it judged by, newest first; negative where the cache cost more than it saved.
+    pub judged_ms: Vec<i64>,
+}
+
 /// What a plan decided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]

@@ -20,6 +20,8 @@ fn full() -> Report {
     report.quota = Some(Quota::default());
     report.trend = Some(Trend::default());
     report.plan = Some(Plan::default());
+    report.effort = Some(Effort::default());
+    report.guard = Some(Guard::default());
     report.builds = vec![build()];
     report.timings.push(Timing { phase: "restore.download".to_owned(), ms: 1200 });
     report.note(

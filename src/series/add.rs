@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::append::{Appended, Draft, TakenIn, append};
-use super::clock::SystemClock;
+use super::clock::{Clock, SystemClock};
 use super::number::generation_prefix;
 use super::place::Series;
 use super::record::{Record, decode, encode};
@@ -65,6 +65,16 @@ pub(crate) async fn add<R: Record + Default + Clone + Sync>(
     own: R,
     notes: &mut Vec<Note>,
 ) -> Result<Appended, RemoteError> {
+    add_at(&SystemClock::start(), target, (loaded, own), notes).await
+}
+
+/// [`add`] with the time of this clock.
+pub(crate) async fn add_at<R: Record + Default + Clone + Sync>(
+    clock: &dyn Clock,
+    target: &Target<'_, R>,
+    (loaded, own): (Option<Loaded<R>>, R),
+    notes: &mut Vec<Note>,
+) -> Result<Appended, RemoteError> {
     let Loaded { mut record, newest } = match loaded {
         Some(loaded) => loaded,
         None if target.remote.is_readable() => load(target.remote, target.key, target.keys, notes).await?,
@@ -73,9 +83,8 @@ pub(crate) async fn add<R: Record + Default + Clone + Sync>(
     record.merge(own.clone());
     (target.prune)(&mut record);
     let mut draft = Union { target, record, own, notes };
-    let clock = SystemClock::start();
     let prefix = generation_prefix(target.key);
-    let series = Series { remote: target.remote, kind: R::FORMAT.kind, prefix, clock: &clock, writers: 0 };
+    let series = Series { remote: target.remote, kind: R::FORMAT.kind, prefix, clock, writers: 0 };
     append(&series, &mut draft, newest).await
 }
 

@@ -26,7 +26,11 @@ pub mod sign;
 #[cfg(test)]
 mod simulation;
 mod union;
+#[cfg(test)]
+pub(crate) mod world;
 
+#[cfg(test)]
+pub(crate) use add::add_at;
 pub(crate) use add::{Loaded, Target, add, load};
 pub(crate) use append::{Appended, Draft, TakenIn, append};
 pub(crate) use clock::{Clock, SystemClock, nonce};

@@ -223,7 +223,14 @@ async fn read_record<R: Record>(
     let size = bytes.len() as u64;
     let decode = |bytes: Bytes| {
         let (name, keys) = (entry.name.clone(), keys.clone());
-        tokio::task::spawn_blocking(move || decode::<R>(&bytes, &name, &keys))
+        let work = move || decode::<R>(&bytes, &name, &keys);
+        async {
+            match tokio::runtime::Handle::try_current() {
+                Ok(runtime) => runtime.spawn_blocking(work).await,
+                // Simulations have a clock and no runtime.
+                Err(_) => Ok(work()),
+            }
+        }
     };
     let bytes = Bytes::from(bytes);
     match decode(bytes.clone()).await? {

@@ -1,220 +1,16 @@
-//! Simulates many concurrent writers with a virtual clock: a service with the limits and the lag of GitHub's, and writers that only
-//! append.
+//! Simulates many concurrent writers that only append.
 
 use std::collections::BTreeSet;
-use std::future::Future;
-use std::ops::Range;
-use std::path::Path;
-use std::pin::{Pin, pin};
-use std::sync::{Mutex, MutexGuard};
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::join_all;
-use futures_util::stream::BoxStream;
 
 use super::append::Appended;
 use super::number::MOST;
+use super::world::{Stored, World};
 use super::{Clock, Draft, Series, TakenIn, append, find};
-use crate::remote::{Entry, Kind, Put, Remote, RemoteError};
-
-/// Virtual time, which advances when all tasks sleep.
-struct World(Mutex<Inside>);
-
-struct Inside {
-    now: u64,
-    seed: u64,
-    sleepers: Vec<(u64, Waker)>,
-    entries: Vec<Stored>,
-    /// Times of reservations, granted or not.
-    creations: Vec<u64>,
-    /// Times of lookups.
-    lookups: Vec<u64>,
-    /// A name whose upload takes this many milliseconds longer.
-    slow: Option<(String, u64)>,
-}
-
-impl Inside {
-    /// Whether one lookup more is granted in this minute. They are in the order of time.
-    fn may_look(&mut self) -> bool {
-        let minute = self.lookups.len() - self.lookups.partition_point(|at| *at + 60_000 <= self.now);
-        let granted = minute < 1500;
-        self.lookups.extend(granted.then_some(self.now));
-        granted
-    }
-
-    /// None where too many names were asked for.
-    fn reserve(&mut self, kind: Kind, name: &str, bytes: &Bytes) -> Option<Put> {
-        if self.creations.iter().filter(|at| **at + 60_000 > self.now).count() >= 200 {
-            return None;
-        }
-        self.creations.push(self.now);
-        if self.entries.iter().any(|entry| entry.kind == kind && entry.name == name) {
-            return Some(Put::Taken);
-        }
-        self.entries.push(Stored { kind, name: name.to_owned(), bytes: bytes.clone(), visible: None });
-        Some(Put::Stored)
-    }
-}
-
-struct Stored {
-    kind: Kind,
-    name: String,
-    bytes: Bytes,
-    /// From when on a lookup finds it; None while it is only reserved.
-    visible: Option<u64>,
-}
-
-struct Sleep<'a>(&'a World, u64);
-
-impl Future for Sleep<'_> {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let mut inside = self.0.inside();
-        if inside.now >= self.1 {
-            return Poll::Ready(());
-        }
-        inside.sleepers.push((self.1, context.waker().clone()));
-        Poll::Pending
-    }
-}
-
-impl World {
-    fn new(seed: u64) -> Self {
-        let inside =
-            Inside { now: 0, seed, sleepers: vec![], entries: vec![], creations: vec![], lookups: vec![], slow: None };
-        Self(Mutex::new(inside))
-    }
-
-    fn inside(&self) -> MutexGuard<'_, Inside> {
-        self.0.lock().unwrap()
-    }
-
-    fn until(&self, time: u64) -> Sleep<'_> {
-        Sleep(self, time)
-    }
-
-    async fn pass(&self, range: Range<u64>) {
-        let time = self.now().as_millis() as u64 + range.start + self.random(range.end - range.start);
-        self.until(time).await;
-    }
-
-    fn run<F: Future>(&self, future: F) -> F::Output {
-        let mut future = pin!(future);
-        let mut context = Context::from_waker(Waker::noop());
-        loop {
-            if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
-                return output;
-            }
-            let mut inside = self.inside();
-            inside.now = inside.sleepers.iter().map(|(time, _)| *time).min().expect("somebody sleeps");
-            let now = inside.now;
-            let due: Vec<_> = inside.sleepers.extract_if(.., |(time, _)| *time <= now).collect();
-            drop(inside);
-            for (_, waker) in due {
-                waker.wake();
-            }
-        }
-    }
-
-    /// The most names that were asked for in one minute, and the most lookups.
-    fn busiest_minute(&self) -> (usize, usize) {
-        let busiest = |times: &[u64]| {
-            let within =
-                |start: u64| times.partition_point(|at| *at < start + 60_000) - times.partition_point(|at| *at < start);
-            times.iter().map(|start| within(*start)).max().unwrap_or(0)
-        };
-        let inside = self.inside();
-        (busiest(&inside.creations), busiest(&inside.lookups))
-    }
-}
-
-#[async_trait]
-impl Clock for World {
-    fn now(&self) -> Duration {
-        Duration::from_millis(self.inside().now)
-    }
-
-    fn seconds(&self) -> u64 {
-        // Machines' clocks differ by a few seconds.
-        let seconds = 1_800_000_000 + self.inside().now / 1000;
-        seconds + self.random(3)
-    }
-
-    async fn sleep(&self, time: Duration) {
-        let until = self.inside().now + time.as_millis() as u64;
-        self.until(until).await;
-    }
-
-    fn random(&self, end: u64) -> u64 {
-        let mut inside = self.inside();
-        inside.seed = inside.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (inside.seed ^ (inside.seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        ((mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb) >> 31) % end
-    }
-}
-
-#[async_trait]
-impl Remote for World {
-    fn describe(&self) -> String {
-        "a simulation".into()
-    }
-
-    async fn find(&self, kind: Kind, prefixes: &[String]) -> Result<Option<Entry>, RemoteError> {
-        self.pass(200..300).await;
-        if !self.inside().may_look() {
-            return Err(RemoteError::Throttled("too many lookups".into()));
-        }
-        let inside = self.inside();
-        let now = inside.now;
-        let seen = || inside.entries.iter().rev().filter(|e| e.kind == kind && e.visible.is_some_and(|at| at <= now));
-        let found = prefixes.iter().find_map(|prefix| {
-            seen().find(|entry| entry.name == *prefix).or_else(|| seen().find(|entry| entry.name.starts_with(prefix)))
-        });
-        let entry = |found: &Stored| {
-            let size = Some(found.bytes.len() as u64);
-            Entry { kind, name: found.name.clone(), size, location: String::new() }
-        };
-        Ok(found.map(entry))
-    }
-
-    async fn read(&self, entry: &Entry, _: Range<u64>) -> Result<Bytes, RemoteError> {
-        self.pass(200..400).await;
-        let inside = self.inside();
-        Ok(inside.entries.iter().find(|e| e.kind == entry.kind && e.name == entry.name).unwrap().bytes.clone())
-    }
-
-    async fn stream(&self, _: &Entry) -> Result<BoxStream<'static, Result<Bytes, RemoteError>>, RemoteError> {
-        unreachable!("the writers here read")
-    }
-
-    async fn put_file(&self, _: Kind, _: &str, _: &Path) -> Result<Put, RemoteError> {
-        unreachable!("the writers here have no files")
-    }
-
-    async fn put_bytes(&self, kind: Kind, name: &str, bytes: Bytes) -> Result<Put, RemoteError> {
-        loop {
-            self.pass(200..300).await;
-            match self.inside().reserve(kind, name, &bytes) {
-                Some(Put::Taken) => return Ok(Put::Taken),
-                Some(Put::Stored) => break,
-                None => {}
-            }
-            // Too many in this minute: as the service asks for with `Retry-After`.
-            self.pass(20_000..40_000).await;
-        }
-        let longer = self.inside().slow.clone().filter(|slow| slow.0 == name).map_or(0, |slow| slow.1);
-        self.pass(300 + longer..1000 + longer).await;
-        let lag = 1000 + self.random(1000);
-        let mut inside = self.inside();
-        let visible = inside.now + lag;
-        inside.entries.iter_mut().find(|e| e.kind == kind && e.name == name).unwrap().visible = Some(visible);
-        Ok(Put::Stored)
-    }
-}
+use crate::remote::{Entry, Kind, Remote, RemoteError};
 
 /// A record that is a set of numbers; each writer adds its own.
 struct Numbers<'a> {
@@ -284,13 +80,13 @@ fn newest(world: &World) -> (u64, BTreeSet<u64>) {
 
 /// A name that was reserved by a job that was killed.
 fn burn(world: &World, name: &str) {
-    let burnt = Stored { kind: Kind::Snapshot, name: name.into(), bytes: Bytes::new(), visible: None };
+    let burnt = Stored { kind: Kind::Snapshot, name: name.into(), bytes: Bytes::new(), visible: None, used: 0 };
     world.inside().entries.push(burnt);
 }
 
 fn plant(world: &World, name: &str) {
     let bytes = Bytes::from_static(b"[]");
-    world.inside().entries.push(Stored { kind: Kind::Snapshot, name: name.into(), bytes, visible: Some(0) });
+    world.inside().entries.push(Stored { kind: Kind::Snapshot, name: name.into(), bytes, visible: Some(0), used: 0 });
 }
 
 #[test]

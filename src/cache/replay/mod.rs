@@ -4,6 +4,7 @@
 //! Each commit runs twice, as a pull request and half an hour later on the default branch, with two lanes each. `model.rs` says what is assumed
 //! of the store, `service.rs` what of GitHub's cache. `benches/replay/run.sh FOLDER` prints the table for a folder of histories.
 
+mod guarded;
 mod model;
 mod ours;
 mod service;
@@ -126,7 +127,7 @@ async fn run(view: &View, job: &Job<'_>, cache: Cache, totals: &mut Totals) {
         }
         Cache::Ours | Cache::WithoutNear => {
             let context = ours::context(view, job, cache == Cache::Ours);
-            let (restored, record) = ours::restore(&context, view).await;
+            let (restored, record) = ours::restore(&context, view, u64::MAX).await;
             valid = restored;
             account(&valid, job, totals, &mut seconds);
             valid.extend(job.needs.paths.iter().map(|(path, info)| (path.clone(), info.clone())));

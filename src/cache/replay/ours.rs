@@ -12,6 +12,7 @@ use super::super::base::{Base, load_base};
 use super::super::commit::{Pushed, push_snapshot};
 use super::super::record::RestoreRecord;
 use super::super::restore::{assign, for_lane};
+use super::super::room::layer_bytes;
 use super::super::save::{keep_held, plan};
 use super::super::search::snapshot_names;
 use super::super::select::{Situation, select};
@@ -49,12 +50,13 @@ pub(super) fn context(view: &View, job: &Job<'_>, near: bool) -> Context {
             mode: ModeRequest::Unpack,
             temporary: PathBuf::from("/nowhere"),
             deadline: None,
+            limit: None,
         },
     }
 }
 
-/// Restores. Returns the paths and what the save has to know.
-pub(super) async fn restore(context: &Context, view: &View) -> (Paths, RestoreRecord) {
+/// Restores, unless that needs more than `limit` bytes. Returns the paths and what the save has to know.
+pub(super) async fn restore(context: &Context, view: &View, limit: u64) -> (Paths, RestoreRecord) {
     let mut record = RestoreRecord::begin(&context.identity.run, BTreeSet::new(), None);
     let mut notes = Vec::new();
     let found = find_fitting(context, &snapshot_names(context), &mut notes).await.unwrap().found;
@@ -65,7 +67,11 @@ pub(super) async fn restore(context: &Context, view: &View) -> (Paths, RestoreRe
     let valid = Paths::default();
     let missing = for_lane(context, &found.snapshot, missing, &valid);
     let mut here: Paths<&PathInfo> = Paths::default();
-    for (id, paths) in assign(&found.snapshot.layers, &missing) {
+    let assigned = assign(&found.snapshot.layers, &missing);
+    if layer_bytes(&found.snapshot, assigned.keys()) > limit {
+        return (Paths::default(), record);
+    }
+    for (id, paths) in assigned {
         let all_there = found.snapshot.layers[&id].stored().into_iter().all(|stored| {
             let entry = &found.snapshot.stored[&stored];
             let there = view

@@ -68,3 +68,49 @@ fn each_job_is_in_the_history_and_compared_with_those_before_it() {
     assert_eq!(wrong.code, Some(2));
     assert!(wrong.log.contains("Line 2 of ") && wrong.log.contains("runs.jsonl"), "{wrong:?}");
 }
+
+/// Five records of this lane in which the cache cost more than it saved: restored in 60 s what a substituter sends in a second.
+fn import_losses(place: &Place, fake: &Fake) {
+    let records = (0..5_u64).map(|number| {
+        serde_json::json!({
+            "time": 1_799_000_000 + number, "run": number, "lane": "CI/build", "system": crate::support::machine::system(),
+            "status": "success", "hit": "exact", "restore-ms": 60_000, "save-ms": 9_000, "downloaded": 90_000_000,
+            "cached-built": 0, "cached-bytes": 10_000_000, "fetched-bytes": 100_000_000, "fetched-ms": 10_000,
+        })
+        .to_string()
+    });
+    let file = place.machine.path("losses.jsonl");
+    fs::write(&file, records.collect::<Vec<_>>().join("\n")).unwrap();
+    let mut command = place.machine.nix_cache(&["history", "import", file.to_str().unwrap(), "--remote", "github"]);
+    command.envs(fake.env());
+    assert_eq!(Run::of(command).code, Some(0));
+}
+
+#[test]
+fn a_lane_that_loses_time_stops_using_the_cache_and_says_so() {
+    let Some(nix) = nix::all().first() else { return };
+    let place = Place::new(nix);
+    let fake = Fake::start(FakeConfig::default());
+    // What is there to be restored.
+    let (first, _) = run(&place, &job(&place, &fake, "first"));
+    assert_eq!(first["save"]["outcome"], "saved", "{first}");
+    import_losses(&place, &fake);
+    let stopped = job(&place, &fake, "stopped");
+    let (report, summary) = run(&place, &stopped);
+    assert_eq!((&report["guard"]["state"], &report["key"]["hit"]), (&"stopped".into(), &"miss".into()), "{report}");
+    assert_eq!((&report["save"]["outcome"], &report["save"]["reason"]), (&"skipped".into(), &"cost-guard".into()));
+    assert_eq!(
+        (report["paths"]["restored"].as_u64(), report["guard"]["judged-ms"].as_array().map(Vec::len)),
+        (Some(0), Some(5))
+    );
+    assert!(summary.contains("cost the last measured 5 runs of this lane 5 min 40 s more than it saved"), "{summary}");
+    // It is in the history as a run that was stopped.
+    let mut command = place.machine.nix_cache(&["history", "export", "--remote", "github"]);
+    command.envs(fake.env());
+    assert!(Run::of(command).out.contains("\"guard\":\"stopped\""));
+    // Without the guard, everything is as usual.
+    let mut off = job(&place, &fake, "off");
+    off.input("guard", "off");
+    let (report, _) = run(&place, &off);
+    assert_eq!((&report["guard"], &report["key"]["hit"]), (&serde_json::Value::Null, &"exact".into()), "{report}");
+}
