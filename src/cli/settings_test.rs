@@ -255,6 +255,7 @@ fn a_setting_of_an_action_is_the_same_on_the_command_line() {
                 "flake",
                 "no_evaluate_once",
                 "push_to",
+                "guard",
             ]
             .map(str::to_owned),
         )
@@ -357,7 +358,7 @@ fn inputs_in_the_documentation_are_declared() {
             let inside = lines[number + 2..].iter().take_while(|line| depth(line) > indent);
             let own = inside.clone().next().map_or(0, |first| depth(&first));
             // Deeper ones are lines of a text.
-            let inside = inside.filter(|line| depth(line) == own);
+            let inside = inside.filter(|line| depth(line) == own && !line.trim().starts_with('#'));
             for input in inside.filter_map(|line| line.trim().split_once(':')) {
                 assert!(declared.contains(input.0), "{}: {}", path.display(), input.0);
                 seen += 1;
