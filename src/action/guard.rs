@@ -35,7 +35,7 @@ pub(super) async fn decide(job: &Job, place: &Place) -> Option<Guard> {
     };
     let is_read_only = place.github.as_ref().is_some_and(|github| {
         !github.mode().writable()
-            || !github.scopes().is_empty() && !github.scopes().iter().any(|scope| scope.writable())
+            || !github.scopes().is_empty() && github.scopes().iter().all(|scope| !scope.writable())
     });
     let is_recorded = !is_read_only && !inputs.save.when.is_never();
     let recorded = if is_recorded { Recorded::Yes } else { Recorded::No };

@@ -46,9 +46,9 @@ pub(crate) fn decide(history: &History, (lane, system): (&str, &str), recorded: 
             (both[0].saturating_add(both[1]) < 0).then(|| stopped(&costs, &runs, both.to_vec()))
         }
         TEST => {
-            let lost = saved(last).filter(|saved| *saved < 0)?;
-            let guard = Guard { state: FOLLOW.to_owned(), most_bytes: None, judged_ms: vec![lost] };
-            Some(if recorded == Recorded::Yes { guard } else { stopped(&costs, &runs, vec![lost]) })
+            let loss = saved(last).filter(|saved| *saved < 0)?;
+            let guard = Guard { state: FOLLOW.to_owned(), most_bytes: None, judged_ms: vec![loss] };
+            Some(if recorded == Recorded::Yes { guard } else { stopped(&costs, &runs, vec![loss]) })
         }
         STOPPED => {
             let since = runs.iter().take_while(|run| run.guard == STOPPED).count();

@@ -6,9 +6,12 @@
 
 use super::{Run, RunKind};
 
-/// With fewer bytes in less time, the speed of the substituters is not measured: the times are whole seconds.
+/// With fewer bytes or in less time, the speed of the substituters is not measured: the times are whole seconds.
 const LEAST_BYTES: u64 = 8 << 20;
 const LEAST_MS: u64 = 3_000;
+/// So many bytes tell in any time that the substituters are fast. What the times may lack is added then.
+const MANY_BYTES: u64 = 512 << 20;
+const ROUNDING_MS: u64 = 1_000;
 /// The time of builds is only known if a run has built at least this share of the paths that came from the cache.
 const LEAST_BUILT: f64 = 0.5;
 
@@ -29,7 +32,8 @@ impl Costs {
         let more = |run: &Run, known: Option<&Run>, of: fn(&Run) -> u64| known.is_none_or(|known| of(known) <= of(run));
         for run in runs.into_iter().filter(|run| run.system == system && run.kind == RunKind::Job) {
             let bytes = |run: &Run| run.fetched_bytes.unwrap_or(0);
-            if bytes(run) >= LEAST_BYTES && run.fetched_ms.unwrap_or(0) >= LEAST_MS {
+            let is_measured = run.fetched_ms.is_some_and(|ms| ms >= LEAST_MS || bytes(run) >= MANY_BYTES);
+            if bytes(run) >= LEAST_BYTES && is_measured {
                 if more(run, anywhere, bytes) {
                     anywhere = Some(run);
                 }
@@ -41,7 +45,8 @@ impl Costs {
                 built = Some(run);
             }
         }
-        let per_byte = here.or(anywhere).and_then(|run| Some(run.fetched_ms? as f64 / run.fetched_bytes? as f64));
+        let time = |ms: u64| if ms < LEAST_MS { ms + ROUNDING_MS } else { ms };
+        let per_byte = here.or(anywhere).and_then(|run| Some(time(run.fetched_ms?) as f64 / run.fetched_bytes? as f64));
         let per_build = built.and_then(|run| Some((run.built_ms? as f64 / run.built as f64, run.built)));
         Self { per_byte, per_build }
     }

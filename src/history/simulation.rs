@@ -63,7 +63,7 @@ fn none_of_two_hundred_runs_in_pairs_is_lost_to_the_other_or_to_eviction() {
         }
         assert_eq!(known(&world), (0..RUNS).collect(), "seed {seed}");
     }
-    println!("{met} of {} pairs met, {evicted} entries were evicted", RUNS);
+    println!("{met} of {RUNS} pairs met, {evicted} entries were evicted");
     assert!(met > 20 && evicted > 60, "{met} pairs met, {evicted} entries were evicted");
 }
 
