@@ -141,7 +141,8 @@ struct SnapshotDraft<'a> {
 
 impl SnapshotDraft<'_> {
     fn decode(&mut self, entry: &Entry, bytes: &[u8]) -> Option<Snapshot> {
-        let mut other: Snapshot = decode_to_merge(entry, bytes, &self.context.place.keys, self.notes)?;
+        let mut other: Snapshot =
+            decode_to_merge(record::room_beside(&self.snapshot), entry, bytes, &self.context.place.keys, self.notes)?;
         // The snapshot will be signed, so it must not contain invalid records.
         self.notes.extend(drop_faulty(&mut other).note(&entry.name));
         other.lose_entries(self.lost);
@@ -163,8 +164,9 @@ impl Draft for SnapshotDraft<'_> {
         bytes.map(Bytes::from).map_err(|error| RemoteError::Local(format!("The snapshot is not saved: {error}")))
     }
 
-    async fn read(&self, entry: &Entry) -> Result<Option<Vec<u8>>, RemoteError> {
-        read_generation(&*self.context.place.remote, entry).await
+    async fn read(&self, entry: &Entry, most: u64) -> Result<Option<Vec<u8>>, RemoteError> {
+        let most = most.min(series::most_bytes(record::room_beside(&self.snapshot)));
+        read_generation(&*self.context.place.remote, entry, most).await
     }
 
     fn unread(&mut self, number: u64) {
@@ -172,9 +174,8 @@ impl Draft for SnapshotDraft<'_> {
     }
 
     fn has(&self, entry: &Entry, bytes: Vec<u8>) -> bool {
-        let Ok((other, _)) = record::decode::<Snapshot>(&bytes, &entry.name, &self.context.place.keys) else {
-            return true;
-        };
+        let (keys, room) = (&self.context.place.keys, record::room_beside(&self.snapshot));
+        let Ok((other, _)) = record::decode_within::<Snapshot>(&bytes, &entry.name, keys, room) else { return true };
         self.snapshot.covers(&other, &BTreeSet::from([other.facts.lane.clone()]))
     }
 

@@ -13,7 +13,7 @@ use crate::remote::{Kind, Remote};
 use crate::report::Report;
 use crate::series::names::is_name;
 use crate::series::sign::Keyring;
-use crate::series::{decode_to_merge, generation_name, generation_of, generation_prefix, read_generation};
+use crate::series::{MAX_SIZE, decode_to_merge, generation_name, generation_of, generation_prefix, read_generation};
 use crate::snapshot::Snapshot;
 use crate::store::StorePath;
 
@@ -166,9 +166,9 @@ pub(super) fn readable(entries: &[CacheEntryInfo], wanted: &str, scopes: &[Strin
 async fn read_one(place: &Place<'_>, name: &str, is_of_branch: bool) -> Result<Option<Base>, String> {
     let found = place.remote.find(Kind::Snapshot, &[name.to_owned()]).await.map_err(|error| error.to_string())?;
     let Some(entry) = found.filter(|entry| entry.name == name) else { return Ok(None) };
-    let bytes = read_generation(place.remote, &entry).await.map_err(|error| error.to_string())?;
+    let bytes = read_generation(place.remote, &entry, MAX_SIZE).await.map_err(|error| error.to_string())?;
     let snapshot: Option<Snapshot> =
-        bytes.and_then(|bytes| decode_to_merge(&entry, &bytes, place.keys, &mut Vec::new()));
+        bytes.and_then(|bytes| decode_to_merge(u64::MAX, &entry, &bytes, place.keys, &mut Vec::new()));
     let Some((snapshot, (key, generation))) = snapshot.zip(generation_of(name)) else { return Ok(None) };
     Ok(Some(Base::of(snapshot, key, generation, is_of_branch)))
 }

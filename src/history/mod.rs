@@ -12,6 +12,7 @@ mod usual;
 mod without;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 
 use serde::{Deserialize, Serialize};
 
@@ -83,9 +84,13 @@ impl History {
 impl Record for History {
     const FORMAT: Format = Format { kind: Kind::History, number: 1 };
 
-    fn encode(&self, out: Vec<u8>) -> Result<Vec<u8>, RecordError> {
+    fn write(&self, out: &mut dyn Write) -> serde_json::Result<()> {
         let wire = Wire { runs: self.runs.values().cloned().collect(), unread: self.unread.clone() };
-        let (bytes, weight) = write_json(out, |out| serde_json::to_writer(out, &wire))?;
+        serde_json::to_writer(out, &wire)
+    }
+
+    fn encode(&self, out: Vec<u8>) -> Result<Vec<u8>, RecordError> {
+        let (bytes, weight) = write_json(out, |out| self.write(out))?;
         if weight > MAX_WEIGHT {
             let most = MAX_WEIGHT >> 20;
             return Err(RecordError::TooLarge(format!("the history would take more than {most} MiB of memory.")));

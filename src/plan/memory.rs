@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Write;
 
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -107,8 +108,12 @@ fn keep_newest(planned: &mut Planned, most: usize) {
 impl Record for Memory {
     const FORMAT: Format = Format { kind: Kind::Plan, number: 1 };
 
+    fn write(&self, out: &mut dyn Write) -> serde_json::Result<()> {
+        serde_json::to_writer(out, self)
+    }
+
     fn encode(&self, out: Vec<u8>) -> Result<Vec<u8>, RecordError> {
-        let (bytes, weight) = write_json(out, |out| serde_json::to_writer(out, self))?;
+        let (bytes, weight) = write_json(out, |out| self.write(out))?;
         if weight > MAX_WEIGHT {
             let most = MAX_WEIGHT >> 20;
             return Err(RecordError::TooLarge(format!(

@@ -3,18 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::StreamExt;
+use tokio::sync::Mutex;
 
 use super::plan::{Plan, decide};
 use super::view::{Content, HOUR, QUEUE, Rules, View};
 use crate::base::clock;
 use crate::remote::{Entry, Kind, ListError, Listed, RefState, Remote, RemoteError, Shelf};
-use crate::series::read_generation;
 use crate::series::record::decode;
 use crate::series::sign::Keyring;
+use crate::series::{MAX_SIZE, read_generation};
 use crate::snapshot::Snapshot;
 
 /// Number of references that are looked up, and of snapshots that are read, at the same time.
 const AT_ONCE: usize = 4;
+/// Largest size in bytes of a snapshot that is read beside others. (It is decoded alone in any case.)
+const SMALL: u64 = 4 << 20;
+/// More generations than a snapshot names as unread, unless somebody made it.
+const MOST_UNREAD: usize = 1000;
 
 /// What is pruned.
 pub(crate) struct Place<'a> {
@@ -83,9 +88,10 @@ pub(crate) async fn plan_for(place: &Place<'_>, earlier: Option<Prepared>) -> Re
                 return Ok(Prepared { entries, plan, unread, contents, refs, default_scope });
             }
             Err(wanted) => {
+                let one = Mutex::new(());
                 let read = wanted.into_iter().map(|index| {
-                    let (entry, place, entries) = (&entries[index], &*place, &entries);
-                    async move { (entry.id.clone(), read(place, entries, entry).await) }
+                    let (entry, place, entries, one) = (&entries[index], &*place, &entries, &one);
+                    async move { (entry.id.clone(), read(place, entries, entry, one).await) }
                 });
                 let read: Vec<_> = futures_util::stream::iter(read).buffer_unordered(AT_ONCE).collect().await;
                 contents.extend(read);
@@ -95,9 +101,9 @@ pub(crate) async fn plan_for(place: &Place<'_>, earlier: Option<Prepared>) -> Re
 }
 
 /// Reads the snapshot in `entry`.
-async fn read(place: &Place<'_>, entries: &[Listed], entry: &Listed) -> Content {
+async fn read(place: &Place<'_>, entries: &[Listed], entry: &Listed, one: &Mutex<()>) -> Content {
     if let Some(remote) = place.shelf.remote_of(&entry.scope) {
-        return content(&*remote, entry).await.unwrap_or_else(|error| unknown(&error));
+        return content(&*remote, entry, one).await.unwrap_or_else(|error| unknown(&error));
     }
     let Some(remote) = place.remote else {
         return Content::Unknown("this machine can list entries but not read them".to_owned());
@@ -105,7 +111,7 @@ async fn read(place: &Place<'_>, entries: &[Listed], entry: &Listed) -> Content 
     if let Err(why) = is_found(place, entries, entry) {
         return Content::Unknown(why);
     }
-    content(remote, entry).await.unwrap_or_else(|error| unknown(&error))
+    content(remote, entry, one).await.unwrap_or_else(|error| unknown(&error))
 }
 
 fn unknown(error: &RemoteError) -> Content {
@@ -131,17 +137,23 @@ fn is_found(place: &Place<'_>, entries: &[Listed], entry: &Listed) -> Result<(),
     }
 }
 
-async fn content(remote: &dyn Remote, listed: &Listed) -> Result<Content, RemoteError> {
+async fn content(remote: &dyn Remote, listed: &Listed, one: &Mutex<()>) -> Result<Content, RemoteError> {
+    // Most are small. A large one, or one that becomes large, must not meet another one in memory.
+    let alone = if listed.size > SMALL { Some(one.lock().await) } else { None };
     let found = remote.find(Kind::Snapshot, std::slice::from_ref(&listed.name)).await?;
     let Some(entry) = found.filter(|entry| entry.name == listed.name) else {
         return Ok(Content::Unknown("a lookup does not find it".to_owned()));
     };
-    let Some(bytes) = read_generation(remote, &entry).await? else {
+    let Some(bytes) = read_generation(remote, &entry, MAX_SIZE).await? else {
         return Ok(Content::Unknown("its bytes cannot be read".to_owned()));
     };
     if bytes.len() as u64 != listed.size {
         return Ok(Content::Unknown("a lookup finds another entry of the same name".to_owned()));
     }
+    let _alone = match alone {
+        Some(alone) => alone,
+        None => one.lock().await,
+    };
     let decoded = tokio::task::spawn_blocking(move || layers_in(&bytes, &entry)).await;
     Ok(decoded.unwrap_or_else(|error| Content::Unknown(error.to_string())))
 }
@@ -150,6 +162,9 @@ fn layers_in(bytes: &[u8], entry: &Entry) -> Content {
     // Whoever signed it, jobs may use its layers: signatures decide about trust and not about existence.
     match decode::<Snapshot>(bytes, &entry.name, &Keyring::default()) {
         Ok((snapshot, _)) if snapshot.malformed > 0 => Content::Unknown("some of its records are malformed".to_owned()),
+        Ok((snapshot, _)) if snapshot.unread.len() > MOST_UNREAD => {
+            Content::Unknown(format!("it names more than {MOST_UNREAD} generations that were not read"))
+        }
         Ok((snapshot, _)) => Content::Known {
             layers: snapshot.stored.into_values().map(|stored| stored.entry).collect(),
             unread: snapshot.unread.into_keys().collect(),

@@ -7,8 +7,8 @@ use super::append::{Appended, Draft, TakenIn, append};
 use super::clock::{Clock, SystemClock};
 use super::number::generation_prefix;
 use super::place::Series;
-use super::record::{Record, decode, encode};
-use super::search::{Search, decode_to_merge, find_record, read_generation};
+use super::record::{Record, decode_within, encode, room_beside};
+use super::search::{Search, decode_to_merge, find_record, most_bytes, read_generation};
 use super::sign::Keyring;
 use crate::base::clock::now;
 use crate::base::note::Note;
@@ -106,8 +106,8 @@ impl<R: Record + Default + Clone + Sync> Draft for Union<'_, '_, R> {
         bytes.map(Bytes::from).map_err(|error| RemoteError::Local(format!("Nothing is saved under {name}: {error}")))
     }
 
-    async fn read(&self, entry: &Entry) -> Result<Option<Vec<u8>>, RemoteError> {
-        read_generation(self.target.remote, entry).await
+    async fn read(&self, entry: &Entry, most: u64) -> Result<Option<Vec<u8>>, RemoteError> {
+        read_generation(self.target.remote, entry, most.min(most_bytes(room_beside(&self.record)))).await
     }
 
     fn unread(&mut self, number: u64) {
@@ -115,11 +115,13 @@ impl<R: Record + Default + Clone + Sync> Draft for Union<'_, '_, R> {
     }
 
     fn has(&self, entry: &Entry, bytes: Vec<u8>) -> bool {
-        decode::<R>(&bytes, &entry.name, self.target.keys).map_or(true, |(other, _)| self.record.covers(&other))
+        decode_within::<R>(&bytes, &entry.name, self.target.keys, room_beside(&self.record))
+            .map_or(true, |(other, _)| self.record.covers(&other))
     }
 
     fn take_in(&mut self, entry: &Entry, bytes: Vec<u8>) -> TakenIn {
-        let Some(other) = decode_to_merge::<R>(entry, &bytes, self.target.keys, self.notes) else {
+        let Some(other) = decode_to_merge::<R>(room_beside(&self.record), entry, &bytes, self.target.keys, self.notes)
+        else {
             return TakenIn::Unusable;
         };
         let covered = other.covers(&self.own);

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use super::find::{Newest, find};
 use super::number::next_number;
 use super::place::Series;
+use super::search::MAX_SIZE;
 use crate::remote::{Entry, Kind, Put, RemoteError};
 
 /// Seconds for which offers have the same name. The slots before and after are searched too, because clocks differ.
@@ -53,11 +54,11 @@ pub(crate) trait Draft: Send + Sync {
     /// Returns the bytes to store under `name`, as a generation or as an offer.
     fn encode(&mut self, kind: Kind, name: &str) -> Result<Bytes, RemoteError>;
 
-    /// Reads the bytes of a generation or an offer; None if they no longer exist.
+    /// Reads the bytes of a generation or an offer; None if they no longer exist, or are more than `most`.
     ///
     /// # Errors
     /// When it cannot currently be read.
-    async fn read(&self, entry: &Entry) -> Result<Option<Vec<u8>>, RemoteError>;
+    async fn read(&self, entry: &Entry, most: u64) -> Result<Option<Vec<u8>>, RemoteError>;
 
     /// Records that generation `number` could not be read, so that later readers try it again.
     fn unread(&mut self, number: u64);
@@ -226,7 +227,7 @@ impl Writer<'_, '_> {
     /// Returns whether there is an offer that no generation contains yet.
     async fn others_wait(&self) -> Result<bool, RemoteError> {
         let Some(last) = self.last_offer().await? else { return Ok(false) };
-        Ok(self.record.read(&last).await?.is_some_and(|bytes| !self.record.has(&last, bytes)))
+        Ok(self.record.read(&last, MAX_SIZE).await?.is_some_and(|bytes| !self.record.has(&last, bytes)))
     }
 
     fn done(&self, number: u64) -> Appended {
@@ -264,7 +265,7 @@ impl Writer<'_, '_> {
     }
 
     async fn take_in(&mut self, entry: &Entry) -> Result<TakenIn, RemoteError> {
-        let bytes = self.record.read(entry).await?;
+        let bytes = self.record.read(entry, MAX_SIZE).await?;
         Ok(bytes.map_or(TakenIn::Unusable, |bytes| self.record.take_in(entry, bytes)))
     }
 

@@ -3,6 +3,7 @@
 use futures_util::StreamExt;
 
 use super::append::{TakenIn, Writer};
+use super::search::MAX_SIZE;
 use crate::remote::{Entry, Kind, Put, RemoteError};
 
 /// Binary digits of the slots for offers of one minute. Of 100 jobs that choose one at random, one in six has to choose again.
@@ -11,8 +12,10 @@ const DIGITS: usize = 8;
 const SLOTS_TRIED: usize = 8;
 /// Number of concurrent lookups while offers are collected.
 const LOOKUPS: usize = 32;
-/// Number of offers that are read concurrently.
+/// Number of offers that are read concurrently, and the most bytes of each. Larger ones are read one after the other.
 const READS: usize = 8;
+const SMALL: u64 = 8 << 20;
+
 impl Writer<'_, '_> {
     /// Stores this job's offer in a free slot, unless it has done so in these minutes. Without a slot, this job proceeds alone.
     pub(super) async fn offer(&mut self) -> Result<(), RemoteError> {
@@ -36,15 +39,24 @@ impl Writer<'_, '_> {
         let offers = self.offers().await;
         let own = self.offer.as_ref().map(|offer| offer.1.as_str());
         let others: Vec<&Entry> = offers.iter().filter(|entry| own != Some(entry.name.as_str())).collect();
-        let mut count = 0;
+        let (mut count, mut larger) = (0, Vec::new());
+        let cannot =
+            |entry: &Entry, error: RemoteError| tracing::debug!("cannot read the offer {}: {error}", entry.name);
         for some in others.chunks(READS) {
-            let read = futures_util::future::join_all(some.iter().map(|entry| self.record.read(entry))).await;
+            let read = futures_util::future::join_all(some.iter().map(|entry| self.record.read(entry, SMALL))).await;
             for (entry, read) in some.iter().zip(read) {
                 match read {
                     Ok(Some(bytes)) => count += usize::from(self.record.take_in(entry, bytes) != TakenIn::Unusable),
-                    Ok(None) => {}
-                    Err(error) => tracing::debug!("the offer {} cannot be read: {error}", entry.name),
+                    Ok(None) => larger.push(*entry),
+                    Err(error) => cannot(entry, error),
                 }
+            }
+        }
+        for entry in larger {
+            match self.record.read(entry, MAX_SIZE).await {
+                Ok(Some(bytes)) => count += usize::from(self.record.take_in(entry, bytes) != TakenIn::Unusable),
+                Ok(None) => {}
+                Err(error) => cannot(entry, error),
             }
         }
         tracing::info!("Saving {count} offers of other jobs together with this one.");

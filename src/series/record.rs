@@ -1,7 +1,7 @@
 //! Records: the content of generations.
 
 use std::collections::BTreeMap;
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, ErrorKind, Read, Write};
 
 use serde::de::DeserializeOwned;
 
@@ -14,6 +14,12 @@ use crate::base::bounds::{Costs, Weighing, Weight};
 pub(crate) trait Record: Send + Sized + 'static {
     /// The kind of its entries, and the format of their bodies.
     const FORMAT: Format;
+
+    /// Writes the JSON of the body.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    fn write(&self, out: &mut dyn Write) -> serde_json::Result<()>;
 
     /// Appends the body to `out`.
     ///
@@ -57,6 +63,52 @@ pub(crate) fn decode<R: Record>(bytes: &[u8], name: &str, keys: &Keyring) -> Res
     Ok((R::decode(body)?, signed_by))
 }
 
+/// Largest weight of a record, in bytes of memory: see [`Weight`].
+pub(crate) const MOST: u64 = 168 << 20;
+/// Largest weight of two records that are merged, together. One record can name eight others to be merged, each as heavy as it may be.
+const MOST_TOGETHER: u64 = 208 << 20;
+
+/// Returns what another record may weigh to be merged with `held`.
+pub(crate) fn room_beside<R: Record>(held: &R) -> u64 {
+    let mut weighed = Weighed { inner: std::io::sink(), weight: Weight::new(Costs::LISTS) };
+    // Nothing fails that only counts.
+    let _ = held.write(&mut weighed);
+    MOST_TOGETHER.saturating_sub(weighed.weight.total)
+}
+
+/// Like [`decode`], for a record that may weigh `room`; see [`room_beside`].
+///
+/// # Errors
+/// See [`decode`]; [`RecordError::TooLarge`] if it weighs more.
+pub(crate) fn decode_within<R: Record>(
+    bytes: &[u8],
+    name: &str,
+    keys: &Keyring,
+    room: u64,
+) -> Result<(R, Option<String>), RecordError> {
+    let (body, signed_by) = open(R::FORMAT, name, bytes, keys)?;
+    if room < MOST && weighs_more(body, room) {
+        return Err(RecordError::TooLarge(format!(
+            "merged with what is here already, it would take more than {} MiB of memory, so it is left out. Give the jobs keys of \
+             their own, or set `max-size`.",
+            MOST_TOGETHER >> 20
+        )));
+    }
+    Ok((R::decode(body)?, signed_by))
+}
+
+fn weighs_more(body: &[u8], most: u64) -> bool {
+    let weigh = || std::io::copy(&mut Weighing::new(decompressed(body)?, Costs::LISTS, most), &mut std::io::sink());
+    // A body that is damaged is told by whoever decodes it.
+    weigh().is_err_and(|error| error.kind() == ErrorKind::FileTooLarge)
+}
+
+fn decompressed(body: &[u8]) -> std::io::Result<impl Read> {
+    let mut decoder = zstd::Decoder::new(body)?.single_frame();
+    decoder.window_log_max(MAX_WINDOW_LOG)?;
+    Ok(decoder)
+}
+
 /// The level of compression.
 const LEVEL: i32 = 9;
 /// Number of characters of an error that are shown.
@@ -86,9 +138,7 @@ pub(crate) fn write_json(
 /// When it is not valid.
 pub(crate) fn read_json<T: DeserializeOwned>(body: &[u8], most: u64) -> Result<T, RecordError> {
     let read = || -> std::io::Result<T> {
-        let mut decoder = zstd::Decoder::new(body)?.single_frame();
-        decoder.window_log_max(MAX_WINDOW_LOG)?;
-        let mut reader = BufReader::with_capacity(64 * 1024, Weighing::new(decoder, Costs::LISTS, most));
+        let mut reader = BufReader::with_capacity(64 * 1024, Weighing::new(decompressed(body)?, Costs::LISTS, most));
         let value = serde_json::from_reader(reader.by_ref())?;
         Ok(value)
     };

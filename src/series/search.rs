@@ -9,18 +9,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use futures_util::StreamExt;
 
+use super::envelope::HEAD;
 use super::error::RecordError;
 use super::find::find;
 use super::names::is_name;
 use super::number::generation_name;
-use super::record::{Record, decode};
+use super::record::{Record, decode_within, room_beside};
 use super::sign::Keyring;
 use crate::base::clock::now;
+use crate::base::digest::Sha;
 use crate::base::note::{Code, Note};
 use crate::remote::{Entry, Kind, Remote, RemoteError};
 
 /// Largest record in bytes: it is read into memory as a whole.
-const MAX_SIZE: u64 = 64 << 20;
+pub(crate) const MAX_SIZE: u64 = 64 << 20;
 /// Number of generations that are tried, from the newest back, before a key counts as a miss.
 const GENERATIONS_TRIED: u64 = 4;
 /// Number of failed reads after which the search ends: the next one would most likely fail in the same way.
@@ -97,7 +99,7 @@ pub(crate) async fn find_record<R: Record>(
         };
         let read = match found {
             Ok(None) => continue,
-            Ok(Some(found)) => read_record(remote, &found, keys).await,
+            Ok(Some(found)) => read_record(remote, &found, keys, u64::MAX).await,
             Err(error) => Err(Unusable::Remote(error)),
         };
         match read {
@@ -149,7 +151,7 @@ async fn take_in_unread<R: Record>(remote: &dyn Remote, key: &str, keys: &Keyrin
         }
         let name = generation_name(key, number);
         let read = match find_exactly(remote, R::FORMAT.kind, &name).await {
-            Ok(Some(entry)) => read_record::<R>(remote, &entry, keys).await,
+            Ok(Some(entry)) => read_record::<R>(remote, &entry, keys, room_beside(&found.record)).await,
             Ok(None) if now().saturating_sub(since) > UNREAD_AGE => continue,
             Ok(None) => Err(Unusable::Remote(RemoteError::Gone(format!("{name} is not found.")))),
             Err(error) => Err(Unusable::Remote(error)),
@@ -218,12 +220,13 @@ async fn read_record<R: Record>(
     remote: &dyn Remote,
     entry: &Entry,
     keys: &Keyring,
+    room: u64,
 ) -> Result<(R, Option<String>, u64), Unusable> {
-    let bytes = read_whole(remote, entry).await?;
+    let bytes = read_whole(remote, entry, most_bytes(room)).await?;
     let size = bytes.len() as u64;
     let decode = |bytes: Bytes| {
         let (name, keys) = (entry.name.clone(), keys.clone());
-        let work = move || decode::<R>(&bytes, &name, &keys);
+        let work = move || decode_within::<R>(&bytes, &name, &keys, room);
         async {
             match tokio::runtime::Handle::try_current() {
                 Ok(runtime) => runtime.spawn_blocking(work).await,
@@ -237,8 +240,11 @@ async fn read_record<R: Record>(
         Ok((record, signed_by)) => Ok((record, signed_by, size)),
         Err(damaged @ RecordError::Damaged(_)) => {
             tracing::debug!("reading {} again: {damaged}", entry.name);
+            // Both at once would take twice the memory.
+            let first = Sha::of(&bytes);
+            drop(bytes);
             let again = Bytes::from(read_again(remote, entry, size).await?);
-            if again == bytes {
+            if Sha::of(&again) == first {
                 return Err(damaged.into());
             }
             match decode(again).await? {
@@ -260,7 +266,7 @@ async fn read_again(remote: &dyn Remote, entry: &Entry, size: u64) -> Result<Vec
         match remote.read(&entry, size..size + 1).await {
             Err(RemoteError::Short(_)) => {}
             Err(error) => return Err(error),
-            Ok(_) => return read_whole(remote, &entry).await,
+            Ok(_) => return read_whole(remote, &entry, MAX_SIZE).await,
         }
     }
     let size = entry.size.unwrap_or(size);
@@ -273,22 +279,35 @@ async fn read_again(remote: &dyn Remote, entry: &Entry, size: u64) -> Result<Vec
     Ok(bytes)
 }
 
-async fn read_whole(remote: &dyn Remote, entry: &Entry) -> Result<Vec<u8>, RemoteError> {
+/// The most bytes of an entry whose record may weigh `room`: JSON weighs more than its compressed bytes.
+pub(crate) fn most_bytes(room: u64) -> u64 {
+    room.saturating_add(HEAD as u64).min(MAX_SIZE)
+}
+
+async fn read_whole(remote: &dyn Remote, entry: &Entry, most: u64) -> Result<Vec<u8>, RemoteError> {
     let mut stream = remote.stream(entry).await?;
     let mut bytes = Vec::new();
     while let Some(piece) = stream.next().await {
         bytes.extend_from_slice(&piece?);
-        if bytes.len() as u64 > MAX_SIZE {
+        if bytes.len() as u64 > most {
             return Err(RemoteError::Gone(format!("{} is too large for an entry of its kind.", entry.name)));
         }
     }
     Ok(bytes)
 }
 
-/// Like [`read_whole`]; None if its bytes no longer exist.
-pub(crate) async fn read_generation(remote: &dyn Remote, entry: &Entry) -> Result<Option<Vec<u8>>, RemoteError> {
-    match read_whole(remote, entry).await {
+/// Like [`read_whole`]; None if its bytes no longer exist, or are too many.
+pub(crate) async fn read_generation(
+    remote: &dyn Remote,
+    entry: &Entry,
+    most: u64,
+) -> Result<Option<Vec<u8>>, RemoteError> {
+    match read_whole(remote, entry, most).await {
         Ok(bytes) => Ok(Some(bytes)),
+        Err(RemoteError::Gone(why)) if most < MAX_SIZE => {
+            tracing::debug!("{}: {why}", entry.name);
+            Ok(None)
+        }
         Err(RemoteError::Gone(why)) => {
             tracing::warn!("Cannot read {}: {why}", entry.name);
             Ok(None)
@@ -297,15 +316,16 @@ pub(crate) async fn read_generation(remote: &dyn Remote, entry: &Entry) -> Resul
     }
 }
 
-/// Decodes a generation or an offer that another job wrote, to merge it. None, with a note, if it is not trusted or damaged: what is
-/// merged is signed.
+/// Decodes a generation or an offer that another job wrote, which may weigh `room`, to merge it. None, with a note, if it is not trusted, damaged, or
+/// too large for both in memory: what is merged is signed.
 pub(crate) fn decode_to_merge<R: Record>(
+    room: u64,
     entry: &Entry,
     bytes: &[u8],
     keys: &Keyring,
     notes: &mut Vec<Note>,
 ) -> Option<R> {
-    match decode(bytes, &entry.name, keys) {
+    match decode_within(bytes, &entry.name, keys, room) {
         Ok((other, _)) => Some(other),
         Err(error) => {
             let why = Unusable::from(error);

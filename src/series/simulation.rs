@@ -25,7 +25,7 @@ impl Draft for Numbers<'_> {
         Ok(serde_json::to_vec(&self.all).unwrap().into())
     }
 
-    async fn read(&self, entry: &Entry) -> Result<Option<Vec<u8>>, RemoteError> {
+    async fn read(&self, entry: &Entry, _: u64) -> Result<Option<Vec<u8>>, RemoteError> {
         Ok(Some(self.world.read(entry, 0..0).await?.into()))
     }
 
@@ -55,7 +55,7 @@ async fn write(world: &World, number: u64, arrival: u64) -> Result<Appended, Rem
     let own = BTreeSet::from([number]);
     let mut record = Numbers { world, all: own.clone(), own };
     if let Some(seen) = &seen {
-        let bytes = Draft::read(&record, &seen.entry).await?.unwrap();
+        let bytes = Draft::read(&record, &seen.entry, u64::MAX).await?.unwrap();
         record.take_in(&seen.entry, bytes);
     }
     world.put_bytes(Kind::Layer, &format!("layer-{number}"), Bytes::from_static(b"l")).await?;

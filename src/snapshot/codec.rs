@@ -2,6 +2,7 @@
 //! so an optional part needs no new format, but a required one does.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
 use super::Snapshot;
 use super::wire::{self, Wire};
@@ -13,15 +14,19 @@ use crate::series::{Format, Record, RecordError, read_json, record, write_json};
 
 /// Largest weight of a snapshot in bytes of memory: see [`crate::base::bounds`]. A path with four references and a signature weighs
 /// 1.3 KB, so there is room for 130,000 paths.
-const MAX_WEIGHT: u64 = 168 << 20;
+const MAX_WEIGHT: u64 = record::MOST;
 /// Largest number of layers, or of entries that they consist of: a save keeps eight, a merge of a hundred jobs a hundred.
 const MAX_LAYERS: usize = 4096;
 
 impl Record for Snapshot {
     const FORMAT: Format = Format { kind: Kind::Snapshot, number: 2 };
 
+    fn write(&self, out: &mut dyn Write) -> serde_json::Result<()> {
+        wire::write(self, out)
+    }
+
     fn encode(&self, out: Vec<u8>) -> Result<Vec<u8>, RecordError> {
-        let (bytes, weight) = write_json(out, |out| wire::write(self, out))?;
+        let (bytes, weight) = write_json(out, |out| self.write(out))?;
         if weight > MAX_WEIGHT || self.stored.len().max(self.layers.len()) > MAX_LAYERS {
             return Err(RecordError::TooLarge(format!(
                 "it would take more than {} MiB of memory, and no job could read it: the store holds too many paths for one \

@@ -1,9 +1,11 @@
 //! Memory and disk use stay bounded for any input. The figures are those of the real program, which logs its peak memory.
 
 mod answers;
+mod archives;
 mod many;
 mod room;
 pub(crate) mod snapshots;
+mod together;
 
 use std::process::Command;
 
