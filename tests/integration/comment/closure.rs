@@ -1,10 +1,12 @@
-//! The closure of a real build, compared with that of the base branch.
+//! The closure of a real build, compared with that of the base branch: through a directory, and through GitHub's cache, where the pull
+//! request has entries of its own that would be found first.
 
 use std::fs;
 
 use serde_json::{Value, json};
 
-use super::server::{HEAD, Server};
+use super::server::{HEAD, Server, a_pull};
+use crate::support::fake::{Fake, FakeConfig, Scope};
 use crate::support::machine::{Machine, TestStore};
 use crate::support::nix;
 use crate::support::program::Run;
@@ -87,4 +89,51 @@ fn a_build_is_compared_with_the_snapshot_that_the_job_started_with() {
         assert!(page.contains("medians of the last 1 successful run of this lane"), "{page}");
         assert!(!page.contains("| Removed |") && !page.contains("**Closure**: unknown"), "{page}");
     }
+}
+
+#[test]
+fn in_githubs_cache_the_base_branch_counts_and_not_what_the_pull_request_saved() {
+    let Some(nix) = nix::all().first() else { return };
+    let machine = Machine::new(nix);
+    let server = Server::start();
+    let fake = Fake::start(FakeConfig { repository: "octo/clock".to_owned(), ..FakeConfig::default() });
+    let main = || fake.env_with(&[Scope::read_write("refs/heads/main")]);
+    let pull = || fake.env_with(&[Scope::read_write("refs/pull/7/merge"), Scope::read("refs/heads/main")]);
+    job(&machine, "first", &["everything", "salt=one"], &variables("refs/heads/main", 1, "push", &main()));
+    // Two pushes to the pull request, each of which saves: a lookup there finds the first of them.
+    job(&machine, "second", &["everything", "salt=two"], &variables("refs/pull/7/merge", 98, "push", &pull()));
+    let last =
+        job(&machine, "third", &["everything", "salt=two"], &variables("refs/pull/7/merge", 99, "push", &pull()));
+    assert_eq!((&last["key"]["generation"], &last["paths"]["built-here"]), (&2.into(), &0.into()), "{last}");
+    let mut report = last;
+    report["job"]["head-sha"] = HEAD.into();
+    server.put("nix-cache-report-build/report.json", &report);
+    server.with(|of| of.pulls = vec![a_pull(7, HEAD, "octo/clock")]);
+    // The list of the cache, as the REST interface has it.
+    let listed = fake.saved().into_iter().enumerate().map(|(number, entry)| {
+        let time = format!("2026-11-26T10:{number:02}:00Z");
+        json!({ "id": entry.id, "ref": entry.scope, "key": entry.key, "version": entry.version, "size_in_bytes": entry.size,
+            "created_at": time, "last_accessed_at": time })
+    });
+    let listed: Vec<Value> = listed.collect();
+    assert!(listed.iter().any(|entry| entry["key"] == "tests#g2" && entry["ref"] == "refs/pull/7/merge"), "{listed:?}");
+    server.with(|of| of.caches = Some(listed));
+    let comment = || {
+        let mut command = server.command(&["comment", "--dry-run", "--remote", "github"]);
+        command.envs(pull());
+        let run = Run::of(command);
+        assert_eq!(run.code, Some(0), "{}", run.log);
+        run.out
+    };
+    let page = comment();
+    assert!(page.contains("compared with the snapshot of `main` (generation 1 of `tests`)"), "{page}");
+    assert!(page.contains("| Rebuilt with the same version | `main` | here | Size |"), "{page}");
+    // Without the permission to list, what the job restored is what there is.
+    server.with(|of| of.caches = None);
+    let page = comment();
+    assert!(
+        page.contains("the snapshot that the job started with (generation 2 of `tests`): ")
+            && page.contains("unchanged"),
+        "{page}"
+    );
 }
