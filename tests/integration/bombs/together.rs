@@ -21,7 +21,7 @@ fn plant(cache: &Path, key: &str, number: usize, unread: std::ops::Range<usize>)
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let unread: Vec<String> = unread.map(|number| format!("\"{number}\":{now}")).collect();
     let json = format!(
-        r#"{{"facts":{{"created":1,"key":"k","system":"s","tool":"t","lane":"l"}},"names":[{names}],"paths":[{paths}],"layers":[],"stored":[],
+        r#"{{"facts":{{"created":1,"key":"k","system":"","tool":"t","lane":"l"}},"names":[{names}],"paths":[{paths}],"layers":[],"stored":[],
         "lanes":{{}},"unread":{{{}}}}}"#,
         unread.join(",")
     );
@@ -36,9 +36,8 @@ fn generations_that_are_merged_fit_into_memory_together() {
     (1..4).for_each(|number| plant(&cache, KEY, number, 1..number));
     let store = machine.store("store");
     let (run, memory) = measured(store.verb("restore", &cache, KEY, &[]));
-    assert_eq!(run.json()["paths-in-snapshot"], PATHS, "{run:?}");
+    assert_eq!(run.json()["phases"][0]["count"], PATHS, "{run:?}");
     assert!(run.log.contains("so it is left out"), "{run:?}");
-    println!("{memory} KiB");
     assert!(memory < MOST, "{memory} KiB");
 }
 
@@ -66,6 +65,6 @@ fn a_prune_reads_one_large_snapshot_after_the_other() {
     command.arg("--remote").arg(format!("dir:{}", cache.display()));
     let (run, memory) = measured(command);
     assert_eq!(run.code, Some(0), "{run:?}");
-    println!("{memory} KiB");
-    assert!(memory < MOST, "{memory} KiB");
+    // Beside a snapshot, what is known of all others stays in memory.
+    assert!(memory < MOST + MOST / 8, "{memory} KiB");
 }
