@@ -4,6 +4,7 @@
 //! Each commit runs twice, as a pull request and half an hour later on the default branch, with two lanes each. `model.rs` says what is assumed
 //! of the store, `service.rs` what of GitHub's cache. `benches/replay/run.sh FOLDER` prints the table for a folder of histories.
 
+#[path = "guarded_test.rs"]
 mod guarded;
 mod model;
 mod ours;
