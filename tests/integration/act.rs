@@ -250,7 +250,11 @@ fn never_means_never() {
     let run = green(project.workflow("never.yml"));
     assert_built(&run);
     assert_eq!(run.report("build")["save"]["reason"], "not-wanted");
-    assert!(run.summary().contains("nothing saved, because <code>save</code> is <code>never</code>."), "{}", run.summary());
+    assert!(
+        run.summary().contains("nothing saved, because <code>save</code> is <code>never</code>."),
+        "{}",
+        run.summary()
+    );
     assert_eq!(project.fake.stats().count(Operation::Create), 0);
 }
 
