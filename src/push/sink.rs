@@ -31,7 +31,7 @@ pub(crate) enum OpenSink {
     Unusable(String, String),
 }
 
-const TAKES: &str = "`file:///FOLDER`, `s3://BUCKET/PREFIX?endpoint=…&region=…` `https://HOST/PATH`, \
+const TAKES: &str = "`file:///FOLDER`, `s3://BUCKET/PREFIX?endpoint=…&region=…`, `https://HOST/PATH`, \
     `cachix:NAME`, `attic:SERVER:CACHE` or `niks3:URL`";
 
 impl Sink {
