@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Command, CommandFactory, Parser};
+use clap::Parser;
 
 use super::given::{ActionInputs, Secrets};
 use super::inputs::JobArgs;
@@ -24,10 +24,6 @@ pub(crate) struct AuditInputs {
 }
 
 impl ActionInputs for AuditInputs {
-    fn declared() -> Command {
-        Self::command()
-    }
-
     /// It needs none.
     fn with_secrets(self, _: Secrets) -> Self {
         self

@@ -1,6 +1,6 @@
 //! The inputs of the action `comment`.
 
-use clap::{Command, CommandFactory, Parser};
+use clap::Parser;
 
 use super::given::{ActionInputs, InputError, Secrets};
 use super::inputs::{Inputs, JobArgs, RemoteInput};
@@ -20,10 +20,6 @@ pub(crate) struct CommentInputs {
 }
 
 impl ActionInputs for CommentInputs {
-    fn declared() -> Command {
-        Self::command()
-    }
-
     fn with_secrets(self, secrets: Secrets) -> Self {
         Self { secrets, ..self }
     }

@@ -1,6 +1,6 @@
 //! The inputs of the action `dashboard`.
 
-use clap::{Command, CommandFactory, Parser};
+use clap::Parser;
 
 use super::given::{ActionInputs, InputError, Secrets};
 use super::inputs::{Inputs, JobArgs};
@@ -18,10 +18,6 @@ pub(crate) struct DashboardInputs {
 }
 
 impl ActionInputs for DashboardInputs {
-    fn declared() -> Command {
-        Self::command()
-    }
-
     fn with_secrets(self, secrets: Secrets) -> Self {
         Self { secrets, ..self }
     }

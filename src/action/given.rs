@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue};
-use clap::{Arg, ArgAction, Command, FromArgMatches};
+use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches};
 use secrecy::SecretString;
 use serde_json::Value;
 
@@ -54,9 +54,11 @@ pub(crate) enum InputError {
 }
 
 /// The inputs of one action.
-pub(crate) trait ActionInputs: FromArgMatches {
+pub(crate) trait ActionInputs: CommandFactory + FromArgMatches {
     /// The parser, as on the command line.
-    fn declared() -> Command;
+    fn declared() -> Command {
+        Self::command()
+    }
 
     /// Adds the inputs that the parser does not see.
     fn with_secrets(self, secrets: Secrets) -> Self;

@@ -1,6 +1,6 @@
 //! The inputs of the action `prune`.
 
-use clap::{Command, CommandFactory, Parser};
+use clap::Parser;
 
 use super::given::{ActionInputs, InputError, Secrets};
 use super::inputs::{Inputs, JobArgs, RemoteInput};
@@ -21,10 +21,6 @@ pub(crate) struct PruneInputs {
 }
 
 impl ActionInputs for PruneInputs {
-    fn declared() -> Command {
-        Self::command()
-    }
-
     fn with_secrets(self, secrets: Secrets) -> Self {
         Self { secrets, ..self }
     }

@@ -52,11 +52,10 @@ pub(crate) async fn comment(args: &CommentArgs, scene: &Scene<'_>) -> Result<Don
         Ok(about) => about,
         Err(done) => return Ok(done),
     };
-    let (sections, mut page) = match collect(args, scene, &about).await {
-        Ok(found) => found,
+    let page = match collect(args, scene, &about).await {
+        Ok(page) => page,
         Err(why) => return Ok(Done::Trouble(why)),
     };
-    page.sections = sections;
     let body = render(&page);
     if args.dry_run {
         return Ok(Done::Text(body));
@@ -144,7 +143,7 @@ async fn of_run(comments: &Comments, run: &EndedRun) -> Result<Pull, Done> {
 }
 
 /// Reads the reports and compares each with the base. Only what is shown of a report stays in memory.
-async fn collect(args: &CommentArgs, scene: &Scene<'_>, about: &About) -> Result<(Vec<Section>, Page), String> {
+async fn collect(args: &CommentArgs, scene: &Scene<'_>, about: &About) -> Result<Page, String> {
     let places: Vec<_> = args.reports.iter().map(|place| scene.from.join(place)).collect();
     let files = reports::files(&places);
     let shown = args.reports.iter().map(|place| place.display().to_string()).collect::<Vec<_>>().join(", ");
@@ -195,17 +194,15 @@ async fn collect(args: &CommentArgs, scene: &Scene<'_>, about: &About) -> Result
             "No comment was written, because none of {files} in {shown} is a report of this run. {name}: {why}."
         ));
     }
-    let sections: Vec<Section> = jobs.into_values().map(|(_, section)| section).collect();
-    let page = Page {
+    Ok(Page {
         marker: format!("<!-- nix-cache:report:{} -->", args.header),
         sha: pull.head.sha.clone(),
         branch: pull.base.branch.clone(),
         run: run_address(scene, about.run),
-        sections: Vec::new(),
+        sections: jobs.into_values().map(|(_, section)| section).collect(),
         refused,
         is_cut: files.is_cut,
-    };
-    Ok((sections, page))
+    })
 }
 
 /// The name of a file below the folders that were given.

@@ -28,7 +28,7 @@ const MANY: usize = 256;
 const RUN: usize = 128;
 
 /// Reads those of the `placed` derivations that are mounted from `layers`.
-pub(crate) fn read(layers: &[(AttachLayer, File)], placed: &BTreeMap<StorePath, InPlace>, threads: usize) -> Known {
+pub(crate) fn read(layers: &[(&AttachLayer, File)], placed: &BTreeMap<StorePath, InPlace>, threads: usize) -> Known {
     let mut known = Known::new();
     for (layer, file) in layers {
         let is_wanted =

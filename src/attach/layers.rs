@@ -179,17 +179,16 @@ fn attach_here(dirs: &StoreDirs, request: &AttachRequest, progress: &AtomicU64) 
 }
 
 /// The mounted layers whose files can be read.
-fn opened(dirs: &StoreDirs, mounted: &[AttachLayer]) -> Vec<(AttachLayer, File)> {
+fn opened<'a>(dirs: &StoreDirs, mounted: &'a [AttachLayer]) -> Vec<(&'a AttachLayer, File)> {
     let places = places(dirs);
-    let open = |layer: &AttachLayer| Some((layer.clone(), File::open(held_file(&places, layer)).ok()?));
-    mounted.iter().filter_map(open).collect()
+    mounted.iter().filter_map(|layer| Some((layer, File::open(held_file(&places, layer)).ok()?))).collect()
 }
 
 /// Unpacks `rest`, and registers it with the paths `placed` by mounting from the layers `held`.
 fn unpack_and_register(
     dirs: &StoreDirs,
     (request, rest): (&AttachRequest, &[AttachLayer]),
-    (valid, held): (&Paths, &[(AttachLayer, File)]),
+    (valid, held): (&Paths, &[(&AttachLayer, File)]),
     mut placed: BTreeMap<StorePath, InPlace>,
     ((start, deadline), done): ((Instant, Option<Instant>), &mut Attached),
     progress: &AtomicU64,

@@ -232,7 +232,7 @@ fn lock_in_place(dirs: &StoreDirs, place: &InPlace, spare: Option<PathLock>) -> 
         None => path_lock(&path),
     };
     match lock {
-        Ok(lock) => Ok(lock.filter(|_| place.is_there(dirs, &Present::of(dirs, 1)))),
+        Ok(lock) => Ok(lock.filter(|_| place.is_there(dirs, &Present::default()))),
         Err(error) => Err(CacheError::File { what: "Cannot lock", path, error }),
     }
 }
@@ -244,8 +244,7 @@ pub(crate) fn discard(dirs: &StoreDirs, place: &InPlace) -> io::Result<()> {
         return Ok(());
     }
     let Some(_lock) = path_lock(&path)? else { return Ok(()) };
-    if place.is_there(dirs, &Present::of(dirs, 1)) && store::is_valid(dirs, &place.info.path).is_ok_and(|valid| !valid)
-    {
+    if place.is_there(dirs, &Present::default()) && store::is_valid(dirs, &place.info.path).is_ok_and(|valid| !valid) {
         remove_tree(&path)?;
     }
     Ok(())

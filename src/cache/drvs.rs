@@ -16,9 +16,10 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use super::Context;
+use super::attaching::attach_layers;
 use super::outcome::{Phase, RestoreOutcome, SaveOutcome, SaveReason};
 use super::record::RestoreRecord;
-use super::restore::{assign, attach_layers, empty_outcome, lookup_failed, prepare};
+use super::restore::{assign, empty_outcome, lookup_failed, prepare};
 use super::save::{self, Here, note_error, save_paths};
 use super::search::{Search, SnapshotFound, find_snapshot};
 use super::{room, vouch};

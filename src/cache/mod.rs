@@ -4,6 +4,7 @@
 //! in the outcome as a [`Note`](crate::base::note::Note). An error means that the operation cannot run at all, for example because
 //! the store cannot be read.
 
+mod attaching;
 mod base;
 mod commit;
 mod dead;

@@ -11,7 +11,6 @@ use crate::app::place::remote;
 use crate::app::print::{print, print_json};
 use crate::app::settings::DrvsArgs;
 use crate::app::{self, Failure};
-use crate::base::env_vars;
 use crate::base::printing::Raw;
 use crate::building::checks::Verdict;
 use crate::building::drvs::{self, Drvs};
@@ -44,8 +43,7 @@ async fn restore(command: &BuildCommand, remote: Arc<dyn Remote>, planned: &Drvs
     let DrvsArgs { prefix_key, restore, trust, .. } = &command.drvs;
     let dirs = StoreDirs::new(command.root.store_root.as_deref());
     let mut context = app::drvs::local(remote, prefix_key, verbs::keys(None, trust)?, dirs);
-    let is_hosted = std::env::var(env_vars::RUNNER_ENVIRONMENT).is_ok_and(|value| value == "github-hosted");
-    context.place.mode = restore.mode(is_hosted);
+    context.place.mode = verbs::mode(restore);
     context.place.deadline = Some(Instant::now() + restore.restore_timeout);
     app::drvs::restore(&context, planned).await;
     Ok(())

@@ -1,7 +1,6 @@
 //! `nix-cache comment`.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use clap::Args;
 
@@ -13,8 +12,8 @@ use crate::app::print::print;
 use crate::app::settings::CommentArgs;
 use crate::base::{env_vars, secrets};
 use crate::github::env::Facts;
-use crate::remote::github::{Comments, GithubConfig, GithubRemote};
-use crate::remote::{Location, Remote};
+use crate::remote::Purpose;
+use crate::remote::github::Comments;
 
 #[derive(Debug, Args)]
 pub(super) struct CommentCommand {
@@ -28,13 +27,14 @@ pub(super) struct CommentCommand {
 
 /// Writes a comment, with a token in `GITHUB_TOKEN` and the repository in `GITHUB_REPOSITORY`.
 pub(super) async fn comment(command: &CommentCommand) -> Result<(), Failure> {
-    let (remote, github) = open(command.remote.as_deref())?;
+    let opened =
+        command.remote.as_deref().map(|name| place::open(name, &[], Purpose::Save, secrets::var)).transpose()?;
     let keys = verbs::keys(None, &command.comment.trust)?;
     let scene = Scene {
         from: Path::new(""),
         facts: &Facts::from_environment(),
-        remote: remote.as_deref(),
-        github: github.as_deref(),
+        remote: opened.as_ref().map(|opened| &*opened.remote),
+        github: opened.as_ref().and_then(|opened| opened.github.as_deref()),
         keys: &keys,
         comments: Comments(requests(secrets::var)?),
     };
@@ -45,17 +45,4 @@ pub(super) async fn comment(command: &CommentCommand) -> Result<(), Failure> {
         Done::Written(_) | Done::Nothing(_) => tracing::info!("{}", sentence(&done)),
     }
     Ok(())
-}
-
-type Opened = (Option<Arc<dyn Remote>>, Option<Arc<GithubRemote>>);
-
-/// The remote of this name, and the same if it is GitHub's.
-fn open(name: Option<&str>) -> Result<Opened, Failure> {
-    let Some(name) = name else { return Ok((None, None)) };
-    if Location::main(name).map_err(Failure::usage)? != Location::Github {
-        return Ok((Some(place::remote(name)?), None));
-    }
-    let github = GithubConfig::from_env(secrets::var).and_then(GithubRemote::new).map_err(Failure::work)?;
-    let github = Arc::new(github);
-    Ok((Some(github.clone()), Some(github)))
 }

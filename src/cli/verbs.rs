@@ -11,7 +11,7 @@ use super::show;
 use crate::app::Failure;
 use crate::app::place::{UNSIGNED, limited, open, time_to_fetch};
 use crate::app::print::{print, print_json};
-use crate::app::settings::{TrustArgs, escaped};
+use crate::app::settings::{RestoreArgs, TrustArgs, escaped};
 use crate::attach;
 use crate::base::env_vars;
 use crate::base::human;
@@ -23,15 +23,24 @@ use crate::series::Hit;
 use crate::series::sign::Keyring;
 use crate::store::StoreDirs;
 
+/// How layers are attached on this machine.
+pub(super) fn mode(restore: &RestoreArgs) -> ModeRequest {
+    restore.mode(std::env::var(env_vars::RUNNER_ENVIRONMENT).is_ok_and(|value| value == "github-hosted"))
+}
+
+/// Prepares `context` for a restore with these settings: its mode and its time.
+pub(super) fn limit(context: &mut Context, restore: &RestoreArgs) {
+    let limit = restore.restore_timeout;
+    context.place.deadline = Some(Instant::now() + limit);
+    context.place.remote = limited(context.place.remote.clone(), Some(time_to_fetch(limit)));
+    context.place.mode = mode(restore);
+}
+
 /// Restores and prints the result.
 pub(super) async fn restore(command: &RestoreCommand) -> Result<(), Failure> {
     let keys = keys(None, &command.trust)?;
     let mut context = context(&command.project, (&command.remote, Purpose::Restore), &command.store, keys)?;
-    let limit = command.restore.restore_timeout;
-    context.place.deadline = Some(Instant::now() + limit);
-    context.place.remote = limited(context.place.remote, Some(time_to_fetch(limit)));
-    let is_hosted = std::env::var(env_vars::RUNNER_ENVIRONMENT).is_ok_and(|value| value == "github-hosted");
-    context.place.mode = command.restore.mode(is_hosted);
+    limit(&mut context, &command.restore);
     let outcome = cache::restore(&context).await.map_err(Failure::work)?;
     match command.output.format {
         Format::Json => print_json(&outcome)?,

@@ -8,7 +8,7 @@ use clap::Args;
 use super::args::{Format, OutputArgs, ProjectArgs, RemoteArgs, SigningArgs, StoreArgs};
 use super::verbs;
 use crate::app::Failure;
-use crate::app::place::{limited, time_to_fetch};
+use crate::app::place::limited;
 use crate::app::print::{print, print_json};
 use crate::app::settings::{PackingArgs, RestoreArgs, WarmArgs};
 use crate::app::warm::lock_bump::{BumpRequest, Bumped, prepare};
@@ -110,12 +110,7 @@ async fn in_project(command: &WarmCommand, project: &Path, nix_arg: Option<&str>
 }
 
 async fn restore(command: &WarmCommand, context: &mut Context) {
-    let limit = command.restore.restore_timeout;
-    let plain = context.place.remote.clone();
-    context.place.deadline = Some(Instant::now() + limit);
-    context.place.remote = limited(plain, Some(time_to_fetch(limit)));
-    let is_hosted = std::env::var(env_vars::RUNNER_ENVIRONMENT).is_ok_and(|value| value == "github-hosted");
-    context.place.mode = command.restore.mode(is_hosted);
+    verbs::limit(context, &command.restore);
     match cache::restore(context).await {
         Ok(outcome) => tracing::info!("{}", verbs::describe_restore(&outcome).trim_end()),
         Err(error) => tracing::warn!("Nothing was restored: {error}"),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::DAY;
-use crate::history::{Run, RunKind, Without};
+use crate::history::{Run, RunKind, Without, lower_median};
 
 /// The days before the newest run that figures and goals are about.
 pub(super) const DAYS: u64 = 30;
@@ -72,7 +72,5 @@ pub(super) fn recent(runs: &[Run], without: &Without) -> (Figures, Figures) {
 
 /// The median; of an even number of values, the lower one of the two in the middle.
 pub(super) fn median(values: impl IntoIterator<Item = u64>) -> Option<u64> {
-    let mut sorted: Vec<u64> = values.into_iter().collect();
-    sorted.sort_unstable();
-    sorted.get(sorted.len().saturating_sub(1) / 2).copied()
+    lower_median(values, u64::cmp)
 }

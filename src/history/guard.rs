@@ -7,7 +7,7 @@
 //! 3. A saving that is unknown never stops anything. Runs that failed or were cancelled are not judged.
 
 use super::saving::Costs;
-use super::{History, Run, RunKind};
+use super::{History, Run, RunKind, lower_median};
 use crate::report::Guard;
 
 /// Runs in a row that must lose time.
@@ -78,13 +78,8 @@ fn most_bytes(costs: &Costs, runs: &[&Run]) -> Option<u64> {
     let gross: Option<Vec<f64>> = restored.iter().map(|run| costs.gross(run)).collect();
     let per_byte: Vec<f64> =
         restored.iter().filter_map(|run| Some(run.restore_ms? as f64 / run.downloaded as f64)).collect();
-    let (gross, per_byte) = (median(gross?)?, median(per_byte)?);
+    let (gross, per_byte) = (lower_median(gross?, f64::total_cmp)?, lower_median(per_byte, f64::total_cmp)?);
     Some((SHARE * gross / per_byte.max(f64::MIN_POSITIVE)) as u64)
-}
-
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len().saturating_sub(1) / 2).copied()
 }
 
 #[cfg(test)]

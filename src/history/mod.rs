@@ -5,6 +5,7 @@
 
 mod csv;
 mod guard;
+mod median;
 mod run;
 mod saving;
 mod trend;
@@ -26,6 +27,7 @@ use crate::series::{
 
 pub(crate) use csv::to_csv;
 pub(crate) use guard::{FOLLOW, Recorded, STOPPED, TEST, decide};
+pub(crate) use median::lower_median;
 #[cfg(test)]
 pub(crate) use run::Built;
 pub(crate) use run::{Failed, Kind as RunKind, Run, RunId};

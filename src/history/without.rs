@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::Run;
 use super::saving::Costs;
+use super::{Run, lower_median};
 
 /// With fewer runs that missed, a lane's time without the cache is unknown.
 const LEAST: usize = 3;
@@ -29,13 +29,8 @@ impl Without {
             let ours = run.restore_ms.unwrap_or(0).saturating_add(run.save_ms.unwrap_or(0));
             times.entry(&run.lane).or_default().push(job.saturating_sub(ours));
         }
-        let middle = |times: Vec<u64>| {
-            let mut sorted = times;
-            sorted.sort_unstable();
-            sorted.get(sorted.len().saturating_sub(1) / 2).copied()
-        };
         let known = times.into_iter().filter(|(_, times)| times.len() >= LEAST);
-        let times = known.filter_map(|(lane, times)| Some((lane.to_owned(), middle(times)?))).collect();
+        let times = known.filter_map(|(lane, times)| Some((lane.to_owned(), lower_median(times, u64::cmp)?))).collect();
         Self { times, costs }
     }
 

@@ -8,8 +8,8 @@ use super::{StoreDirs, StorePath};
 /// From this number on, one reading of the directory is cheaper than looking each path up.
 const MANY: usize = 256;
 
-/// The names in the store directory, if it was worth it to read them.
-#[derive(Debug)]
+/// The names in the store directory, if it was worth it to read them; by default, each path is looked up.
+#[derive(Debug, Default)]
 pub(crate) struct Present {
     names: Option<HashSet<Box<[u8]>>>,
 }

@@ -3,50 +3,12 @@
 use serde::Deserialize;
 use serde_json::json;
 
+use super::pull_request::{Account, Pull};
 use super::requests::{Answer, Call, CallError, Refused, Requests, read};
 
 const PER_PAGE: usize = 100;
 /// Most pages of a list: 10,000 comments.
 const MOST_PAGES: usize = 100;
-
-/// A pull request.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub(crate) struct Pull {
-    pub number: u64,
-    /// `open` or `closed`.
-    pub state: String,
-    pub head: Side,
-    pub base: Side,
-}
-
-/// One of the two branches of a pull request.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub(crate) struct Side {
-    /// The branch, short.
-    #[serde(rename = "ref")]
-    pub branch: String,
-    /// Its newest commit.
-    pub sha: String,
-    /// Its repository; None if that was deleted.
-    pub repo: Option<Repository>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-pub(crate) struct Repository {
-    /// `owner/name`.
-    pub full_name: String,
-}
-
-impl Pull {
-    pub(crate) fn is_open(&self) -> bool {
-        self.state == "open"
-    }
-
-    /// Whether it comes from another repository than that of its base.
-    pub(crate) fn is_from_fork(&self) -> bool {
-        self.head.repo != self.base.repo
-    }
-}
 
 /// A comment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,11 +29,6 @@ struct WireComment {
     html_url: String,
     #[serde(default)]
     body: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Account {
-    login: String,
 }
 
 impl From<WireComment> for Comment {

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::config::RestConfig;
+use super::pull_request::Pull;
 use super::rest::Rest;
 use super::tuning::Tuning;
 use crate::remote::RemoteError;
@@ -49,35 +50,6 @@ pub(crate) struct ChangedFile {
 }
 
 #[derive(Deserialize)]
-struct Pull {
-    number: u64,
-    state: String,
-    user: Option<User>,
-    head: Side,
-    base: Side,
-}
-
-#[derive(Deserialize)]
-struct User {
-    login: String,
-}
-
-#[derive(Deserialize)]
-struct Side {
-    sha: String,
-    #[serde(rename = "ref")]
-    branch: String,
-    repo: Option<Repository>,
-}
-
-#[derive(Deserialize)]
-struct Repository {
-    full_name: String,
-    #[serde(default)]
-    default_branch: String,
-}
-
-#[derive(Deserialize)]
 struct Content {
     #[serde(default)]
     encoding: String,
@@ -87,17 +59,17 @@ struct Content {
 
 impl From<Pull> for PullRequest {
     fn from(pull: Pull) -> Self {
-        let (repository, default_branch) =
-            pull.base.repo.map_or_else(Default::default, |repo| (repo.full_name, repo.default_branch));
+        let (is_open, author) = (pull.is_open(), pull.author());
+        let target = pull.base.repo.unwrap_or_default();
         Self {
             number: pull.number,
-            is_open: pull.state == "open",
-            author: pull.user.map(|user| user.login).unwrap_or_default(),
+            is_open,
+            author,
             commit: pull.head.sha,
-            from: pull.head.repo.map(|repo| repo.full_name).unwrap_or_default(),
-            repository,
+            from: pull.head.repo.unwrap_or_default().full_name,
+            repository: target.full_name,
             base: pull.base.branch,
-            default_branch,
+            default_branch: target.default_branch,
         }
     }
 }
