@@ -8,10 +8,12 @@ Compared are the CPU times (user and system, of all processes) of
 - a plan, and jobs that evaluate their machine again (`nix build ATTR`);
 - a plan that saves its derivations, and jobs that restore and build these (`nix-cache build --drvs`).
 Nothing is built (`--dry-run`): a build costs the same in all cases. Each job has an empty store. Then one machine is changed, and
-the bytes are counted that the second plan adds to the cache. A directory is the cache. That second plan is measured twice: with what
-the cache knows of the first, and without, where it evaluates the base as well. `--modules` sets how long a machine takes.
+the bytes are counted that the second plan adds to the cache. A directory is the cache. That second plan is measured three times: with what
+the cache knows of the first; without, where it evaluates the base as well; and without, where a substituter (a web server of this
+script, with an index of them only) has the machines of the base. `--modules` sets how long a machine takes.
 """
 import argparse
+import http.server
 import json
 import os
 import shutil
@@ -57,7 +59,8 @@ class Bench:
 
     def git(self, *arguments):
         who = ["-c", "user.name=b", "-c", "user.email=b@b"]
-        subprocess.run(["git", *who, *arguments], cwd=self.repository, env=self.env, check=True)
+        done = subprocess.run(["git", *who, *arguments], cwd=self.repository, env=self.env, check=True, stdout=subprocess.PIPE)
+        return done.stdout.decode().strip()
 
     def commit(self):
         self.git("add", "--all")
@@ -86,14 +89,36 @@ class Bench:
     def attribute(self, number):
         return f"nixosConfigurations.h{number}.config.system.build.toplevel"
 
-    def plan(self, store, base, *more):
+    def plan(self, store, base, *more, substituters=("--no-substituters",)):
         return self.run(
             self.binary, "plan", "--quiet", "--project", str(self.repository), "--store-root", self.store(store), "--base", base,
-            "--no-substituters", "--no-retry", "--workers", "1", "--remote", f"dir:{self.cache}", "--keep", "--format", "matrix", *more,
+            *substituters, "--no-retry", "--workers", "1", "--remote", f"dir:{self.cache}", "--keep", "--format", "matrix", *more,
         )
 
     def bytes(self):
         return sum(file.stat().st_size for file in self.cache.rglob("*") if file.is_file())
+
+
+class Substituter(http.server.BaseHTTPRequestHandler):
+    """Has these store paths, or so it says."""
+
+    paths = {}
+
+    def do_GET(self):
+        name = self.path.removeprefix("/").removesuffix(".narinfo")
+        text = "StoreDir: /nix/store\n" if name == "nix-cache-info" else None
+        if name in self.paths:
+            hash = "sha256:" + "0" * 52
+            text = f"StorePath: {self.paths[name]}\nURL: nar/x.nar\nCompression: none\nNarHash: {hash}\nNarSize: 1\nReferences: \n"
+        self.send_response(200 if text else 404)
+        self.send_header("Content-Length", str(len(text or "")))
+        self.end_headers()
+        self.wfile.write((text if self.command == "GET" and text else "").encode())
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_):
+        pass
 
 
 def total(runs):
@@ -140,6 +165,7 @@ def main():
         rows.append(("plan that saves, and jobs that build derivations", (plan[0] + jobs[0], plan[1] + jobs[1])))
         rows.append(("  of that, the plan", plan[:2]))
         rows.append(("  of that, the jobs", jobs))
+        before = bench.git("rev-parse", "HEAD")
         bench.write_host(0, "second")
         bench.commit()
         plan = bench.plan("plan-changed", "HEAD^", "--save-drvs")
@@ -151,6 +177,17 @@ def main():
         plan = bench.plan("plan-base", "HEAD^")
         assert [job["attrs"] for job in json.loads(plan[2])["include"]] == [job["attrs"] for job in changed], plan
         rows.append(("plan of a change of one machine, base evaluated as well", plan[:2]))
+        shutil.rmtree(bench.cache)
+        for n in hosts:
+            path = bench.run("nix", "eval", "--raw", "--store", bench.store("eval"), f"{flake}?rev={before}#{bench.attribute(n)}.outPath")[2]
+            Substituter.paths[Path(path).name.split("-")[0]] = path
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Substituter) as server:
+            threading.Thread(target=server.serve_forever).start()
+            bench.env["NIX_CONFIG"] = CONFIG.replace("substituters =", f"substituters = http://127.0.0.1:{server.server_port}")
+            plan = bench.plan("plan-held", "HEAD^", substituters=())
+            server.shutdown()
+        assert [job["attrs"] for job in json.loads(plan[2])["include"]] == [job["attrs"] for job in changed], plan
+        rows.append(("plan of a change of one machine, base evaluated for what no cache has", plan[:2]))
         print("| | CPU | of one evaluation | wall |\n|---|---:|---:|---:|")
         for name, (cpu, wall) in rows:
             print(f"| {name} | {cpu:.1f} s | {cpu / evaluated[0]:.2f} | {wall:.1f} s |")

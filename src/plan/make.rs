@@ -1,80 +1,27 @@
-//! Makes a plan, in this order: the base, the rules, the targets, their derivations, the caches, the matrix.
+//! Makes a plan, in this order: the base, the rules, the targets, their derivations, the caches, the derivations at the base, the
+//! matrix.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use clap::ValueEnum;
 
+use super::at_base::{commit_to_evaluate, evaluate_base, open};
 use super::base::{self, Base, Trust, Wish};
-use super::decide::{Decision, Facts, Level, Policy, Verdict, decide, planned, questions};
+use super::decide::{Decision, Facts, Level, Verdict, decide, planned, questions};
 use super::discover::{Broken, Discovered, discover};
-use super::evaluate::{Evaluated, Workers, evaluate};
-use super::matrix::{Matrix, RunnerMap, leave_out, matrix};
-use super::memory::{Planned, PlannedCommit, PlannedTarget};
+use super::evaluate::{Workers, evaluate};
+use super::matrix::{Matrix, leave_out, matrix};
+use super::memory::{Planned, PlannedCommit};
 use super::names::{nearest, unknown};
 use super::nix::FlakeRef;
-use super::{AttrPath, Filter, Nix, NixError, Output, Reads, Repository, Rules, Target, Touched, defaults};
+use super::request::{Evaluate, EvaluateBase, Request};
+use super::{AttrPath, Filter, NixError, Output, Reads, Repository, Rules, Target, Touched, defaults};
 use crate::base::bounds::{MAX_TEXT, read_text};
 use crate::base::clock::now;
 use crate::flake::current_system;
 use crate::store::StorePath;
-
-/// Which targets are evaluated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Evaluate {
-    /// Those that the rules do not rule out, or all if there are no rules
-    #[default]
-    Auto,
-    /// All targets; the rules alone skip nothing then
-    Always,
-    /// None; the rules decide alone
-    Never,
-}
-
-/// When the base is evaluated.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum EvaluateBase {
-    /// If no plan of it or of an earlier commit is cached
-    #[default]
-    Auto,
-    /// Whenever it is assumed to be built
-    Always,
-    /// Not at all
-    Never,
-}
-
-/// What to plan, and how.
-#[derive(Clone, Debug)]
-pub(crate) struct Request {
-    /// The folder of the flake.
-    pub project: PathBuf,
-    /// The repository that it is in, or why there is none.
-    pub repository: Result<Repository, String>,
-    /// How Nix is called.
-    pub nix: Nix,
-    /// The user's rules; None for the defaults.
-    pub rules: Option<Rules>,
-    /// Which targets are looked at.
-    pub filter: Filter,
-    /// What to compare with.
-    pub base: Wish,
-    /// Which targets are evaluated.
-    pub evaluate: Evaluate,
-    /// When the base is.
-    pub evaluate_base: EvaluateBase,
-    /// What caches and earlier plans have to say.
-    pub policy: Policy,
-    /// How many evaluate at a time; None for as many as there are cores and memory for.
-    pub workers: Option<usize>,
-    /// Most bytes of memory of each.
-    pub worker_memory: u64,
-    /// Which runners there are.
-    pub runners: RunnerMap,
-    /// Most small targets in one job.
-    pub group: usize,
-}
 
 /// What is known elsewhere.
 #[async_trait]
@@ -173,10 +120,24 @@ pub(crate) async fn plan(request: &Request, known: &dyn Known) -> Result<Plan, P
         );
     }
     let evaluated = evaluate(&request.nix, &head.flake, &chosen, workers).await;
-    let at_base = at_base(request, &base, &chosen, workers).await;
-    let evaluation_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let mut evaluation = start.elapsed();
+    let (at_base, cached) = match commit_to_evaluate(request, &base, &chosen) {
+        None => {
+            let cached = known.held(&questions(&targets, &evaluated, base.planned.as_ref(), request.policy)).await;
+            (base.planned.clone(), cached)
+        }
+        Some(commit) => {
+            // The base cannot change the verdict on what a cache holds.
+            let cached = known.held(&questions(&targets, &evaluated, None, request.policy)).await;
+            let start = Instant::now();
+            let open = open(request, &chosen, &evaluated, &cached);
+            let planned = evaluate_base(request, &commit, &base, &open, workers).await;
+            evaluation += start.elapsed();
+            (Some(planned), cached)
+        }
+    };
+    let evaluation_ms = u64::try_from(evaluation.as_millis()).unwrap_or(u64::MAX);
     let at_base = at_base.as_ref();
-    let cached = known.held(&questions(&targets, &evaluated, at_base, request.policy)).await;
     let base_name = base.commit.as_ref().map(|_| base.short());
     let facts = Facts {
         touched: &touched,
@@ -346,35 +307,6 @@ fn is_evaluated(request: &Request, target: &Target, base: &Base, touched: &Touch
         Evaluate::Auto if request.rules.is_none() && base.changed.as_ref().is_ok_and(|files| !files.is_empty()) => true,
         Evaluate::Auto => touched.why(&target.attr).is_some() || is_new(),
     }
-}
-
-/// The targets at the base: as they were planned, or evaluated now.
-async fn at_base(request: &Request, base: &Base, chosen: &[&Target], workers: Workers) -> Option<PlannedCommit> {
-    if base.planned.is_some() {
-        return base.planned.clone();
-    }
-    let commit = base.commit.as_ref()?;
-    let is_wanted = request.evaluate_base != EvaluateBase::Never && !chosen.is_empty();
-    let repository = request.repository.as_ref().ok().filter(|_| is_wanted)?;
-    tracing::info!(
-        "Evaluating {} at the base, {}, too.",
-        crate::base::human::count(chosen.len() as u64, "target"),
-        base.short()
-    );
-    let evaluated = evaluate(&request.nix, &at(repository, Some(commit)), chosen, workers).await;
-    let of = |(attr, evaluated): (AttrPath, Evaluated)| match evaluated {
-        Evaluated::Derivation(found) => {
-            let target = PlannedTarget {
-                drv: Some(found.path),
-                outputs: found.outputs.into(),
-                system: found.system,
-                pending: false,
-            };
-            Some((attr.to_string(), target))
-        }
-        Evaluated::Other | Evaluated::Failed(_) => None,
-    };
-    Some(PlannedCommit { time: 0, targets: evaluated.into_iter().filter_map(of).collect() })
 }
 
 /// Says which targets changed though no rule let them.

@@ -4,6 +4,7 @@
 //! with those of the base commit; **cached outputs** need no job. In doubt, a target is built: a needless job costs minutes, a
 //! wrong skip costs trust.
 
+mod at_base;
 mod attr;
 mod base;
 mod branch;
@@ -21,6 +22,7 @@ mod memory;
 mod names;
 mod nix;
 mod reads;
+mod request;
 mod rules;
 mod rules_file;
 mod target;
@@ -37,11 +39,12 @@ pub(crate) use decide::{Decision, Policy, Verdict};
 pub use defaults::defaults;
 pub(crate) use discover::outline;
 pub(crate) use git::{FetchToken, Repository};
-pub(crate) use make::{Evaluate, EvaluateBase, Known, Plan, PlanError, Request, plan};
+pub(crate) use make::{Known, Plan, PlanError, plan};
 pub(crate) use matrix::{Matrix, RunnerMap};
 pub(crate) use memory::{Planned, recall, remember};
 pub(crate) use nix::{FlakeRef, Nix, NixError};
 pub use reads::Reads;
+pub(crate) use request::{Evaluate, EvaluateBase, Request};
 pub use rules::Rules;
 pub(crate) use rules::Touched;
 pub(crate) use target::Output;

@@ -190,3 +190,27 @@ fn a_shallow_clone_fetches_what_it_lacks_or_builds_all() {
     assert_eq!(built(&known), set(&MACHINES[..1]), "{known}");
     assert_eq!(decision(&known, MACHINES[0]).0, "derivation");
 }
+
+/// The first pull request after the action was adopted: no plan is stored, but the branch has built and saved.
+#[test]
+fn a_base_is_evaluated_only_for_targets_that_no_cache_holds() {
+    let Some(project) = Project::new() else { return };
+    project.flake.commit();
+    let everything = project.plan(&["--base", "0123456789012345678901234567890123456789"]).json();
+    project.build(&everything, &[]);
+    let base = project.head();
+    project.flake.write("hosts/desk/default.nix", "{ motd = \"new\"; }");
+    project.flake.commit();
+    let plan = |more: &[&str]| project.plan(&[&["--base", &base, "--evaluate", "always"], more].concat());
+    let run = plan(&[]);
+    assert!(run.log.contains("Evaluating 1 target at the base"), "{}", run.log);
+    let run = run.json();
+    assert_eq!(built(&run), set(&MACHINES[..1]), "{run}");
+    assert_eq!((decision(&run, MACHINES[0]).0, decision(&run, MACHINES[1]).0), ("derivation", "output"), "{run}");
+    // Whoever asks for all of it gets the same verdicts. So does who wants no caches to decide: the base has to be asked then.
+    for more in [["--evaluate-base", "always"], ["--build-cached", "--no-retry"]] {
+        let run = plan(&more);
+        assert!(run.log.contains("Evaluating 6 targets at the base"), "{more:?}: {}", run.log);
+        assert_eq!(built(&run.json()), set(&MACHINES[..1]), "{more:?}");
+    }
+}
