@@ -5,6 +5,7 @@ BEGIN { FS = "\t"; width = 50; glyph["restore"] = "▒"; glyph["build"] = "█";
   time[$1, $2] = $3
   total[$1] += $3
   if (total[$1] > most) most = total[$1]
+  if (length($1) > wide) wide = length($1)
 }
 END {
   split("restore build save", phases, " ")
@@ -17,7 +18,7 @@ END {
       if (cells == 0 && time[job, phases[p]] > 0) cells = 1
       for (c = 0; c < cells; c++) bar = bar glyph[phases[p]]
     }
-    printf "%-34s %s %.1f s\n", job, bar, total[job] / 1000
+    printf "%-" wide "s  %s %.1f s\n", job, bar, total[job] / 1000
   }
-  printf "%-34s %s restore  %s build  %s save\n", "", glyph["restore"], glyph["build"], glyph["save"]
+  printf "%-" wide "s  %s restore  %s build  %s save\n", "", glyph["restore"], glyph["build"], glyph["save"]
 }

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # The main job, three times over: a cold one, one that finds its store, and one whose lock changed a little; then a picture of where the
-# time went. Takes less than a minute with the program in dist/, which is used when it was built from the source at hand; otherwise the program is
+# time went, and the job summary of the last one. Takes less than a minute with the program in dist/, which is used when it was built from the source at hand; otherwise the program is
 # compiled first, which takes up to ten minutes.
 #
 #   scripts/demo.sh [FOLDER]     everything happens below FOLDER (default: a new one in the system's temporary folder)
 #
-# Each "job" is a Nix store of its own that begins empty, as on a fresh runner. The cache is a folder. NIX_CACHE_BIN names another program.
+# Each "job" is a Nix store of its own that begins empty, as on a fresh runner, with the two steps of the action, which get what a runner gives
+# them. The cache is a folder. NIX_CACHE_BIN names another program.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -95,15 +96,27 @@ build() { # build STORE: says how many derivations were built
   printf 'build    %s derivations built\n' "$(grep -c "^building '" "$work/log" || true)"
 }
 
+step() { # step NUMBER NAME: runs a step of the action as a runner does, in job NUMBER, and shows the last thing that it says
+  local runner=$work/runner-$1 inputs="{\"remote\": \"dir:$work/cache\", \"lane\": \"demo\", \"job-status\": \"success\"}" file
+  mkdir -p "$runner"
+  for file in output state env summary; do : >>"$runner/$file"; done
+  if ! env GITHUB_OUTPUT="$runner/output" GITHUB_STATE="$runner/state" GITHUB_ENV="$runner/env" GITHUB_STEP_SUMMARY="$runner/summary" \
+    RUNNER_TEMP="$runner" GITHUB_WORKSPACE="$flake" GITHUB_WORKFLOW=demo GITHUB_JOB=demo GITHUB_RUN_ID="$1" GITHUB_RUN_ATTEMPT=1 \
+    NIX_CACHE_STORE_ROOT="$work/job-$1" NIX_CACHE_INPUTS="$inputs" "$nix_cache" action "$2" >"$work/log" 2>&1; then
+    cat "$work/log" >&2
+    return 1
+  fi
+  sed -n 's/^ *INFO //p' "$work/log" | tail -n 1
+}
+
 job() { # job NUMBER TITLE
   local store=$work/job-$1 name="Job $1: $2"
-  local arguments=(--project "$flake" --remote "dir:$work/cache" --store-root "$store" --lane demo --quiet)
   printf '\n== %s\n' "$name"
   printf 'restore  '
-  timed "$name" restore "$nix_cache" restore "${arguments[@]}"
+  timed "$name" restore step "$1" restore
   timed "$name" build build "$store"
   printf 'save     '
-  timed "$name" save "$nix_cache" save "${arguments[@]}"
+  timed "$name" save step "$1" post
   printf 'check    '
   quietly nix-store --store "$store" --verify --check-contents
   echo "nix-store --verify --check-contents finds nothing wrong"
@@ -121,6 +134,10 @@ printf '\nThe key of job 3 and what it is made of:\n'
 "$nix_cache" key --project "$flake"
 printf '\nWhat the cache holds for it:\n'
 "$nix_cache" inspect --project "$flake" --remote "dir:$work/cache" --quiet
+printf '\nThe job summary of job 3, which GitHub shows on the page of the run:\n\n'
+bold=
+if [ -t 1 ]; then bold=1; fi
+LC_ALL=C awk -v columns=110 -v bold="$bold" -f "$here/demo-summary.awk" "$work/runner-3/summary"
 printf '\nWhere the time went (all in all %s s):\n' "$((($(now) - start + 500) / 1000))"
 awk -f "$here/demo-time.awk" "$work/times"
 if [ $# -gt 0 ]; then

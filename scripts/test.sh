@@ -47,6 +47,8 @@ step "The crates"
 python3 scripts/check-crates.py
 step "YAML"
 scripts/lint-yaml.sh
+step "The documentation"
+scripts/check-docs.sh
 step "The prebuilt binaries"
 scripts/check-dist.sh --quick
 step "The hook"

@@ -12,6 +12,7 @@ mod comment;
 mod concurrency;
 mod cross_client;
 mod dashboard;
+mod demo;
 mod docs;
 mod fake_contract;
 mod faults;
