@@ -3,6 +3,7 @@
 //! pull requests, does not pass the matrix to nested actions, and reports success to the post step of a failed job.
 
 mod builds;
+mod examples;
 mod once;
 mod plan;
 mod project;

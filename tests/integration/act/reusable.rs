@@ -10,14 +10,26 @@ use super::run::ActRun;
 use crate::init::WORKFLOW;
 use crate::support::program::Run;
 
-/// Copies the workflow into the repository, in a form that act can run.
-pub(super) fn prepare(project: &Project) {
-    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join(".github/workflows/nix-ci.yml");
-    let text = fs::read_to_string(ours).unwrap();
-    assert_eq!(text.matches("\n    steps:\n").count(), 10, "every job is known");
+/// A workflow in a form that act can run: the actions are those of the repository, which every job checks out; others that act would have to download do nothing, and each
+/// job has a store of its own.
+pub(super) fn local(text: &str) -> String {
     let store =
         "\n    env:\n      NIX_CACHE_STORE_ROOT: ${{ vars.STORE }}/${{ matrix.name || github.job }}\n    steps:\n";
-    let text = text.replace("uses: $/", "uses: ./nix-cache/").replace("\n    steps:\n", store);
+    let mut text = text
+        .replace("blazedots/nix-cache-action/.github/workflows/nix-ci.yml@v1", "./.github/workflows/nix-ci.yml")
+        .replace("blazedots/nix-cache-action@v1", "./nix-cache")
+        .replace("uses: $/", "uses: ./nix-cache/")
+        .replace("\n    steps:\n", store);
+    // The actions are in the repository, for want of a tag of them here.
+    let checkout = "      - uses: actions/checkout@v7\n";
+    let with_checkout = |(number, steps): (usize, &str)| {
+        let needs_one = number > 0 && !steps.contains("actions/checkout@");
+        format!("{}{steps}", if needs_one { checkout } else { "" })
+    };
+    text = text.split("    steps:\n").enumerate().map(with_checkout).collect::<Vec<_>>().join("    steps:\n");
+    while let Some((before, behind)) = text.split_once("blazedots/nix-cache-action/") {
+        text = format!("{before}./nix-cache/{}", behind.replacen("@v1", "", 1));
+    }
     let (mut kept, mut skipping) = (Vec::new(), None);
     for line in text.lines() {
         let indent = line.len() - line.trim_start().len();
@@ -38,7 +50,15 @@ pub(super) fn prepare(project: &Project) {
             }
         }
     }
-    fs::write(project.machine.path("repository/.github/workflows/nix-ci.yml"), kept.join("\n") + "\n").unwrap();
+    kept.join("\n") + "\n"
+}
+
+/// Copies the workflow into the repository, in a form that act can run.
+pub(super) fn prepare(project: &Project) {
+    let ours = Path::new(env!("CARGO_MANIFEST_DIR")).join(".github/workflows/nix-ci.yml");
+    let text = fs::read_to_string(ours).unwrap();
+    assert_eq!(text.matches("\n    steps:\n").count(), 10, "every job is known");
+    fs::write(project.machine.path("repository/.github/workflows/nix-ci.yml"), local(&text)).unwrap();
     project.ship_binary();
 }
 
@@ -53,15 +73,13 @@ fn write_caller(project: &Project) {
     let file = project.machine.path("repository").join(WORKFLOW);
     let text = fs::read_to_string(&file).unwrap();
     let audit = "audit: true\n      audit-targets: nixosConfigurations.desk.config.system.build.toplevel\n      dashboard: true\n      install-nix: false";
-    let local = text
-        .replace("blazedots/nix-cache-action/.github/workflows/nix-ci.yml@v1", "./.github/workflows/nix-ci.yml")
-        .replace("audit: false", audit);
+    let local = local(&text).replace("audit: false", audit);
     assert!(local.contains("./.github") && local.contains(audit) && local.contains("flake: machines"), "{text}");
     fs::write(&file, local).unwrap();
 }
 
 /// How a job of the called workflow ended; None if it did not run.
-fn ended<'a>(run: &'a ActRun, job: &str) -> Option<&'a str> {
+pub(super) fn ended<'a>(run: &'a ActRun, job: &str) -> Option<&'a str> {
     let of_job = run.events.iter().filter(|event| event["jobID"] == job);
     of_job.filter_map(|event| event["jobResult"].as_str()).next_back()
 }
