@@ -5,6 +5,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 
@@ -70,8 +71,8 @@ impl Ledger {
 pub(super) struct Entry {
     /// Its registration time according to the snapshot.
     pub time: i64,
-    #[serde(default)]
-    pub inode: Option<u64>,
+    #[serde(default, flatten)]
+    pub file: Option<File>,
     /// Which of [`Ledger::signers`] signed it; None if it is unsigned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<usize>,
@@ -80,12 +81,33 @@ pub(super) struct Entry {
 impl Entry {
     /// Returns whether `info` is the restored path, and not one of the same name that was built later.
     pub(super) fn is_still(self, dirs: &StoreDirs, info: &PathInfo) -> bool {
-        info.registration_time == self.time || self.inode.is_some_and(|inode| inode_of(dirs, &info.path) == Some(inode))
+        info.registration_time == self.time
+            || self.file.is_some_and(|file| File::at(dirs, &info.path).is_some_and(|there| there.may_be(file)))
     }
 }
 
-pub(super) fn inode_of(dirs: &StoreDirs, path: &StorePath) -> Option<u64> {
-    fs::symlink_metadata(dirs.real(path)).ok().map(|metadata| metadata.ino())
+/// What tells the file or folder of a path from a later one in the same place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct File {
+    pub inode: u64,
+    /// When it was created, in nanoseconds since 1970. A file system may give the inode number of a deleted file to a new one. None where the
+    /// file system does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub born: Option<u64>,
+}
+
+impl File {
+    pub(super) fn at(dirs: &StoreDirs, path: &StorePath) -> Option<Self> {
+        let metadata = fs::symlink_metadata(dirs.real(path)).ok()?;
+        let born = metadata.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        Some(Self { inode: metadata.ino(), born: born.and_then(|born| u64::try_from(born.as_nanos()).ok()) })
+    }
+
+    fn may_be(self, other: Self) -> bool {
+        let (born, other_born) = (self.born, other.born);
+        self.inode == other.inode && born.zip(other_born).is_none_or(|(born, other)| born == other)
+    }
 }
 
 /// The location of this user's ledger of this store.
@@ -127,13 +149,36 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_new_file_with_the_inode_number_of_the_restored_one_is_another() {
+        let dir = tempfile::tempdir().unwrap();
+        let dirs = StoreDirs::new(Some(dir.path()));
+        fs::create_dir_all(dirs.real_store()).unwrap();
+        let info =
+            PathInfo { registration_time: 2, ..PathInfo::sample(format!("{}-a", "0".repeat(32)).parse().unwrap()) };
+        fs::write(dirs.real(&info.path), "").unwrap();
+        let file = File::at(&dirs, &info.path).unwrap();
+        let of = |file| Entry { time: 1, file: Some(file), by: None };
+        assert!(of(file).is_still(&dirs, &info));
+        assert!(of(File { born: None, ..file }).is_still(&dirs, &info), "where nobody knows, it may be the same");
+        assert!(!of(File { inode: file.inode + 1, ..file }).is_still(&dirs, &info));
+        let born = file.born.expect("the file systems of tests say when a file was created");
+        assert!(!of(File { born: Some(born - 1), ..file }).is_still(&dirs, &info));
+        // A ledger of an earlier version has no such time.
+        let earlier: Entry = serde_json::from_str(&format!(r#"{{"time":1,"inode":{}}}"#, file.inode)).unwrap();
+        assert_eq!(earlier, of(File { born: None, ..file }));
+        let kept: Entry = serde_json::from_str(&serde_json::to_string(&of(file)).unwrap()).unwrap();
+        assert_eq!(kept, of(file));
+        assert_eq!(serde_json::from_str::<Entry>(r#"{"time":1,"inode":null}"#).unwrap().file, None);
+    }
+
+    #[test]
     fn the_ledgers_of_all_users_count() {
         let dir = tempfile::tempdir().unwrap();
         let dirs = StoreDirs::new(Some(dir.path()));
         fs::create_dir_all(dirs.state_dir()).unwrap();
         fs::create_dir_all(dirs.real_store()).unwrap();
         let path = |name: &str| format!("{}-{name}", "0".repeat(32)).parse::<StorePath>().unwrap();
-        let entry = |time, by| Entry { time, inode: None, by };
+        let entry = |time, by| Entry { time, file: None, by };
         let mut own = Ledger::new();
         own.signers.push(vec!["one".into()]);
         own.paths = BTreeMap::from([(path("a"), entry(1, Some(0))), (path("b"), entry(2, Some(0)))]);

@@ -2,7 +2,7 @@
 //!
 //! 1. A restore records the paths of a snapshot, and the keys that signed it, before anything is attached: in the ledger, a file in
 //!    our folder that stays across runs.
-//! 2. A path in the ledger is cleared if it was rebuilt or fetched again (it has another registration time and another inode), or if
+//! 2. A path in the ledger is cleared if it was rebuilt or fetched again (it has another registration time, and another inode or time of creation), or if
 //!    its bytes were hashed and either yield its name or match a signature of a key that nix.conf trusts.
 //! 3. A save with a key leaves out the other paths, except for those signed by keys that it trusts, with everything that refers to
 //!    them or was built with them.
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub(super) use super::ledger::load;
 pub(crate) use super::ledger::place;
-use super::ledger::{Entry, Ledger, inode_of, write};
+use super::ledger::{Entry, File, Ledger, write};
 use crate::attach::CacheError;
 use crate::attach::facts::{compare_address, compare_hash};
 use crate::series::sign::Keyring;
@@ -53,7 +53,7 @@ pub(super) fn take_over<'a>(
                 ledger.signers.len() - 1
             })
         });
-        let entry = |info: &PathInfo| Entry { time: info.registration_time, inode: None, by };
+        let entry = |info: &PathInfo| Entry { time: info.registration_time, file: None, by };
         ledger.paths.extend(infos.map(|info| (info.path.clone(), entry(info))));
     })
 }
@@ -64,7 +64,7 @@ pub(super) fn note_inodes(dirs: &StoreDirs, restored: &BTreeSet<StorePath>) -> R
         for (path, entry) in
             ledger.paths.iter_mut().filter(|(path, _)| !path.is_derivation() && restored.contains(*path))
         {
-            entry.inode = inode_of(dirs, path);
+            entry.file = File::at(dirs, path);
         }
     })
 }
