@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -201,13 +202,27 @@ fn try_attach(
     mount_overlay(places, &anchor, &lower)
 }
 
+const MOUNT_OPTIONS: &str = "loop,ro,nodev,nosuid";
+/// Lets several processors decode blocks of one image. Kernels without the choice use what they were built with, and refuse this.
+const PARALLEL: &str = "threads=multi";
+/// Whether this kernel refused it.
+static NOT_PARALLEL: AtomicBool = AtomicBool::new(false);
+
 /// Mounts one image read-only. The program `mount` sets up the loop device, because the needed calls are unsafe in Rust.
-fn mount_image(file: &Path, point: &Path) -> Result<(), MountError> {
+pub(super) fn mount_image(file: &Path, point: &Path) -> Result<(), MountError> {
     let what = || format!("Mounting {}", file.display());
-    let mut command = Command::new("mount");
-    command.args(["-t", "squashfs", "-o", "loop,ro,nodev,nosuid"]).args([file, point]);
-    let output = without_secrets(&mut command).output().map_err(refused(what()))?;
+    let run = |options: &str| {
+        let mut command = Command::new("mount");
+        command.args(["-t", "squashfs", "-o", options]).args([file, point]);
+        without_secrets(&mut command).output().map_err(refused(what()))
+    };
+    let is_parallel = !NOT_PARALLEL.load(Ordering::Relaxed);
+    if is_parallel && run(&format!("{MOUNT_OPTIONS},{PARALLEL}"))?.status.success() {
+        return Ok(());
+    }
+    let output = run(MOUNT_OPTIONS)?;
     if output.status.success() {
+        NOT_PARALLEL.store(true, Ordering::Relaxed);
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();

@@ -44,8 +44,9 @@ pub enum Request {
         /// The store's root.
         #[serde(with = "super::raw_path::optional", default)]
         store_root: Option<PathBuf>,
-        /// Whether it stops to fetch in the background.
-        finish: bool,
+        /// A command that is given to it first.
+        #[serde(default)]
+        order: Option<stream::Command>,
     },
     /// End a stream that nothing is mounted from.
     EndStream {
@@ -108,9 +109,9 @@ pub fn perform(request: &Request, progress: &AtomicU64) -> Result<Answer, CacheE
             own_folder(&StoreDirs::new(request.store_root.as_deref()))?;
             Ok(Answer::Streaming { files: stream::start(request)? })
         }
-        Request::StreamStatus { store_root, finish } => {
+        Request::StreamStatus { store_root, order } => {
             let places = mounted::places(&StoreDirs::new(store_root.as_deref()));
-            Ok(Answer::StreamStatus(stream::finish(&places, *finish)))
+            Ok(Answer::StreamStatus(stream::control(&places, order.as_ref())))
         }
         Request::EndStream { store_root } => {
             stream::end(&mounted::places(&StoreDirs::new(store_root.as_deref())));

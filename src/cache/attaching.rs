@@ -50,13 +50,28 @@ pub(super) async fn attach_layers(
         let wanted = assigned[&id].iter().filter(|path| useful.contains(*path));
         AttachLayer { id, file, infos: wanted.map(|path| Arc::new(missing[path].clone())).collect() }
     });
-    let layers = layers.collect();
+    let layers: Vec<AttachLayer> = layers.collect();
+    let first = if mode == Mode::Stream { read_first(context, &found.snapshot, &layers) } else { Vec::new() };
     let total = useful.iter().map(|path| missing[path].nar_size).sum();
     let realisations = found.snapshot.realisations.values().cloned().collect();
-    let attached = attach(context, (mode, admit), (layers, realisations), total, outcome).await?;
+    let attached = attach(context, (mode, admit), (layers, realisations, first), total, outcome).await?;
     keep_usage(&context.place.dirs, &attached.usage);
     note_refused(&attached.refused, &found.snapshot, outcome);
     Ok(attached.registered)
+}
+
+/// The paths that the last job of the lane read, in its order, as far as its trace does not say which parts of the layers it read:
+/// those that were packed again since, and those that replace others of the same name.
+fn read_first(context: &Context, snapshot: &Snapshot, layers: &[AttachLayer]) -> Vec<StorePath> {
+    let Some(lane) = snapshot.lanes.get(&context.identity.lane) else { return Vec::new() };
+    let known: BTreeSet<Sha> = lane.trace.units.iter().map(|(id, _)| *id).collect();
+    let is_known =
+        |layer: &&AttachLayer| snapshot.layers.get(&layer.id).is_some_and(|held| known.contains(&held.own_stored()));
+    let paths = layers.iter().filter(|layer| !is_known(layer)).flat_map(|layer| &layer.infos).map(|info| &info.path);
+    let mut ranked: Vec<(usize, &StorePath)> =
+        lane.trace.ranks(paths).into_iter().map(|(path, rank)| (rank, path)).collect();
+    ranked.sort();
+    ranked.into_iter().map(|(_, path)| path.clone()).collect()
 }
 
 /// Warns about layers that this program would not write. Their bytes match the snapshot, so reading them again would not help: the
@@ -82,7 +97,7 @@ fn note_refused(refused: &[RefusedLayer], snapshot: &Snapshot, outcome: &mut Res
 async fn attach(
     context: &Context,
     (mode, admit): (Mode, Admit),
-    (layers, realisations): (Vec<AttachLayer>, Vec<Realisation>),
+    (layers, realisations, first): (Vec<AttachLayer>, Vec<Realisation>, Vec<StorePath>),
     total: u64,
     outcome: &mut RestoreOutcome,
 ) -> Result<Attached, CacheError> {
@@ -94,7 +109,7 @@ async fn attach(
         context.place.deadline.map(|end| end.saturating_duration_since(Instant::now()).as_millis() as u64);
     let threads = context.packing.threads;
     let request =
-        AttachRequest { store_root, mode, layers, threads, milliseconds, realisations, daemon_sockets, admit };
+        AttachRequest { store_root, mode, layers, threads, milliseconds, realisations, daemon_sockets, admit, first };
     let request = Request::Attach(request);
     let answer = tokio::task::spawn_blocking(move || privileged::run(&dirs, &request, &counter)).await??;
     let Answer::Attached(attached) = answer else {

@@ -54,6 +54,8 @@ pub(super) struct Fetched {
     pub late: Option<String>,
 }
 
+/// Number of chunks in one request: 8 MiB.
+const RANGE_CHUNKS: usize = 8;
 /// Number of concurrent downloads. More would only share the same bandwidth.
 const AT_ONCE: usize = 2;
 
@@ -160,7 +162,7 @@ async fn fetch_into(
         chunk_size: CHUNK_SIZE,
         digests: digests.chunks.iter().map(|chunk| chunk.0).collect(),
         slots: Arc::clone(slots),
-        range_chunks: 2,
+        range_chunks: RANGE_CHUNKS,
         progress: Arc::clone(&progress.bytes),
     };
     let settling = (choose(context.place.mode, &context.place.dirs).0 != Mode::Unpack)

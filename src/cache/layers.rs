@@ -154,8 +154,12 @@ fn usage_name(id: &Sha) -> String {
 
 /// Reads which bytes of the layers of `snapshot` belong to which path, as far as the restore has recorded it.
 pub(super) fn known_usage(dirs: &StoreDirs, snapshot: &Snapshot) -> BTreeMap<Sha, Usage> {
-    let read = |id: &Sha| Usage::decode(&read_file(&index_folder(dirs).join(usage_name(id)), MAX_USAGE).ok()?);
-    snapshot.layers.keys().filter_map(|id| Some((*id, read(id)?))).collect()
+    snapshot.layers.keys().filter_map(|id| Some((*id, usage_of(dirs, id)?))).collect()
+}
+
+/// The same for one layer.
+pub(super) fn usage_of(dirs: &StoreDirs, id: &Sha) -> Option<Usage> {
+    Usage::decode(&read_file(&index_folder(dirs).join(usage_name(id)), MAX_USAGE).ok()?)
 }
 
 /// Removes the indexes of an earlier restore.

@@ -33,6 +33,7 @@ mod search;
 mod select;
 mod settle;
 mod stream;
+mod streamed;
 mod substitute;
 mod survey;
 mod system;
@@ -58,7 +59,7 @@ pub(crate) use outcome::{LayerFetch, LayerState, Phase, RestoreOutcome, SaveOutc
 
 pub(crate) use publish::{Publishable, publishable};
 pub use record::load as load_record;
-pub(crate) use restore::{detach, look_up, restore};
+pub(crate) use restore::{detach, look_up, restore, stream_status};
 pub(crate) use save::save;
 pub(crate) use search::{SnapshotFound, find_snapshot, snapshot_names};
 pub(crate) use substitute::Include;

@@ -1,4 +1,4 @@
-//! How layers get into the store: by mounting if the machine is created for one job, otherwise by unpacking.
+//! How layers get into the store: streamed or mounted if the machine is created for one job, otherwise unpacked.
 
 use std::fs;
 use std::path::Path;
@@ -45,7 +45,7 @@ pub(super) fn choose(request: ModeRequest, dirs: &StoreDirs) -> (Mode, &'static 
         ModeRequest::Auto { is_hosted: true } => match lacking() {
             Some(why) => (Mode::Unpack, why),
             None if readonly::is_read_only(dirs) => (Mode::Unpack, READ_ONLY),
-            None => (Mode::Mount, "a GitHub-hosted machine"),
+            None => (Mode::Stream, "a GitHub-hosted machine"),
         },
     }
 }

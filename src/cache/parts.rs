@@ -210,10 +210,14 @@ async fn pack_once(
     let (options, counter) =
         (Options { level: context.packing.level, threads: context.packing.threads }, progress.bytes.clone());
     let known = known_blocks(&context.place.dirs, snapshot);
+    // What the job reads first is together at the beginning of the layer.
+    let trace = snapshot.lanes.get(&context.identity.lane).map(|lane| lane.trace.clone()).unwrap_or_default();
     let sizes: BTreeMap<Sha, u64> = snapshot.stored.iter().map(|(id, stored)| (*id, stored.digests.size)).collect();
     let work = tokio::task::spawn_blocking(move || {
         let file = packing_file(&folder)?;
-        let outcome = pack::pack(&store, &items, file.as_file(), options, &counter)?;
+        let ranks = trace.ranks(items.iter().map(|item| &item.path));
+        let rank = |path: &StorePath| ranks.get(path).copied();
+        let outcome = pack::pack_ranked(&store, &items, &rank, file.as_file(), options, &counter)?;
         let Outcome::Packed(packed) = &outcome else {
             return Ok((outcome, None, Digests { size: 0, chunks: Vec::new() }, file));
         };

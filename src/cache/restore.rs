@@ -16,6 +16,7 @@ use super::substitute::missing_upstream;
 use super::system::{find_fitting, is_exact};
 use super::{Context, room, vouch};
 use crate::attach::privileged::{self, Answer, Request};
+use crate::attach::stream::{Command, Status};
 use crate::attach::{Admit, CacheError, Detached, facts};
 use crate::base::digest::Sha;
 use crate::base::note::{Code, Note};
@@ -123,6 +124,18 @@ pub(crate) fn detach(dirs: &StoreDirs, threads: usize) -> Result<Detached, Cache
     let request = Request::Detach { store_root: dirs.root().map(Into::into), threads };
     match privileged::run(dirs, &request, &AtomicU64::new(0))? {
         Answer::Detached(detached) => Ok(detached),
+        other => Err(CacheError::Privilege(format!("the answer was {other:?}"))),
+    }
+}
+
+/// Returns the state of the layers that are streamed to a store, after giving their server a command; None if there are none.
+///
+/// # Errors
+/// When it needs rights that this process does not get.
+pub(crate) fn stream_status(dirs: &StoreDirs, order: Option<Command>) -> Result<Option<Status>, CacheError> {
+    let request = Request::StreamStatus { store_root: dirs.root().map(Into::into), order };
+    match privileged::run(dirs, &request, &AtomicU64::new(0))? {
+        Answer::StreamStatus(status) => Ok(status),
         other => Err(CacheError::Privilege(format!("the answer was {other:?}"))),
     }
 }

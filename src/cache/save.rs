@@ -13,7 +13,7 @@ use super::record::{self, RestoreRecord};
 use super::repack::{MAX_LAYERS, Turn, layers_to_repack, shrink, users};
 use super::save_error::SaveError;
 use super::select::{Selection, Situation, select};
-use super::stream;
+use super::streamed;
 use super::tidy::{Work, tidy, tidy_last};
 use super::trust::{Objection, objection};
 use super::used::{fetched, finish_snapshot, leave_to_upstream, mark_lane, mark_used, note_new};
@@ -34,7 +34,7 @@ use crate::store::{self, PathInfo, Paths, Realisation, StorePath};
 pub(crate) async fn save(context: &Context) -> Result<SaveOutcome, CacheError> {
     let start = Instant::now();
     let mut outcome = empty_outcome(context);
-    let streamed = stream::finish(context, &mut outcome.notes).await;
+    let streamed = streamed::finish(context, &mut outcome.notes).await;
     if let Some(objection) = objection(&context.place.dirs, &context.place.keys) {
         outcome.reason = if objection == Objection::NoKey { SaveReason::Refused } else { SaveReason::Failed };
         outcome.notes.push(objection.note());
@@ -150,6 +150,7 @@ pub(super) async fn save_paths(
         .collect();
     let lane_before =
         [&base.same_key, &base.near].into_iter().flatten().find_map(|base| base.lanes.get(&context.identity.lane));
+    let trace_before = lane_before.map(|lane| lane.trace.clone()).unwrap_or_default();
     let lane_before: Option<BTreeSet<StorePath>> = lane_before.map(|lane| lane.paths.keys().cloned().collect());
     let situation = Situation {
         valid: &valid,
@@ -190,8 +191,12 @@ pub(super) async fn save_paths(
     let lane_grew = selection.missed.iter().any(|path| held.contains(path) && !before.contains(path));
     let is_repaired = base.must_save;
     let lane = snapshot.lanes.get(&context.identity.lane).cloned().unwrap_or_default();
-    base.trace = trace.filter(|trace| trace.adds_to(&lane.trace));
+    base.trace = trace.filter(|trace| trace.adds_to(&lane.trace)).map(|trace| trace.joined(&trace_before));
     let lane_grew = lane_grew || base.trace.is_some();
+    if lane.trace.is_empty() && !trace_before.is_empty() {
+        // The lock changed. This alone is no reason to save.
+        base.trace.get_or_insert(trace_before);
+    }
     base.realisations = realisations;
     base.realisations.retain(|one| held.contains(&one.path) || new.contains(&one.path));
     let has_more = base.realisations.iter().any(|one| !snapshot.realisations.contains_key(&one.id));

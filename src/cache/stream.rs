@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 use super::Context;
 use super::fetch::{Fetched, look_up, wanted_of};
 use super::layers::{Ready, fetch_layers, keep_index};
+use super::mode::ModeRequest;
 use super::outcome::{LayerFetch, LayerState, RestoreOutcome};
+use super::room::layer_bytes;
 use crate::attach::privileged::{self, Answer, Request};
-use crate::attach::stream::{Blob, StreamPlan, StreamRequest, StreamedLayer, is_running};
+use crate::attach::stream::{Blob, StreamPlan, StreamRequest, StreamedLayer};
 use crate::attach::{CacheError, Mode};
-use crate::base::clock::now;
 use crate::base::digest::Sha;
 use crate::base::human;
 use crate::base::note::{Code, Note};
@@ -40,6 +41,9 @@ pub(super) async fn fetch(
     mode: &mut Mode,
     outcome: &mut RestoreOutcome,
 ) -> Result<Ready, CacheError> {
+    if *mode == Mode::Stream && !pays(context, snapshot, ids) {
+        *mode = Mode::Mount;
+    }
     if *mode == Mode::Stream {
         match stream_layers(context, snapshot, ids).await {
             Ok(ready) => return Ok(ready),
@@ -55,6 +59,24 @@ pub(super) async fn fetch(
         path: context.place.dirs.own_dir(),
         error,
     })
+}
+
+/// Returns whether it is worth to stream `ids`, if that is left to us: small layers are here nearly as soon as a stream begins, and a
+/// layer that is here cannot be evicted while the job runs.
+fn pays(context: &Context, snapshot: &Snapshot, ids: &BTreeSet<Sha>) -> bool {
+    if !matches!(context.place.mode, ModeRequest::Auto { .. }) {
+        return true;
+    }
+    let (bytes, least) = (layer_bytes(snapshot, ids.iter()), Tuning::from_env().stream_from);
+    let why = if bytes < least {
+        format!("{} are less than the {} from which streaming pays", human::bytes(bytes), human::bytes(least))
+    } else if context.place.remote.handover().is_none() {
+        format!("{} cannot be read by a server", context.place.remote.describe())
+    } else {
+        return true;
+    };
+    tracing::info!("Layers are downloaded before they are mounted: {why}.");
+    false
 }
 
 /// Starts to stream the layers `ids` of `snapshot`.
@@ -159,7 +181,7 @@ async fn start(dirs: &StoreDirs, plan: StreamPlan) -> Result<PathBuf, String> {
 }
 
 /// Performs a step of the stream.
-async fn step(dirs: &StoreDirs, request: Request) -> Result<Answer, CacheError> {
+pub(super) async fn step(dirs: &StoreDirs, request: Request) -> Result<Answer, CacheError> {
     let dirs = dirs.clone();
     tokio::task::spawn_blocking(move || privileged::run(&dirs, &request, &AtomicU64::new(0))).await?
 }
@@ -198,54 +220,4 @@ fn read_tables(path: &PathBuf) -> std::io::Result<()> {
             read => at += read as u64,
         }
     }
-}
-
-/// Longest time for the state of a stream.
-const FOR_STATUS: Duration = Duration::from_secs(10);
-
-/// What a stream leaves to a save.
-#[derive(Debug, Default)]
-pub(super) struct Finished {
-    /// Damaged chunks of stored bytes.
-    pub damaged: BTreeMap<Sha, Vec<usize>>,
-    /// What was read of it.
-    pub trace: Option<Trace>,
-}
-
-/// Stops the background of the stream of this store, if there is one, so that a save has the connection for itself. Notes what could
-/// not be fetched while the job ran.
-pub(super) async fn finish(context: &Context, notes: &mut Vec<Note>) -> Finished {
-    let dirs = &context.place.dirs;
-    if !is_running(dirs) {
-        return Finished::default();
-    }
-    let request = Request::StreamStatus { store_root: dirs.root().map(Into::into), finish: true };
-    let status = match tokio::time::timeout(FOR_STATUS, step(dirs, request)).await {
-        Ok(Ok(Answer::StreamStatus(Some(status)))) => status,
-        other => {
-            tracing::debug!("the state of the stream is not known: {other:?}");
-            return Finished::default();
-        }
-    };
-    tracing::info!(
-        "Streaming: {} of {} of the layers arrived; {}.",
-        human::bytes(status.bytes_here),
-        human::bytes(status.bytes),
-        human::count(status.retries, "retry|retries")
-    );
-    let mut damaged = BTreeMap::new();
-    for (id, lost) in status.lost {
-        let count = human::count(lost.chunks.len() as u64, "chunk");
-        let message = format!(
-            "{count} of layer {id} could not be fetched while the job ran ({}), and reads of files in it failed.",
-            lost.why.trim_end_matches('.')
-        );
-        notes.push(Note::warn(Code::LayerLost, message));
-        let chunk = |chunk: u32| (u64::from(chunk) * lost.chunk_size / CHUNK_SIZE) as usize;
-        let chunks: BTreeSet<usize> = lost.chunks.into_iter().map(chunk).collect();
-        damaged.extend(id.parse().ok().map(|id: Sha| (id, chunks.into_iter().collect())));
-    }
-    let units = status.touched.into_iter().filter_map(|(id, units)| Some((id.parse().ok()?, units)));
-    let trace = Trace { time: now(), units: units.collect() };
-    Finished { damaged, trace: (!trace.units.is_empty()).then_some(trace) }
 }

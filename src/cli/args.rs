@@ -78,24 +78,37 @@ pub(super) enum Command {
     /// Run a step that needs root, for the program itself
     #[command(hide = true)]
     Privileged,
-    /// Serve the files of streamed layers, for the program itself
-    #[command(hide = true)]
+    /// Show what of streamed layers is here, or stop fetching them
     Stream(StreamCommand),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct StreamCommand {
-    /// Which of the two processes
+    /// What to do
     #[arg(value_enum)]
     pub part: StreamPart,
     /// For a worker: the user and group whose rights it takes
-    #[arg(num_args = 2)]
+    #[arg(num_args = 2, hide = true)]
     pub rights: Vec<u32>,
+    #[command(flatten)]
+    pub root: RootArgs,
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum StreamPart {
+    /// Show what is here, what waits, and what was lost
+    Status,
+    /// Stop fetching in the background; what is read is still fetched
+    Finish,
+    /// Stop fetching: reads that wait fail, and so do later ones of what is not here; to end processes that wait for bytes
+    Abort,
+    /// Hold what a worker needs, for the program itself
+    #[value(hide = true)]
     Guard,
+    /// Serve the files of streamed layers, for the program itself
+    #[value(hide = true)]
     Worker,
 }
 

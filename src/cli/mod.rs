@@ -17,6 +17,7 @@ mod push;
 #[cfg(test)]
 mod settings_test;
 mod show;
+mod stream;
 mod verbs;
 mod warm;
 
@@ -48,7 +49,7 @@ pub fn run() -> ExitCode {
         {
             secrets::shed();
         }
-        Command::Stream(StreamCommand { part: StreamPart::Worker, ref rights }) => {
+        Command::Stream(StreamCommand { part: StreamPart::Worker, ref rights, .. }) => {
             if let [user, group] = rights[..]
                 && let Err(error) = secrets::become_for_good(user, group)
             {
@@ -65,7 +66,12 @@ pub fn run() -> ExitCode {
     }
     // Files in a store have fixed modes. Temporary files and folders must not depend on the caller's umask either.
     rustix::process::umask(rustix::fs::Mode::WGRP | rustix::fs::Mode::WOTH);
-    let done = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Command::Stream(_) = cli.command {
+        // Each thread that compares and writes a chunk holds one.
+        builder.worker_threads(2).max_blocking_threads(8);
+    }
+    let done = match builder.enable_all().build() {
         Ok(runtime) => {
             let done = runtime.block_on(dispatch(cli.command));
             // A save that was abandoned at its deadline may still be packing; do not wait for it.
@@ -124,6 +130,6 @@ async fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Feeds(args) => feeds::feeds(&args).await,
         Command::Action(command) => action::run(command.step).await,
         Command::Privileged => verbs::privileged().await,
-        Command::Stream(command) => verbs::stream(command.part).await,
+        Command::Stream(command) => stream::stream(&command).await,
     }
 }

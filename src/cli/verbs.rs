@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 use super::args::{
-    DetachCommand, Format, ProjectArgs, RemoteArgs, RestoreCommand, SaveCommand, StoreArgs, StreamPart, VerifyCommand,
+    DetachCommand, Format, ProjectArgs, RemoteArgs, RestoreCommand, SaveCommand, StoreArgs, VerifyCommand,
 };
 use super::show;
 use crate::app::Failure;
@@ -125,17 +125,6 @@ pub(super) async fn privileged() -> Result<(), Failure> {
     });
     let answer = task.await.map_err(Failure::work)??;
     print_json(&answer)
-}
-
-/// Runs a process of the server for streamed layers.
-pub(super) async fn stream(part: StreamPart) -> Result<(), Failure> {
-    match part {
-        StreamPart::Guard => {
-            let task = tokio::task::spawn_blocking(attach::stream::guard);
-            task.await.map_err(Failure::work)?.map_err(Failure::work)
-        }
-        StreamPart::Worker => attach::stream::serve().await.map_err(Failure::work),
-    }
 }
 
 pub(super) fn context(

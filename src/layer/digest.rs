@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 
 use crate::base::digest::Sha;
 
-/// Bytes of a chunk. A gigabyte has 256 chunks and 8 KiB of digests.
-pub const CHUNK_SIZE: u64 = 4 * 1024 * 1024;
+/// Bytes of a chunk: what a read of a streamed layer waits for. A gigabyte has 1024 chunks and 32 KiB of digests.
+pub const CHUNK_SIZE: u64 = 1024 * 1024;
 
 /// Size and chunk digests of some bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -69,6 +69,9 @@ pub struct Tuning {
     pub stream_patience: Duration,
     /// How long after the tables of streamed layers the background begins. At once.
     pub stream_fill: Duration,
+    /// Layers of fewer bytes are downloaded, unless streaming is asked for. 64 MiB: downloading them takes little longer than a
+    /// stream takes to start, and cannot fail while the job runs.
+    pub stream_from: u64,
     /// Number of objects in a page of a list. 1,000, the greatest that S3 allows.
     pub list_page: u32,
     /// Age at which an unfinished upload to an object store is aborted. 24 h.
@@ -113,6 +116,7 @@ impl Default for Tuning {
             address_margin: Duration::from_secs(30),
             stream_patience: Duration::from_mins(5),
             stream_fill: Duration::ZERO,
+            stream_from: 64 * MIB,
             list_page: 1000,
             upload_age: Duration::from_hours(24),
             rest_pages: 10,
@@ -129,8 +133,8 @@ impl Tuning {
         std::env::var(NIX_CACHE_TUNING).map_or_else(|_| Self::default(), |text| Self::from_text(&text))
     }
 
-    /// The defaults, with the delays in `text`: `name=milliseconds`, separated by commas. Names are those of the fields here. Invalid
-    /// items are ignored.
+    /// The defaults, with the delays in `text`: `name=milliseconds`, separated by commas. Names are those of the fields here;
+    /// `stream_from` is in bytes. Invalid items are ignored.
     #[must_use]
     pub fn from_text(text: &str) -> Self {
         let mut tuning = Self::default();
@@ -152,6 +156,10 @@ impl Tuning {
                 "stream_patience" => &mut tuning.stream_patience,
                 "stream_fill" => &mut tuning.stream_fill,
                 "rest_patience" => &mut tuning.rest_patience,
+                "stream_from" => {
+                    tuning.stream_from = value.trim().parse().unwrap_or(tuning.stream_from);
+                    continue;
+                }
                 "rest_pause" => &mut tuning.rest_pause,
                 "delete_interval" => &mut tuning.delete_interval,
                 _ => continue,

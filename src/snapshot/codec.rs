@@ -19,7 +19,7 @@ const MAX_WEIGHT: u64 = record::MOST;
 const MAX_LAYERS: usize = 4096;
 
 impl Record for Snapshot {
-    const FORMAT: Format = Format { kind: Kind::Snapshot, number: 2 };
+    const FORMAT: Format = Format { kind: Kind::Snapshot, number: 3 };
 
     fn write(&self, out: &mut dyn Write) -> serde_json::Result<()> {
         wire::write(self, out)

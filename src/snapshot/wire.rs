@@ -93,6 +93,9 @@ struct WireLane {
     /// When its trace was recorded, and a number into `stored` with numbers of parts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     trace: Option<WireTrace>,
+    /// The paths of its trace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    trace_paths: Vec<u32>,
 }
 
 /// A time, and numbers into `stored` with numbers of parts.
@@ -167,7 +170,7 @@ pub(super) fn write(snapshot: &Snapshot, out: impl Write) -> serde_json::Result<
     let trace = |lane: &Lane| {
         let units = lane.trace.units.iter();
         let units: Vec<_> = units.filter_map(|(id, units)| Some((*stored_places.get(id)?, units.clone()))).collect();
-        (!units.is_empty()).then_some((lane.trace.time, units))
+        (!units.is_empty() || !lane.trace.paths.is_empty()).then_some((lane.trace.time, units))
     };
     let lane = |lane: &Lane| {
         let ages: Vec<u64> = lane.paths.values().map(|used| lane.used.saturating_sub(*used)).collect();
@@ -182,6 +185,7 @@ pub(super) fn write(snapshot: &Snapshot, out: impl Write) -> serde_json::Result<
             },
             returned: numbers(&lane.returned),
             trace: trace(lane),
+            trace_paths: lane.trace.paths.iter().map(number).collect(),
         }
     };
     let written = Written {
@@ -210,7 +214,9 @@ fn mentioned(snapshot: &Snapshot) -> Vec<&StorePath> {
         }
     }
     all.extend(&snapshot.upstream);
-    all.extend(snapshot.lanes.values().flat_map(|lane| lane.paths.keys().chain(&lane.returned)));
+    all.extend(
+        snapshot.lanes.values().flat_map(|lane| lane.paths.keys().chain(&lane.returned).chain(&lane.trace.paths)),
+    );
     all
 }
 
@@ -278,7 +284,13 @@ impl TryFrom<Wire> for Snapshot {
                 left -= units.len();
                 stored_ids.get(number as usize).map(|id| (*id, units))
             });
-            let trace = Trace { time, units: units.filter(|(_, units)| !units.is_empty()).collect() };
+            let mut seen = BTreeSet::new();
+            let numbers = used.trace_paths.into_iter().filter(|number| seen.insert(*number)).take(Trace::MAX_PATHS);
+            let trace = Trace {
+                time,
+                units: units.filter(|(_, units)| !units.is_empty()).collect(),
+                paths: numbers.filter_map(name).collect(),
+            };
             lanes.insert(lane, Lane { used: used.used, saves, paths, returned, trace });
         }
         let upstream = distinct(wire.upstream).filter_map(name).collect();

@@ -33,6 +33,7 @@ fn unpack(store: &TestStore, cache: &Path, infos: &nix_cache::store::Paths, time
         realisations: Vec::new(),
         daemon_sockets: Vec::new(),
         admit: attach::Admit::Sound,
+        first: Vec::new(),
     };
     // As it goes to the process that works as root, and back.
     let request: Request = serde_json::from_str(&serde_json::to_string(&Request::Attach(request)).unwrap()).unwrap();

@@ -102,7 +102,8 @@ pub(crate) struct RestoreArgs {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RestoreMode {
-    /// Mount on GitHub-hosted machines where the kernel can, unpack everywhere else
+    /// On GitHub-hosted machines: `stream` from 64 MiB of layers on, otherwise `download`, each where the kernel can; unpack everywhere
+    /// else
     #[default]
     Auto,
     /// Mount layers before they are downloaded, and fetch what is read; as `download` if that does not work. For machines

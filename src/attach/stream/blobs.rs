@@ -1,40 +1,33 @@
 //! The stored bytes: which chunks are here, and how the others are fetched.
 //!
 //! 1. A read asks for the chunks that it needs ([`Blobs::need`]). Each is fetched once, however many reads wait for it.
-//! 2. The rest is fetched in the background, several chunks with one request. Reads have connections of their own.
+//! 2. The rest is fetched in the background ([`super::fill`]). Reads have connections of their own.
 //! 3. A chunk is compared with its digest before it is written, and marked as present after it. If the disk is full, it is used from
 //!    memory and fetched again later.
-//! 4. Fetching is retried, with new lookups, until the patience is used up. A chunk is given up early only if four answers do not match its digest, or
-//!    three lookups do not find the entry.
+//! 4. Fetching is retried, with new lookups, until the patience is used up. An entry is given up early only if four answers do not match
+//!    the digest, or three lookups do not find it; then its bytes are sought in other entries ([`super::elsewhere`]).
+//! 5. Reads one after the other are fetched ahead, more with each.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, watch};
 
-use super::plan::{Chunk, Layout, Piece, StreamPlan};
-use crate::base::disk;
-use crate::layer::squashfs::{SUPERBLOCK_SIZE, tables_start};
+use super::plan::{Chunk, Layout, Mark, Order, StreamPlan};
+use super::touched::Touched;
+use crate::base::digest::Sha;
 use crate::remote::{Entry, Kind, Remote, RemoteError};
-use crate::snapshot::Trace;
 
-/// Number of bytes that may be in flight for reads, and for the background.
+/// Number of bytes that may be in flight for reads.
 const FOR_READS: usize = 16 << 20;
-const FOR_BACKGROUND: usize = 16 << 20;
-/// Bytes of one request of the background, if a chunk is not larger.
-const RANGE: u64 = 4 << 20;
-/// Number of concurrent requests of the background. More would only slow down the reads.
-const BACKGROUND: usize = 4;
-/// The same for what is probably read first.
-const HOT: usize = 16;
+/// Largest number of chunks that are fetched ahead of reads one after the other.
+const AHEAD: u32 = 8;
 /// Number of wrong answers after which a chunk is given up.
 const WRONG: u32 = 4;
 /// Number of lookups after which an entry is given up.
@@ -53,39 +46,48 @@ pub(super) enum Arrived {
     Lost,
 }
 
-type Waiting = watch::Receiver<Option<Arrived>>;
-type Promise = watch::Sender<Option<Arrived>>;
+pub(super) type Waiting = watch::Receiver<Option<Arrived>>;
+pub(super) type Promise = watch::Sender<Option<Arrived>>;
 
 /// The stored bytes of a plan.
 pub(super) struct Blobs {
     pub plan: StreamPlan,
     pub file: File,
     pub layout: Layout,
-    remote: Arc<dyn Remote>,
+    pub(super) remote: Arc<dyn Remote>,
     here: Vec<Vec<AtomicBool>>,
     work: Mutex<Work>,
     slots: Semaphore,
     /// Whether the background is to stop.
-    stopped: AtomicBool,
+    pub stopped: AtomicBool,
+    /// Whether nothing more is fetched.
+    aborted: watch::Sender<bool>,
     pub retries: AtomicU64,
 }
 
 #[derive(Default)]
 pub(super) struct Work {
     /// Chunks that are being fetched.
-    pending: HashMap<Chunk, Waiting>,
-    /// Chunks that were given up for good, and why.
-    pub lost: BTreeMap<Chunk, String>,
-    /// The order in which parts were first read: numbers of blobs, and of parts of [`Trace::UNIT`] bytes.
-    pub touched: Vec<(u32, u32)>,
-    seen: BTreeSet<(u32, u32)>,
+    pub pending: HashMap<Chunk, Waiting>,
+    /// Chunks that did not arrive from their entries, and why.
+    pub lost: BTreeMap<Chunk, (Mark, String)>,
+    pub touched: Touched,
+    /// For stored bytes that are read one after the other: the next chunk that a read would miss, and how many are fetched ahead of it.
+    ahead: HashMap<u32, (u32, u32)>,
+}
+
+impl Work {
+    /// Whether nothing will make a chunk come.
+    pub(super) fn is_lost(&self, chunk: Chunk) -> bool {
+        self.lost.get(&chunk).is_some_and(|(mark, _)| *mark == Mark::Lost)
+    }
 }
 
 /// Why a chunk could not be fetched.
-struct Failure {
-    why: String,
+pub(super) struct Failure {
+    pub why: String,
     /// Whether the entry itself is at fault, so that another attempt is useless.
-    is_final: bool,
+    pub is_final: bool,
 }
 
 impl Blobs {
@@ -93,17 +95,41 @@ impl Blobs {
     pub(super) fn open(plan: StreamPlan, file: File, remote: Arc<dyn Remote>) -> std::io::Result<Self> {
         let layout = Layout::of(&plan);
         let mut here = Vec::new();
+        let mut work = Work { touched: Touched::open(&file, &layout, plan.layers.len())?, ..Work::default() };
         for (number, blob) in (0..).zip(&plan.blobs) {
             let mut marks = vec![0; blob.chunks.len()];
             if !marks.is_empty() {
                 file.read_exact_at(&mut marks, layout.mark((number, 0)))?;
             }
-            here.push(marks.into_iter().map(|mark| AtomicBool::new(mark == 1)).collect());
+            let marks: Vec<Option<Mark>> = marks.into_iter().map(Mark::of).collect();
+            here.push(
+                marks.iter().map(|mark| AtomicBool::new(matches!(mark, Some(Mark::Here | Mark::Recovered)))).collect(),
+            );
+            for (chunk, mark) in (0..).zip(marks) {
+                if let Some(mark @ (Mark::Lost | Mark::Recovered | Mark::Late)) = mark {
+                    work.lost.insert((number, chunk), (mark, "an earlier process of the server gave it up".to_owned()));
+                }
+            }
         }
+        let was_ordered = |order| {
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, Layout::order(order)).map(|()| byte[0] == 1)
+        };
+        let (stopped, aborted) = (was_ordered(Order::Finish)?, was_ordered(Order::Abort)?);
         let largest = plan.blobs.iter().map(|blob| blob.chunk_size as usize).max().unwrap_or(1);
         let slots = Semaphore::new((FOR_READS / largest.max(1)).max(2));
-        let (work, stopped, retries) = (Mutex::default(), AtomicBool::new(false), AtomicU64::new(0));
-        Ok(Self { plan, file, layout, remote, here, work, slots, stopped, retries })
+        Ok(Self {
+            plan,
+            file,
+            layout,
+            remote,
+            here,
+            work: Mutex::new(work),
+            slots,
+            stopped: AtomicBool::new(stopped || aborted),
+            aborted: watch::Sender::new(aborted),
+            retries: AtomicU64::new(0),
+        })
     }
 
     pub(super) fn work(&self) -> MutexGuard<'_, Work> {
@@ -118,17 +144,27 @@ impl Blobs {
         self.flag(chunk).load(Ordering::Acquire)
     }
 
-    /// Records that these bytes are read.
-    pub(super) fn touch(&self, pieces: &[Piece]) {
-        let mut work = self.work();
-        for piece in pieces {
-            for unit in piece.offset / Trace::UNIT..=(piece.offset + piece.length - 1) / Trace::UNIT {
-                let unit = (piece.chunk.0, unit as u32);
-                if work.seen.insert(unit) {
-                    work.touched.push(unit);
-                }
-            }
+    /// Records that these bytes of a layer are read.
+    pub(super) fn touch(&self, layer: usize, part: (u64, u64)) {
+        self.work().touched.add((&self.file, &self.layout), layer as u32, part);
+    }
+
+    /// Fetches a chunk that a read misses, and those behind it if reads come one after the other.
+    pub(super) fn miss(self: &Arc<Self>, chunk: Chunk) -> Waiting {
+        let waiting = self.need(chunk);
+        let (blob, number) = chunk;
+        let last = self.plan.blobs[blob as usize].chunks.len() as u32;
+        let ahead = {
+            let mut work = self.work();
+            let (next, ahead) = work.ahead.get(&blob).copied().unwrap_or((u32::MAX, 0));
+            let ahead = if number == next { (ahead * 2).clamp(1, AHEAD) } else { 0 };
+            work.ahead.insert(blob, (number + 1 + ahead, ahead));
+            number + 1..last.min(number + 1 + ahead)
+        };
+        for number in ahead {
+            drop(self.need((blob, number)));
         }
+        waiting
     }
 
     /// Fetches a chunk for a read, unless it is being fetched already.
@@ -137,10 +173,10 @@ impl Blobs {
         if let Some(waiting) = work.pending.get(&chunk) {
             return waiting.clone();
         }
-        let known = if work.lost.contains_key(&chunk) {
-            Some(Arrived::Lost)
+        let known = if self.is_here(chunk) {
+            Some(Arrived::Here)
         } else {
-            self.is_here(chunk).then_some(Arrived::Here)
+            (work.is_lost(chunk) || *self.aborted.borrow()).then_some(Arrived::Lost)
         };
         let (promise, waiting) = watch::channel(known.clone());
         if known.is_none() {
@@ -155,23 +191,68 @@ impl Blobs {
     }
 
     /// Fetches one chunk and keeps the promise of it.
-    async fn fetch(&self, chunk: Chunk, promise: Promise) {
-        let fetched = self.fetch_patiently(chunk).await;
-        let arrived = match fetched {
-            Ok(bytes) => self.keep(chunk, bytes).await,
+    pub(super) async fn fetch(&self, chunk: Chunk, promise: Promise) {
+        let arrived = match self.unless_aborted(self.fetch_or_recover(chunk)).await {
+            Ok((bytes, mark)) => {
+                let arrived = self.keep(chunk, bytes).await;
+                if mark == Mark::Recovered {
+                    self.note(chunk, mark);
+                }
+                arrived
+            }
             Err(Failure { why, is_final }) => {
                 let name = &self.plan.blobs[chunk.0 as usize].entry;
                 tracing::warn!("Chunk {} of {name} cannot be fetched: {why}", chunk.1);
-                if is_final {
-                    self.work().lost.insert(chunk, why);
-                }
+                let mark = if is_final { Mark::Lost } else { Mark::Late };
+                self.work().lost.insert(chunk, (mark, why));
+                self.note(chunk, mark);
                 Arrived::Lost
             }
         };
         self.settle(chunk, &promise, arrived);
     }
 
-    fn settle(&self, chunk: Chunk, promise: &Promise, arrived: Arrived) {
+    async fn fetch_or_recover(&self, chunk: Chunk) -> Result<(Bytes, Mark), Failure> {
+        let failure = match self.fetch_patiently(chunk).await {
+            Ok(bytes) => return Ok((bytes, Mark::Here)),
+            Err(failure) => failure,
+        };
+        let Some(bytes) = self.recover(chunk).await else { return Err(failure) };
+        let name = &self.plan.blobs[chunk.0 as usize].entry;
+        tracing::info!("Chunk {} of {name} was read from other entries: {}", chunk.1, failure.why);
+        if failure.is_final {
+            self.work().lost.insert(chunk, (Mark::Recovered, failure.why));
+            return Ok((bytes.into(), Mark::Recovered));
+        }
+        Ok((bytes.into(), Mark::Here))
+    }
+
+    /// The result of `work`, or that nothing more is fetched.
+    pub(super) async fn unless_aborted<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let mut aborted = self.aborted.subscribe();
+        tokio::select! {
+            done = work => done,
+            _ = aborted.wait_for(|aborted| *aborted) => {
+                Err(Failure { why: "streaming was aborted".into(), is_final: false })
+            }
+        }
+    }
+
+    /// Fetches one chunk with a single attempt.
+    pub(super) async fn fetch_once(&self, chunk: Chunk) -> Option<Bytes> {
+        let entry = self.entry(chunk.0);
+        let patience = Duration::from_millis(self.plan.patience_ms);
+        let read = tokio::time::timeout(patience, self.remote.read(&entry, self.range(chunk, 1))).await;
+        let bytes = read.ok()?.ok()?;
+        is_right(&bytes, &self.digest(chunk).0).await.then_some(bytes)
+    }
+
+    /// Records something about a chunk for a following worker.
+    fn note(&self, chunk: Chunk, mark: Mark) {
+        let _ = self.file.write_all_at(&[mark as u8], self.layout.mark(chunk)); // then only that worker does not know it
+    }
+
+    pub(super) fn settle(&self, chunk: Chunk, promise: &Promise, arrived: Arrived) {
         self.work().pending.remove(&chunk);
         promise.send_replace(Some(arrived));
     }
@@ -185,7 +266,7 @@ impl Blobs {
             let left = patience.saturating_sub(start.elapsed());
             let range = self.range(chunk, 1);
             let why = match tokio::time::timeout(left, self.remote.read(&entry, range)).await {
-                Ok(Ok(bytes)) if is_right(&bytes, &blob.chunks[chunk.1 as usize].0).await => return Ok(bytes),
+                Ok(Ok(bytes)) if is_right(&bytes, &self.digest(chunk).0).await => return Ok(bytes),
                 Ok(Ok(_)) => {
                     wrong += 1;
                     "its bytes do not match their digest".to_owned()
@@ -217,7 +298,11 @@ impl Blobs {
         }
     }
 
-    fn entry(&self, blob: u32) -> Entry {
+    pub(super) fn digest(&self, (blob, chunk): Chunk) -> Sha {
+        self.plan.blobs[blob as usize].chunks[chunk as usize]
+    }
+
+    pub(super) fn entry(&self, blob: u32) -> Entry {
         let blob = &self.plan.blobs[blob as usize];
         Entry { kind: Kind::Layer, name: blob.entry.clone(), size: Some(blob.size), location: blob.location.clone() }
     }
@@ -229,11 +314,11 @@ impl Blobs {
     }
 
     /// Writes a verified chunk.
-    async fn keep(&self, chunk: Chunk, bytes: Bytes) -> Arrived {
+    pub(super) async fn keep(&self, chunk: Chunk, bytes: Bytes) -> Arrived {
         let (at, mark) = (self.layout.byte(chunk.0, self.range(chunk, 1).start), self.layout.mark(chunk));
         let Ok(file) = self.file.try_clone() else { return Arrived::InMemory(bytes) };
         let same = bytes.clone();
-        let write = move || file.write_all_at(&same, at).and_then(|()| file.write_all_at(&[1], mark));
+        let write = move || file.write_all_at(&same, at).and_then(|()| file.write_all_at(&[Mark::Here as u8], mark));
         match tokio::task::spawn_blocking(write).await {
             Ok(Ok(())) => {
                 self.flag(chunk).store(true, Ordering::Release);
@@ -247,114 +332,26 @@ impl Blobs {
         }
     }
 
-    /// Fetches the tables of all layers, which every mount needs first, and then everything else.
-    pub(super) async fn begin(self: Arc<Self>) {
-        let layers = (0..self.plan.layers.len()).map(|layer| self.fetch_tables(layer));
-        futures_util::future::join_all(layers).await;
-        let hot = self.plan.hot.iter().map(|chunk| (*chunk, 1)).collect();
-        self.fill(hot, HOT).await;
-        tokio::time::sleep(Duration::from_millis(self.plan.fill_after_ms)).await;
-        self.fill(self.ranges(), BACKGROUND).await;
-    }
-
-    /// Fetches the tables of a layer: they are at its end, and the superblock says where they begin.
-    async fn fetch_tables(self: &Arc<Self>, layer: usize) {
-        let size = self.plan.layers[layer].size();
-        let _last = self.plan.pieces(layer, size.saturating_sub(1), 1).first().map(|piece| self.need(piece.chunk));
-        let mut start = Vec::new();
-        for piece in self.plan.pieces(layer, 0, SUPERBLOCK_SIZE as u64) {
-            let arrived = self.need(piece.chunk).wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
-            let at = self.layout.byte(piece.chunk.0, piece.offset);
-            let mut bytes = vec![0; piece.length as usize];
-            if !matches!(arrived, Some(Arrived::Here)) || self.file.read_exact_at(&mut bytes, at).is_err() {
-                return;
-            }
-            start.extend(bytes);
-        }
-        let Some(tables) = <&[u8; SUPERBLOCK_SIZE]>::try_from(&*start).ok().and_then(|start| tables_start(start).ok())
-        else {
-            return;
-        };
-        let pieces = self.plan.pieces(layer, tables, size.saturating_sub(tables));
-        let wanted: Vec<Waiting> = pieces.iter().map(|piece| self.need(piece.chunk)).collect();
-        for mut wanted in wanted {
-            // A read of them says what is wrong.
-            let _ = wanted.wait_for(Option::is_some).await;
-        }
-    }
-
-    /// Everything, in the order of the blobs: the first of some adjacent chunks, and their number.
-    fn ranges(&self) -> Vec<(Chunk, u32)> {
-        let mut ranges = Vec::new();
-        for (number, blob) in (0..).zip(&self.plan.blobs) {
-            let (step, count) = ((RANGE / blob.chunk_size).max(1) as u32, blob.chunks.len() as u32);
-            ranges.extend((0..count).step_by(step as usize).map(|chunk| ((number, chunk), step.min(count - chunk))));
-        }
-        ranges
-    }
-
-    /// Fetches what is missing of `ranges` in this order, with at most `most` requests at a time, until [`Blobs::stop`].
-    async fn fill(&self, ranges: Vec<(Chunk, u32)>, most: usize) {
-        let size = |((blob, _), count): &(Chunk, u32)| self.plan.blobs[*blob as usize].chunk_size * u64::from(*count);
-        let largest = ranges.iter().map(size).max().unwrap_or(1);
-        let at_once = (FOR_BACKGROUND / largest as usize).clamp(1, most);
-        // What has begun is finished, because reads may wait for it.
-        let ranges = ranges.into_iter().take_while(|_| !self.stopped.load(Ordering::Relaxed));
-        let fetches = futures_util::stream::iter(ranges).map(|(first, count)| self.fill_range(first, count));
-        fetches.buffer_unordered(at_once).for_each(|()| async {}).await;
-    }
-
-    /// Fetches the missing ones of some adjacent chunks.
-    async fn fill_range(&self, first: Chunk, count: u32) {
-        if self.is_full() {
-            return;
-        }
-        let mut promises = Vec::new();
-        {
-            let mut work = self.work();
-            for chunk in (first.1..first.1 + count).map(|chunk| (first.0, chunk)) {
-                if !self.is_here(chunk) && !work.pending.contains_key(&chunk) && !work.lost.contains_key(&chunk) {
-                    let (promise, waiting) = watch::channel(None);
-                    work.pending.insert(chunk, waiting);
-                    promises.push((chunk, promise));
-                }
-            }
-        }
-        let (Some((low, _)), Some((high, _))) = (promises.first(), promises.last()) else { return };
-        let range = self.range(*low, high.1 - low.1 + 1);
-        let start = range.start;
-        let read = self.remote.read(&self.entry(first.0), range).await;
-        for (chunk, promise) in promises {
-            let place = self.range(chunk, 1);
-            let bytes = read.as_ref().ok().and_then(|bytes| {
-                let (from, to) = ((place.start - start) as usize, (place.end - start) as usize);
-                (to <= bytes.len()).then(|| bytes.slice(from..to))
-            });
-            let digest = self.plan.blobs[chunk.0 as usize].chunks[chunk.1 as usize].0;
-            match bytes {
-                Some(bytes) if is_right(&bytes, &digest).await => {
-                    let arrived = self.keep(chunk, bytes).await;
-                    self.settle(chunk, &promise, arrived);
-                }
-                _ => self.fetch(chunk, promise).await,
-            }
-        }
-    }
-
-    /// Returns whether only the job's reserve of the disk is left.
-    fn is_full(&self) -> bool {
-        use std::os::fd::AsRawFd;
-        disk::usable(Path::new(&format!("/proc/self/fd/{}", self.file.as_raw_fd()))) == 0
-    }
-
-    /// Stops the background.
+    /// Stops the background, also that of a following worker.
     pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
+        let _ = self.file.write_all_at(&[1], Layout::order(Order::Finish)); // a following worker fills again
+    }
+
+    /// Fetches nothing more: reads that wait fail, and so do later ones of what is not here.
+    pub(super) fn abort(&self) {
+        self.stop();
+        let _ = self.file.write_all_at(&[1], Layout::order(Order::Abort)); // a following worker fetches again
+        self.aborted.send_replace(true);
+    }
+
+    pub(super) fn is_aborted(&self) -> bool {
+        *self.aborted.borrow()
     }
 }
 
 /// Compares bytes with a digest, outside the threads that drive transfers.
-async fn is_right(bytes: &Bytes, digest: &[u8; 32]) -> bool {
+pub(super) async fn is_right(bytes: &Bytes, digest: &[u8; 32]) -> bool {
     let (bytes, digest) = (bytes.clone(), *digest);
     tokio::task::spawn_blocking(move || Sha256::digest(&bytes)[..] == digest).await.unwrap_or(false)
 }

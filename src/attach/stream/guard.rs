@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -22,8 +23,10 @@ use crate::base::printing;
 
 /// A worker that dies sooner than this did nothing useful.
 const USEFUL: Duration = Duration::from_secs(2);
-/// Number of such workers in a row after which the guard gives up, and the pause between them.
-const USELESS: u32 = 50;
+/// Number of such workers in a row after which the guard gives up: those that failed by themselves, and those that something killed.
+const FAILED: u32 = 50;
+const KILLED: u32 = 1000;
+/// The pause for each that failed.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// What a guard is told.
@@ -96,29 +99,52 @@ fn prepare(order: &Order) -> io::Result<(OwnedFd, File)> {
 /// Starts workers until one ends by itself.
 fn watch(order: &Order, fuse: &OwnedFd, local: &File) {
     let plan = serde_json::to_vec(&order.plan).unwrap_or_default();
-    let mut useless = 0;
+    let (mut failed, mut killed) = (0, 0);
     loop {
         let start = Instant::now();
         match work(order, &plan, fuse, local) {
-            Ok(true) => return,
-            Ok(false) => tracing::warn!("The worker died and is started again."),
-            Err(error) => tracing::warn!("No worker can be started: {error}"),
+            Ok(End::Done) => return,
+            Ok(End::Killed) => {
+                tracing::warn!("The worker was killed and is started again.");
+                killed += 1;
+            }
+            Ok(End::Failed) => {
+                tracing::warn!("The worker failed and is started again.");
+                failed += 1;
+            }
+            Err(error) => {
+                tracing::warn!("No worker can be started: {error}");
+                failed += 1;
+            }
         }
-        useless = if start.elapsed() < USEFUL { useless + 1 } else { 0 };
-        if useless >= USELESS {
+        if start.elapsed() >= USEFUL {
+            (failed, killed) = (0, 0);
+        }
+        if failed >= FAILED || killed >= KILLED {
             tracing::error!("Workers keep dying. Nothing more of the layers can be read.");
             return;
         }
-        std::thread::sleep(PAUSE * useless);
+        std::thread::sleep(PAUSE * failed);
     }
 }
 
-/// Runs one worker. Returns whether it ended by itself.
+/// The end of a worker.
+enum End {
+    /// Nothing is left to do.
+    Done,
+    Failed,
+    /// By another process, or for lack of memory.
+    Killed,
+}
+
+/// Runs one worker to its end.
 #[allow(clippy::disallowed_methods, reason = "what it prints is relayed")]
-fn work(order: &Order, plan: &[u8], fuse: &OwnedFd, local: &File) -> io::Result<bool> {
+fn work(order: &Order, plan: &[u8], fuse: &OwnedFd, local: &File) -> io::Result<End> {
     let (mut ours, theirs) = UnixStream::pair()?;
     let mut command = Command::new("/proc/self/exe");
     command.args(["stream", "worker"]).env_clear().current_dir("/");
+    // glibc would keep tens of megabytes of freed buffers, for each thread.
+    command.env("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=131072:glibc.malloc.arena_max=2");
     command.envs(std::env::var_os(env_vars::NIX_CACHE_LOG).map(|value| (env_vars::NIX_CACHE_LOG, value)));
     // It takes these rights itself. A process that starts with a user's rights can be inspected by that user until it forbids it.
     if let Some((user, group)) = order.worker {
@@ -133,5 +159,9 @@ fn work(order: &Order, plan: &[u8], fuse: &OwnedFd, local: &File) -> io::Result<
     let status = child.wait()?;
     let _ = relay.join();
     sent?;
-    Ok(status.success())
+    Ok(match status.signal() {
+        _ if status.success() => End::Done,
+        Some(9) => End::Killed,
+        _ => End::Failed,
+    })
 }

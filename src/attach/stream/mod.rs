@@ -11,21 +11,27 @@
 //! 4. The mount ends with a detach, or with the machine.
 
 mod blobs;
+mod control;
+mod elsewhere;
+mod fill;
 mod fuse;
 mod guard;
 mod plan;
+mod probe;
 mod server;
 mod status;
+mod touched;
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+pub use control::Command;
 pub(crate) use guard::guard;
 pub use plan::{Blob, StreamPlan, StreamedLayer};
 pub(crate) use server::serve;
@@ -37,7 +43,9 @@ use crate::base::digest::Sha;
 use crate::base::env_vars;
 use crate::base::platform::{UnmountFlags, unmount};
 use crate::store::StoreDirs;
+use control::{CONTROL, command};
 use guard::Order;
+use probe::PROBE;
 
 /// Where folders of streams are: only root can change it.
 const FOLDERS: &str = "/run";
@@ -45,21 +53,9 @@ const FOLDERS: &str = "/run";
 const FILES: &str = "files";
 /// The name of the log of guard and worker there.
 const LOG: &str = "log";
-/// The name of the file for the state and for commands.
-const CONTROL: &str = "control";
 /// Longest time until the mount is there.
 const STARTING: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(5);
-
-/// A command for the worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Command {
-    /// Stop fetching in the background. What is read is still fetched.
-    Finish,
-    /// End. Reads that wait fail, and so does every later one.
-    End,
-}
 
 /// A request to start a stream.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -88,7 +84,7 @@ pub(super) fn start(request: &StreamRequest) -> Result<PathBuf, MountError> {
     let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     let folder = builder.prefix(&prefix).permissions(permissions).tempdir_in(FOLDERS);
     let folder = folder.map_err(refused(format!("Making a folder in {FOLDERS}")))?.keep();
-    let started = start_in(&folder, &places, request);
+    let started = start_in(&folder, &places, request).and_then(|files| probe::test(&folder, &files).map(|()| files));
     if started.is_err() {
         end_at(&folder);
     }
@@ -180,29 +176,34 @@ pub(crate) fn end(places: &Places) {
 
 fn end_at(folder: &Path) {
     // Copies of the mount in other namespaces must not keep the worker.
-    if let Err(error) = command(&folder.join(FILES), Command::End) {
+    if let Err(error) = command(&folder.join(FILES), &Command::End) {
         tracing::debug!("the stream at {} does not take a command: {error}", folder.display());
     }
     let _ = unmount(folder.join(FILES), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW); // it may not be mounted
+    // A self-test that was cut off.
+    let _ = unmount(folder.join(PROBE), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW); // it may not be there
+    let _ = fs::remove_dir(folder.join(PROBE)); // nor this
     let removed = fs::remove_file(folder.join(LOG)).and_then(|()| fs::remove_dir(folder.join(FILES)));
     if let Err(error) = removed.and_then(|()| fs::remove_dir(folder)) {
         tracing::debug!("{} stays: {error}", folder.display());
     }
 }
 
-/// Gives the worker of the stream with these files a command.
-fn command(files: &Path, command: Command) -> io::Result<()> {
-    let control = OpenOptions::new().write(true).open(files.join(CONTROL))?;
-    control.write_all_at(&serde_json::to_vec(&command)?, 0)
+/// Gives the worker of the stream of a store a command, if there is one, and returns its state; None if there is no stream.
+pub(super) fn control(places: &Places, order: Option<&Command>) -> Option<Status> {
+    let files = folders(places).pop()?.join(FILES);
+    if let Some(order) = order
+        && let Err(error) = command(&files, order)
+    {
+        tracing::debug!("the stream does not take the command {order:?}: {error}");
+    }
+    control::status(&files)
 }
 
-/// Stops the background of the stream of a store, and returns its state; None if there is none.
-pub(super) fn finish(places: &Places, stop: bool) -> Option<Status> {
-    let files = folders(places).pop()?.join(FILES);
-    if stop && let Err(error) = command(&files, Command::Finish) {
-        tracing::debug!("the background of the stream goes on: {error}");
+/// Asks for parts of a streamed layer that are probably read.
+pub(crate) fn fetch_first(places: &Places, layer: Sha, spans: &[(u64, u64)]) {
+    let Some(folder) = folders(places).pop() else { return };
+    if let Err(error) = control::fetch_first(&folder.join(FILES), layer, spans) {
+        tracing::debug!("the stream does not take what is probably read: {error}");
     }
-    let mut bytes = Vec::new();
-    File::open(files.join(CONTROL)).and_then(|mut file| file.read_to_end(&mut bytes)).ok()?;
-    server::parse_status(&bytes)
 }

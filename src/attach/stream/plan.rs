@@ -5,8 +5,10 @@
 //! | part | content |
 //! |---|---|
 //! | requests | a slot for each request of the kernel that is being answered, for the worker that follows a killed one |
+//! | orders | which commands were given: a byte each |
 //! | owners | for each layer, the position and bytes of its owner, written before it is mounted |
-//! | chunks | a byte for each chunk: 1 once its verified bytes are here |
+//! | chunks | a byte for each chunk: see [`Mark`] |
+//! | reads | the order in which parts of layers were first read: see [`super::touched`] |
 //! | bytes | the stored bytes, one entry after the other, with holes for what is missing |
 
 use std::fmt;
@@ -21,11 +23,16 @@ use crate::remote::Handover;
 pub(super) const SLOTS: usize = 512;
 /// Bytes of one of them: its number, the file, the offset and the size.
 pub(super) const SLOT: usize = 32;
+/// Bytes for the commands that a following worker must know.
+const ORDERS: usize = 16;
 /// Bytes for the owner of a layer.
 pub(super) const OWNER: usize = 16;
 /// So many parts of a layer, one after the other, have at least the bytes of the largest read. Otherwise a recipe of single bytes would
 /// need hundreds of bytes of memory for each byte that is read.
 const CROWD: usize = 1024;
+/// Number of parts of layers whose first read is recorded, and bytes of such a record.
+pub(super) const READS: usize = 1 << 15;
+pub(super) const READ: usize = 8;
 /// Largest number of chunks that are streamed.
 const MAX_CHUNKS: u64 = 1 << 22;
 
@@ -152,6 +159,49 @@ impl StreamPlan {
         }
         pieces
     }
+
+    /// The parts of layers that consist of the bytes `from..to` of a blob: the layer, the start there, the start in the blob, and the
+    /// length.
+    pub(super) fn uses(&self, blob: u32, (from, to): (u64, u64)) -> Vec<(usize, u64, u64, u64)> {
+        let mut uses = Vec::new();
+        for (number, layer) in self.layers.iter().enumerate() {
+            let mut start = 0;
+            for (of, at, size) in &layer.parts {
+                let (low, high) = (from.max(*at), to.min(at + size));
+                if *of == blob && low < high {
+                    uses.push((number, start + low - at, low, high - low));
+                }
+                start += size;
+            }
+        }
+        uses
+    }
+}
+
+/// What is known about a chunk; 0 if nothing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// Its verified bytes are here.
+    Here = 1,
+    /// Its entry does not have it.
+    Lost = 2,
+    /// Its entry does not have it, but its verified bytes are here: other stored bytes contained them.
+    Recovered = 3,
+    /// It did not arrive in time, and a read failed. It is tried again.
+    Late = 4,
+}
+
+impl Mark {
+    pub(super) fn of(byte: u8) -> Option<Self> {
+        [Self::Here, Self::Lost, Self::Recovered, Self::Late].into_iter().find(|mark| *mark as u8 == byte)
+    }
+}
+
+/// A command that a following worker must know.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Order {
+    Finish = 0,
+    Abort = 1,
 }
 
 /// The positions of the parts of the local file.
@@ -162,36 +212,47 @@ pub(super) struct Layout {
     /// The start of each blob's bytes.
     starts: Vec<u64>,
     chunks: u64,
+    reads: u64,
     pub size: u64,
 }
 
 impl Layout {
     pub(super) fn of(plan: &StreamPlan) -> Self {
-        let chunks = (SLOTS * SLOT + plan.layers.len() * OWNER) as u64;
+        let chunks = Self::owner(plan.layers.len());
         let (mut first, mut starts, mut count) = (Vec::new(), Vec::new(), 0);
         for blob in &plan.blobs {
             first.push(count);
             count += blob.chunks.len() as u64;
         }
-        let mut size = (chunks + count).next_multiple_of(4096);
+        let reads = (chunks + count).next_multiple_of(READ as u64);
+        let mut size = (reads + (READS * READ) as u64).next_multiple_of(4096);
         for blob in &plan.blobs {
             starts.push(size);
             size += blob.size.next_multiple_of(4096);
         }
-        Self { first, starts, chunks, size }
+        Self { first, starts, chunks, reads, size }
     }
 
     pub(super) fn slot(number: usize) -> u64 {
         (number * SLOT) as u64
     }
 
+    pub(super) fn order(order: Order) -> u64 {
+        (SLOTS * SLOT + order as usize) as u64
+    }
+
     pub(super) fn owner(layer: usize) -> u64 {
-        (SLOTS * SLOT + layer * OWNER) as u64
+        (SLOTS * SLOT + ORDERS + layer * OWNER) as u64
     }
 
     /// The byte for a chunk.
     pub(super) fn mark(&self, (blob, chunk): Chunk) -> u64 {
         self.chunks + self.first[blob as usize] + u64::from(chunk)
+    }
+
+    /// The place for the record of a first read.
+    pub(super) fn read(&self, number: usize) -> u64 {
+        self.reads + (number * READ) as u64
     }
 
     /// The place of a byte of a blob.
@@ -266,9 +327,10 @@ mod tests {
     fn the_parts_of_the_file_do_not_overlap() {
         let plan = plan();
         let layout = Layout::of(&plan);
-        assert_eq!(Layout::slot(SLOTS), Layout::owner(0));
+        assert!(Layout::slot(SLOTS) <= Layout::order(Order::Finish) && Layout::order(Order::Abort) < Layout::owner(0));
         assert_eq!((Layout::owner(2), layout.mark((1, 0))), (layout.mark((0, 0)), layout.mark((0, 0)) + 3));
-        assert!(layout.mark((1, 0)) < layout.byte(0, 0) && layout.byte(0, 24) < layout.byte(1, 0));
+        assert!(layout.mark((1, 0)) < layout.read(0) && layout.read(READS) <= layout.byte(0, 0));
+        assert!(layout.byte(0, 24) < layout.byte(1, 0));
         assert!(layout.byte(1, 9) < layout.size);
     }
 }

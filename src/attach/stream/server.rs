@@ -5,7 +5,8 @@
 //! 2. Requests that an earlier worker left unanswered are answered first.
 //! 3. A read of bytes that are here is answered at once, any other when its chunks have arrived. It fails only if they were given
 //!    up: squashfs would not read them again.
-//! 4. A file besides the layers returns the state when it is read, and takes a command when it is written.
+//! 4. A file besides the layers returns the state when it is read, and takes a command when it is written ([`super::control`]). Another
+//!    one is a tiny image, for the self-test of this machine.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -20,14 +21,15 @@ use tokio::task::AbortHandle;
 use super::blobs::{Arrived, Blobs};
 use super::fuse::{self, MAX_READ, Node, Operation, ROOT, Request};
 use super::plan::{Layout, OWNER, Piece, SLOT, SLOTS, StreamPlan};
-use super::status::Status;
-use super::{CONTROL, Command};
+use super::{CONTROL, PROBE, probe};
 
 const FOLDER: u32 = 0o040_555;
 const LAYER: u32 = 0o100_644;
 const PRIVATE: u32 = 0o100_600;
-const CONTROL_NODE: u64 = 2;
-const FIRST_LAYER: u64 = 3;
+const PROBE_FILE: u32 = 0o100_444;
+pub(super) const CONTROL_NODE: u64 = 2;
+const PROBE_NODE: u64 = 3;
+const FIRST_LAYER: u64 = 4;
 
 /// Serves until the files are unmounted, or a command ends it.
 ///
@@ -58,18 +60,20 @@ pub(crate) async fn serve() -> Result<(), String> {
     serving.await.map_err(|error| error.to_string())?.map_err(text)
 }
 
-struct Server {
-    fuse: OwnedFd,
-    blobs: Arc<Blobs>,
+pub(super) struct Server {
+    pub fuse: OwnedFd,
+    pub blobs: Arc<Blobs>,
+    /// The image for the self-test.
+    probe: Vec<u8>,
     names: Vec<String>,
     /// The owner written into each layer: its position, and the bytes.
     owners: Mutex<Vec<Option<Owner>>>,
     /// Free slots of the table of requests.
     free: Mutex<Vec<usize>>,
     /// The state as it was last read from its start.
-    status: Mutex<Vec<u8>>,
+    pub status: Mutex<Vec<u8>>,
     /// Reads that wait for chunks.
-    waiting: Mutex<HashMap<u64, (AbortHandle, Option<usize>)>>,
+    pub waiting: Mutex<HashMap<u64, (AbortHandle, Option<usize>)>>,
 }
 
 /// A position in a layer, and the bytes there.
@@ -85,7 +89,7 @@ struct Reading {
     slot: Option<usize>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -105,6 +109,7 @@ impl Server {
         Ok(Self {
             fuse,
             blobs,
+            probe: probe::image()?,
             names,
             owners: Mutex::new(owners),
             free,
@@ -117,6 +122,7 @@ impl Server {
         let (size, mode) = match number {
             ROOT => (0, FOLDER),
             CONTROL_NODE => (0, PRIVATE),
+            PROBE_NODE => (self.probe.len() as u64, PROBE_FILE),
             _ => (self.blobs.plan.layers.get(Self::layer(number)?)?.size(), LAYER),
         };
         Some(Node { number, size, mode })
@@ -127,7 +133,9 @@ impl Server {
     }
 
     fn names(&self) -> impl Iterator<Item = (u64, &str)> {
-        [(CONTROL_NODE, CONTROL)].into_iter().chain((FIRST_LAYER..).zip(self.names.iter().map(String::as_str)))
+        [(CONTROL_NODE, CONTROL), (PROBE_NODE, PROBE)]
+            .into_iter()
+            .chain((FIRST_LAYER..).zip(self.names.iter().map(String::as_str)))
     }
 
     /// Answers what an earlier worker left unanswered: the kernel sends it again, or it is in the table.
@@ -223,15 +231,11 @@ impl Server {
                 }
                 self.read(Reading { unique, layer, offset, size, slot });
             }
-            None if request.node == CONTROL_NODE => {
-                // Later reads of the same reader belong to the first one.
-                let mut status = lock(&self.status);
-                if offset == 0 {
-                    *status = serde_json::to_vec(&self.blobs.status()).unwrap_or_default();
-                }
-                let start = status.len().min(offset as usize);
-                let end = status.len().min(start + size as usize);
-                fuse::answer(&self.fuse, unique, Ok(&status[start..end]));
+            None if request.node == CONTROL_NODE => self.read_status(unique, offset, size),
+            None if request.node == PROBE_NODE => {
+                let start = self.probe.len().min(offset as usize);
+                let end = self.probe.len().min(start + size as usize);
+                fuse::answer(&self.fuse, unique, Ok(&self.probe[start..end]));
             }
             None => fuse::answer(&self.fuse, unique, Err(Errno::ISDIR)),
         }
@@ -240,7 +244,8 @@ impl Server {
     /// Answers a read of a layer, now or later.
     fn read(self: &Arc<Self>, reading: Reading) {
         let pieces = self.blobs.plan.pieces(reading.layer, reading.offset, u64::from(reading.size));
-        self.blobs.touch(&pieces);
+        let length: u64 = pieces.iter().map(|piece| piece.length).sum();
+        self.blobs.touch(reading.layer, (reading.offset, length));
         if pieces.iter().all(|piece| self.blobs.is_here(piece.chunk)) {
             let here = pieces.iter().map(|piece| (*piece, Arrived::Here)).collect::<Vec<_>>();
             self.finish(&reading, &here);
@@ -249,7 +254,7 @@ impl Server {
         let server = Arc::clone(self);
         let mut waiting = lock(&self.waiting);
         let task = tokio::spawn(async move {
-            let wanted: Vec<_> = pieces.iter().map(|piece| server.blobs.need(piece.chunk)).collect();
+            let wanted: Vec<_> = pieces.iter().map(|piece| server.blobs.miss(piece.chunk)).collect();
             let mut arrived = Vec::new();
             for (piece, mut wanted) in pieces.into_iter().zip(wanted) {
                 let found = wanted.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
@@ -313,23 +318,11 @@ impl Server {
     }
 
     /// Takes the owner of a layer, once, or a command. Returns false if the command ends this process.
-    fn write(&self, request: &Request<'_>, offset: u64, bytes: &[u8]) -> bool {
+    fn write(self: &Arc<Self>, request: &Request<'_>, offset: u64, bytes: &[u8]) -> bool {
         let answer = |result: Result<&[u8], Errno>| fuse::answer(&self.fuse, request.unique, result);
         let done = fuse::written(bytes.len());
         if request.node == CONTROL_NODE {
-            match serde_json::from_slice(bytes) {
-                Ok(Command::Finish) => self.blobs.stop(),
-                Ok(Command::End) => {
-                    answer(Ok(&done));
-                    return false;
-                }
-                Err(_) => {
-                    answer(Err(Errno::INVAL));
-                    return true;
-                }
-            }
-            answer(Ok(&done));
-            return true;
+            return self.obey(request, bytes);
         }
         let Some(layer) = Self::layer(request.node).filter(|layer| *layer < self.names.len()) else {
             answer(Err(Errno::ISDIR));
@@ -350,9 +343,4 @@ impl Server {
         }
         true
     }
-}
-
-/// Parses what the file of the state returned.
-pub(super) fn parse_status(bytes: &[u8]) -> Option<Status> {
-    serde_json::from_slice(bytes).ok()
 }

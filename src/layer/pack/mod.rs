@@ -102,9 +102,26 @@ pub enum Outcome {
 /// # Errors
 /// When the layer cannot be written (disk full). Problems with single paths are in the outcome.
 pub fn pack(store: &Path, items: &[Item], file: &File, options: Options, progress: &AtomicU64) -> io::Result<Outcome> {
-    let mut sorted: Vec<&Item> = items.iter().collect();
-    sorted.sort_by(|a, b| packing_order(&a.path, &b.path));
-    sorted.dedup_by(|a, b| a.path == b.path);
+    pack_ranked(store, items, &|_| None, file, options, progress)
+}
+
+/// Like [`pack`]; paths with a rank come first, in the order of their ranks.
+///
+/// # Errors
+/// As with [`pack`].
+pub(crate) fn pack_ranked(
+    store: &Path,
+    items: &[Item],
+    rank: &dyn Fn(&StorePath) -> Option<usize>,
+    file: &File,
+    options: Options,
+    progress: &AtomicU64,
+) -> io::Result<Outcome> {
+    let mut sorted: Vec<(usize, &Item)> =
+        items.iter().map(|item| (rank(&item.path).unwrap_or(usize::MAX), item)).collect();
+    sorted.sort_by(|(a, one), (b, other)| a.cmp(b).then_with(|| packing_order(&one.path, &other.path)));
+    sorted.dedup_by(|a, b| a.1.path == b.1.path);
+    let sorted: Vec<&Item> = sorted.into_iter().map(|(_, item)| item).collect();
 
     let mut out = DigestWriter::new(BufWriter::with_capacity(1 << 20, Guarded::new(file)));
     out.write_all(&[0; SUPERBLOCK_SIZE])?;
@@ -133,7 +150,7 @@ pub fn pack(store: &Path, items: &[Item], file: &File, options: Options, progres
     }))
 }
 
-/// The order in which paths are packed. Outputs and versions of one package are adjacent, because they are similar and used
+/// The order in which paths without a rank are packed. Outputs and versions of one package are adjacent, because they are similar and used
 /// together.
 pub(crate) fn packing_order(a: &StorePath, b: &StorePath) -> Ordering {
     a.name().cmp(b.name()).then_with(|| a.cmp(b))

@@ -233,7 +233,8 @@ impl Checker<'_> {
         Ok(())
     }
 
-    /// The root, which contains everything that is left. The packer numbers store paths in its own order, after the root.
+    /// The root, which contains everything that is left. The packer numbers store paths in the order in which it packed them, after the
+    /// root; any order will do, and what each path has is together.
     fn root(&mut self) -> Result<Vec<Member>, ImageError> {
         let kind = half(self.inodes.peek(2)?, 0);
         if !matches!(kind, TYPE_DIRECTORY | TYPE_LONG_DIRECTORY) {
@@ -251,7 +252,7 @@ impl Checker<'_> {
         let paths: Option<Vec<StorePath>> = names.iter().map(path).collect();
         let paths = paths.ok_or(ImageError::Malformed("its root holds a name that is not a store path's"))?;
         let mut order: Vec<usize> = (0..paths.len()).collect();
-        order.sort_by(|a, b| crate::layer::pack::packing_order(&paths[*a], &paths[*b]));
+        order.sort_by_key(|number| self.waiting[*number].first);
         let mut next = 2;
         for number in order {
             let child = &self.waiting[number];

@@ -48,6 +48,34 @@ impl Usage {
         union(self.spans.iter().map(|(_, span)| *span).collect())
     }
 
+    /// Those of `paths` that have bytes in one of these spans.
+    pub(crate) fn with_bytes_in<'a>(
+        &self,
+        paths: impl Iterator<Item = &'a StorePath>,
+        spans: &[Span],
+    ) -> Vec<&'a StorePath> {
+        let is_in = |(from, to): &Span| spans.iter().any(|(low, high)| from < high && low < to);
+        paths.filter(|path| self.spans_of(std::iter::once(*path)).iter().any(is_in)).collect()
+    }
+
+    /// For each of the parts `units` of `size` bytes: those of `paths` that have bytes in it.
+    pub(crate) fn by_unit<'a>(
+        &self,
+        paths: impl Iterator<Item = &'a StorePath>,
+        units: &BTreeSet<u32>,
+        size: u64,
+    ) -> BTreeMap<u32, Vec<&'a StorePath>> {
+        let mut found: BTreeMap<u32, Vec<&StorePath>> = BTreeMap::new();
+        for path in paths {
+            for (from, to) in self.spans_of(std::iter::once(path)) {
+                for unit in units.range((from / size) as u32..=((to - 1) / size) as u32) {
+                    found.entry(*unit).or_default().push(path);
+                }
+            }
+        }
+        found
+    }
+
     /// How many paths there are.
     pub(crate) fn paths(&self) -> u64 {
         self.spans.iter().map(|(path, _)| path).collect::<BTreeSet<_>>().len() as u64
@@ -169,7 +197,7 @@ mod tests {
 
     use super::*;
     use crate::layer::hash_of;
-    use crate::layer::pack::{Item, Options, Outcome, pack};
+    use crate::layer::pack::{Item, Options, Outcome, pack, pack_ranked};
     use crate::layer::squashfs::check_with_usage;
 
     fn noise(seed: u64, size: usize) -> Vec<u8> {
@@ -218,5 +246,35 @@ mod tests {
         assert_eq!(Usage::decode(&kept), Some(usage));
         kept[40] ^= 1;
         assert_eq!(Usage::decode(&kept), None);
+    }
+
+    #[test]
+    fn paths_with_a_rank_come_first_in_an_image_that_is_still_ours() {
+        let store = tempfile::tempdir().unwrap();
+        let paths = ["a", "b", "c"].map(|name| format!("{}-{name}", "0".repeat(32)).parse::<StorePath>().unwrap());
+        for (path, seed) in paths.iter().zip(1..) {
+            fs::create_dir(store.path().join(path.as_str())).unwrap();
+            fs::write(store.path().join(path.as_str()).join("large"), noise(seed, 1 << 20)).unwrap();
+        }
+        let item = |path: &StorePath| Item {
+            path: path.clone(),
+            nar_hash: hash_of(&store.path().join(path.as_str())).unwrap(),
+        };
+        let items: Vec<Item> = paths.iter().map(item).collect();
+        let file = tempfile::tempfile().unwrap();
+        let [a, b, c] = &paths;
+        let rank = |path: &StorePath| [c, a].iter().position(|first| *first == path);
+        let packed = pack_ranked(store.path(), &items, &rank, &file, Options::new(), &AtomicU64::new(0)).unwrap();
+        assert!(matches!(packed, Outcome::Packed(_)), "{packed:?}");
+        let checked = check_with_usage(&file, &AtomicUsize::new(10)).unwrap();
+        assert_eq!(checked.members.iter().map(|member| &member.path).collect::<Vec<_>>(), [a, b, c]);
+        let usage = checked.usage.unwrap();
+        let start = |path: &StorePath| usage.spans_of(std::iter::once(path))[0].0;
+        assert!(start(c) < start(a) && start(a) < start(b));
+        // What is read of the second MiB belongs to two of them.
+        let units = BTreeSet::from([0, 8]);
+        let found = usage.by_unit(paths.iter(), &units, 128 << 10);
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), [(0, vec![c]), (8, vec![a, c])]);
+        assert_eq!(usage.with_bytes_in(paths.iter(), &[(start(b), start(b) + 1)]), [b]);
     }
 }

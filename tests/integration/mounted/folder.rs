@@ -165,6 +165,7 @@ fn root_mounts_no_file_that_somebody_else_can_write_to() {
                 realisations,
                 daemon_sockets: Vec::new(),
                 admit: attach::Admit::Sound,
+                first: Vec::new(),
             };
             let answer = attach::perform(&Request::Attach(request), &std::sync::atomic::AtomicU64::new(0)).unwrap();
             let Answer::Attached(attached) = answer else { panic!("{answer:?}") };

@@ -1,5 +1,6 @@
 //! Mounting restores and detaches that are killed, at any moment: the store stays sound, and the next run works.
 
+use super::stream::STREAM;
 use super::{Bench, KEY, MOUNT, assert_plain, mounts_of, nixes, run_detach};
 use crate::kill::{assert_part_of, duration, kill_somewhere, kills};
 use crate::support::random::Random;
@@ -16,12 +17,23 @@ fn bench() -> Option<Bench> {
 fn a_mounting_restore_that_is_killed_leaves_a_sound_store() {
     let Some(bench) = bench() else { return };
     let all = rows(&bench.saved).restored();
-    let restore = |name: &str| bench.machine.store(name).verb("restore", &bench.cache, KEY, &MOUNT);
-    let usual = (0..3).map(|number| duration(restore(&format!("measured-{number}")))).min().unwrap();
+    // Layers are mounted after their download, or before it.
+    let modes = [MOUNT, STREAM];
+    let restore = |name: &str, mode| bench.machine.store(name).verb("restore", &bench.cache, KEY, mode);
+    let usual = modes.each_ref().map(|mode| {
+        let one = |number| {
+            let name = format!("measured-{}-{number}", mode[1]);
+            let usual = duration(restore(&name, mode));
+            run_detach(&bench.machine.store(&name));
+            usual
+        };
+        (0..3).map(one).min().unwrap()
+    });
     let (mut random, mut killed, mut mounted) = (Random::new(), 0, 0);
     for turn in 0..kills().div_ceil(4) {
         let name = format!("store-{turn}");
-        killed += u64::from(kill_somewhere(restore(&name), usual, &mut random));
+        let at = turn as usize % 2;
+        killed += u64::from(kill_somewhere(restore(&name, &modes[at]), usual[at], &mut random));
         let store = bench.machine.store(&name);
         mounted += u64::from(!mounts_of(&store).is_empty());
         assert_part_of(&store, &all);
@@ -31,7 +43,7 @@ fn a_mounting_restore_that_is_killed_leaves_a_sound_store() {
             store.build(&["another"]);
             store.assert_verifies();
         }
-        let outcome = store.restore(&bench.cache, KEY, &MOUNT);
+        let outcome = store.restore(&bench.cache, KEY, &modes[random.below(2) as usize]);
         assert_eq!((&outcome["hit"], &outcome["paths-lost"]), (&"exact".into(), &0.into()), "{outcome}");
         assert!(bench.saved.valid().is_subset(&store.valid()), "{outcome}");
         store.assert_sound();

@@ -69,6 +69,7 @@ pub(super) fn attach_mounted(store: &TestStore, wanted: &[(&PathBuf, nix_cache::
         realisations,
         daemon_sockets,
         admit: Admit::Sound,
+        first: Vec::new(),
     };
     let answer = attach::perform(&Request::Attach(request), &AtomicU64::new(0)).unwrap();
     let Answer::Attached(attached) = answer else { panic!("{answer:?}") };

@@ -66,9 +66,9 @@ fn restore_and_detach(bench: &Bench, mode: &str) -> Option<(TestStore, String)> 
     Some((store, said))
 }
 
-fn assert_through_sudo(bench: &Bench, mode: &str) {
+fn assert_through_sudo(bench: &Bench, mode: &str, word: &str) {
     let Some((store, said)) = restore_and_detach(bench, mode) else { return };
-    assert!(said.contains("\"mode\": \"mount\"") && said.contains("owned by 0"), "{said}");
+    assert!(said.contains(&format!("\"mode\": \"{word}\"")) && said.contains("owned by 0"), "{said}");
     assert!(said.contains("Unmounted."), "{said}");
     super::assert_plain(&store);
     assert!(store.valid().is_empty());
@@ -77,7 +77,8 @@ fn assert_through_sudo(bench: &Bench, mode: &str) {
 #[test]
 fn an_unprivileged_user_mounts_through_sudo() {
     for bench in benches() {
-        assert_through_sudo(&bench, "nix-cache restore --restore-mode mount");
+        assert_through_sudo(&bench, "nix-cache restore --restore-mode mount", "mount");
+        assert_through_sudo(&bench, "nix-cache restore --restore-mode stream", "stream");
     }
 }
 
@@ -90,7 +91,7 @@ fn on_a_hosted_runner_mounting_is_what_happens() {
         return;
     }
     for bench in benches() {
-        assert_through_sudo(&bench, "RUNNER_ENVIRONMENT=github-hosted nix-cache restore --restore-mode auto");
+        assert_through_sudo(&bench, "RUNNER_ENVIRONMENT=github-hosted nix-cache restore --restore-mode auto", "mount");
     }
 }
 

@@ -1,5 +1,7 @@
 //! Streamed layers: everything that is done with mounted ones, while their bytes arrive or do not.
 
+mod control;
+mod damage;
 mod faults;
 mod recipes;
 mod trace;
@@ -12,7 +14,7 @@ use crate::support::program::notes;
 use crate::support::random::mix;
 
 /// The option that asks for streaming.
-const STREAM: [&str; 2] = ["--restore-mode", "stream"];
+pub(super) const STREAM: [&str; 2] = ["--restore-mode", "stream"];
 
 /// The folder of the stream of a store.
 fn stream_of(store: &TestStore) -> Option<PathBuf> {

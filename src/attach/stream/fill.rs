@@ -1,0 +1,142 @@
+//! What is fetched without being read yet: the tables of all layers, then what was read first in the last job of the lane, then
+//! everything else, several chunks with one request.
+
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tokio::sync::watch;
+
+use super::blobs::{Arrived, Blobs, Failure, Waiting, is_right};
+use super::plan::Chunk;
+use crate::base::disk;
+use crate::layer::squashfs::{SUPERBLOCK_SIZE, tables_start};
+use crate::remote::RemoteError;
+
+/// Number of bytes that may be in flight.
+const IN_FLIGHT: usize = 16 << 20;
+/// Bytes of one request, if a chunk is not larger.
+const RANGE: u64 = 4 << 20;
+/// Number of concurrent requests. More would only slow down the reads.
+const BACKGROUND: usize = 4;
+/// The same for what is probably read first.
+const HOT: usize = 16;
+
+impl Blobs {
+    /// Fetches the tables of all layers, which every mount needs first, and then everything else.
+    pub(super) async fn begin(self: Arc<Self>) {
+        let layers = (0..self.plan.layers.len()).map(|layer| self.fetch_tables(layer));
+        futures_util::future::join_all(layers).await;
+        let hot = self.plan.hot.iter().map(|chunk| (*chunk, 1)).collect();
+        self.fill(hot, HOT).await;
+        tokio::time::sleep(Duration::from_millis(self.plan.fill_after_ms)).await;
+        self.fill(self.ranges(), BACKGROUND).await;
+    }
+
+    /// Fetches the tables of a layer: they are at its end, and the superblock says where they begin.
+    async fn fetch_tables(self: &Arc<Self>, layer: usize) {
+        let size = self.plan.layers[layer].size();
+        let _last = self.plan.pieces(layer, size.saturating_sub(1), 1).first().map(|piece| self.need(piece.chunk));
+        let mut start = Vec::new();
+        for piece in self.plan.pieces(layer, 0, SUPERBLOCK_SIZE as u64) {
+            let arrived = self.need(piece.chunk).wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
+            let at = self.layout.byte(piece.chunk.0, piece.offset);
+            let mut bytes = vec![0; piece.length as usize];
+            if !matches!(arrived, Some(Arrived::Here)) || self.file.read_exact_at(&mut bytes, at).is_err() {
+                return;
+            }
+            start.extend(bytes);
+        }
+        let Some(tables) = <&[u8; SUPERBLOCK_SIZE]>::try_from(&*start).ok().and_then(|start| tables_start(start).ok())
+        else {
+            return;
+        };
+        let pieces = self.plan.pieces(layer, tables, size.saturating_sub(tables));
+        let wanted: Vec<Waiting> = pieces.iter().map(|piece| self.need(piece.chunk)).collect();
+        for mut wanted in wanted {
+            // A read of them says what is wrong.
+            let _ = wanted.wait_for(Option::is_some).await;
+        }
+    }
+
+    /// Fetches the chunks of some spans of a layer soon, because they are probably read.
+    pub(super) async fn fetch_first(self: Arc<Self>, layer: usize, spans: Vec<(u64, u64)>) {
+        let pieces = spans.into_iter().flat_map(|(from, to)| self.plan.pieces(layer, from, to.saturating_sub(from)));
+        let mut chunks: Vec<(Chunk, u32)> = pieces.map(|piece| (piece.chunk, 1)).collect();
+        chunks.dedup();
+        self.fill(chunks, HOT).await;
+    }
+
+    /// Everything, in the order of the blobs: the first of some adjacent chunks, and their number.
+    fn ranges(&self) -> Vec<(Chunk, u32)> {
+        let mut ranges = Vec::new();
+        for (number, blob) in (0..).zip(&self.plan.blobs) {
+            let (step, count) = ((RANGE / blob.chunk_size).max(1) as u32, blob.chunks.len() as u32);
+            ranges.extend((0..count).step_by(step as usize).map(|chunk| ((number, chunk), step.min(count - chunk))));
+        }
+        ranges
+    }
+
+    /// Fetches what is missing of `ranges` in this order, with at most `most` requests at a time, until [`Blobs::stop`].
+    async fn fill(&self, ranges: Vec<(Chunk, u32)>, most: usize) {
+        let size = |((blob, _), count): &(Chunk, u32)| self.plan.blobs[*blob as usize].chunk_size * u64::from(*count);
+        let largest = ranges.iter().map(size).max().unwrap_or(1);
+        let at_once = (IN_FLIGHT / largest as usize).clamp(1, most);
+        // What has begun is finished, because reads may wait for it.
+        let ranges = ranges.into_iter().take_while(|_| !self.stopped.load(Ordering::Relaxed));
+        let fetches = futures_util::stream::iter(ranges).map(|(first, count)| self.fill_range(first, count));
+        fetches.buffer_unordered(at_once).for_each(|()| async {}).await;
+    }
+
+    /// Fetches the missing ones of some adjacent chunks.
+    async fn fill_range(&self, first: Chunk, count: u32) {
+        if self.is_full() || self.is_aborted() {
+            return;
+        }
+        let mut promises = Vec::new();
+        {
+            let mut work = self.work();
+            for chunk in (first.1..first.1 + count).map(|chunk| (first.0, chunk)) {
+                if !self.is_here(chunk) && !work.pending.contains_key(&chunk) && !work.is_lost(chunk) {
+                    let (promise, waiting) = watch::channel(None);
+                    work.pending.insert(chunk, waiting);
+                    promises.push((chunk, promise));
+                }
+            }
+        }
+        let (Some((low, _)), Some((high, _))) = (promises.first(), promises.last()) else { return };
+        let range = self.range(*low, high.1 - low.1 + 1);
+        let start = range.start;
+        let entry = self.entry(first.0);
+        let read = self.remote.read(&entry, range);
+        let failed = |error: RemoteError| Failure { why: error.to_string(), is_final: false };
+        let read = self.unless_aborted(async { read.await.map_err(failed) }).await;
+        let mut bad = Vec::new();
+        for (chunk, promise) in promises {
+            let place = self.range(chunk, 1);
+            let bytes = read.as_ref().ok().and_then(|bytes| {
+                let (from, to) = ((place.start - start) as usize, (place.end - start) as usize);
+                (to <= bytes.len()).then(|| bytes.slice(from..to))
+            });
+            let digest = self.digest(chunk).0;
+            match bytes {
+                Some(bytes) if is_right(&bytes, &digest).await => {
+                    let arrived = self.keep(chunk, bytes).await;
+                    self.settle(chunk, &promise, arrived);
+                }
+                _ => bad.push((chunk, promise)),
+            }
+        }
+        // They may take long, and reads may wait for the others.
+        futures_util::future::join_all(bad.into_iter().map(|(chunk, promise)| self.fetch(chunk, promise))).await;
+    }
+
+    /// Returns whether only the job's reserve of the disk is left.
+    fn is_full(&self) -> bool {
+        use std::os::fd::AsRawFd;
+        disk::usable(Path::new(&format!("/proc/self/fd/{}", self.file.as_raw_fd()))) == 0
+    }
+}
