@@ -6,11 +6,12 @@
 //! 3. All layers that a remaining snapshot names, or may name, stay. Other layers go once they are older than any running job.
 //! 4. While everything together is larger than `max-total`, the least recently used series goes, with the layers that are only its own.
 //!
-//! The layers of keys that the default branch wrote lately are to be looked up, which counts as reading them: GitHub evicts others first
-//! then, whatever rarely running jobs read of them.
+//! The layers that lanes of the default branch need are to be looked up, which counts as reading them: GitHub evicts others first then,
+//! however rarely these jobs run.
 //!
 //! Snapshots that remain have to be read to know their layers; until then, [`decide`] returns which ones.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
@@ -23,8 +24,6 @@ use crate::remote::{Kind, RefState};
 const SEARCHED: usize = 4;
 /// Age after which a generation that a newer one could not read counts as lost.
 const UNREAD_AGE: u64 = 24 * HOUR;
-/// Time since its last generation during which a key of the default branch counts as current.
-const CURRENT: u64 = 3 * 24 * HOUR;
 
 /// Why an entry is deleted. In the order of deletion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -316,22 +315,20 @@ impl<'v, 'a> State<'v, 'a> {
         Some(target)
     }
 
-    /// The layers of current keys of the default branch.
+    /// The layers that each lane of the default branch uses, in the newest key that has the lane. Those that only an older key has, such as
+    /// those of an older lock file, are left to their age.
     fn refresh(&self) -> Vec<usize> {
-        let is_current = |id: &SeriesId<'_>, newest: usize| {
-            let is_default = self.view.default_scope == Some(id.scope);
-            id.kind == Kind::Snapshot && is_default && self.view.age(newest) < CURRENT && self.remains(newest)
-        };
-        let newest = self.series.iter().filter_map(|(id, all)| Some((id, all.first()?.1)));
-        let newest = newest.filter(|(id, newest)| is_current(id, *newest)).map(|(_, newest)| newest);
-        let contents = newest.filter_map(|newest| self.view.contents.get(self.id(newest)));
-        let names: BTreeSet<&String> = contents
-            .filter_map(|content| match content {
-                Content::Known { layers, .. } => Some(layers),
-                Content::Unknown(_) => None,
-            })
-            .flatten()
-            .collect();
+        let is_main = |id: &SeriesId<'_>| id.kind == Kind::Snapshot && self.view.default_scope == Some(id.scope);
+        let newest = self.series.iter().filter(|(id, _)| is_main(id)).filter_map(|(_, all)| Some(all.first()?.1));
+        let mut newest: Vec<usize> = newest.filter(|index| self.remains(*index)).collect();
+        newest.sort_by_key(|index| Reverse((self.view.entries[*index].created, *index)));
+        let (mut seen, mut names): (BTreeSet<&String>, BTreeSet<&String>) = Default::default();
+        for index in newest {
+            let Some(Content::Known { lanes, .. }) = self.view.contents.get(self.id(index)) else { continue };
+            for (_, layers) in lanes.iter().filter(|(lane, _)| seen.insert(lane)) {
+                names.extend(layers);
+            }
+        }
         let is_named = |index: &usize| names.contains(&self.view.entries[*index].name) && self.remains(*index);
         self.layers.iter().copied().filter(is_named).collect()
     }

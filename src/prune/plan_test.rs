@@ -54,6 +54,7 @@ impl Cache {
             Some(layers) => Content::Known {
                 layers: layers.iter().map(|layer| layer_name(*layer)).collect(),
                 unread: BTreeSet::new(),
+                lanes: BTreeMap::new(),
             },
             None => Content::Unknown("it is in another branch".to_owned()),
         };
@@ -121,18 +122,41 @@ fn a_generation_whose_content_belongs_to_a_newer_one_stays() {
     cache.snapshot("k#g1", MAIN, (50, 50), Some(&[1]));
     cache.snapshot("k#g2", MAIN, (40, 40), Some(&[]));
     assert_eq!(cache.deleted().len(), 2);
-    cache.contents.insert("2".to_owned(), Content::Known { layers: BTreeSet::new(), unread: BTreeSet::from([1]) });
+    cache.contents.insert(
+        "2".to_owned(),
+        Content::Known { layers: BTreeSet::new(), unread: BTreeSet::from([1]), lanes: BTreeMap::new() },
+    );
     assert_eq!(cache.deleted(), []);
 }
 
+/// The scope of a key, its age in hours, and which of its layers each lane uses.
+type Key = (&'static str, u64, &'static [(&'static str, u8)]);
+
 #[test]
-fn layers_of_keys_that_the_default_branch_wrote_lately_are_refreshed() {
+fn layers_that_a_lane_of_the_default_branch_needs_are_refreshed_in_its_newest_key_only() {
     let mut cache = Cache::new();
-    for (number, (scope, hours)) in (1..).zip([(MAIN, 20), (MAIN, 80), (PULL, 20)]) {
-        cache.layer(number, scope, (100, 10));
-        cache.snapshot(&format!("k{number}#g1"), scope, (hours, 20), Some(&[number]));
+    let keys: [Key; 4] = [
+        (MAIN, 20, &[("build", 1), ("test", 1)]),
+        // An older lock file, which the nightly job has seen last.
+        (MAIN, 80, &[("build", 2), ("nightly", 3)]),
+        // A job that runs once a week.
+        (MAIN, 7 * 24 + 5, &[("weekly", 4), ("test", 5)]),
+        (PULL, 20, &[("build", 6)]),
+    ];
+    for (number, (scope, hours, lanes)) in (1..).zip(keys) {
+        let layers: Vec<u8> = lanes.iter().map(|(_, layer)| *layer).collect::<BTreeSet<_>>().into_iter().collect();
+        for layer in &layers {
+            cache.layer(*layer, scope, (200, 10));
+        }
+        cache.snapshot(&format!("k{number}#g1"), scope, (hours, 20), Some(&layers));
+        let id = (cache.entries.len() - 1).to_string();
+        let Some(Content::Known { lanes: known, .. }) = cache.contents.get_mut(&id) else { unreachable!() };
+        known.extend(lanes.iter().map(|(lane, layer)| ((*lane).to_owned(), BTreeSet::from([layer_name(*layer)]))));
     }
-    assert_eq!(cache.plan().refresh, [0]);
+    let names = |indexes: &[usize]| -> Vec<String> {
+        indexes.iter().map(|index| cache.entries[*index].name.trim_start_matches('0').to_owned()).collect()
+    };
+    assert_eq!(names(&cache.plan().refresh), ["1", "3", "4"]);
     assert_eq!(decide(&View { records_lookups: false, ..cache.view() }).unwrap().refresh, [0; 0]);
 }
 
@@ -202,7 +226,10 @@ fn a_key_that_nobody_used_goes_and_its_own_reads_do_not_count() {
     assert_eq!(cache.deleted(), []);
     // Its layers were evicted.
     cache.entries.remove(0);
-    cache.contents.insert("2".into(), Content::Known { layers: [layer_name(1)].into(), unread: BTreeSet::new() });
+    cache.contents.insert(
+        "2".into(),
+        Content::Known { layers: [layer_name(1)].into(), unread: BTreeSet::new(), lanes: BTreeMap::new() },
+    );
     assert_eq!(cache.deleted(), pairs(&[("old#g1", Reason::Unused)]));
     // A remote that does not record reads cannot tell.
     for entry in &mut cache.entries {
@@ -286,7 +313,7 @@ proptest! {
         for (index, (entry, known)) in entries.iter_mut().zip(known).enumerate() {
             entry.id = index.to_string();
             let content = match known {
-                Some(layers) => Content::Known { layers: layers.into_iter().map(layer_name).collect(), unread: BTreeSet::new() },
+                Some(layers) => Content::Known { layers: layers.into_iter().map(layer_name).collect(), unread: BTreeSet::new(), lanes: BTreeMap::new() },
                 None => Content::Unknown(String::new()),
             };
             contents.insert(entry.id.clone(), content);

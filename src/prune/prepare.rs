@@ -12,7 +12,7 @@ use crate::remote::{Entry, Kind, ListError, Listed, RefState, Remote, RemoteErro
 use crate::series::record::decode;
 use crate::series::sign::Keyring;
 use crate::series::{MAX_SIZE, read_generation};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Lane, Layer, Snapshot};
 
 /// Number of references that are looked up, and of snapshots that are read, at the same time.
 const AT_ONCE: usize = 4;
@@ -20,6 +20,9 @@ const AT_ONCE: usize = 4;
 const SMALL: u64 = 4 << 20;
 /// More generations than a snapshot names as unread, unless somebody made it.
 const MOST_UNREAD: usize = 1000;
+
+/// Lanes of a snapshot whose layers are looked up.
+const MOST_LANES: usize = 500;
 
 /// What is pruned.
 pub(crate) struct Place<'a> {
@@ -158,6 +161,17 @@ async fn content(remote: &dyn Remote, listed: &Listed, one: &Mutex<()>) -> Resul
     Ok(decoded.unwrap_or_else(|error| Content::Unknown(error.to_string())))
 }
 
+/// The layers that each lane uses.
+fn lanes_of(snapshot: &Snapshot) -> BTreeMap<String, BTreeSet<String>> {
+    let layers = |lane: &Lane| {
+        let used = snapshot.layers.values().filter(|layer| lane.uses_any(layer.paths.iter().map(|(path, _)| path)));
+        let stored = used.flat_map(Layer::stored).filter_map(|id| snapshot.stored.get(&id));
+        stored.map(|stored| stored.entry.clone()).collect()
+    };
+    let name = |lane: &String| format!("{} {lane}", snapshot.facts.system);
+    snapshot.lanes.iter().take(MOST_LANES).map(|(lane, used)| (name(lane), layers(used))).collect()
+}
+
 fn layers_in(bytes: &[u8], entry: &Entry) -> Content {
     // Whoever signed it, jobs may use its layers: signatures decide about trust and not about existence.
     match decode::<Snapshot>(bytes, &entry.name, &Keyring::default()) {
@@ -166,6 +180,7 @@ fn layers_in(bytes: &[u8], entry: &Entry) -> Content {
             Content::Unknown(format!("it names more than {MOST_UNREAD} generations that were not read"))
         }
         Ok((snapshot, _)) => Content::Known {
+            lanes: lanes_of(&snapshot),
             layers: snapshot.stored.into_values().map(|stored| stored.entry).collect(),
             unread: snapshot.unread.into_keys().collect(),
         },

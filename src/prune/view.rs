@@ -34,6 +34,8 @@ pub(crate) enum Content {
         layers: BTreeSet<String>,
         /// Older generations whose content belongs to it.
         unread: BTreeSet<u64>,
+        /// The names of the layers that each lane of a system uses.
+        lanes: BTreeMap<String, BTreeSet<String>>,
     },
     /// It could not be read, and why: it may name any layer that existed when it was written.
     Unknown(String),
