@@ -4,6 +4,7 @@
 //! A job sees the runs that its branch can see in the cache: its own and those of the default branch.
 
 mod csv;
+mod forecast;
 mod guard;
 mod median;
 mod run;
@@ -26,7 +27,7 @@ use crate::series::{
 };
 
 pub(crate) use csv::to_csv;
-pub(crate) use guard::{FOLLOW, Recorded, STOPPED, TEST, decide};
+pub(crate) use guard::{FOLLOW, JobOf, Recorded, SPARED, STOPPED, TEST, decide};
 pub(crate) use median::lower_median;
 #[cfg(test)]
 pub(crate) use run::Built;

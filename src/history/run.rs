@@ -74,7 +74,7 @@ pub(crate) struct Run {
     pub fetched_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fetched_bytes: Option<u64>,
-    /// `stopped`, `test` or `follow` where the cost guard changed what the job did.
+    /// `stopped`, `spared`, `test` or `follow` where the cost guard changed what the job did.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub guard: String,
     /// Targets that the plan considered.

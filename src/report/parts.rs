@@ -264,12 +264,14 @@ pub(crate) struct Effort {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub(crate) struct Guard {
-    /// `stopped`, `test` or `follow`; empty where the cache is used as usual.
+    /// `stopped`, `spared`, `test` or `follow`; empty where the cache is used as usual.
     pub state: String,
     /// Largest download that is still restored; null for no limit.
     pub most_bytes: Option<u64>,
     /// Times saved in the runs that it judged by, newest first; negative where the cache cost more than it saved.
     pub judged_ms: Vec<i64>,
+    /// The most that a usual run is forecast to save; negative for a loss, null if unknown.
+    pub expected_ms: Option<i64>,
 }
 
 /// What a plan decided.

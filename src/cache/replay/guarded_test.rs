@@ -5,7 +5,7 @@
 //! not seen there.
 
 use super::*;
-use crate::history::{FOLLOW, History as Runs, Recorded, Run, STOPPED, decide};
+use crate::history::{FOLLOW, History as Runs, JobOf, Recorded, Run, SPARED, STOPPED, decide};
 
 /// Seconds of a job besides the cache, downloads and builds.
 const WORK: f64 = 40.0;
@@ -85,11 +85,11 @@ async fn replayed(history: &History, worlds: &[World], is_guarded: bool) -> Vec<
             [(format!("pull-{number}"), commit.time.saturating_sub(1800)), ("main".to_owned(), commit.time)]
         {
             let is_main = branch == "main";
-            let view = View { service: service.clone(), branch, now };
+            let view = View { service: service.clone(), branch: branch.clone(), now };
             for ((lane, _), needs) in LANES.iter().zip(&needs) {
                 let job = Job { lane, lock: history.lock(commit), needs };
-                let decide =
-                    |ledger: &Ledger| decide(&Runs::of(ledger.known.iter().cloned()), (lane, SYSTEM), Recorded::Yes);
+                let of = JobOf { lane, system: SYSTEM, git_ref: &branch };
+                let decide = |ledger: &Ledger| decide(&Runs::of(ledger.known.iter().cloned()), of, Recorded::Yes);
                 let guards: Vec<_> = ledgers.iter().map(decide).collect();
                 let first = guards[0].as_ref().filter(|_| is_guarded);
                 let state = first.map(|guard| guard.state.clone()).unwrap_or_default();
@@ -99,7 +99,12 @@ async fn replayed(history: &History, worlds: &[World], is_guarded: bool) -> Vec<
                     ledger.decisions += u64::from(guard.is_some());
                     let run = moved.record(*world, &job, &state, &mut ledger.sums);
                     if is_main {
-                        ledger.known.push(Run { run: number as u64, time: commit.time, ..run });
+                        ledger.known.push(Run {
+                            run: number as u64,
+                            time: commit.time,
+                            git_ref: branch.clone(),
+                            ..run
+                        });
                     }
                 }
             }
@@ -114,6 +119,7 @@ struct Moved {
     restore: f64,
     save: f64,
     down: u64,
+    up: u64,
 }
 
 /// One job.
@@ -127,16 +133,17 @@ async fn job_of(view: &View, job: &Job<'_>, (state, limit): (&str, u64)) -> Move
     let (cached, record) = ours::restore(&context, view, limit).await;
     let restored = moved();
     let restore = ATTACH + (restored.0 - before.0) as f64 / LINK;
-    let mut save = 0.0;
-    if state != STOPPED && state != FOLLOW {
+    let (mut save, mut sent) = (0.0, 0);
+    if ![STOPPED, SPARED, FOLLOW].contains(&state) {
         let mut valid = cached.clone();
         valid.extend(job.needs.paths.iter().map(|(path, info)| (path.clone(), info.clone())));
         ours::save(&context, view, &valid, job.needs, &record).await;
         let after = moved();
         let (down, up) = ((after.0 - restored.0) as f64, (after.1 - restored.1) as f64);
         save = up / RATIO / PACK + (up + down) / LINK;
+        sent = after.1 - restored.1;
     }
-    Moved { cached, restore, save, down: restored.0 - before.0 }
+    Moved { cached, restore, save, down: restored.0 - before.0, up: sent }
 }
 
 impl Moved {
@@ -148,9 +155,10 @@ impl Moved {
         let (cached, fresh) = (made(world, cached.into_iter()), made(world, fresh.into_iter()));
         let whole = made(world, all());
         sums.jobs += 1;
-        sums.stopped += u64::from(state == STOPPED);
+        sums.stopped += u64::from(state == STOPPED || state == SPARED);
         sums.without += WORK + whole.building + whole.fetching;
-        sums.with += WORK + self.restore + fresh.building + fresh.fetching + self.save;
+        let time = WORK + self.restore + fresh.building + fresh.fetching + self.save;
+        sums.with += time;
         let ms = |seconds: f64| Some((seconds * 1000.0) as u64);
         Run {
             lane: job.lane.to_owned(),
@@ -159,7 +167,9 @@ impl Moved {
             hit: if self.cached.is_empty() { "miss" } else { "partial" }.to_owned(),
             restore_ms: ms(self.restore),
             save_ms: ms(self.save),
+            job_ms: ms(time),
             downloaded: self.down,
+            uploaded: self.up,
             cached_built: Some(cached.built),
             cached_bytes: Some(cached.bytes),
             built: fresh.built,
