@@ -1,6 +1,7 @@
 //! Checks that the entries that a generation relies on still exist, before a save extends it.
 //!
-//! 1. Every stored entry that this run did not download itself is looked up, all at once. A snapshot has only a handful of them.
+//! 1. Every stored entry that this run did not download itself is looked up, all at once. A snapshot has only a handful of them. In a
+//!    directory or an object store, entries that were downloaded are looked up too, since somebody can have deleted them in the meantime.
 //! 2. An entry that is not found is looked up again after a while. If it is not found twice, it is lost.
 //! 3. An entry that was damaged in the restore is read again, through a new lookup and a new address, each bad chunk whole and in two
 //!    parts. If both reads return the same wrong bytes, it is lost. If the bytes are right, the transfer was at fault. Otherwise it
@@ -53,7 +54,8 @@ pub(super) async fn prove(
     notes: &mut Vec<Note>,
 ) -> Proof {
     // On a laptop a restore may be weeks old.
-    let is_this_run = !context.identity.run.is_empty() && context.identity.run == record.run;
+    let stays = context.place.remote.keeps_what_was_read();
+    let is_this_run = stays && !context.identity.run.is_empty() && context.identity.run == record.run;
     let was_fetched = |id: &Sha| is_this_run && record.fetched.contains(id) && !record.damaged.contains_key(id);
     let asked = snapshot.stored.iter().filter(|(id, _)| !was_fetched(id));
     let verdicts =

@@ -254,6 +254,10 @@ impl Remote for DirectoryRemote {
         format!("directory {}", self.root.display())
     }
 
+    fn keeps_what_was_read(&self) -> bool {
+        false
+    }
+
     async fn find(&self, kind: Kind, prefixes: &[String]) -> Result<Option<Entry>, RemoteError> {
         let (remote, prefixes) = (self.clone(), prefixes.to_vec());
         blocking(move || {

@@ -189,6 +189,10 @@ impl Remote for Fallbacks {
     fn records_reads(&self) -> bool {
         self.main().records_reads()
     }
+
+    fn keeps_what_was_read(&self) -> bool {
+        self.all.iter().all(|fallback| fallback.remote.keeps_what_was_read())
+    }
 }
 
 /// A remote that could not be opened.

@@ -185,6 +185,10 @@ impl Remote for Limited {
         self.inner.records_reads()
     }
 
+    fn keeps_what_was_read(&self) -> bool {
+        self.inner.keeps_what_was_read()
+    }
+
     fn handover(&self) -> Option<Handover> {
         self.inner.handover()
     }

@@ -201,6 +201,12 @@ pub trait Remote: Send + Sync {
         true
     }
 
+    /// Whether an entry that was read a while ago is certainly still there for the rest of a job. Where anybody can delete files, or rules
+    /// of a bucket do, it is not.
+    fn keeps_what_was_read(&self) -> bool {
+        true
+    }
+
     /// What another process needs to read from this remote; None if it cannot.
     fn handover(&self) -> Option<Handover> {
         None

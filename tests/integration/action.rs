@@ -3,6 +3,7 @@
 
 mod budgets;
 mod campaign;
+mod evicted;
 mod history;
 mod job;
 mod place;

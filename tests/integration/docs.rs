@@ -99,3 +99,18 @@ fn documents_that_the_readme_names_exist() {
         }
     }
 }
+
+#[test]
+fn the_workflows_in_the_documentation_are_the_examples() {
+    let fleet = fs::read_to_string(root().join("docs/fleet.md")).unwrap();
+    let blocks: Vec<&str> =
+        fleet.split("```").skip(1).step_by(2).filter_map(|block| block.strip_prefix("yaml\n")).collect();
+    for name in ["quick-start.yml", "organisation.yml", "self-hosted.yml"] {
+        let example = fs::read_to_string(root().join("examples").join(name)).unwrap();
+        // The comment at its head is the text above the block.
+        let lines = example.lines().skip_while(|line| line.starts_with('#'));
+        let workflow: String = lines.flat_map(|line| [line, "\n"]).collect();
+        assert!(workflow.contains("jobs:\n"), "{name}");
+        assert!(blocks.contains(&&*workflow), "docs/fleet.md has another workflow than examples/{name}");
+    }
+}

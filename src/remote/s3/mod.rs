@@ -145,6 +145,10 @@ impl Remote for S3Remote {
     fn records_reads(&self) -> bool {
         false
     }
+
+    fn keeps_what_was_read(&self) -> bool {
+        false
+    }
 }
 
 #[async_trait]

@@ -6,9 +6,9 @@ use crate::support::fake::{Fake, FakeConfig, RestPermission};
 use crate::support::{moto, nix};
 
 /// Made with `nix key generate-secret`, for these tests only.
-const SECRET: &str =
+pub(super) const SECRET: &str =
     "cache.example-1:jppvrpnHmfpu0SfXMvcjo6D1t35OCnkhPYPK/6suZ11+d04jNoUW8xImmf8/FHMc7PZcz/FPzOelLnjzJOQGEQ==";
-const PUBLIC: &str = "cache.example-1:fndOIzaFFvMSJpn/PxRzHOz2XM/xT8znpS548yTkBhE=";
+pub(super) const PUBLIC: &str = "cache.example-1:fndOIzaFFvMSJpn/PxRzHOz2XM/xT8znpS548yTkBhE=";
 
 fn job(place: &Place, fake: &Fake, name: &str, inputs: &[(&str, &str)]) -> Job {
     let mut job = place.job_unstarted(fake, name, RestPermission::Read);
