@@ -7,9 +7,9 @@
 #   --folder DIR        where everything is done (default: target/compare); 25 GB of room, not below a world-writable folder
 #   --repeat N          rounds whose median is taken (default: 3)
 #   --quick             a small store, one round, no pauses: to try the script itself
-#   --cases LIST        of main, bump, commits (default: all)
+#   --cases LIST        of main, bump, commits, jobs (default: all); jobs are whole jobs that read and compute
 #   --links LIST        of link, local (default: both)
-#   --candidates LIST   of tar, mount, unpack, nix copy (default: all)
+#   --candidates LIST   of tar, mount, unpack, stream, nix copy (default: all)
 #   --help              this text
 #
 # It installs what it needs on Debian, must be root (it mounts, in mount namespaces of its own) and wants a quiet machine: about

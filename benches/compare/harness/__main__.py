@@ -7,12 +7,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import machine, rounds
+from . import machine, rounds, shapes
 from .candidates import Place, candidates
 from .table import tables
 
 PROJECT = Path(__file__).parents[3]
-ROUNDS = {"main": rounds.main_round, "bump": rounds.bump_round, "commits": rounds.commits_round}
+ROUNDS = {"main": rounds.main_round, "bump": rounds.bump_round, "commits": rounds.commits_round, "jobs": shapes.jobs_round}
+# What takes part where not everything does.
+ABLE = {"main": ("tar", "mount", "unpack", "nix copy"), "jobs": ("tar", "mount", "stream", "nix copy")}
+OTHERS = ("tar", "mount", "nix copy")
 
 
 def arguments():
@@ -20,9 +23,9 @@ def arguments():
     parser.add_argument("--folder", type=Path, required=True, help="where everything is done")
     parser.add_argument("--repeat", type=int, default=3, help="rounds whose median is taken (default: 3)")
     parser.add_argument("--quick", action="store_true", help="a small store and one round, to try the script itself")
-    parser.add_argument("--cases", default="main,bump,commits", help="main (cold save, restore, nothing changed, 5 %% changed), bump, commits")
+    parser.add_argument("--cases", default="main,bump,commits,jobs", help="main (cold save, restore, nothing changed, 5 %% changed), bump, commits, jobs (reading and computing)")
     parser.add_argument("--links", default="link,local", help="link (the model of a hosted runner's), local (no limit)")
-    parser.add_argument("--candidates", default="tar,mount,unpack,nix copy", help="tar is what the ratios refer to")
+    parser.add_argument("--candidates", default="tar,mount,unpack,stream,nix copy", help="tar is what the ratios refer to")
     return parser.parse_args()
 
 
@@ -77,7 +80,7 @@ def main():
             if case == "commits" and link == "link" and "local" in chosen.links:
                 continue
             able = [name for name in names if link == "local" or bench.candidates[name].has_link]
-            able = [name for name in able if case == "main" or name != "unpack"]
+            able = [name for name in able if name in ABLE.get(case, OTHERS)]
             for number in range(1 if case == "commits" else chosen.repeat):
                 ROUNDS[case](bench, able, link == "link", number)
                 result.write_text(json.dumps({"about": about, "figures": bench.figures}, indent=1))

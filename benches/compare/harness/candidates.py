@@ -32,6 +32,8 @@ class Job:
     # The key, and the prefix with which a restore finds older ones.
     key: str
     prefix: str = "bench-"
+    # Jobs of different lanes read different things.
+    lane: str = "default"
 
     def step(self, name, command, env, **more):
         """A step of this job, as `job.py` reads it."""
@@ -40,7 +42,7 @@ class Job:
 
 
 class Layers:
-    """nix-cache: layers, which are mounted or unpacked."""
+    """nix-cache: layers, which are mounted, unpacked or streamed."""
 
     has_link = True
 
@@ -51,7 +53,7 @@ class Layers:
         return Service(self.place.dev_server, folder, link, azure=False)
 
     def _command(self, job, verb, *more):
-        keys = ["--primary-key", job.key, "--restore-prefixes-first-match", job.prefix]
+        keys = ["--primary-key", job.key, "--restore-prefixes-first-match", job.prefix, "--lane", job.lane]
         return [self.place.nix_cache, verb, "--remote", "github", "--store-root", job.store, *keys, *more, "--quiet", "--format", "json"]
 
     def _env(self, job):
@@ -60,6 +62,15 @@ class Layers:
     def restore(self, job, name, paths):
         command = self._command(job, "restore", "--restore-mode", self.mode)
         return job.step(name, command, self._env(job), ready=paths, phases=True, expect=f'"mode": "{self.mode}"')
+
+    def end(self, job):
+        """Nothing of a job may go on after it: the server of a stream would."""
+        command = [self.place.nix_cache, "detach", "--store-root", job.store, "--quiet"]
+        return job.step("end", command, self._env(job), aside=True)
+
+    def keep_trace(self, job):
+        """The save of a job that only read: if it streamed, the order in which it read is kept."""
+        return job.step("keep the trace", self._command(job, "save"), self._env(job), aside=True)
 
     def save(self, job, name, paths):
         return job.step(name, self._command(job, "save"), self._env(job), phases=True, expect='"generation"')
@@ -134,5 +145,6 @@ def candidates(place):
         "tar": Tar(place),
         "mount": Layers(place, "mount"),
         "unpack": Layers(place, "unpack"),
+        "stream": Layers(place, "stream"),
         "nix copy": NixCopy(place),
     }

@@ -5,7 +5,8 @@ python3 -m harness.job FILE, where FILE is JSON:
   settle  whether what was written before must be on the disk when a step begins
   meter   {"url": ...} of the service's numbers, or {"folder": ...} of a binary cache
   steps   in order, each {"name", "command", "folder", "env"}, and if wanted "ready": the paths that must be valid and readable
-          before the clock stops; or {"change": paths, "from": root, "environment": path}, which is not measured
+          before the clock stops, or "reads": {"paths", "readers", "compute"}: a job that reads all files of these paths and computes for
+          so many seconds before the clock stops, or "aside": it is not measured; or {"change": paths, "from": root, "environment": path}, which is not measured
 It prints one JSON object, a figure for each name.
 """
 
@@ -84,6 +85,41 @@ def await_ready(store, wanted, env):
         list(pool.map(lambda path: read_first(store + path), wanted, chunksize=64))
 
 
+def files_below(path):
+    """All files at or below a path, in the order of names."""
+    if os.path.isfile(path) and not os.path.islink(path):
+        return [path]
+    found = []
+    for folder, folders, files in os.walk(path):
+        folders.sort()
+        found += [file for name in sorted(files) if not os.path.islink(file := os.path.join(folder, name))]
+    return found
+
+
+def work(store, reads, env, start):
+    """Does what a job does: reads all files of some paths, in order, and computes in between. Returns when it could begin."""
+    command = ["nix", "path-info", "--all", "--store", store]
+    known = set(subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout.split())
+    missing = [path for path in reads["paths"] if path not in known]
+    if missing:
+        raise Failed(f"{len(missing)} paths are not valid after the restore, such as {missing[0]}")
+    read_first(store + reads["paths"][0])
+    begun = time.monotonic() - start
+    pause = reads["compute"] * reads["readers"] / len(reads["paths"])
+
+    def read(path):
+        for file in files_below(store + path):
+            with open(file, "rb", buffering=0) as opened:
+                while opened.read(1 << 20):
+                    pass
+        # As long as the processor would be busy with it.
+        time.sleep(pause)
+
+    with ThreadPoolExecutor(reads["readers"]) as pool:
+        list(pool.map(read, reads["paths"]))
+    return begun
+
+
 def timed(step, store):
     """Runs a step's command to its end, and until the store is ready if that is wanted."""
     env = step["env"]
@@ -102,6 +138,8 @@ def timed(step, store):
     }
     if "ready" in step:
         await_ready(store, step["ready"], env)
+    if "reads" in step:
+        figure["begun-seconds"] = work(store, step["reads"], env, start)
     figure["seconds"] = time.monotonic() - start
     figure["local-seconds"] = after_download(step, said, figure, start_time)
     return figure
@@ -109,7 +147,7 @@ def timed(step, store):
 
 def check(step, code, said, errors):
     """Whether the command did what it was to do: to these programs a cache that fails is a miss, and no failure."""
-    fine = code == 0 and re.search(step.get("expect", ""), said) and not errors.count("WARN")
+    fine = step.get("aside") and code == 0 or code == 0 and re.search(step.get("expect", ""), said) and not errors.count("WARN")
     if not fine:
         command = " ".join(step["command"])[:300]
         raise Failed(f"{step['name']} went wrong ({command} ended with {code}): {said[-2000:]}{errors[-2000:]}")
@@ -157,7 +195,8 @@ def main(file):
         figure |= {"up": after["up"] - before["up"], "down": after["down"] - before["down"], "held": after["held"]}
         if "folder" in job["meter"] and "ready" in step:
             figure["down"] = cached_bytes(job["meter"]["folder"], step["ready"])
-        figures[step["name"]] = figure
+        if not step.get("aside"):
+            figures[step["name"]] = figure
     print(json.dumps(figures))
 
 

@@ -11,7 +11,7 @@ CASES = [
     "lock bump, save",
 ]
 # What is ours.
-OURS = ("mount", "unpack")
+OURS = ("mount", "unpack", "stream", "stream with trace")
 MEMORY = 256_000_000
 
 
@@ -80,6 +80,21 @@ def results(figures, link):
     return lines
 
 
+def jobs(figures, link):
+    """One line for each shape of a job: seconds from the start of the restore to its end, and until it could begin."""
+    names = ("tar", "mount", "stream", "stream with trace", "nix copy")
+    cases = list(dict.fromkeys(figure["case"] for figure in figures.all if figure["case"].startswith("job: ")))
+    lines = [row("job", *names), row("---", *["---:"] * len(names))]
+    for case in cases:
+        for what, title in (("seconds", case), ("begun-seconds", "until it begins")):
+            cells = []
+            for name in names:
+                value, ratio = figures.median(link, case, name, what), figures.ratio(link, case, name, what)
+                cells.append("" if value is None else f"{value:.1f} s" + (f", {ratio:.2f}" if ratio is not None and name != "tar" else ""))
+            lines.append(row(title.removeprefix("job: "), *cells))
+    return lines if any(figures.some(link, case, name) for case in cases for name in names) else []
+
+
 def commits(figures, link):
     """The sums over ten commits, and what the service holds in the end."""
     lines = [
@@ -123,6 +138,15 @@ def demands(figures):
             (f"nothing new, {name}: time to a cold save", figures.ratio(way, nothing, "mount", to="cold save"), 0.05),
             (f"nothing new, {name}: bytes up", figures.median(way, nothing, "mount", "up"), 0),
         ]
+    traced = "stream with trace"
+    found += [
+        ("job that reads 5 %, link model: until it begins", figures.ratio(link, "job: reads 5 %", traced, "begun-seconds"), 0.06),
+        ("job that reads 5 %, link model: time", figures.ratio(link, "job: reads 5 %", traced), 0.20),
+        ("job that reads 20 %, link model: time", figures.ratio(link, "job: reads 20 %", traced), 0.45),
+        ("job that reads everything, link model, no trace: time", figures.ratio(link, "job: reads everything", "stream"), 0.75),
+    ]
+    computes = figures.median(link, "job: reads 5 %, computes 60 s", traced)
+    found.append(("job that computes 60 s, link model: seconds lost", None if computes is None else computes - 60, 2))
     ours = [figure["peak-bytes"] for figure in figures.all if figure["candidate"] in OURS and figure["case"] != "service"]
     found.append(("peak memory of nix-cache, MB", max(ours) / 1e6 if ours else None, MEMORY / 1e6))
     return found
@@ -149,6 +173,8 @@ def tables(figures, about):
     for link, title in (("link", "Through the link model"), ("local", "Without a limit of the link")):
         if any(figure["link"] == link for figure in figures.all):
             text += ["", f"**{title}**", "", *results(figures, link)]
+            whole = jobs(figures, link)
+            text += ["", *whole] if whole else []
             sums = commits(figures, link)
             text += ["", *sums] if sums else []
     return "\n".join(text) + "\n"
