@@ -107,7 +107,7 @@ fn note_lost(status: &Status, usage: &BTreeMap<String, Usage>, restored: &BTreeS
         "Nothing is damaged: the bytes did not arrive in time."
     };
     let message = format!(
-        "{chunks} of layer {} could not be fetched while the job ran ({why}), and reads of files in it failed.{affected} {remedy}",
+        "{chunks} of layer {} could not be fetched while the job ran ({why}), so reads of files in it fail.{affected} {remedy}",
         names.join(" and ")
     );
     Some(Note::warn(Code::LayerLost, message))

@@ -58,6 +58,8 @@ pub(super) struct Blobs {
     here: Vec<Vec<AtomicBool>>,
     work: Mutex<Work>,
     slots: Semaphore,
+    /// What is asked for first is fetched one list after the other.
+    pub lists: Semaphore,
     /// Whether the background is to stop.
     pub stopped: AtomicBool,
     /// Whether nothing more is fetched.
@@ -126,6 +128,7 @@ impl Blobs {
             here,
             work: Mutex::new(work),
             slots,
+            lists: Semaphore::new(1),
             stopped: AtomicBool::new(stopped || aborted),
             aborted: watch::Sender::new(aborted),
             retries: AtomicU64::new(0),
@@ -203,9 +206,13 @@ impl Blobs {
             Err(Failure { why, is_final }) => {
                 let name = &self.plan.blobs[chunk.0 as usize].entry;
                 tracing::warn!("Chunk {} of {name} cannot be fetched: {why}", chunk.1);
-                let mark = if is_final { Mark::Lost } else { Mark::Late };
-                self.work().lost.insert(chunk, (mark, why));
-                self.note(chunk, mark);
+                // Besides the list of pending chunks, only reads wait for it.
+                let is_read = promise.receiver_count() > 1;
+                if is_final || is_read {
+                    let mark = if is_final { Mark::Lost } else { Mark::Late };
+                    self.work().lost.insert(chunk, (mark, why));
+                    self.note(chunk, mark);
+                }
                 Arrived::Lost
             }
         };

@@ -24,6 +24,8 @@ const RANGE: u64 = 4 << 20;
 const BACKGROUND: usize = 4;
 /// The same for what is probably read first.
 const HOT: usize = 16;
+/// The same for what other jobs of that name read first, which is fetched besides the rest.
+const FIRST: usize = 8;
 
 impl Blobs {
     /// Fetches the tables of all layers, which every mount needs first, and then everything else.
@@ -67,7 +69,8 @@ impl Blobs {
         let pieces = spans.into_iter().flat_map(|(from, to)| self.plan.pieces(layer, from, to.saturating_sub(from)));
         let mut chunks: Vec<(Chunk, u32)> = pieces.map(|piece| (piece.chunk, 1)).collect();
         chunks.dedup();
-        self.fill(chunks, HOT).await;
+        let _turn = self.lists.acquire().await;
+        self.fill(chunks, FIRST).await;
     }
 
     /// Everything, in the order of the blobs: the first of some adjacent chunks, and their number.
