@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::app::Failure;
 use crate::app::settings::PruneArgs;
+use crate::base::clock::now;
 use crate::base::{env_vars, secrets};
 use crate::prune::{Place, PruneReport, carry_out, plan_for};
 use crate::remote::github::{CacheShelf, FREE_QUOTA, GithubRemote, RestConfig, Tuning};
@@ -107,7 +108,7 @@ pub(crate) async fn prune(target: &Target, args: &PruneArgs) -> Result<PruneRepo
         Target::Github { scopes, .. } => scopes.clone(),
     };
     let rules = args.rules(target.quota());
-    let place = Place { shelf: target.shelf(), remote: target.remote(), scopes, rules: rules.clone() };
+    let place = Place { shelf: target.shelf(), remote: target.remote(), scopes, rules: rules.clone(), now: now() };
     tracing::info!("Listing {}.", place.shelf.describe());
     let prepared = plan_for(&place, None).await.map_err(Failure::work)?;
     let mut report = PruneReport::of(&prepared, &rules);

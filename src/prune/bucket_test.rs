@@ -50,7 +50,7 @@ impl Shelf for Aged {
 async fn prune(client: &S3Client, deletions: usize) -> BTreeSet<String> {
     let shelf = Aged { shelf: S3Shelf::new(client.clone()), deletions_left: Mutex::new(deletions) };
     let rules = Rules { keep_generations: 1, keep_days: 14, max_total: None };
-    let place = Place { shelf: &shelf, remote: None, scopes: Vec::new(), rules };
+    let place = Place { shelf: &shelf, remote: None, scopes: Vec::new(), rules, now: crate::base::clock::now() };
     let prepared = plan_for(&place, None).await.unwrap();
     assert!(prepared.unread.is_empty(), "{:?}", prepared.unread);
     carry_out(&place, prepared).await.deleted.into_iter().map(|(entry, _)| entry.id).collect()

@@ -106,7 +106,13 @@ fn shelf(directory: DirectoryRemote, deletions: usize) -> Aged {
 }
 
 async fn prune(shelf: &Aged) -> Vec<String> {
-    let place = Place { shelf, remote: Some(&shelf.directory), scopes: Vec::new(), rules: RULES };
+    let place = Place {
+        shelf,
+        remote: Some(&shelf.directory),
+        scopes: Vec::new(),
+        rules: RULES,
+        now: crate::base::clock::now(),
+    };
     let prepared = plan_for(&place, None).await.unwrap();
     assert!(prepared.plan.unknown.is_empty());
     carry_out(&place, prepared).await.deleted.into_iter().map(|(entry, _)| entry.name).collect()
@@ -170,7 +176,13 @@ async fn what_a_damaged_snapshot_may_name_stays() {
     let mut bytes = std::fs::read(&file).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(file, bytes).unwrap();
-    let place = Place { shelf: &shelf, remote: Some(&shelf.directory), scopes: Vec::new(), rules: RULES };
+    let place = Place {
+        shelf: &shelf,
+        remote: Some(&shelf.directory),
+        scopes: Vec::new(),
+        rules: RULES,
+        now: crate::base::clock::now(),
+    };
     let prepared = plan_for(&place, None).await.unwrap();
     assert_eq!((prepared.plan.deletions.len(), prepared.plan.unknown.len()), (0, 1));
     let why = prepared.unread.values().next().unwrap();

@@ -7,7 +7,6 @@ use tokio::sync::Mutex;
 
 use super::plan::{Plan, decide};
 use super::view::{Content, HOUR, QUEUE, Rules, View};
-use crate::base::clock;
 use crate::remote::{Entry, Kind, ListError, Listed, RefState, Remote, RemoteError, Shelf};
 use crate::series::record::decode;
 use crate::series::sign::Keyring;
@@ -32,6 +31,8 @@ pub(crate) struct Place<'a> {
     /// The references whose entries `remote` finds, in its order; empty if the remote has no references.
     pub scopes: Vec<String>,
     pub rules: Rules,
+    /// Seconds since 1970.
+    pub now: u64,
 }
 
 /// A plan and what it was made from.
@@ -58,7 +59,7 @@ pub(crate) async fn plan_for(place: &Place<'_>, earlier: Option<Prepared>) -> Re
     if default_scope.is_none() {
         default_scope = place.shelf.default_scope().await;
     }
-    let now = clock::now();
+    let now = place.now;
     let ours = entries.iter().filter(|entry| entry.kind.is_some());
     let scopes: BTreeSet<&String> = ours.map(|entry| &entry.scope).filter(|scope| !refs.contains_key(*scope)).collect();
     let asked = scopes.into_iter().filter(|scope| !scope.is_empty() && Some(*scope) != default_scope.as_ref());

@@ -8,6 +8,8 @@
 mod guarded;
 mod model;
 mod ours;
+#[path = "pruned_test.rs"]
+mod pruned;
 mod service;
 
 use std::fmt::Write;
@@ -35,12 +37,15 @@ const ATTACH: f64 = 1.0;
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cache {
     Ours,
+    /// With `prune` every night.
+    Pruned,
     WithoutNear,
     Tar,
 }
 
-const CACHES: [(Cache, &str); 3] = [
+const CACHES: [(Cache, &str); 4] = [
     (Cache::Ours, "nix-cache-action"),
+    (Cache::Pruned, "the same with prune every night"),
     (Cache::WithoutNear, "the same without near hits"),
     (Cache::Tar, "actions/cache, hashFiles"),
 ];
@@ -97,6 +102,9 @@ async fn replay(history: &History, cache: Cache) -> Totals {
     let (mut model, mut totals) = (Model::default(), Totals::default());
     for (number, commit) in history.commits.iter().enumerate() {
         let needs = model.next(history, commit);
+        if cache == Cache::Pruned && number > 0 {
+            pruned::nights(&service, history.commits[number - 1].time, commit.time.saturating_sub(1800)).await;
+        }
         for (branch, now) in
             [(format!("pull-{number}"), commit.time.saturating_sub(1800)), ("main".to_owned(), commit.time)]
         {
@@ -126,8 +134,8 @@ async fn run(view: &View, job: &Job<'_>, cache: Cache, totals: &mut Totals) {
             account(&valid, job, totals, &mut seconds);
             tar::save(view, job, &valid, &mut seconds);
         }
-        Cache::Ours | Cache::WithoutNear => {
-            let context = ours::context(view, job, cache == Cache::Ours);
+        Cache::Ours | Cache::Pruned | Cache::WithoutNear => {
+            let context = ours::context(view, job, cache != Cache::WithoutNear);
             let (restored, record) = ours::restore(&context, view, u64::MAX).await;
             valid = restored;
             account(&valid, job, totals, &mut seconds);
@@ -227,7 +235,7 @@ fn table(folder: &Path, most: usize, caches: &[(Cache, &str)]) -> (String, Vec<(
         for (cache, name) in caches.iter().copied() {
             let totals = block_on(replay(&history, cache));
             writeln!(text, "{}", totals.row(name)).unwrap();
-            if cache == Cache::Ours {
+            if matches!(cache, Cache::Ours | Cache::Pruned) {
                 rates.push((history.name.clone(), totals.hit_rate()));
             }
         }
@@ -239,18 +247,21 @@ fn table(folder: &Path, most: usize, caches: &[(Cache, &str)]) -> (String, Vec<(
 mod tests {
     use super::*;
 
-    /// With `NIX_CACHE_TEST_REPLAY`, every history in that folder and every cache; otherwise this program alone and the beginning of the history
+    /// With `NIX_CACHE_TEST_REPLAY`, every history in that folder and every cache; otherwise this program, with and without `prune`, and the beginning of the history
     /// that comes with the source.
     #[test]
     fn at_least_nine_in_ten_paths_come_from_the_cache() {
         let given = std::env::var_os("NIX_CACHE_TEST_REPLAY").map(PathBuf::from);
         let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/replay/sample");
-        let (most, caches) = if given.is_some() { (usize::MAX, &CACHES[..]) } else { (12, &CACHES[..1]) };
+        let (most, caches) = if given.is_some() { (usize::MAX, &CACHES[..]) } else { (12, &CACHES[..2]) };
         let (text, rates) = table(&given.unwrap_or(sample), most, caches);
         println!("{text}");
         assert!(!rates.is_empty());
-        for (name, rate) in rates {
-            assert!(rate >= 0.9, "{name}: {rate:.3}");
+        for (name, rate) in &rates {
+            assert!(*rate >= 0.9, "{name}: {rate:.3}");
+        }
+        for pair in rates.chunks(2) {
+            assert!(pair[1].1 >= pair[0].1, "prune takes nothing from {}: {} and {}", pair[0].0, pair[0].1, pair[1].1);
         }
     }
 }

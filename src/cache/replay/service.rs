@@ -16,17 +16,20 @@ use crate::remote::{Entry, Kind, Put, Remote, RemoteError};
 const IDLE: u64 = 7 * 86_400;
 
 #[derive(Clone)]
-struct Stored {
-    size: u64,
+pub(super) struct Stored {
+    pub size: u64,
     bytes: Bytes,
+    /// How many were stored before it.
     created: u64,
-    used: u64,
+    /// When it was stored.
+    pub at: u64,
+    pub used: u64,
 }
 
 /// All entries by branch, kind and name.
 #[derive(Default)]
 pub(super) struct Service {
-    entries: BTreeMap<(String, Kind, String), Stored>,
+    pub entries: BTreeMap<(String, Kind, String), Stored>,
     count: u64,
     pub requests: u64,
     pub up: u64,
@@ -35,7 +38,7 @@ pub(super) struct Service {
 }
 
 impl Service {
-    fn evict(&mut self, now: u64) {
+    pub(super) fn evict(&mut self, now: u64) {
         self.entries.retain(|_, entry| entry.used + IDLE >= now);
         while self.held() > FREE_QUOTA {
             let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| key.clone());
@@ -58,7 +61,7 @@ pub(super) struct View {
     pub now: u64,
 }
 
-const DEFAULT: &str = "main";
+pub(super) const DEFAULT: &str = "main";
 
 impl View {
     pub(super) fn inside(&self) -> MutexGuard<'_, Service> {
@@ -100,7 +103,7 @@ impl View {
         inside.up += size;
         inside.count += 1;
         let created = inside.count;
-        inside.entries.insert(key, Stored { size, bytes, created, used: self.now });
+        inside.entries.insert(key, Stored { size, bytes, created, at: self.now, used: self.now });
         inside.most_held = inside.most_held.max(inside.held().min(FREE_QUOTA));
         inside.evict(self.now);
         true
