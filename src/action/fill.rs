@@ -2,9 +2,9 @@
 
 use super::job::{Job, Place};
 use crate::base::note::{Code, Note, Severity};
-use crate::cache::{LayerState, OutputClosure, Phase, RestoreOutcome, SaveOutcome, SaveReason, Survey};
+use crate::cache::{Checkpoints, LayerState, OutputClosure, Phase, RestoreOutcome, SaveOutcome, SaveReason, Survey};
 use crate::remote::github::FREE_QUOTA;
-use crate::report::{Closure, Effort, Layer, Level, NewPath, Outcome, Quota, Restore, Save, Timing};
+use crate::report::{Closure, Effort, Layer, Level, NewPath, Outcome, Quota, Restore, Running, Save, Timing};
 use crate::store::StorePath;
 
 /// The name of the first level.
@@ -66,6 +66,7 @@ pub(super) fn save(job: &mut Job, outcome: &SaveOutcome) {
         generation: outcome.saved.as_ref().map(|saved| saved.generation),
         entries_created: outcome.entries_created,
         uploaded_bytes: outcome.bytes_uploaded,
+        running: None,
     });
     let largest = outcome.largest_new.iter();
     report.largest_new = largest.map(|(path, bytes)| NewPath { path: path.to_string(), nar_bytes: *bytes }).collect();
@@ -74,6 +75,32 @@ pub(super) fn save(job: &mut Job, outcome: &SaveOutcome) {
     level.uploaded_bytes = outcome.bytes_uploaded;
     phases(job, "save", &outcome.phases);
     notes(job, &outcome.notes);
+}
+
+/// Adds what was saved while the job ran to the report of the save.
+pub(super) fn checkpoints(job: &mut Job, checkpoints: &Checkpoints) {
+    let Checkpoints { saves, paths, bytes_uploaded, entries_created, ms, trouble, .. } = checkpoints;
+    let paths = paths.len() as u64;
+    if let Some(save) = &mut job.report.save {
+        save.entries_created += entries_created;
+        save.uploaded_bytes += bytes_uploaded;
+        save.running = Some(Running {
+            saves: *saves,
+            paths,
+            entries_created: *entries_created,
+            uploaded_bytes: *bytes_uploaded,
+            ms: *ms,
+        });
+    }
+    // The post step has counted them if it has saved.
+    job.report.paths.new = job.report.paths.new.max(paths);
+    let level = store_level(job);
+    level.saved = level.saved.max(paths);
+    level.uploaded_bytes += bytes_uploaded;
+    if !trouble.is_empty() {
+        let message = format!("Saving while the job ran failed: {}.", trouble.trim_end_matches('.'));
+        job.report.note(Note::silent(Severity::Notice, Code::CheckpointFailed, message));
+    }
 }
 
 /// Records that no save was tried, and why.

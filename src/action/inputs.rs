@@ -39,6 +39,8 @@ pub(crate) struct Inputs {
     #[command(flatten)]
     pub guard: GuardArgs,
     #[command(flatten)]
+    pub progressive: ProgressiveArgs,
+    #[command(flatten)]
     pub trust: TrustArgs,
     #[command(flatten)]
     pub job: JobArgs,
@@ -117,6 +119,23 @@ pub(crate) enum GuardWhen {
     #[default]
     Auto,
     /// Restore and save in any case
+    Off,
+}
+
+/// Whether a job saves before it ends.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct ProgressiveArgs {
+    /// Whether to save while the job runs, so that a job that is cancelled or killed does not lose what it built
+    #[arg(id = "progressive", long = "progressive", value_name = "WHEN", value_enum, default_value_t)]
+    pub when: ProgressiveWhen,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProgressiveWhen {
+    /// On Linux, at most once a minute and with at most 2 % of a busy machine; not with `save: on-success`
+    #[default]
+    Auto,
+    /// Save only when the job ends
     Off,
 }
 

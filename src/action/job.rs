@@ -29,7 +29,7 @@ use crate::series::sign::Keyring;
 use crate::store::StoreDirs;
 
 /// The name under which main passes the key to post: the lock file can change while the job runs.
-const STATE_KEY: &str = "nix_cache_key";
+pub(super) const STATE_KEY: &str = "nix_cache_key";
 
 /// The name under which main tells post that the service has answered.
 const STATE_SPOKEN: &str = "nix_cache_spoken";
@@ -66,6 +66,17 @@ pub(super) struct Place {
     pub troubles: Arc<Mutex<Vec<String>>>,
 }
 
+impl Place {
+    /// Whether the job may write to the cache, as far as that is known before it tries.
+    pub(super) fn may_write(&self) -> bool {
+        let may = |github: &Arc<GithubRemote>| {
+            let scopes = github.scopes();
+            github.mode().writable() && (scopes.is_empty() || scopes.iter().any(TokenScope::writable))
+        };
+        self.github.as_ref().is_none_or(may)
+    }
+}
+
 /// Why a pull request saves nothing to a directory.
 const UNSIGNED_PULL_REQUEST: &str = "because jobs of all branches would use what a pull request saves in a directory. With the inputs \
     `trusted-public-keys` and `signing-key`, only what a trusted job signed is used; `nix key generate-secret` makes a key";
@@ -76,7 +87,7 @@ pub(super) fn annotator() -> Annotator<Raw> {
 }
 
 /// The output style for a runner or a terminal.
-fn style() -> Style {
+pub(super) fn style() -> Style {
     let on_runner = std::env::var(env_vars::GITHUB_ACTIONS).is_ok_and(|value| value == "true");
     if on_runner { Style::Workflow } else { Style::Plain }
 }

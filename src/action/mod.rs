@@ -6,6 +6,8 @@ pub(crate) mod audit_inputs;
 mod build;
 pub(crate) mod build_inputs;
 pub(crate) mod build_outputs;
+mod checkpoint_budget;
+mod checkpoints;
 mod comment;
 pub(crate) mod comment_inputs;
 mod dashboard;
@@ -25,6 +27,7 @@ pub(crate) mod outputs;
 mod plan;
 pub(crate) mod plan_inputs;
 mod post;
+mod progressive;
 mod prune;
 pub(crate) mod prune_inputs;
 mod push;
@@ -49,6 +52,8 @@ pub(crate) struct ActionCommand {
 pub(crate) enum Step {
     /// The main step: restore
     Restore,
+    /// Save while the job runs, until the post step
+    Checkpoints,
     /// The post step: save, and write the job summary
     Post,
     /// Save at once, and write the job summary
@@ -87,6 +92,8 @@ pub(crate) async fn run(step: Step) -> Result<(), Failure> {
         Step::Audit => audit::run().await,
         Step::Comment => comment::run().await,
         Step::Dashboard => dashboard::run().await,
+        // Nobody sees its annotations.
+        Step::Checkpoints => return checkpoints::run().await,
         Step::Plan => plan::run().await,
         Step::Drvs => drvs::run().await,
         Step::Record => record::run().await,

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::job::{Job, Lookup, Place};
-use super::{Step, fill, guard, history, levels, push};
+use super::{Step, fill, guard, history, levels, progressive, push};
 use crate::action::inputs::SaveWhen;
 use crate::action::outputs;
 use crate::app::Failure;
@@ -27,6 +27,7 @@ pub(super) async fn save(job: &mut Job, step: Step) -> Result<(), Failure> {
         tracing::info!("A step of this job has already saved and reported.");
         return Ok(());
     }
+    progressive::stop(job, end).await;
     let shown = job.report.notes.len();
     if job.report.machine.system.is_empty() {
         let free = machine::free_space(&job.dirs);
@@ -160,6 +161,7 @@ async fn save_if_wanted(job: &mut Job, place: &Place, lookup: &Lookup, end: Inst
             }
         }
     }
+    progressive::report(job, &context);
     save_levels(job, place, lookup, end.saturating_duration_since(Instant::now())).await;
 }
 

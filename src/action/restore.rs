@@ -1,7 +1,7 @@
 //! The main step.
 
 use super::job::{Job, annotator};
-use super::{evicted, fill, guard, levels};
+use super::{evicted, fill, guard, levels, progressive};
 use crate::action::outputs;
 use crate::app::Failure;
 use crate::app::place::time_to_fetch;
@@ -80,6 +80,7 @@ async fn look_and_restore(job: &mut Job) -> Result<bool, Failure> {
     }
     let restored = report_store(job, store);
     levels::report_restored(job, &levels, files);
+    progressive::start(job, &place, &lookup);
     Ok(restored)
 }
 

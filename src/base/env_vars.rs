@@ -43,6 +43,9 @@ pub(crate) const NIX_CACHE_INPUTS: &str = "NIX_CACHE_INPUTS";
 pub(crate) const NIX_CACHE_SECRETS: &str = "NIX_CACHE_SECRETS";
 /// The job's matrix as JSON, which a composite action cannot add to its inputs.
 pub(crate) const NIX_CACHE_MATRIX: &str = "NIX_CACHE_MATRIX";
+/// The process of the runner that carries out the job, as number and start time. Passed to the process that saves while the job runs, on
+/// standard input.
+pub(crate) const NIX_CACHE_JOB_PROCESS: &str = "NIX_CACHE_JOB_PROCESS";
 /// The job's status so far, which a composite action cannot add to its inputs.
 pub(crate) const NIX_CACHE_JOB_STATUS: &str = "NIX_CACHE_JOB_STATUS";
 

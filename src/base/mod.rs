@@ -14,6 +14,7 @@ pub(crate) mod memory;
 pub(crate) mod note;
 pub(crate) mod platform;
 pub(crate) mod printing;
+pub(crate) mod process;
 pub(crate) mod secrets;
 pub(crate) mod threads;
 pub(crate) mod toml_text;

@@ -113,6 +113,8 @@ codes! {
         "The service was slow or failing. Nothing is lost: the next save that can read it merges it. If it happens in every job, look at the status of GitHub's cache."
     CannotAttach "cannot-attach" "Nothing can be added to the store of this machine." ""
         "The job may not write to the store: no root and no password-less `sudo`, or a store of another user. Use an installer whose store belongs to the job's user, or allow `sudo`."
+    CheckpointFailed "checkpoint-failed" "Nothing, or not everything, could be saved while the job ran." "The save at the end of the job does not depend on it."
+        "A network problem, or the cache refused it; the message says which. What the job built is lost only if it is killed. `progressive: off` switches these saves off."
     CostGuard "cost-guard" "The cache cost the last runs of this lane more time than it saved, so it is used less." ""
         "Every tenth run tests whether the cache pays again. If substituters are fast and little is built, leave the cache out of this job. `guard: off` uses it in any case."
     Deadline "deadline" "A save took longer than `save-timeout`." "Increase `save-timeout` if this happens often."

@@ -88,6 +88,20 @@ pub(crate) fn inputs() -> String {
     Value::Object(all).to_string()
 }
 
+/// Returns the text that [`take_in`] reads, for another process of this program that needs the same tokens and inputs: everything that
+/// is kept from other child processes, and `more` variables.
+pub(crate) fn to_hand_on(more: impl IntoIterator<Item = (&'static str, String)>) -> String {
+    let mut variables = TAKEN.get().map(|secrets| secrets.variables.clone()).unwrap_or_default();
+    for (name, value) in std::env::vars().filter(|(name, _)| is_secret(name)) {
+        if ![NIX_CACHE_INPUTS, NIX_CACHE_SECRETS].contains(&&*name) {
+            variables.entry(name).or_insert(value);
+        }
+    }
+    variables.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    let inputs = serde_json::from_str(&inputs()).unwrap_or(Value::Null);
+    serde_json::json!({ "variables": variables, "inputs": inputs }).to_string()
+}
+
 /// Restarts this program without the tokens in its environment, if there are any: for work that needs none and runs foreign code.
 /// The initial environment of a process stays readable whatever it does, so removing variables is not enough.
 pub(crate) fn shed() {

@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Context;
+use super::checkpoint::Moment;
 use super::proof::{Proof, prove};
 use super::record::RestoreRecord;
-use super::save::keep_held;
+use super::repack::Turn;
 use super::search::{Search, find_snapshot};
 use super::system::{find_fitting, is_exact, note_foreign, own_key, own_prefixes};
+use super::to_pack::keep_held;
 use crate::base::note::{Code, Note};
 use crate::remote::RemoteError;
 use crate::series::generation_prefix;
@@ -38,6 +40,12 @@ pub(super) struct Base {
     pub realisations: Vec<Realisation>,
     /// What this job read of streamed layers.
     pub trace: Option<Trace>,
+    /// Whether the job goes on.
+    pub moment: Moment,
+    /// Whether layers may be packed again for their order alone.
+    pub turn: Turn,
+    /// Paths that this job saved before.
+    pub earlier: BTreeSet<StorePath>,
 }
 
 /// Finds the base, and its lost parts.
@@ -48,19 +56,7 @@ pub(super) async fn load_base(
     notes: &mut Vec<Note>,
 ) -> Result<Base, RemoteError> {
     if !context.place.remote.is_readable() {
-        return Ok(Base {
-            key: context.identity.key.clone(),
-            same_key: None,
-            has_same_key: false,
-            newest: 0,
-            near: None,
-            lost_entries: BTreeSet::new(),
-            unread: BTreeMap::new(),
-            repair: BTreeSet::new(),
-            must_save: false,
-            realisations: Vec::new(),
-            trace: None,
-        });
+        return Ok(empty(context.identity.key.clone()));
     }
     let (remote, keys) = (&*context.place.remote, &context.place.keys);
     let Search { found, newest, mut unread, unread_why } =
@@ -97,19 +93,7 @@ pub(super) async fn load_base(
         }
     }
     let same_key = same.map(|found| found.snapshot);
-    let mut base = Base {
-        key,
-        has_same_key: same_key.is_some(),
-        same_key,
-        newest,
-        near,
-        lost_entries: BTreeSet::new(),
-        unread,
-        repair: BTreeSet::new(),
-        must_save: false,
-        realisations: Vec::new(),
-        trace: None,
-    };
+    let mut base = Base { has_same_key: same_key.is_some(), same_key, newest, near, unread, ..empty(key) };
     let is_here = |(path, hash): &PathKey| valid.get(path).is_some_and(|info| info.nar_hash == *hash);
     for snapshot in base.same_key.iter_mut().chain(base.near.as_mut()) {
         let Proof { lost, doubtful } = prove(context, record, snapshot, notes).await;
@@ -125,4 +109,24 @@ pub(super) async fn load_base(
         base.must_save |= !lost.is_empty() || !base.repair.is_empty();
     }
     Ok(base)
+}
+
+/// Nothing to start from.
+fn empty(key: String) -> Base {
+    Base {
+        key,
+        same_key: None,
+        has_same_key: false,
+        newest: 0,
+        near: None,
+        lost_entries: BTreeSet::new(),
+        unread: BTreeMap::new(),
+        repair: BTreeSet::new(),
+        must_save: false,
+        realisations: Vec::new(),
+        trace: None,
+        moment: Moment::End,
+        turn: Turn::First,
+        earlier: BTreeSet::new(),
+    }
 }

@@ -20,6 +20,7 @@ use crate::series::{
     self, Draft, Series, SystemClock, TakenIn, decode_to_merge, generation_prefix, read_generation, record,
 };
 use crate::snapshot::{Facts, Snapshot};
+use crate::store::StorePath;
 
 /// The pause between two lookups for a layer that another job is uploading.
 const LAYER_DELAY: Duration = Duration::from_secs(1);
@@ -32,6 +33,10 @@ const LAYER_TRIES: u64 = 30;
 pub(super) struct Pushed {
     pub bytes: u64,
     pub entries: u64,
+    /// The ids of stored bytes of new layers that a generation names now.
+    pub stored: BTreeSet<Sha>,
+    /// The new paths in them.
+    pub paths: BTreeSet<StorePath>,
 }
 
 /// Stores the file of a layer, or the new bytes of its recipe. Returns the name of its entry: its id, or its id and a unique suffix

@@ -17,10 +17,11 @@ use std::time::Instant;
 
 use super::Context;
 use super::attaching::attach_layers;
+use super::checkpoint::Moment;
 use super::outcome::{Phase, RestoreOutcome, SaveOutcome, SaveReason};
 use super::record::RestoreRecord;
 use super::restore::{assign, empty_outcome, lookup_failed, prepare};
-use super::save::{self, Here, note_error, save_paths};
+use super::save::{self, Here, Past, note_error, save_paths};
 use super::search::{Search, SnapshotFound, find_snapshot};
 use super::{room, vouch};
 use crate::attach::{Admit, CacheError, facts};
@@ -72,7 +73,8 @@ pub(crate) async fn save_drvs(context: &Context, wanted: &BTreeSet<StorePath>) -
     }
     let (here, none) = (Here { valid, realisations: Vec::new() }, BTreeSet::new());
     let record = RestoreRecord::begin(&context.identity.run, BTreeSet::new(), None);
-    if let Err(error) = save_paths(context, here, &none, (Some(record), None), &mut outcome).await {
+    let past = Past { record: Some(record), trace: None, earlier: None, moment: Moment::End };
+    if let Err(error) = save_paths(context, here, &none, past, &mut outcome).await {
         note_error(&error, &mut outcome);
     }
     let is_complete = outcome.paths_left_out == 0

@@ -6,6 +6,7 @@
 
 mod attaching;
 mod base;
+mod checkpoint;
 mod commit;
 mod dead;
 mod drvs;
@@ -38,6 +39,7 @@ mod substitute;
 mod survey;
 mod system;
 mod tidy;
+mod to_pack;
 mod trust;
 mod used;
 mod verify;
@@ -52,6 +54,7 @@ use crate::remote::Remote;
 use crate::series::sign::Keyring;
 use crate::store::StoreDirs;
 
+pub(crate) use checkpoint::{Checkpoints, begin as begin_checkpoints, checkpoint, load as checkpoints, pending};
 pub(crate) use drvs::{restore_drvs, save_drvs};
 pub(crate) use held::held;
 pub(crate) use mode::ModeRequest;

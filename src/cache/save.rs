@@ -5,27 +5,27 @@ use std::time::Instant;
 
 use super::Context;
 use super::base::{Base, load_base};
+use super::checkpoint::{self, Checkpoints, Moment};
 use super::commit::{Pushed, push_snapshot};
-use super::layers::known_usage;
 use super::outcome::{Phase, SaveOutcome, SaveReason};
 use super::parts::{make_layers, parts};
 use super::record::{self, RestoreRecord};
-use super::repack::{MAX_LAYERS, Turn, layers_to_repack, shrink, users};
+use super::repack::{MAX_LAYERS, Turn};
 use super::save_error::SaveError;
 use super::select::{Selection, Situation, select};
 use super::streamed;
 use super::tidy::{Work, tidy, tidy_last};
+use super::to_pack::{keep_held, plan};
 use super::trust::{Objection, objection};
-use super::used::{fetched, finish_snapshot, leave_to_upstream, mark_lane, mark_used, note_new};
+use super::used::{finish_snapshot, leave_to_upstream, mark_lane, mark_used, note_new};
 use super::vouch::{self, Withheld};
 use crate::attach::{CacheError, facts};
 use crate::base::clock::now;
-use crate::base::digest::Sha;
 use crate::base::note::{Code, Note};
 use crate::remote::RemoteError;
 use crate::series::generation_prefix;
 use crate::snapshot::{Snapshot, Trace};
-use crate::store::{self, PathInfo, Paths, Realisation, StorePath};
+use crate::store::{self, PathInfo, Paths, Realisation, StoreLock, StorePath};
 
 /// Saves what is new in the store under the primary key.
 ///
@@ -40,6 +40,27 @@ pub(crate) async fn save(context: &Context) -> Result<SaveOutcome, CacheError> {
         outcome.notes.push(objection.note());
         return Ok(outcome);
     }
+    let (_lock, here, withheld, roots, mut record) = read_store(context).await?;
+    if let Some(record) = &mut record {
+        record.damaged.extend(streamed.damaged);
+    }
+    if let Some(withheld) = withheld.as_ref().filter(|withheld| !withheld.paths.is_empty()) {
+        outcome.notes.push(note_withheld(context, withheld));
+    }
+    outcome.phases.push(Phase::end("read the store", start, here.valid.len() as u64, 0));
+    let past = Past { record, trace: streamed.trace, earlier: checkpoint::load(context), moment: Moment::End };
+    if let Err(error) = save_paths(context, here, &roots, past, &mut outcome).await {
+        note_error(&error, &mut outcome);
+    }
+    outcome.seconds = start.elapsed().as_secs_f64();
+    Ok(outcome)
+}
+
+/// The store as a save finds it, with the lock that keeps its paths.
+pub(super) type Found = (Option<StoreLock>, Here, Option<Withheld>, BTreeSet<StorePath>, Option<RestoreRecord>);
+
+/// Reads the store, without what this job must not sign.
+pub(super) async fn read_store(context: &Context) -> Result<Found, CacheError> {
     let (dirs, threads, keys) = (context.place.dirs.clone(), context.packing.threads, context.place.keys.clone());
     let read = tokio::task::spawn_blocking(move || {
         let lock = store::gc_lock(&dirs)?;
@@ -56,19 +77,7 @@ pub(crate) async fn save(context: &Context) -> Result<SaveOutcome, CacheError> {
         let roots = store::roots(&dirs);
         Ok::<_, CacheError>((lock, Here { valid, realisations }, withheld, roots, record::load(&dirs)?))
     });
-    let (_lock, here, withheld, roots, mut record) = read.await??;
-    if let Some(record) = &mut record {
-        record.damaged.extend(streamed.damaged);
-    }
-    if let Some(withheld) = withheld.as_ref().filter(|withheld| !withheld.paths.is_empty()) {
-        outcome.notes.push(note_withheld(context, withheld));
-    }
-    outcome.phases.push(Phase::end("read the store", start, here.valid.len() as u64, 0));
-    if let Err(error) = save_paths(context, here, &roots, (record, streamed.trace), &mut outcome).await {
-        note_error(&error, &mut outcome);
-    }
-    outcome.seconds = start.elapsed().as_secs_f64();
-    Ok(outcome)
+    read.await?
 }
 
 /// Notes why nothing was saved.
@@ -130,24 +139,47 @@ pub(super) struct Here {
     pub realisations: Vec<Realisation>,
 }
 
+/// What the job did before a save.
+pub(super) struct Past {
+    pub record: Option<RestoreRecord>,
+    /// What it read of streamed layers.
+    pub trace: Option<Trace>,
+    /// What it has saved already.
+    pub earlier: Option<Checkpoints>,
+    pub moment: Moment,
+}
+
+/// Saves `valid` as far as it is new. Returns what was pushed.
 pub(super) async fn save_paths(
     context: &Context,
     Here { valid, realisations }: Here,
     roots: &BTreeSet<StorePath>,
-    (record, trace): (Option<RestoreRecord>, Option<Trace>),
+    Past { record, trace, earlier, moment }: Past,
     outcome: &mut SaveOutcome,
-) -> Result<(), SaveError> {
-    let record = record.unwrap_or_else(|| RestoreRecord::begin(&context.identity.run, BTreeSet::new(), None));
+) -> Result<Pushed, SaveError> {
+    let mut record = record.unwrap_or_else(|| RestoreRecord::begin(&context.identity.run, BTreeSet::new(), None));
+    if let Some(earlier) = &earlier {
+        record.fetched.extend(&earlier.stored);
+        if moment != Moment::End {
+            // The first checkpoint has taken over what was restored.
+            record.matched = None;
+        }
+    }
     let mut base = load_base(context, &record, &valid, &mut outcome.notes).await?;
+    base.moment = moment;
     let mut context = context.clone();
     context.identity.key.clone_from(&base.key);
     let context = &context;
-    let known: BTreeSet<StorePath> = [&base.same_key, &base.near]
+    let mut known: BTreeSet<StorePath> = [&base.same_key, &base.near]
         .into_iter()
         .flatten()
         .flat_map(|snapshot| snapshot.paths.keys().map(|key| &key.0).chain(&snapshot.upstream))
         .cloned()
         .collect();
+    if let Some(earlier) = &earlier {
+        known.retain(|path| !earlier.paths.contains(path));
+        base.earlier.clone_from(&earlier.paths);
+    }
     let lane_before =
         [&base.same_key, &base.near].into_iter().flatten().find_map(|base| base.lanes.get(&context.identity.lane));
     let trace_before = lane_before.map(|lane| lane.trace.clone()).unwrap_or_default();
@@ -159,24 +191,14 @@ pub(super) async fn save_paths(
         restored: &record.restored,
         lane_before: lane_before.as_ref(),
         roots,
-        lock_changed: base.near.is_some(),
+        // A job that goes on may still use everything that it restored.
+        lock_changed: base.near.is_some() && moment == Moment::End,
     };
-    let selection = select(&situation);
-    let mut snapshot = base.near.take().unwrap_or_default();
-    let before = snapshot.paths.len();
-    // A job that added nothing only used existing paths, as far as they could be restored, so all of them stay.
-    if selection.wanted.iter().any(|path| !known.contains(path)) {
-        snapshot.retain(|key| selection.wanted.contains(&key.0));
-        snapshot.upstream.retain(|path| selection.wanted.contains(path));
-    }
-    // The selection contains what it used before the lock changed, as far as that counts.
-    snapshot.lanes.remove(&context.identity.lane);
-    outcome.paths_dropped = (before - snapshot.paths.len()) as u64;
-    let is_new_key = !base.has_same_key;
-    if let Some(same) = base.same_key.take() {
-        snapshot.merge(same);
-    }
-    snapshot.unread.append(&mut base.unread);
+    let mut selection = select(&situation);
+    let is_new_key = !base.has_same_key || earlier.as_ref().is_some_and(|earlier| earlier.is_new_key);
+    base.turn = if is_new_key || moment != Moment::End { Turn::First } else { Turn::Later };
+    let adds = selection.wanted.iter().any(|path| !known.contains(path));
+    let mut snapshot = continued(&context.identity.lane, &mut base, &selection.wanted, adds, outcome);
     let mut held: BTreeSet<StorePath> = snapshot.paths.keys().map(|key| key.0.clone()).collect();
     let is_own = |name: &String| name.starts_with(&generation_prefix(&context.identity.key));
     if !snapshot.unread.is_empty() && record.matched.as_ref().is_some_and(is_own) {
@@ -186,6 +208,18 @@ pub(super) async fn save_paths(
     let wanted = &selection.wanted | &valid.closure(base.repair.iter());
     let mut new: BTreeSet<StorePath> = wanted.difference(&held).cloned().collect();
     leave_to_upstream(context, &valid, &mut new, &mut snapshot, outcome).await;
+    if let Moment::Running { most } = moment {
+        new = checkpoint::first_of(&new, &valid, most);
+        let is_known = snapshot.unread.is_empty();
+        if new.is_empty() || !is_known || checkpoint::is_too_large(context, &snapshot, &new, &valid) {
+            outcome.reason = SaveReason::NothingNew;
+            return Ok(Pushed::default());
+        }
+        // The rest is still missing, and the lane must not take it for dropped.
+        let is_here = |path: &StorePath| held.contains(path) || new.contains(path) || snapshot.upstream.contains(path);
+        selection.lane.retain(is_here);
+        selection.lane_used.retain(is_here);
+    }
     // Paths in the snapshot that this job missed: its lane is new, or uses more than was known.
     let before = lane_before.unwrap_or_default();
     let lane_grew = selection.missed.iter().any(|path| held.contains(path) && !before.contains(path));
@@ -200,18 +234,21 @@ pub(super) async fn save_paths(
     base.realisations = realisations;
     base.realisations.retain(|one| held.contains(&one.path) || new.contains(&one.path));
     let has_more = base.realisations.iter().any(|one| !snapshot.realisations.contains_key(&one.id));
-    let nothing_new =
-        new.is_empty() && (!is_new_key || snapshot.paths.is_empty()) && !lane_grew && !has_more && !is_repaired;
+    let completes = earlier.is_some();
+    let nothing_new = new.is_empty()
+        && (!is_new_key || snapshot.paths.is_empty())
+        && !(lane_grew || has_more || is_repaired || completes);
     if nothing_new && snapshot.layers.len() > MAX_LAYERS {
-        return join_layers(context, &valid, &selection, snapshot, &base, outcome).await;
+        join_layers(context, &valid, &selection, snapshot, &base, outcome).await?;
+        return Ok(Pushed::default());
     }
     if nothing_new {
         outcome.reason = if is_new_key { SaveReason::NothingToSave } else { SaveReason::NothingNew };
         tracing::info!("Nothing new to save.");
-        return Ok(());
+        return Ok(Pushed::default());
     }
     let mut pushed = Pushed::default();
-    base.must_save |= is_new_key || lane_grew || has_more;
+    base.must_save |= is_new_key || lane_grew || has_more || completes;
     let result = push(context, &valid, &selection, &new, snapshot, &base, outcome, &mut pushed).await;
     outcome.bytes_uploaded = pushed.bytes;
     outcome.entries_created = pushed.entries;
@@ -223,7 +260,38 @@ pub(super) async fn save_paths(
             _ => SaveReason::NewPaths,
         };
     }
-    Ok(())
+    Ok(pushed)
+}
+
+/// Returns what the next generation starts with: the restored snapshot as far as it is `wanted`, if the job `adds` anything, and the
+/// newest generation of the key.
+fn continued(
+    lane: &str,
+    base: &mut Base,
+    wanted: &BTreeSet<StorePath>,
+    adds: bool,
+    outcome: &mut SaveOutcome,
+) -> Snapshot {
+    let mut snapshot = base.near.take().unwrap_or_default();
+    let before = snapshot.paths.len();
+    // A job that added nothing only used existing paths, as far as they could be restored, so all of them stay. So they do while it runs.
+    if base.moment == Moment::End && adds {
+        if let Some(same) = base.same_key.as_mut().filter(|_| !base.earlier.is_empty() && before > 0) {
+            checkpoint::take_back(same, &snapshot, lane, wanted);
+        }
+        snapshot.retain(|key| wanted.contains(&key.0));
+        snapshot.upstream.retain(|path| wanted.contains(path));
+    }
+    if base.moment == Moment::End {
+        // The selection contains what it used before the lock changed, as far as that counts.
+        snapshot.lanes.remove(lane);
+    }
+    outcome.paths_dropped = (before - snapshot.paths.len()) as u64;
+    if let Some(same) = base.same_key.take() {
+        snapshot.merge(same);
+    }
+    snapshot.unread.append(&mut base.unread);
+    snapshot
 }
 
 /// Packs and pushes. Returns whether a generation was written; it is not if all new paths turned out to be corrupt.
@@ -240,17 +308,17 @@ async fn push(
 ) -> Result<bool, SaveError> {
     let time = now();
     mark_used(&mut snapshot, selection, time);
-    mark_lane(context, &mut snapshot, selection, time);
+    mark_lane(context, &mut snapshot, selection, (base.moment, time));
     if let Some((lane, trace)) = snapshot.lanes.get_mut(&context.identity.lane).zip(base.trace.clone()) {
         lane.trace = trace;
     }
-    let expired = snapshot.expire(context.packing.keep_saves, time);
+    let expired = if base.moment == Moment::End { snapshot.expire(context.packing.keep_saves, time) } else { 0 };
     if expired > 0 {
         tracing::info!("Dropped {expired} paths that newer ones replaced, or that no lane has used for long.");
         outcome.paths_dropped += expired as u64;
     }
     snapshot.drop_redundant_layers();
-    let (to_pack, apart) = plan(context, &mut snapshot, new, valid, &selection.lane, time);
+    let (to_pack, apart) = plan(context, &mut snapshot, new, valid, &selection.lane, (base.moment, base.turn, time));
     let room = MAX_LAYERS.saturating_sub(snapshot.layers.len());
     let parts = parts((&to_pack, &apart), &snapshot, (&context.identity.lane, &selection.lane), valid, room);
     let made = make_layers(context, valid, &snapshot, parts, &base.lost_entries, pushed).await?;
@@ -258,12 +326,15 @@ async fn push(
     outcome.notes.extend(made.notes);
     outcome.paths_left_out += to_pack.intersection(&made.left_out).count() as u64;
     let packed: BTreeSet<StorePath> = made.layers.iter().flat_map(|layer| &layer.paths).cloned().collect();
-    note_new(packed.intersection(new), valid, outcome);
+    let earlier = base.earlier.iter().filter(|path| base.moment == Moment::End && valid.contains_key(*path));
+    let counted: BTreeSet<&StorePath> = packed.intersection(new).chain(earlier).collect();
+    note_new(counted.into_iter(), valid, outcome);
     if packed.is_empty() && (snapshot.paths.is_empty() || !base.must_save) {
         outcome.reason = SaveReason::NothingToSave;
         return Ok(false);
     }
     for layer in made.layers {
+        pushed.stored.insert(layer.stored.digests.id());
         let size = |path: &StorePath| layer.nar_sizes.get(path).copied().unwrap_or(valid[path].nar_size);
         let infos = layer.paths.iter().map(|path| PathInfo { nar_size: size(path), ..valid[path].clone() });
         snapshot.add_layer((layer.digests, layer.recipe), layer.stored, infos, time);
@@ -282,6 +353,10 @@ async fn push(
     );
     let generation = saved.generation;
     outcome.saved = Some(saved);
+    pushed.paths = packed.intersection(new).cloned().collect();
+    if base.moment != Moment::End {
+        return Ok(true);
+    }
     let mut work = Work { context, valid, lane: &selection.lane, lost, outcome, pushed };
     if let Err(trouble) = tidy_last(&mut work, snapshot, generation).await {
         // The additions of this job are saved.
@@ -312,55 +387,4 @@ async fn join_layers(
     }
     (outcome.bytes_uploaded, outcome.entries_created) = (pushed.bytes, pushed.entries);
     joined.map(|_| ())
-}
-
-/// Typical compression ratio of store paths, used until their own layer is known: about one third.
-const LIKELY_RATIO: u64 = 3;
-
-/// Selects the paths to pack: everything new, and the paths of small or mostly dead layers, which are removed from `snapshot`. Above
-/// the user's size limit, the least recently used paths are dropped first. Returns all of them, and the part for separate layers.
-pub(super) fn plan(
-    context: &Context,
-    snapshot: &mut Snapshot,
-    new: &BTreeSet<StorePath>,
-    valid: &Paths,
-    lane: &BTreeSet<StorePath>,
-    time: u64,
-) -> (BTreeSet<StorePath>, BTreeSet<StorePath>) {
-    let new_bytes: u64 = new.iter().map(|path| valid[path].nar_size).sum();
-    let before = snapshot.paths.len();
-    let smaller = match context.packing.max_size {
-        Some(max) => shrink(snapshot, max.saturating_sub(new_bytes / LIKELY_RATIO), &fetched(snapshot), time),
-        None => BTreeSet::new(),
-    };
-    if before > snapshot.paths.len() {
-        tracing::info!(
-            "Dropped {}, the least recently used, to stay below max-size.",
-            crate::base::human::count((before - snapshot.paths.len()) as u64, "path")
-        );
-    }
-    let mut to_pack = new.clone();
-    let users = users(snapshot, (&context.identity.lane, lane), new);
-    let turn = if snapshot.facts.key == context.identity.key { Turn::Later } else { Turn::First };
-    let again = layers_to_repack(
-        snapshot,
-        (new_bytes / LIKELY_RATIO, &users),
-        valid,
-        &smaller,
-        (turn, &known_usage(&context.place.dirs, snapshot)),
-    );
-    let paths_of = |ids: &BTreeSet<Sha>| -> BTreeSet<StorePath> {
-        ids.iter().flat_map(|id| &snapshot.layers[id].paths).map(|(path, _)| path.clone()).collect()
-    };
-    to_pack.extend(paths_of(&again.joined));
-    let apart = &paths_of(&again.apart) - &to_pack;
-    to_pack.extend(apart.iter().cloned());
-    snapshot.drop_layers(&again.all());
-    (to_pack, apart)
-}
-
-/// Drops paths without a layer. Lanes remember the dropped paths.
-pub(super) fn keep_held(snapshot: &mut Snapshot) {
-    let held: BTreeSet<_> = snapshot.layers.values().flat_map(|layer| layer.paths.iter().cloned()).collect();
-    snapshot.retain_paths(|key| held.contains(key));
 }

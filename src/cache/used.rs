@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use super::checkpoint::Moment;
 use super::outcome::{Phase, SaveOutcome};
 use super::select::Selection;
 use super::substitute::at_substituters;
@@ -19,7 +20,12 @@ pub(super) fn mark_used(snapshot: &mut Snapshot, selection: &Selection, time: u6
 
 /// Records what this lane uses, and what it is known to have used now. Paths that were dropped and are built or fetched again were
 /// needed.
-pub(super) fn mark_lane(context: &Context, snapshot: &mut Snapshot, selection: &Selection, time: u64) {
+pub(super) fn mark_lane(
+    context: &Context,
+    snapshot: &mut Snapshot,
+    selection: &Selection,
+    (moment, time): (Moment, u64),
+) {
     let held: BTreeSet<&StorePath> = snapshot.paths.keys().map(|key| &key.0).collect();
     let lane = snapshot.lanes.get(&context.identity.lane);
     let was_dropped = |path: &&StorePath| {
@@ -31,7 +37,10 @@ pub(super) fn mark_lane(context: &Context, snapshot: &mut Snapshot, selection: &
     let lane = snapshot.lanes.entry(context.identity.lane.clone()).or_default();
     let is_used = |path: &&StorePath| selection.lane_used.contains(*path) || !lane.paths.contains_key(*path);
     let used: Vec<StorePath> = selection.lane.iter().filter(is_used).cloned().collect();
-    lane.save(used, time);
+    match moment {
+        Moment::End => lane.save(used, time),
+        Moment::Running { .. } => lane.add(used, time),
+    }
     lane.returned.extend(returned);
 }
 

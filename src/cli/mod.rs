@@ -27,7 +27,7 @@ use clap::Parser;
 
 use crate::action;
 use crate::app::Failure;
-use crate::base::{printing, secrets};
+use crate::base::{printing, process, secrets};
 use args::{Cli, Command, StreamCommand, StreamPart};
 
 /// Runs the program with the arguments of this process. Exit codes: 0 success, misses included; 1 the work failed, or a
@@ -57,9 +57,12 @@ pub fn run() -> ExitCode {
                 return ExitCode::FAILURE;
             }
         }
-        Command::Action(_) => {
+        Command::Action(ref action) => {
             if let Err(why) = secrets::take_in() {
                 tracing::warn!("{why}");
+            }
+            if matches!(action.step, action::Step::Checkpoints) {
+                process::step_back();
             }
         }
         _ => {}

@@ -44,8 +44,9 @@ fn actions() -> [Action; 11] {
     let of = |command: Command| command.get_arguments().map(|arg| arg.get_id().to_string()).collect::<BTreeSet<_>>();
     let mut saves = of(HistoryArgs::augment_args(SaveArgs::augment_args(PackingArgs::augment_args(Command::new("")))));
     saves.extend(of(PushToArgs::augment_args(Command::new(""))));
+    saves.insert("progressive".to_owned());
     let mut restores = of(FailArgs::augment_args(RestoreArgs::augment_args(Command::new(""))));
-    restores.extend(["lookup_only", "restore_prefixes_first_match", "save", "guard"].map(str::to_owned));
+    restores.extend(["lookup_only", "restore_prefixes_first_match", "save", "guard", "progressive"].map(str::to_owned));
     let read_plan = |json: &str| PlanInputs::from_json(json).err();
     let read_audit = |json: &str| AuditInputs::from_json(json).err();
     let read_prune = |json: &str| PruneInputs::from_json(json).err();
@@ -256,6 +257,7 @@ fn a_setting_of_an_action_is_the_same_on_the_command_line() {
                 "no_evaluate_once",
                 "push_to",
                 "guard",
+                "progressive",
             ]
             .map(str::to_owned),
         )

@@ -42,6 +42,11 @@ pub(crate) fn save(name: &'static str, value: &str) -> Result<(), StateError> {
     actions_rs::output::save_state(name, value).map_err(|cause| StateError::File { name, cause })
 }
 
+/// The variable in which the runner passes the value of `name`.
+pub(crate) fn variable(name: &str) -> String {
+    format!("STATE_{name}")
+}
+
 /// Returns the value that the main step passed under `name`.
 #[must_use]
 pub(crate) fn load(name: &str) -> Option<String> {

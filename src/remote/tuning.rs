@@ -72,6 +72,10 @@ pub struct Tuning {
     /// Layers of fewer bytes are downloaded, unless streaming is asked for. 64 MiB: downloading them takes little longer than a
     /// stream takes to start, and cannot fail while the job runs.
     pub stream_from: u64,
+    /// Least time between two saves while a job runs, and longest wait for more to save with the first new path. A minute.
+    pub checkpoint_interval: Duration,
+    /// How often such a process looks for new paths. 5 s.
+    pub checkpoint_look: Duration,
     /// Number of objects in a page of a list. 1,000, the greatest that S3 allows.
     pub list_page: u32,
     /// Age at which an unfinished upload to an object store is aborted. 24 h.
@@ -117,6 +121,8 @@ impl Default for Tuning {
             stream_patience: Duration::from_mins(5),
             stream_fill: Duration::ZERO,
             stream_from: 64 * MIB,
+            checkpoint_interval: Duration::from_mins(1),
+            checkpoint_look: Duration::from_secs(5),
             list_page: 1000,
             upload_age: Duration::from_hours(24),
             rest_pages: 10,
@@ -155,6 +161,8 @@ impl Tuning {
                 "blob_delay" => &mut tuning.blob_delay,
                 "stream_patience" => &mut tuning.stream_patience,
                 "stream_fill" => &mut tuning.stream_fill,
+                "checkpoint_interval" => &mut tuning.checkpoint_interval,
+                "checkpoint_look" => &mut tuning.checkpoint_look,
                 "rest_patience" => &mut tuning.rest_patience,
                 "stream_from" => {
                     tuning.stream_from = value.trim().parse().unwrap_or(tuning.stream_from);

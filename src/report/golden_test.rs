@@ -107,6 +107,7 @@ fn an_exact_hit_with_a_small_save() {
         generation: Some(12),
         entries_created: 2,
         uploaded_bytes: 4 * MIB + 200 * 1024,
+        running: None,
     });
     (report.levels[0].saved, report.levels[0].uploaded_bytes) = (7, 4 * MIB + 200 * 1024);
     report.largest_new = vec![
@@ -133,6 +134,7 @@ fn a_miss_with_the_first_save() {
         generation: Some(1),
         entries_created: 9,
         uploaded_bytes: 1_042 * MIB,
+        running: None,
     });
     report.largest_new = vec![
         new("k7c2n2gyv3qm5zjx1jcrqm6yv4f2lqnd-rustc-1.95.0", 604 * MIB),

@@ -2,7 +2,7 @@
 //! how full the cache is.
 
 use super::{markdown, text};
-use crate::report::{Outcome, Paths, Quota, Report, Trend};
+use crate::report::{Outcome, Paths, Quota, Report, Running, Trend};
 use crate::series::Hit;
 
 /// Renders the table. None if nothing was restored or saved.
@@ -101,6 +101,13 @@ fn saved(report: &Report) -> Option<String> {
     let save = report.save.as_ref()?;
     let because = markdown::sentence(&save.because);
     let because = if because.is_empty() { because } else { format!(", {because}") };
+    let running = save.running.as_ref().filter(|running| running.saves > 0);
+    let running = running.map_or_else(String::new, |running| {
+        let Running { saves, paths, uploaded_bytes, .. } = running;
+        let (saves, paths) = (text::count(*saves, "save"), text::count(*paths, "path"));
+        format!("; while the job ran, {saves} of {paths} ({} uploaded)", text::bytes(*uploaded_bytes))
+    });
+    let because = because + &running;
     Some(match save.outcome {
         Outcome::Saved => format!(
             "{} in {}: {} uploaded in {}{because}",
@@ -109,7 +116,7 @@ fn saved(report: &Report) -> Option<String> {
             text::bytes(save.uploaded_bytes),
             text::count(save.entries_created, "new cache entry|new cache entries")
         ),
-        Outcome::Skipped if save.uploaded_bytes > 0 => {
+        Outcome::Skipped if save.uploaded_bytes > 0 && running.is_empty() => {
             format!("no store path{because}; {} of other files uploaded", text::bytes(save.uploaded_bytes))
         }
         Outcome::Skipped => format!("nothing{because}"),

@@ -198,6 +198,24 @@ pub(crate) struct Save {
     pub entries_created: u64,
     /// Bytes uploaded.
     pub uploaded_bytes: u64,
+    /// The part of it that was saved while the job ran; null if nothing was.
+    pub running: Option<Running>,
+}
+
+/// What was saved while the job ran.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub(crate) struct Running {
+    /// Number of saves.
+    pub saves: u64,
+    /// Store paths.
+    pub paths: u64,
+    /// Entries created in the cache.
+    pub entries_created: u64,
+    /// Bytes uploaded.
+    pub uploaded_bytes: u64,
+    /// Time that they took, beside the job.
+    pub ms: u64,
 }
 
 /// The duration of one phase.

@@ -16,7 +16,7 @@ fn full() -> Report {
     report.largest_new = vec![NewPath::default()];
     report.closure = Some(Closure { outputs: vec!["x".to_owned()], paths: vec![NewPath::default()] });
     report.restore = Some(Restore::default());
-    report.save = Some(Save::default());
+    report.save = Some(Save { running: Some(Running::default()), ..Save::default() });
     report.quota = Some(Quota::default());
     report.trend = Some(Trend::default());
     report.plan = Some(Plan::default());

@@ -59,6 +59,13 @@ impl Lane {
         self.paths.extend(used.into_iter().map(|path| (path, now)));
     }
 
+    /// Records that a job that goes on found `used` in use. This is not one of the saves by which paths expire.
+    pub(crate) fn add(&mut self, used: impl IntoIterator<Item = StorePath>, now: u64) {
+        let now = self.saves.last().map_or(now, |last| now.max(last + 1));
+        self.used = self.used.max(now);
+        self.paths.extend(used.into_iter().map(|path| (path, now)));
+    }
+
     /// The time of the save `count` saves ago; 0 if there are fewer.
     fn since(&self, count: u32) -> u64 {
         self.saves.iter().rev().nth((count as usize).saturating_sub(1)).copied().unwrap_or(0)
@@ -142,7 +149,7 @@ impl Snapshot {
     }
 
     /// `paths` and everything that they refer to.
-    fn with_references<'a>(&'a self, paths: impl Iterator<Item = &'a StorePath>) -> BTreeSet<StorePath> {
+    pub(crate) fn with_references<'a>(&'a self, paths: impl Iterator<Item = &'a StorePath>) -> BTreeSet<StorePath> {
         let mut references: HashMap<&StorePath, Vec<&StorePath>> = HashMap::new();
         for record in self.paths.values() {
             references.entry(&record.info.path).or_default().extend(&record.info.references);

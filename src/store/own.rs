@@ -30,6 +30,14 @@ pub(super) const NAME: &str = "nix-cache";
 pub(crate) const LOCK: &str = "lock";
 /// The state of the last restore, for the save.
 pub(crate) const RECORD: &str = "restore.json";
+/// What was saved while the job runs, for the last save.
+pub(crate) const CHECKPOINTS: &str = "checkpoints.json";
+/// The lock of the process that saves while the job runs.
+pub(crate) const CHECKPOINTS_LOCK: &str = "checkpoints.lock";
+/// The request to that process to end.
+pub(crate) const CHECKPOINTS_STOP: &str = "checkpoints.stop";
+/// Its log.
+pub(crate) const CHECKPOINTS_LOG: &str = "checkpoints.log";
 /// What was restored without a valid signature, for saves that sign.
 pub(crate) const LEDGER: &str = "unverified.json";
 /// What is mounted, for the detach.
@@ -304,14 +312,22 @@ impl OwnFolder {
     /// # Errors
     /// When it cannot be opened or made.
     pub(crate) fn lock_file(&self) -> io::Result<File> {
+        self.lock_file_of(LOCK)
+    }
+
+    /// Like [`OwnFolder::lock_file`], for another lock.
+    ///
+    /// # Errors
+    /// When it cannot be opened or made.
+    pub(crate) fn lock_file_of(&self, name: &str) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         for _ in 0..3 {
-            match rustix::fs::openat(&self.fd, LOCK, flags, Mode::empty()).map(File::from) {
+            match rustix::fs::openat(&self.fd, name, flags, Mode::empty()).map(File::from) {
                 Ok(file) if file.metadata()?.is_file() => return Ok(file),
                 Err(Errno::NOENT) => {
                     let made = rustix::fs::openat(
                         &self.fd,
-                        LOCK,
+                        name,
                         flags | OFlags::CREATE | OFlags::EXCL,
                         Mode::from_raw_mode(0o644),
                     );
@@ -324,7 +340,7 @@ impl OwnFolder {
                         Err(error) => return Err(error.into()),
                     }
                 }
-                Ok(_) | Err(Errno::LOOP | Errno::NXIO | Errno::ACCESS) => self.remove(LOCK)?,
+                Ok(_) | Err(Errno::LOOP | Errno::NXIO | Errno::ACCESS) => self.remove(name)?,
                 Err(error) => return Err(error.into()),
             }
         }

@@ -7,6 +7,7 @@ mod evicted;
 mod history;
 mod job;
 mod place;
+mod progressive;
 mod pushes;
 mod remotes;
 mod row;

@@ -9,14 +9,16 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 use super::super::base::{Base, load_base};
+use super::super::checkpoint::Moment;
 use super::super::commit::{Pushed, push_snapshot};
 use super::super::record::RestoreRecord;
+use super::super::repack::Turn;
 use super::super::restore::{assign, for_lane};
 use super::super::room::layer_bytes;
-use super::super::save::{keep_held, plan};
 use super::super::search::snapshot_names;
 use super::super::select::{Situation, select};
 use super::super::system::find_fitting;
+use super::super::to_pack::{keep_held, plan};
 use super::super::used::{finish_snapshot, mark_lane, mark_used};
 use super::super::{Context, Identity, ModeRequest, Packing, Place};
 use super::model::Needs;
@@ -137,10 +139,11 @@ pub(super) async fn save(context: &Context, view: &View, valid: &Paths, needs: &
         return;
     }
     mark_used(&mut snapshot, &selection, view.now);
-    mark_lane(context, &mut snapshot, &selection, view.now);
+    mark_lane(context, &mut snapshot, &selection, (Moment::End, view.now));
     snapshot.expire(context.packing.keep_saves, view.now);
     snapshot.drop_redundant_layers();
-    let (to_pack, apart) = plan(context, &mut snapshot, &new, valid, &selection.lane, view.now);
+    let (to_pack, apart) =
+        plan(context, &mut snapshot, &new, valid, &selection.lane, (Moment::End, Turn::Later, view.now));
     let Base { newest, lost_entries, .. } = base;
     for paths in [&to_pack - &apart, apart] {
         if paths.is_empty() {

@@ -81,9 +81,10 @@ impl Job {
             }
             variables.insert(name.into(), folder.join(file).display().to_string());
         }
-        // The history has entries and requests of its own; its tests switch it on.
+        // The history, and saves while the job runs, have entries and requests of their own; their tests switch them on.
         let inputs = json!({
-            "action": "both", "key": "tests", "token": token, "job-status": "success", "history": "false"
+            "action": "both", "key": "tests", "token": token, "job-status": "success", "history": "false",
+            "progressive": "off"
         });
         Self { store: machine.store(&format!("{name}-store")), folder, variables, inputs, secrets }
     }
@@ -132,16 +133,21 @@ impl Job {
 
     /// A step by its name.
     pub(super) fn step(&self, step: &str) -> Step {
-        let mut command: Command = self.store.machine.nix_cache(&["action", step]);
-        let state = entries(&self.file("state")).into_iter().map(|(name, value)| (format!("STATE_{name}"), value));
-        command.envs(&self.variables).envs(state).env("NIX_CACHE_STORE_ROOT", &self.store.root);
-        command.env("NIX_CACHE_INPUTS", self.inputs.to_string()).stdin(Stdio::null());
-        let run = Run::of(command);
+        let run = Run::of(self.command(step));
         let log = format!("{}{}", run.out, run.log);
         self.assert_no_token_in(&log, "the log");
         let report = read_report(&self.folder.join("temp/nix-cache"));
         let report = report.ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         Step { code: run.code, log, report }
+    }
+
+    /// The command of a step, as the runner starts it.
+    pub(super) fn command(&self, step: &str) -> Command {
+        let mut command: Command = self.store.machine.nix_cache(&["action", step]);
+        let state = entries(&self.file("state")).into_iter().map(|(name, value)| (format!("STATE_{name}"), value));
+        command.envs(&self.variables).envs(state).env("NIX_CACHE_STORE_ROOT", &self.store.root);
+        command.env("NIX_CACHE_INPUTS", self.inputs.to_string()).stdin(Stdio::null());
+        command
     }
 
     fn file(&self, name: &str) -> String {
