@@ -85,7 +85,7 @@ function guarded(work, trouble = warn) {
 }
 
 // Actions that are done in the main step.
-const AT_ONCE = ['save', 'plan', 'drvs', 'record', 'comment', 'dashboard', 'prune', 'push', 'warm-restore', 'warm-save'];
+const AT_ONCE = ['save', 'plan', 'drvs', 'record', 'record-audit', 'comment', 'dashboard', 'prune', 'push', 'warm-restore', 'warm-save'];
 
 // The runner evaluates INPUT_* once more for the post step, and wrongly where our action stands inside another
 // composite action; so post takes its settings from here. Tokens and keys are left out: state is a file and a variable.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Gets the real programs that tests run against: act (nektos/act), the YAML checkers, moto (an S3 server) and deadnix into a virtual
+# Gets the real programs that tests run against: act (nektos/act), the YAML checkers, moto (an S3 server), deadnix and nixfmt into a virtual
 # environment of their own, GitHub's cache client into tests/node and its parser into
 # tests/node/parser. Prints the folder to put on PATH.
 #
@@ -33,6 +33,9 @@ fi
 # Not on PATH: most tests are about a machine that lacks it.
 if [ ! -x "$venv/tools/bin/deadnix" ]; then
   cargo install --quiet --locked --root "$venv/tools" deadnix --version 1.3.1 >&2
+fi
+if [ ! -x "$venv/tools/bin/nixfmt" ]; then
+  cargo install --quiet --locked --root "$venv/tools" nixfmt_rs --version 0.5.3 >&2
 fi
 "$venv/bin/act" --version >&2
 echo "$venv/bin"

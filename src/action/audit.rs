@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::audit_inputs::AuditInputs;
+use super::build::{report_of_job, report_path};
 use super::given::ActionInputs;
 use super::job;
 use super::outputs::set_all;
@@ -10,11 +11,11 @@ use super::plan::wish;
 use crate::app::Failure;
 use crate::app::audit::{AuditRequest, Audited, Files, carry_out, verdict, write_files};
 use crate::audit::output::{annotations, summary};
-use crate::base::env_vars;
+use crate::base::{clock, env_vars};
 use crate::github::env::Facts;
 use crate::github::event::Event;
 use crate::plan::{Repository, Wish};
-use crate::report::page;
+use crate::report::{Action, page};
 
 /// Audits, reports, and fails according to the policy.
 pub(super) async fn run() -> Result<(), Failure> {
@@ -35,10 +36,24 @@ pub(super) async fn run() -> Result<(), Failure> {
         let (sentences, rows) = (summary::sentences(&audited.report), summary::rows(&audited.report));
         page::write("Audit", &sentences, &summary::HEAD, &rows);
     }
+    keep(&audited, &inputs, &facts).await;
     if let Err(error) = set_all(outputs(&audited, &sarif, &json)) {
         tracing::warn!("{error}");
     }
     verdict(&audited)
+}
+
+/// Adds the audit to the report of the job, for the history.
+async fn keep(audited: &Audited, inputs: &AuditInputs, facts: &Facts) {
+    let root = env_vars::path(env_vars::NIX_CACHE_STORE_ROOT);
+    let path = report_path(facts, &inputs.lane, &inputs.job);
+    let mut report = report_of_job(&path, Action::Audit, facts, (&inputs.lane, &inputs.job), root.as_deref()).await;
+    let found = audited.report.figures();
+    report.audit = Some(report.audit.map_or(found, |before| before.and(&found)));
+    report.job.ended = clock::now();
+    if let Err(error) = report.write(&path) {
+        tracing::warn!("{error}");
+    }
 }
 
 fn request(inputs: &AuditInputs, facts: &Facts, workspace: &Path) -> AuditRequest {

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use super::given::{ActionInputs, Secrets};
-use super::inputs::JobArgs;
-use crate::app::settings::AuditArgs;
+use super::given::{ActionInputs, InputError, Secrets};
+use super::inputs::{HistoryArgs, Inputs, JobArgs, RemoteInput};
+use crate::app::settings::{AuditArgs, KeyArgs, LaneArgs, TrustArgs};
 
 /// The inputs of `audit`.
 #[derive(Clone, Debug, Parser)]
@@ -20,13 +20,36 @@ pub(crate) struct AuditInputs {
     #[arg(long)]
     pub no_annotate: bool,
     #[command(flatten)]
+    pub remote: RemoteInput,
+    /// The first word of the keys of the jobs, if they set `prefix-key`
+    #[arg(long, value_name = "WORD", default_value = "nix")]
+    pub prefix_key: String,
+    #[command(flatten)]
+    pub lane: LaneArgs,
+    #[command(flatten)]
+    pub trust: TrustArgs,
+    #[command(flatten)]
+    pub history: HistoryArgs,
+    #[command(flatten)]
     pub job: JobArgs,
+    #[arg(skip)]
+    pub secrets: Secrets,
 }
 
 impl ActionInputs for AuditInputs {
-    /// It needs none.
-    fn with_secrets(self, _: Secrets) -> Self {
-        self
+    /// For the step that adds the audit to the history.
+    fn with_secrets(self, secrets: Secrets) -> Self {
+        Self { secrets, ..self }
+    }
+}
+
+impl AuditInputs {
+    /// The corresponding inputs of the main action.
+    pub(crate) fn of_the_job(&self) -> Result<Inputs, InputError> {
+        let Self { remote, prefix_key, lane, trust, history, job, secrets, .. } = self.clone();
+        let usual = Inputs::from_json("{}")?;
+        let key = KeyArgs { prefix_key, ..usual.key };
+        Ok(Inputs { key, remote, lane, history, trust, job, secrets, ..usual })
     }
 }
 

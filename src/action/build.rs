@@ -4,12 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::given::ActionInputs;
+use super::inputs::JobArgs;
 use super::{drvs, job};
 use crate::action::build_inputs::BuildInputs;
 use crate::action::build_outputs;
 use crate::app::Failure;
 use crate::app::build::{absolute, annotate, carry_out, explain, verdict};
 use crate::app::drvs::build_by;
+use crate::app::settings::LaneArgs;
 use crate::base::env_vars;
 use crate::base::note::Note;
 use crate::base::printing::Raw;
@@ -51,7 +53,7 @@ async fn build_and_report() -> Result<(), (Failure, Told)> {
     explain(&built, &mut live);
     annotate(&built, &mut job::annotator());
     tracing::info!("{}", summary::build_headline(&built));
-    let path = report_path(&facts, &inputs);
+    let path = report_path(&facts, &inputs.lane, &inputs.job);
     if !inputs.job.no_summarize && !summary::is_promised(&path) {
         match summary::write_build(&built) {
             Ok(()) => built.summarized = true,
@@ -76,8 +78,8 @@ fn request(inputs: &BuildInputs, facts: &Facts, root: Option<&Path>) -> Request 
 }
 
 /// The report of this job: that of the cache in the same lane, otherwise an existing one, otherwise a new one.
-pub(super) fn report_path(facts: &Facts, inputs: &BuildInputs) -> PathBuf {
-    let lane = inputs.lane.lane.clone().unwrap_or_else(|| default_lane(facts, &inputs.job.matrix));
+pub(super) fn report_path(facts: &Facts, lane: &LaneArgs, job: &JobArgs) -> PathBuf {
+    let lane = lane.lane.clone().unwrap_or_else(|| default_lane(facts, &job.matrix));
     let ours = facts.report_path(&lane);
     if ours.exists() {
         return ours;
@@ -88,6 +90,25 @@ pub(super) fn report_path(facts: &Facts, inputs: &BuildInputs) -> PathBuf {
     newest.map_or(ours, |(_, report)| report)
 }
 
+/// The report at `path`, or otherwise a new one of a job that does no more than `action`.
+pub(super) async fn report_of_job(
+    path: &Path,
+    action: Action,
+    facts: &Facts,
+    (lane, job): (&LaneArgs, &JobArgs),
+    root: Option<&Path>,
+) -> Report {
+    if let Ok(report) = Report::read(path) {
+        return report;
+    }
+    let lane = lane.lane.clone().unwrap_or_else(|| default_lane(facts, &job.matrix));
+    let mut report = Report::new(action, facts, &lane);
+    let dirs = StoreDirs::new(root);
+    report.job.status = job.job_status;
+    report.machine = machine::describe(&dirs, facts.environment, machine::free_space(&dirs)).await;
+    report
+}
+
 /// Adds the build to the report of the job.
 async fn keep(
     (built, notes): (&BuildReport, Vec<Note>),
@@ -96,16 +117,7 @@ async fn keep(
     facts: &Facts,
     root: Option<&Path>,
 ) {
-    let mut report = if let Ok(report) = Report::read(path) {
-        report
-    } else {
-        let lane = inputs.lane.lane.clone().unwrap_or_else(|| default_lane(facts, &inputs.job.matrix));
-        let mut report = Report::new(Action::Build, facts, &lane);
-        let dirs = StoreDirs::new(root);
-        report.job.status = inputs.job.job_status;
-        report.machine = machine::describe(&dirs, facts.environment, machine::free_space(&dirs)).await;
-        report
-    };
+    let mut report = report_of_job(path, Action::Build, facts, (&inputs.lane, &inputs.job), root).await;
     report.builds.push(built.clone());
     report.job.ended = crate::base::clock::now();
     for note in notes {

@@ -66,6 +66,8 @@ pub(crate) enum Step {
     Build,
     /// Add a build to the history, unless a later step of its job does
     Record,
+    /// Add an audit to the history, unless a later step of its job does
+    RecordAudit,
     /// Audit, and report what breaks the policy
     Audit,
     /// Comment on the pull request
@@ -96,7 +98,8 @@ pub(crate) async fn run(step: Step) -> Result<(), Failure> {
         Step::Checkpoints => return checkpoints::run().await,
         Step::Plan => plan::run().await,
         Step::Drvs => drvs::run().await,
-        Step::Record => record::run().await,
+        Step::Record => record::build().await,
+        Step::RecordAudit => record::audit().await,
         Step::Prune => prune::run().await,
         Step::WarmRestore => warm::prepare().await,
         Step::Warm => warm::realise().await,

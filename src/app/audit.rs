@@ -250,7 +250,10 @@ async fn base(
     }
     for target in policy.targets.iter().filter(|_| with_packages && !subject.packages.is_empty()) {
         match evaluate(&project.folder, &flake.url(), target, store_root).await {
-            Ok(evaluation) => base.subject.packages.extend(from_evaluation(&evaluation, policy.licenses.lists)),
+            Ok(evaluation) => {
+                let dirs = StoreDirs::new(store_root);
+                base.subject.packages.extend(from_evaluation(&dirs, &evaluation, policy.licenses.lists));
+            }
             Err(why) => {
                 let commit = short(commit);
                 subject

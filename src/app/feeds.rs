@@ -117,7 +117,7 @@ fn reduce(files: &[PathBuf], into: &Path) -> Result<String, String> {
     let (mut count, mut trouble) = (0, None);
     for path in files {
         read(path, |entry| {
-            count += 1;
+            count += u64::from(!entry.affected.is_empty());
             trouble = trouble.take().or(writer.add(&entry).err());
         })?;
     }
@@ -157,6 +157,12 @@ mod tests {
 
     const FEED: &str = include_str!("../audit/testdata/nvd.json");
 
+    /// The feed with `to` in place of the first `from` behind the start of an advisory.
+    fn changed(feed: &str, id: &str, from: &str, to: &str) -> String {
+        let (before, after) = feed.split_at(feed.find(id).unwrap());
+        before.to_owned() + &after.replacen(from, to, 1)
+    }
+
     fn request(from: String, into: &Path) -> FeedsRequest {
         FeedsRequest { from, into: into.to_owned(), years: 1 }
     }
@@ -169,12 +175,21 @@ mod tests {
         let newer = FEED
             .replace("\"versionEndExcluding\": \"153.0\"", "\"versionEndExcluding\": \"154.0\"")
             .replace("2026-11-20", "2026-11-25");
+        // Meanwhile one advisory was withdrawn, and of another one it was found that something else is affected.
+        let newer = changed(&newer, "CVE-2026-0001", "Analyzed", "Rejected");
+        let newer = changed(&newer, "CVE-2026-0003", ":acme:demo:", ":acme:else:");
         packed.write_all(newer.as_bytes()).unwrap();
         fs::write(from.path().join("nvdcve-2.0-modified.json.gz"), packed.finish().unwrap()).unwrap();
         let said = refresh(&request(from.path().display().to_string(), into.path())).await.unwrap();
-        assert!(said.starts_with("18 records of 2 feeds, data of 2026-11-25, "), "{said}");
+        assert!(said.starts_with("19 records of 2 feeds, data of 2026-11-25, "), "{said}");
         let (direct, reduced) = (read_folder(from.path(), |_, _| true), read_folder(into.path(), |_, _| true));
         assert_eq!(direct.entries, reduced.entries);
+        for feeds in [from.path(), into.path()] {
+            let known = read_folder(feeds, |_, product| product == "demo").entries;
+            let known: Vec<&str> = known.iter().map(|entry| entry.id.as_str()).collect();
+            assert!(known.contains(&"CVE-2026-0002") && !known.contains(&"CVE-2026-0001"), "{known:?}");
+            assert!(!known.contains(&"CVE-2026-0003"), "{known:?}");
+        }
         let firefox = reduced.entries.iter().find(|entry| entry.id == "CVE-2026-0153").unwrap();
         assert_eq!(firefox.affected[0].range.to_excluding.as_deref(), Some("154.0"), "the newer file counts");
         assert_eq!(reduced.days.unwrap().1.to_string(), "2026-11-25");

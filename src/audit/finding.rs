@@ -101,6 +101,7 @@ pub(crate) struct Findings<'a> {
     pub today: NaiveDate,
     /// The exceptions for vulnerabilities that something needed, by number.
     pub used: BTreeSet<usize>,
+    /// At most twice [`MOST`].
     found: Vec<Finding>,
     left_out: u64,
 }
@@ -143,7 +144,19 @@ impl<'a> Findings<'a> {
             key(one).cmp(&key(other)).then_with(|| (&one.place, &one.subject).cmp(&(&other.place, &other.subject)))
         });
         self.found.dedup_by(|one, other| one.fingerprint == other.fingerprint && one.place == other.place);
+        self.left_out += self.found.len().saturating_sub(MOST) as u64;
+        self.found.truncate(MOST);
         (self.found, self.left_out)
+    }
+
+    /// Leaves out the least of what was found where there is too much, so that a thousand notices never hide an error.
+    fn shrink(&mut self) {
+        if self.found.len() >= 2 * MOST {
+            // Stable: of those that matter alike, the first stay.
+            self.found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+            self.left_out += (self.found.len() - MOST) as u64;
+            self.found.truncate(MOST);
+        }
     }
 }
 
@@ -225,15 +238,12 @@ impl Builder<'_, '_> {
 
     pub(crate) fn add(self) {
         let Some(mut finding) = self.finding else { return };
-        if self.findings.found.len() >= MOST {
-            self.findings.left_out += 1;
-            return;
-        }
         if finding.confidence == Confidence::Guess {
             finding.severity = Severity::Notice;
         }
         finding.fingerprint = fingerprint(&[&finding.rule, &finding.subject, &self.identity]);
         self.findings.found.push(finding);
+        self.findings.shrink();
     }
 }
 
@@ -288,6 +298,20 @@ mod tests {
         assert!(
             found.iter().all(|finding| !format!("{}{}", finding.subject, finding.message).contains(char::is_control))
         );
+    }
+
+    #[test]
+    fn many_notices_hide_no_error() {
+        let policy = Policy::default();
+        let mut findings = Findings::new(&policy, day("2026-11-26"));
+        for number in 0..3 * MOST {
+            findings.of(&RULE, &number.to_string()).severity(Severity::Notice).add();
+            assert!(findings.found.len() < 2 * MOST, "memory is bounded");
+        }
+        findings.of(&RULE, "the worst").severity(Severity::Error).add();
+        let (found, left_out) = findings.finish();
+        assert_eq!((found.len(), left_out), (MOST, (2 * MOST + 1) as u64));
+        assert_eq!((found[0].subject.as_str(), found[0].severity), ("the worst", Severity::Error));
     }
 
     #[test]

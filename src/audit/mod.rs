@@ -7,6 +7,7 @@
 //! 5. Each file of [`output`] writes the report in one format.
 
 pub(crate) mod feed;
+pub(crate) mod figures;
 pub(crate) mod finding;
 mod licence;
 pub(crate) mod lock;
@@ -67,7 +68,7 @@ pub(crate) fn audit(subject: &Subject, policy: &Policy, today: NaiveDate) -> Rep
     let mut notes = subject.notes.clone();
     if left_out > 0 {
         let shown = crate::base::human::count(left_out, "finding");
-        notes.push(format!("{shown} beyond the first {} are left out.", finding::MOST));
+        notes.push(format!("{shown} of those that matter least are left out: a report has {} at most.", finding::MOST));
     }
     notes.extend(subject.sources.notes.iter().take(20).cloned());
     notes.extend(subject.tools.iter().filter_map(|run| run.note.clone()));

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::figures::AuditFigures;
 use super::finding::Finding;
 use super::packages::{Coverage, Package};
 use super::policy::{FailOn, Policy};
@@ -75,6 +76,24 @@ impl Report {
         let any = !policy.new_only || self.compared_with.is_none();
         let counts = move |finding: &Finding| any || finding.is_new == Some(true);
         self.findings.iter().filter(move |finding| from.is_some_and(|from| finding.severity >= from) && counts(finding))
+    }
+
+    /// The report in numbers, for the history.
+    pub(crate) fn figures(&self) -> AuditFigures {
+        let of = |severity| self.findings.iter().filter(|finding| finding.severity == severity).count() as u64;
+        let new = || self.findings.iter().filter(|finding| finding.is_new == Some(true)).count() as u64;
+        let known = self.coverage.unwrap_or_default();
+        AuditFigures {
+            errors: of(Severity::Error),
+            warnings: of(Severity::Warning),
+            notices: of(Severity::Notice),
+            new: self.compared_with.as_ref().map(|_| new()),
+            paths: known.paths,
+            bytes: known.bytes,
+            evaluated_paths: known.evaluated_paths,
+            evaluated_bytes: known.evaluated_bytes,
+            derivation_paths: known.derivation_paths,
+        }
     }
 
     /// The report in a sentence.

@@ -123,16 +123,18 @@ fn table(runs: &[&Run]) -> String {
             run.kind.word(),
             if run.hit.is_empty() { "-" } else { &run.hit },
             run.lane,
-            planned(run)
+            decided(run)
         );
     }
     let (count, lanes) = (human::count(runs.len() as u64, "run"), human::count(lanes.len() as u64, "lane"));
     out + &format!("{count} of {lanes}; the last one with nix-cache {}.\n", last.version)
 }
 
-/// What a plan decided.
-fn planned(run: &Run) -> String {
-    let (Some(targets), Some(skipped)) = (run.targets, run.skipped) else { return String::new() };
-    let targets = human::count(targets, "target");
-    format!(" ({skipped} of {targets} skipped)")
+/// What a plan decided, and what an audit found.
+fn decided(run: &Run) -> String {
+    let planned = run.targets.zip(run.skipped);
+    let planned = planned.map(|(targets, skipped)| format!("{skipped} of {} skipped", human::count(targets, "target")));
+    let found = run.audit.map(|audit| human::count(audit.findings(), "finding"));
+    let all: Vec<String> = planned.into_iter().chain(found).collect();
+    if all.is_empty() { String::new() } else { format!(" ({})", all.join(", ")) }
 }

@@ -1,6 +1,7 @@
 //! What a page shows, and what it never contains.
 
 use super::*;
+use crate::audit::figures::AuditFigures;
 use crate::history::{Built, Failed};
 
 /// Runs of a repository: cold at first, then with the cache.
@@ -81,6 +82,74 @@ fn the_time_before_the_cache_is_compared_with_the_time_since() {
         (&data["adoption"]["since"], &data["adoption"]["jobs"][0]["before-ms"]),
         (&since.into(), &1_200_000.into())
     );
+}
+
+#[test]
+fn audits_show_what_is_open_and_how_much_is_known() {
+    let audit = |number: u64, errors, paths, lane: &str, git_ref: &str| Run {
+        time: 1_785_000_000 + number * DAY,
+        run: number,
+        kind: RunKind::Audit,
+        lane: lane.into(),
+        git_ref: git_ref.into(),
+        status: "success".into(),
+        audit: Some(AuditFigures {
+            errors,
+            warnings: 2,
+            paths,
+            evaluated_paths: paths / 2,
+            derivation_paths: paths / 4,
+            ..AuditFigures::default()
+        }),
+        ..Run::default()
+    };
+    let main = "refs/heads/main";
+    let runs = vec![
+        audit(0, 5, 0, "a", main),
+        audit(1, 1, 200, "b", main),
+        // A pull request is not merged yet; the next audit of a lane replaces the last one.
+        audit(2, 90, 900, "a", "refs/pull/7/merge"),
+        audit(3, 3, 0, "a", main),
+    ];
+    let (bins, _) = bins::bins(&runs);
+    let open = audits::open(&bins);
+    // A span that has no audit shows what was open then.
+    let errors: Vec<Option<f64>> = audits::findings(&open)[0].values.iter().step_by(6).copied().collect();
+    assert_eq!(errors.first(), Some(&Some(5.0)));
+    assert_eq!((errors.contains(&Some(6.0)), errors.iter().flatten().any(|count| *count > 6.0)), (true, false));
+    assert_eq!(audits::findings(&open)[0].values.last(), Some(&Some(4.0)));
+    assert_eq!(audits::coverage(&open)[1].values.last(), Some(&Some(0.25)));
+    let (_, page, _folder) = made(runs, Goals::default());
+    for part in [
+        "<h3>Open findings of audits</h3><p class=value>8</p>",
+        "4 errors, 4 warnings, 50.0 % of 200 paths known from the evaluation",
+        "<h3 id=findings>Open findings</h3>",
+        "<h3 id=coverage>Coverage of audits</h3>",
+    ] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    // Without findings there is no chart of them, and without audits nothing about them.
+    let mut clean = audit(0, 0, 0, "a", main);
+    clean.audit = Some(AuditFigures::default());
+    let (_, page, _folder) = made(vec![clean.clone()], Goals::default());
+    assert!(page.contains("nothing is open") && !page.contains("id=findings") && !page.contains("id=coverage"));
+    clean.audit = None;
+    assert!(!made(vec![clean], Goals::default()).1.contains("audits"));
+}
+
+#[test]
+fn an_audit_that_nobody_repeats_counts_no_more() {
+    let at = |day: u64, audit: Option<AuditFigures>| Run {
+        time: 1_785_000_000 + day * DAY,
+        run: day,
+        audit,
+        ..Run::default()
+    };
+    let found = AuditFigures { errors: 1, ..AuditFigures::default() };
+    let runs = vec![at(0, Some(found)), at(30, None), at(60, None)];
+    let (bins, _) = bins::bins(&runs);
+    let open = audits::open(&bins);
+    assert_eq!((open[0], open[open.len() - 1]), (Some(found), None));
 }
 
 const GOALS: Goals = Goals { hit_rate: Some(0.9), job_time_reduction: Some(0.99), success_rate: Some(0.5) };

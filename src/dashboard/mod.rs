@@ -7,6 +7,7 @@
 //! The page loads nothing, and its content security policy forbids it to.
 
 mod adoption;
+mod audits;
 mod badge;
 mod bins;
 mod chart;

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::Facts;
 use super::adoption::{self, Adoption};
+use super::audits;
 use super::bins::{Bin, bins, moment};
 use super::chart::{Chart, Series, Unit};
 use super::failures::{Recovery, recovery};
@@ -90,14 +91,14 @@ fn content(view: &View<'_>) -> Html {
          <section aria-labelledby=time><h2 id=time>Over time</h2><div class=grid>\n{charts}</div></section>\n\
          <section aria-labelledby=parts><h2 id=parts>What takes long, and what fails</h2><div class=grid>\n{tables}</div></section>\n\
          <section aria-labelledby=groups><h2 id=groups>Where</h2>\n{}{}</section>\n",
-        figures(view),
+        figures(view, &bins),
         tables::by(view, &bins),
         tables::latest(view)
     ))
 }
 
 /// The figures of the last days, each with what became of it and its goal.
-fn figures(view: &View<'_>) -> Html {
+fn figures(view: &View<'_>, bins: &[Bin<'_>]) -> Html {
     let (now, before) = (view.figures, view.before);
     let share = |value: Option<f64>| value.map(text::signed_percent);
     let hits = figure("Hit rate", share(now.hit_rate), points(now.hit_rate, before.hit_rate), &goal(view, "hit-rate"));
@@ -145,7 +146,10 @@ fn figures(view: &View<'_>) -> Html {
         })),
         &Html::default(),
     );
-    [hits, time, saved, success, moved, held].into_iter().collect()
+    let audited = audits::newest(&audits::open(bins));
+    let audited =
+        audited.map(|(value, note)| figure("Open findings of audits", Some(value), Some(note), &Html::default()));
+    [hits, time, saved, success, moved, held].into_iter().chain(audited).collect()
 }
 
 fn figure(name: &str, value: Option<String>, note: Option<String>, goal: &Html) -> Html {
@@ -284,7 +288,31 @@ fn charts<'a>(view: &View<'_>, bins: &'a [Bin<'_>], span: &str, recovery: &Recov
     );
     let limit = view.facts.runs.iter().rev().find_map(|run| run.limit).unwrap_or(FREE_QUOTA);
     held.line = Some((limit as f64, format!("limit ({})", text::bytes(limit))));
-    vec![hits, time, saved, moved, success, held]
+    let mut all = vec![hits, time, saved, moved, success, held];
+
+    let open = audits::open(bins);
+    // A chart in which everything is zero would say that nothing is known: the figure at the top says that nothing is open.
+    if open.iter().flatten().any(|found| found.findings() > 0) {
+        all.push(chart(
+            "findings",
+            "Open findings",
+            format!(
+                "What the newest audits of all lanes and branches had found, {span}, at the end of each; those of pull requests are left out."
+            ),
+            Unit::Count,
+            audits::findings(&open),
+        ));
+    }
+    if open.iter().flatten().any(|found| found.paths > 0) {
+        all.push(chart(
+            "coverage",
+            "Coverage of audits",
+            format!("Of the store paths of the audited packages, the share of which name, version and licence are known, {span}."),
+            Unit::Share,
+            audits::coverage(&open),
+        ));
+    }
+    all
 }
 
 /// The time of a job that is in none of its parts.

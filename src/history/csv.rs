@@ -1,6 +1,7 @@
 //! Runs as CSV (RFC 4180), for spreadsheets.
 
 use super::run::{Built, Failed, Kind, Run};
+use crate::audit::figures::AuditFigures;
 
 /// The runs as a table with a head, one line each.
 pub(crate) fn to_csv<'a>(runs: impl IntoIterator<Item = &'a Run>) -> String {
@@ -28,6 +29,7 @@ fn full() -> Run {
         guard: "none".to_owned(),
         targets: some,
         skipped: some,
+        audit: Some(AuditFigures::default()),
         cached: some,
         restore_ms: some,
         save_ms: some,

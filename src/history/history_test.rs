@@ -4,6 +4,8 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::*;
+use crate::audit::figures::AuditFigures;
+use crate::report::Report;
 
 fn run(number: u64, time: u64, cached: u64) -> Run {
     Run {
@@ -166,12 +168,26 @@ fn a_record_says_what_ran_and_one_of_a_kind_from_the_future_is_left_out() {
     let of = |kind: &str, hit: &str| serde_json::json!({ "time": 1, "kind": kind, "hit": hit });
     assert_eq!(read(serde_json::json!({ "time": 1, "hit": "miss" })), Some(RunKind::Job));
     assert_eq!((read(of("plan", "")), read(of("build", ""))), (Some(RunKind::Plan), Some(RunKind::Build)));
+    assert_eq!((read(of("audit", "")), read(of("audit", "miss"))), (Some(RunKind::Audit), None));
     assert_eq!((read(of("plan", "exact")), read(of("job", "")), read(of("warm", ""))), (None, None, None));
     // Of two records of one job that were made in the same second, the one that knows more counts.
     let build = Run { kind: RunKind::Build, hit: String::new(), ..run(1, 5, 90) };
     let both = History::of([run(1, 5, 90), build.clone()]);
     assert_eq!((both.clone(), both.runs.len()), (History::of([build, run(1, 5, 90)]), 1));
     assert_eq!(both.by_time()[0].kind, RunKind::Job);
+}
+
+#[test]
+fn the_figures_of_audits_are_in_the_record_of_their_job() {
+    let found = AuditFigures { errors: 1, warnings: 2, notices: 3, new: None, paths: 10, ..AuditFigures::default() };
+    let both = found.and(&AuditFigures { new: Some(4), ..found });
+    assert_eq!((both.findings(), both.paths, both.new), (12, 20, Some(4)));
+    let mut report = Report { audit: Some(both), ..Report::default() };
+    assert_eq!((Run::of(&report, 9).kind, Run::of(&report, 9).audit), (RunKind::Audit, Some(both)));
+    report.restore = Some(crate::report::Restore::default());
+    assert_eq!((Run::of(&report, 9).kind, Run::of(&report, 9).audit), (RunKind::Job, Some(both)));
+    let kept = History::of([Run::of(&report, 9)]);
+    assert_eq!(History::decode(&kept.encode(Vec::new()).unwrap()).unwrap(), kept);
 }
 
 #[test]

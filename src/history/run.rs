@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit::figures::AuditFigures;
 use crate::building::watch::Ending;
 use crate::building::{BuildReport, Category, Resources};
 use crate::report::Report;
@@ -22,7 +23,7 @@ const MOST_LISTED: usize = 5;
 pub(crate) struct Run {
     /// When it ended, in seconds since 1970.
     pub time: u64,
-    /// What ran: the cache, or only a build, or only a plan.
+    /// What ran: the cache, or only a build, a plan or an audit.
     #[serde(skip_serializing_if = "Kind::is_job")]
     pub kind: Kind,
     /// The run's number; 0 outside of GitHub.
@@ -83,6 +84,9 @@ pub(crate) struct Run {
     /// Of these, the targets that need no build.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<u64>,
+    /// What audits found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditFigures>,
     /// What the cache of the repository holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<u64>,
@@ -119,9 +123,11 @@ pub(crate) struct Run {
 pub(crate) enum Kind {
     /// A plan.
     Plan,
+    /// An audit without a restore, save or build in the same job.
+    Audit,
     /// A build without a restore or save in the same job.
     Build,
-    /// A job that restored or saved, with all its plans and builds.
+    /// A job that restored or saved, with all its plans, builds and audits.
     #[default]
     Job,
     /// Something that a newer version of this program recorded.
@@ -134,6 +140,7 @@ impl Kind {
         match self {
             Self::Other => "other",
             Self::Plan => "plan",
+            Self::Audit => "audit",
             Self::Build => "build",
             Self::Job => "job",
         }
@@ -148,6 +155,7 @@ impl Kind {
         match (report.restore.is_some() || report.save.is_some(), report.builds.is_empty(), &report.plan) {
             (true, ..) => Self::Job,
             (false, true, Some(_)) => Self::Plan,
+            (false, true, None) if report.audit.is_some() => Self::Audit,
             (false, ..) => Self::Build,
         }
     }
@@ -224,6 +232,7 @@ impl Run {
             guard: report.guard.as_ref().map(|guard| guard.state.clone()).unwrap_or_default(),
             targets: planned.map(|plan| plan.targets),
             skipped: planned.map(|plan| plan.skipped),
+            audit: report.audit,
             held: report.quota.map(|quota| quota.used_bytes),
             limit: report.quota.and_then(|quota| quota.limit_bytes),
             category: category.map(|category| category.word().to_owned()).unwrap_or_default(),
@@ -291,7 +300,7 @@ impl Run {
         let is_hit = match self.kind {
             Kind::Other => false,
             Kind::Job => [Hit::Exact, Hit::Partial, Hit::Miss].iter().any(|hit| hit.word() == self.hit),
-            Kind::Plan | Kind::Build => self.hit.is_empty(),
+            Kind::Plan | Kind::Build | Kind::Audit => self.hit.is_empty(),
         };
         let is_listed = self.slowest.len() <= MOST_LISTED && self.failed.len() <= MOST_LISTED;
         is_hit && is_listed && self.clone().texts().iter().all(is_short)

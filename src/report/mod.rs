@@ -7,6 +7,7 @@ use std::path::Path;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use crate::audit::figures::AuditFigures;
 use crate::building::BuildReport;
 use crate::github::env::Facts;
 use crate::github::event;
@@ -46,6 +47,8 @@ pub(crate) enum Action {
     Build,
     /// Plan, and leave the rest to other jobs.
     Plan,
+    /// Audit, and leave the cache to other steps.
+    Audit,
 }
 
 /// Everything that was measured. Sizes are bytes, times milliseconds.
@@ -90,6 +93,8 @@ pub(crate) struct Report {
     pub guard: Option<Guard>,
     /// The last plan of the job; null without any.
     pub plan: Option<Plan>,
+    /// What the audits of the job's steps found, together; null without any.
+    pub audit: Option<AuditFigures>,
     /// The builds of the job's steps, in order.
     pub builds: Vec<BuildReport>,
 }
@@ -128,6 +133,7 @@ impl Default for Report {
             effort: None,
             guard: None,
             plan: None,
+            audit: None,
             builds: Vec::new(),
         }
     }

@@ -2,6 +2,7 @@
 //! Differences between act and GitHub's runner: act does not support `uses: $/hook`, gives the cache's token to all steps, has no
 //! pull requests, does not pass the matrix to nested actions, and reports success to the post step of a failed job.
 
+mod audits;
 mod builds;
 mod examples;
 mod once;

@@ -1,5 +1,6 @@
 //! All feeds of a folder.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -52,18 +53,21 @@ pub(crate) fn read_folder(folder: &Path, mut wants: impl FnMut(&str, &str) -> bo
         feeds.notes.push(format!("There are no feeds in {}. No vulnerabilities are looked up.", folder.display()));
     }
     let (mut room, mut bytes) = (MOST, MOST_BYTES);
+    let mut entries: BTreeMap<String, Entry> = BTreeMap::new();
     // `modified` sorts behind the years, and is newer.
     files.sort();
     for path in files {
         let keep = |mut entry: Entry| {
             entry.affected.retain(|affected| wants(&affected.vendor, &affected.product));
+            // Of one advisory the last file has the last word, also where it withdraws it or says that something else is affected.
             if entry.affected.is_empty() {
+                entries.remove(&entry.id);
                 return;
             }
             match (room.checked_sub(entry.affected.len()), bytes.checked_sub(entry.bytes())) {
                 (Some(ranges), Some(left)) => {
                     (room, bytes) = (ranges, left);
-                    feeds.entries.push(entry);
+                    entries.insert(entry.id.clone(), entry);
                 }
                 _ => room = 0,
             }
@@ -88,10 +92,7 @@ pub(crate) fn read_folder(folder: &Path, mut wants: impl FnMut(&str, &str) -> bo
              left out."
         ));
     }
-    // Stable: of one advisory the last file has the last word.
-    feeds.entries.reverse();
-    feeds.entries.sort_by(|one, other| one.id.cmp(&other.id));
-    feeds.entries.dedup_by(|one, other| one.id == other.id);
+    feeds.entries = entries.into_values().collect();
     feeds
 }
 
@@ -124,7 +125,7 @@ mod tests {
     fn a_feed_of_long_texts_takes_bounded_memory() {
         let folder = tempfile::tempdir().unwrap();
         let range = Range { exact: Some("9".repeat(1 << 20)), ..Range::default() };
-        let affected = vec![Affected { vendor: "v".into(), product: "p".into(), range, only_with: false }];
+        let affected = vec![Affected { vendor: "v".into(), product: "p".into(), range, ..Affected::default() }];
         let file = std::fs::File::create(folder.path().join(reduced::FILE)).unwrap();
         let mut writer = reduced::Writer::new(file, "2026-11-25").unwrap();
         for number in 0..100 {

@@ -31,7 +31,7 @@ pub(crate) struct Entry {
     /// What it is, in the words of the feed, cut.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
-    /// What is affected.
+    /// What is affected; nothing where it was withdrawn, or is about hardware alone. Such an advisory still replaces an older record of it.
     pub affected: Vec<Affected>,
 }
 
@@ -43,16 +43,20 @@ impl Entry {
                 [&range.exact, &range.from_including, &range.from_excluding, &range.to_including, &range.to_excluding];
             bounds.into_iter().flatten().map(String::len).sum::<usize>()
         };
-        let affected = self.affected.iter().map(|one| one.vendor.len() + one.product.len() + range(&one.range));
+        let names = |one: &Affected| one.vendor.len() + one.product.len() + one.inside.len();
+        let affected = self.affected.iter().map(|one| names(one) + range(&one.range));
         self.id.len() + self.text.len() + affected.sum::<usize>()
     }
 }
 
 /// A product and its affected versions.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Affected {
     pub vendor: String,
     pub product: String,
+    /// The software that it is a part of, such as `jenkins` or `python`; empty for what stands alone.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub inside: String,
     #[serde(flatten)]
     pub range: Range,
     /// Whether it is affected only together with something else, which is not looked at.

@@ -16,6 +16,8 @@ use crate::base::bounds::{Costs, Weighing};
 const MOST: u64 = 4 << 30;
 /// Most characters of a description that are kept.
 const LONGEST: usize = 200;
+/// Systems that packages of Nix are not built for, as the NVD's names of versions for them begin.
+const OTHER_SYSTEMS: [&str; 8] = ["windows", "mac", "iphone", "ipad", "ios", "android", "chrome_os", "freebsd"];
 
 /// Hands every advisory in `reader` to `each`. Returns the time that the file says it was written at, as it says it.
 ///
@@ -83,9 +85,7 @@ impl<'de, F: FnMut(Entry)> Visitor<'de> for List<'_, F> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
         while let Some(Item { cve }) = list.next_element()? {
-            if let Some(entry) = entry(cve) {
-                (self.0)(entry);
-            }
+            (self.0)(entry(cve));
         }
         Ok(())
     }
@@ -181,19 +181,18 @@ struct Match {
     version_end_excluding: Option<String>,
 }
 
-/// What is needed of an advisory; none where it affects no software, or was withdrawn.
-fn entry(cve: Cve) -> Option<Entry> {
-    if cve.vuln_status.eq_ignore_ascii_case("rejected") {
-        return None;
-    }
+/// What is needed of an advisory. One that affects no software, or was withdrawn, has its identifier alone.
+fn entry(cve: Cve) -> Entry {
+    let is_withdrawn = cve.vuln_status.eq_ignore_ascii_case("rejected");
     let score = score(&cve.metrics);
-    let affected: Vec<Affected> = cve.configurations.into_iter().flat_map(affected).collect();
+    let configurations = cve.configurations.into_iter().filter(|_| !is_withdrawn);
+    let affected: Vec<Affected> = configurations.flat_map(affected).collect();
     if affected.is_empty() {
-        return None;
+        return Entry { id: cut(&cve.id), score: None, text: String::new(), affected };
     }
     let text =
         cve.descriptions.iter().find(|text| text.lang == "en").map(|text| text.value.as_str()).unwrap_or_default();
-    Some(Entry { id: cut(&cve.id), score, text: cut(text).chars().take(LONGEST).collect(), affected })
+    Entry { id: cut(&cve.id), score, text: cut(text).chars().take(LONGEST).collect(), affected }
 }
 
 /// The newest base score there is, the primary one where there are several. It is computed from the vector; what the feed says counts
@@ -224,14 +223,18 @@ fn affected(configuration: Configuration) -> Vec<Affected> {
     found
 }
 
-/// A product; none for hardware, and for what is a plug-in of something else.
+/// A product; none for hardware, and for the version of a product that runs on other systems than those of Nix.
 fn one(of: Match, only_with: bool) -> Option<Affected> {
     let name = cpe::parse(&of.criteria)?;
-    let is_plugin = !matches!(name.target_software.as_str(), "*" | "-" | "linux" | "linux_kernel" | "unix");
     // `-` is a product without versions.
-    if !matches!(name.part.as_str(), "a" | "o") || is_plugin || name.version == "-" {
+    if !matches!(name.part.as_str(), "a" | "o") || name.version == "-" {
         return None;
     }
+    let inside = match name.target_software.as_str() {
+        "*" | "-" | "linux" | "linux_kernel" | "unix" => String::new(),
+        system if OTHER_SYSTEMS.iter().any(|other| system.starts_with(other)) => return None,
+        _ => name.target_software,
+    };
     let exact = (name.version != "*").then(|| match name.update.as_str() {
         "*" | "-" => name.version.clone(),
         update => format!("{}-{update}", name.version),
@@ -243,7 +246,7 @@ fn one(of: Match, only_with: bool) -> Option<Affected> {
         to_including: of.version_end_including,
         to_excluding: of.version_end_excluding,
     };
-    Some(Affected { vendor: name.vendor, product: name.product, range, only_with })
+    Some(Affected { vendor: name.vendor, product: name.product, inside, range, only_with })
 }
 
 #[cfg(test)]
@@ -253,6 +256,8 @@ mod tests {
     fn all(json: &str) -> io::Result<(Vec<Entry>, String)> {
         let mut entries = Vec::new();
         let timestamp = read(json.as_bytes(), |entry| entries.push(entry))?;
+        assert!(entries.iter().all(|entry| !entry.id.is_empty()));
+        entries.retain(|entry| !entry.affected.is_empty());
         Ok((entries, timestamp))
     }
 
@@ -267,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn hardware_plugins_and_withdrawn_advisories_are_left_out() {
+    fn hardware_other_systems_and_withdrawn_advisories_are_left_out() {
         let (entries, timestamp) = all(&matching(
             r#"{"vulnerable": true, "criteria": "cpe:2.3:a:haxx:curl:*:*:*:*:*:*:*:*", "versionEndExcluding": "8.1"}"#,
         ))
@@ -276,7 +281,7 @@ mod tests {
         assert_eq!(entries[0].affected[0].range.to_excluding.as_deref(), Some("8.1"));
         for criteria in [
             "cpe:2.3:h:x:curl:*:*:*:*:*:*:*:*",
-            "cpe:2.3:a:jenkins:git:*:*:*:*:*:jenkins:*:*",
+            "cpe:2.3:a:x:curl:*:*:*:*:*:windows:*:*",
             "cpe:2.3:a:x:curl:-:*:*:*:*:*:*:*",
             "nonsense",
         ] {
@@ -288,6 +293,8 @@ mod tests {
         let rejected = matching(r#"{"vulnerable": true, "criteria": "cpe:2.3:a:haxx:curl:1:*:*:*:*:*:*:*"}"#)
             .replace(r#""id""#, r#""vulnStatus": "Rejected", "id""#);
         assert_eq!(all(&rejected).unwrap().0, []);
+        let plugin = matching(r#"{"vulnerable": true, "criteria": "cpe:2.3:a:jenkins:git:*:*:*:*:*:jenkins:*:*"}"#);
+        assert_eq!(all(&plugin).unwrap().0[0].affected[0].inside, "jenkins");
     }
 
     #[test]

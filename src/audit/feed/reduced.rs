@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let range = Range { to_excluding: Some("2".into()), ..Range::default() };
-        let affected = Affected { vendor: "v".into(), product: "p".into(), range, only_with: false };
+        let affected = Affected { vendor: "v".into(), product: "p".into(), range, ..Affected::default() };
         let entry = Entry { id: "CVE-1".into(), score: Some(7.5), text: "t".into(), affected: vec![affected] };
         let mut writer = Writer::new(Vec::new(), "2026-11-25").unwrap();
         writer.add(&entry).unwrap();

@@ -74,13 +74,16 @@ pub(crate) fn gather(
     Ok((packages.collect(), notes))
 }
 
-/// The packages that an evaluation reached, without asking the store: what a commit is built from. More than what it refers to in the
-/// end, so that nothing counts as new that was there before.
-pub(crate) fn from_evaluation(evaluation: &Evaluation, lists: Lists) -> Vec<Package> {
-    let paths = evaluation.packages.iter().flat_map(|package| package.outputs.iter().map(move |path| (path, package)));
+/// The packages that an evaluated target is built from, by the evaluation and by the derivations that it wrote; what they built is not asked
+/// for. More than what the target refers to in the end, so that nothing counts as new that was there before.
+pub(crate) fn from_evaluation(dirs: &StoreDirs, evaluation: &Evaluation, lists: Lists) -> Vec<Package> {
     let path = |text: &str| text.rsplit('/').next().and_then(|base| base.parse::<StorePath>().ok());
-    let parsed = paths.filter_map(|(text, evaluated)| Some((path(text)?, evaluated)));
-    parsed.map(|(path, evaluated)| package(&path, 0, Some(evaluated), &BTreeMap::new(), lists)).collect()
+    let said = outputs_below(dirs, evaluation.derivation.as_deref().and_then(path));
+    let paths = evaluation.packages.iter().flat_map(|package| package.outputs.iter().map(move |path| (path, package)));
+    let evaluated: BTreeMap<StorePath, &Evaluated> =
+        paths.filter_map(|(text, evaluated)| Some((path(text)?, evaluated))).collect();
+    let all: BTreeSet<&StorePath> = evaluated.keys().chain(said.keys()).collect();
+    all.into_iter().map(|path| package(path, 0, evaluated.get(path).copied(), &said, lists)).collect()
 }
 
 fn package(

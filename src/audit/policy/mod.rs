@@ -203,6 +203,10 @@ impl Policy {
             return Err(wrong(condition.span().start, why));
         }
         audit.licenses.prepare().map_err(|(part, why)| wrong(text.find(&part).unwrap_or(0), &why))?;
+        if audit.vulnerabilities.exceptions.iter().any(vulnerabilities::Exception::is_boundless) {
+            let at = text.find("\"*").or_else(|| text.find("\"\"")).unwrap_or(0);
+            return Err(wrong(at, vulnerabilities::BOUNDLESS));
+        }
         let known: Vec<&str> = tools::ALL.iter().map(|tool| tool.program).collect();
         if let Some(name) = audit.tools.iter().flatten().find(|name| !known.contains(&name.as_str())) {
             let at = text.find(name.as_str()).unwrap_or(0);
@@ -285,6 +289,7 @@ mod tests {
             ("[audit.severity]\nlock-age = \"error\"\nno-such = \"off\"\n", 3, "lock-age, "),
             ("[audit.lock]\ncondition = \"numDaysOld < 30\"\n", 2, "max-age-days"),
             ("[audit.lock]\nmax-age-days = -1\n", 2, "-1"),
+            ("[[audit.vulnerabilities.exceptions]]\npackage = \"*\"\n", 2, "has to name the advisories"),
             ("[audit\n", 1, ""),
         ] {
             let error = Policy::parse(text, "nix-cache.toml").unwrap_err().to_string();

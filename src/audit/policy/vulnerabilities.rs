@@ -7,6 +7,9 @@ use serde::Deserialize;
 use super::day::Day;
 use crate::base::globs::matcher;
 
+/// Why an exception for every advisory of every package is refused.
+pub(super) const BOUNDLESS: &str = "an exception for every package has to name the advisories that it is for";
+
 /// What is done about vulnerabilities.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -49,6 +52,11 @@ impl Exception {
                 || (self.package.contains('*') && matcher(&self.package).is_ok_and(|glob| glob.is_match(text)))
         };
         (is_it(name) || is_it(&whole)) && (self.ids.is_empty() || self.ids.iter().any(|known| known == id))
+    }
+
+    /// Whether it would accept everything, so that nothing is ever found.
+    pub(super) fn is_boundless(&self) -> bool {
+        self.ids.is_empty() && self.package.chars().all(|c| c == '*')
     }
 
     /// The exception in messages.
@@ -96,10 +104,18 @@ pub(super) fn whitelist(text: &str) -> Result<Vec<Exception>, (usize, String)> {
     let exception = |(package, section): (String, Section)| Exception {
         package,
         ids: section.cve,
-        until: section.until,
+        // There, it is the first day on which the rule does not hold any more.
+        until: section.until.and_then(|day| day.0.pred_opt()).map(Day),
         reason: [section.comment.all(), section.issue_url.all()].concat().join(" "),
     };
-    Ok(sections.into_iter().map(exception).collect())
+    let all: Vec<Exception> = sections.into_iter().map(exception).collect();
+    match all.iter().find(|exception| exception.is_boundless()) {
+        Some(exception) => {
+            let at = text.find(&format!("[\"{}\"]", exception.package)).unwrap_or(0);
+            Err((at, BOUNDLESS.to_owned()))
+        }
+        None => Ok(all),
+    }
 }
 
 #[cfg(test)]
@@ -120,9 +136,12 @@ mod tests {
         assert_eq!(of("pcre-8.41").reason, "a b https://x");
         assert!(of("*").covers("anything", "1", "CVE-2015-2503"));
         assert!(
-            of("libxml2").covers("libxml2", "2", "CVE-1") && of("libxml2").until.unwrap().0.to_string() == "2027-02-03"
+            of("libxml2").covers("libxml2", "2", "CVE-1") && of("libxml2").until.unwrap().0.to_string() == "2027-02-02"
         );
         assert_eq!(whitelist("[a]\nuntil = \"soon\"\n").unwrap_err().0, 12);
         assert!(whitelist("x").is_err());
+        // As in vulnix, what would accept everything is wrong.
+        let (at, why) = whitelist("[a]\n\n[\"*\"]\ncomment = \"all\"\n").unwrap_err();
+        assert!(at == 5 && why.contains("has to name"), "{at} {why}");
     }
 }

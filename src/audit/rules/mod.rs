@@ -19,6 +19,7 @@ pub(super) mod source_import;
 pub(super) mod source_revision;
 pub(super) mod source_unfiltered;
 pub(super) mod tool_deadnix;
+pub(super) mod tool_formatter;
 pub(super) mod tool_nixf;
 pub(super) mod tool_statix;
 pub(super) mod tool_zizmor;
@@ -69,6 +70,7 @@ pub(crate) fn find(id: &str) -> Option<&'static Rule> {
 /// All of them, in the order in which they look. What is said of exceptions comes when all others have looked.
 pub(crate) const ALL: &[&Rule] = &[
     &tool_deadnix::RULE,
+    &tool_formatter::RULE,
     &known_vulnerability::RULE,
     &license_denied::RULE,
     &license_unknown::RULE,

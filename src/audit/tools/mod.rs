@@ -1,6 +1,7 @@
 //! Tools that look at Nix files and workflows: each is run where it is on PATH, and what it prints becomes findings. One file a tool.
 
 pub(crate) mod deadnix;
+pub(crate) mod formatter;
 pub(crate) mod nixf;
 mod run;
 pub(crate) mod statix;
@@ -34,10 +35,12 @@ pub(crate) enum Input {
     EachFile,
     /// The folder, where it has workflows.
     Workflows,
+    /// Each Nix file, to see what would be written in its place: see [`formatter`].
+    Formatter,
 }
 
 /// All tools.
-pub(crate) const ALL: &[&Tool] = &[&deadnix::TOOL, &nixf::TOOL, &statix::TOOL, &zizmor::TOOL];
+pub(crate) const ALL: &[&Tool] = &[&deadnix::TOOL, &formatter::TOOL, &nixf::TOOL, &statix::TOOL, &zizmor::TOOL];
 
 /// Something that a tool found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

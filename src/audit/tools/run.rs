@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::{ALL, Input, Spot, Tool};
+use super::{ALL, Input, Spot, Tool, formatter};
 use crate::base::bounds::open_file;
 use crate::base::child::{output, without_secrets};
 use crate::base::env_vars;
@@ -29,7 +29,7 @@ pub(crate) fn run_all(folder: &Path, within: &str, files: &[String], wanted: Opt
     let has_workflows = folder.join(".github/workflows").is_dir() || folder.join("action.yml").is_file();
     let has_work = |tool: &&&Tool| match tool.input {
         Input::Workflows => has_workflows,
-        Input::Folder | Input::EachFile => !files.is_empty(),
+        Input::Folder | Input::EachFile | Input::Formatter => !files.is_empty(),
     };
     ALL.iter()
         .filter(is_wanted)
@@ -41,9 +41,18 @@ pub(crate) fn run_all(folder: &Path, within: &str, files: &[String], wanted: Opt
 /// None where the tool is not there, and nobody asked for it by name.
 fn one(tool: &Tool, folder: &Path, within: &str, files: &[String], is_named: bool) -> Option<ToolRun> {
     let mut run = ToolRun { program: tool.program.to_owned(), ..ToolRun::default() };
+    let each = || files.iter().take(MOST_FILES).map(String::as_str);
     let inputs: Vec<Option<&str>> = match tool.input {
-        Input::EachFile => files.iter().take(MOST_FILES).map(|file| Some(file.as_str())).collect(),
+        Input::EachFile => each().map(Some).collect(),
         Input::Folder | Input::Workflows => vec![None],
+        Input::Formatter => {
+            match formatter::run(folder, &each().collect::<Vec<_>>()) {
+                Some((spots, trouble)) => (run.spots, run.note) = (spots, trouble.map(|why| format!("{why}."))),
+                None if !is_named => return None,
+                None => run.note = Some("No formatter for Nix files is on PATH, and none was run.".to_owned()),
+            }
+            Vec::new()
+        }
     };
     for file in inputs {
         match printed(tool, folder, file) {

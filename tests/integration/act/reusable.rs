@@ -8,6 +8,8 @@ use super::plan::Pushed;
 use super::project::Project;
 use super::run::ActRun;
 use crate::init::WORKFLOW;
+use crate::support::folder::copy;
+use crate::support::machine::system;
 use crate::support::program::Run;
 
 /// A workflow in a form that act can run: the actions are those of the repository, which every job checks out; others that act would have to download do nothing, and each
@@ -62,19 +64,30 @@ pub(super) fn prepare(project: &Project) {
     project.ship_binary();
 }
 
-/// Lets `nix-cache init` write the workflow and its rules, and switches on the audit in it.
-fn write_caller(project: &Project) {
+/// Lets `nix-cache init` write the workflow and its rules for the flake in `folder`, and calls the workflow of this repository in it. Returns
+/// the text.
+fn write_workflow(project: &Project, folder: &str) -> String {
     project.commit("the flake");
     let mut command = project.machine.nix_cache(&["init", "--force", "--project"]);
-    command.arg(project.machine.path("repository/machines"));
+    command.arg(project.machine.path("repository").join(folder));
     command.arg("--store-root").arg(&project.machine.store("for-init").root);
     let done = Run::of(command);
     assert_eq!(done.code, Some(0), "{}", done.log);
     let file = project.machine.path("repository").join(WORKFLOW);
     let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("blazedots/nix-cache-action/.github/workflows/nix-ci.yml@v1"), "{text}");
+    let local = local(&text);
+    fs::write(&file, &local).unwrap();
+    local
+}
+
+/// As [`write_workflow`] for the flake of machines, with the audit and the dashboard.
+fn write_caller(project: &Project) {
+    let text = write_workflow(project, "machines");
+    let file = project.machine.path("repository").join(WORKFLOW);
     let audit = "audit: true\n      audit-targets: nixosConfigurations.desk.config.system.build.toplevel\n      dashboard: true\n      install-nix: false";
-    let local = local(&text).replace("audit: false", audit);
-    assert!(local.contains("./.github") && local.contains(audit) && local.contains("flake: machines"), "{text}");
+    let local = text.replace("audit: false", audit);
+    assert!(local.contains(audit) && local.contains("flake: machines"), "{text}");
     fs::write(&file, local).unwrap();
 }
 
@@ -89,6 +102,76 @@ fn built(run: &ActRun) -> u64 {
     let log = run.log();
     let said = log.lines().filter_map(|line| line.split_once("Built in ")?.1.split_once(": "));
     said.filter_map(|(_, counts)| counts.split_once(" derivation")?.0.parse::<u64>().ok()).sum()
+}
+
+/// The flake of the demo at the top of the repository.
+fn demo(project: &Project) -> &'static str {
+    let (ours, repository) = (Path::new(env!("CARGO_MANIFEST_DIR")), project.machine.path("repository"));
+    for entry in fs::read_dir(ours.join("scripts/demo")).unwrap().map(Result::unwrap) {
+        copy(&entry.path(), &repository.join(entry.file_name()));
+    }
+    copy(&project.machine.path("project/tools"), &repository.join("tools"));
+    let text = fs::read_to_string(repository.join("flake.nix")).unwrap();
+    let words = format!("path:{}", repository.join("words").display());
+    // Fewer packages than in the demo: how many there are changes nothing.
+    let text = text.replace("@system@", &system()).replace("path:./words", &words).replace("package 120", "package 12");
+    fs::write(repository.join("flake.nix"), text).unwrap();
+    project.machine.store("for-locking").nix(&["flake", "lock", &format!("path:{}", repository.display())]);
+    "."
+}
+
+/// The flake of packages in a folder, without the one that cannot be built.
+fn packages(project: &Project) -> &'static str {
+    let file = project.machine.path("repository/flake/flake.nix");
+    let text = fs::read_to_string(&file).unwrap();
+    let (before, rest) = text.split_once("          broken = derivation {").unwrap();
+    let (_, after) = rest.split_once("          };\n").unwrap();
+    // And for this machine alone, since act has no other.
+    let text = format!("{before}{after}").replace("\"x86_64-linux\" \"aarch64-linux\"", &format!("\"{}\"", system()));
+    fs::write(&file, text).unwrap();
+    "flake"
+}
+
+/// A flake without inputs and without a lock file, with a package and a check.
+fn small(project: &Project) -> &'static str {
+    let folder = project.machine.path("repository/small");
+    fs::create_dir_all(&folder).unwrap();
+    copy(&project.machine.path("project/tools"), &folder.join("tools"));
+    let text = r#"{
+  outputs = _: let
+    make = name: derivation {
+      inherit name; system = "@system@"; builder = "${./tools}/busybox"; args = [ "sh" "-c" "echo ${name} > $out" ];
+    };
+  in {
+    packages."@system@".default = make "one";
+    checks."@system@".two = make "two";
+  };
+}
+"#;
+    fs::write(folder.join("flake.nix"), text.replace("@system@", &system())).unwrap();
+    "small"
+}
+
+#[test]
+fn the_workflow_that_init_writes_runs_for_flakes_of_every_kind() {
+    type Prepare = fn(&Project) -> &'static str;
+    // How many derivations are built at least: those of the flake, in one job or several.
+    for (flake, least) in [(demo as Prepare, 13), (packages, 13), (small, 2)] {
+        let Some(mut pushed) = Pushed::new() else { return };
+        prepare(&pushed.project);
+        let folder = flake(&pushed.project);
+        let text = write_workflow(&pushed.project, folder);
+        assert_eq!(text.contains("\n      flake: "), folder != ".", "{text}");
+        let local = text.replace("install-nix: true", "install-nix: false");
+        let local = if local.contains("install-nix:") { local } else { local + "      install-nix: false\n" };
+        fs::write(pushed.project.machine.path("repository").join(WORKFLOW), local).unwrap();
+        let run = pushed.push_with("nix-cache.yml", |act| act);
+        for job in ["plan", "build", "done"] {
+            assert_eq!(ended(&run, job), Some("success"), "{folder}: {job}: {}", run.text);
+        }
+        assert!(built(&run) >= least, "{folder}: {} derivations: {}", built(&run), run.text);
+        assert_eq!(run.annotations("error"), [""; 0], "{folder}: {}", run.text);
+    }
 }
 
 #[test]

@@ -6,9 +6,10 @@ use serde_json::Value;
 
 use super::job::Job;
 use crate::plan::flake::prepare;
-use crate::support::fake::{Fake, FakeConfig, RestPermission};
+use crate::support::fake::{Fake, FakeConfig, RestPermission, Scope};
 use crate::support::machine::{Machine, system};
 use crate::support::nix;
+use crate::support::program::Run;
 
 /// A job with the flake in its workspace.
 fn job(machine: &Machine, fake: &Fake, name: &str, inputs: &[(&str, &str)]) -> Job {
@@ -54,6 +55,40 @@ fn what_one_job_warms_another_finds() {
     }
     let unread: Vec<_> = fake.saved().into_iter().filter(|entry| entry.accessed == entry.created).collect();
     assert!(unread.is_empty(), "{unread:?}");
+}
+
+#[test]
+fn feeds_that_one_job_fetches_another_reads_offline_with_their_age() {
+    let Some(nix) = nix::all().last() else { return };
+    let (machine, fake) = (Machine::new(nix), Fake::start(FakeConfig::default()));
+    let nvd = machine.path("nvd");
+    fs::create_dir_all(&nvd).unwrap();
+    let feed = concat!(env!("CARGO_MANIFEST_DIR"), "/src/audit/testdata/nvd.json");
+    fs::copy(feed, nvd.join("nvdcve-2.0-2026.json")).unwrap();
+    let inputs = [("targets", "tool"), ("flake-inputs", "false"), ("touch", "false"), ("paths", ".feeds")];
+    let mut first = job(&machine, &fake, "first", &inputs);
+    first.input("feeds-from", nvd.to_str().unwrap());
+    let policy = "[audit.vulnerabilities]\nfeeds = \".feeds\"\n";
+    fs::write(first.workspace().join("nix-cache.toml"), policy).unwrap();
+    for step in ["warm-restore", "warm", "warm-save"] {
+        let done = first.step(step);
+        assert_eq!(done.code, Some(0), "{step}: {}", done.log);
+    }
+    // The feeds are gone from where they came from, and a pull request may only read the cache.
+    fs::remove_dir_all(&nvd).unwrap();
+    let scopes = [Scope::read_write("refs/pull/7/merge"), Scope::read("refs/heads/main")];
+    let mut second = job(&machine, &fake, "second", &[("paths", ".feeds"), ("save", "never")]);
+    for (name, value) in fake.env_with(&scopes) {
+        second.set(&name, &value);
+    }
+    fs::write(second.workspace().join("nix-cache.toml"), policy).unwrap();
+    let done = second.restore();
+    assert!(second.workspace().join(".feeds").is_dir(), "{}", done.log);
+    let mut audit = machine.nix_cache(&["audit", "--format", "json", "--project"]);
+    // The folders of the tests are inside of this repository.
+    audit.arg(second.workspace()).env("GIT_CEILING_DIRECTORIES", second.workspace().parent().unwrap());
+    let notes = Run::of(audit).json()["notes"].to_string();
+    assert!(notes.contains("The vulnerability data is of 2026-11-20, "), "{notes}");
 }
 
 #[test]

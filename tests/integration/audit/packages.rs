@@ -32,12 +32,13 @@ const FLAKE: &str = r#"{
     }; };
     demo = package { name = "demo"; version = "1.5"; meta = { identifiers.cpe = "cpe:2.3:a:acme:demo:1.5:*:*:*:*:*:*:*"; license = throw "unfree"; }; };
     hidden = package { name = "hidden"; version = "3.1"; attributes.patches = [ ./CVE-2020-12345.patch ]; };
+    git = package { name = "git"; version = "2.45.0"; attributes.patches = [ @patches@ ]; };
     tool = package { name = "tool"; version = "1.1.1"; meta = { license = gpl; knownVulnerabilities = [ "Not at run time" ]; }; };
   in {
     packages."@system@".default = package {
       name = "app";
       version = "1.0";
-      refers = "${library} ${openssl} ${demo} ${hidden} ${./notes-7.txt}";
+      refers = "${library} ${openssl} ${demo} ${hidden} ${git} ${./notes-7.txt}";
       attributes = { inherit tool; inputs = [ library [ openssl demo ] ]; };
       meta.license = mit;
     };
@@ -82,7 +83,12 @@ impl Flake {
 
     /// Commits the flake with this version of openssl.
     fn commit(&self, openssl: &str) {
-        let text = FLAKE.replace("@system@", &system()).replace("@openssl@", openssl);
+        self.commit_with(openssl, "");
+    }
+
+    /// The same with these patches of git.
+    fn commit_with(&self, openssl: &str, patches: &str) {
+        let text = FLAKE.replace("@system@", &system()).replace("@openssl@", openssl).replace("@patches@", patches);
         fs::write(self.folder.join("flake.nix"), text).unwrap();
         self.git(&["add", "--all"]);
         self.git(&["commit", "--quiet", "--message", "m"]);
@@ -116,10 +122,17 @@ fn packages_are_known_from_where_they_say_and_only_what_is_new_fails() {
         let first = flake.audit(&files);
         let report: Value = serde_json::from_str(&first.out).unwrap();
         known(&report);
-        // Two of demo's advisories have a score of 9.8 and none; all are errors by the policy.
+        // Two of demo's advisories have a score of 9.8 and none, one is of git; all are errors by the policy.
         assert_eq!(
             rules(&report, false),
-            ["vulnerability", "vulnerability", "known-vulnerability", "license-denied", "license-unknown"]
+            [
+                "vulnerability",
+                "vulnerability",
+                "vulnerability",
+                "known-vulnerability",
+                "license-denied",
+                "license-unknown"
+            ]
         );
         assert_eq!(first.code, Some(1), "nothing is compared, so all of it counts");
         validate(&sbom, "cyclonedx-1.5.json");
@@ -168,6 +181,7 @@ fn known(report: &Value) {
         [
             "app 1.0 evaluation MIT",
             "demo 1.5 evaluation -",
+            "git 2.45.0 derivation -",
             "hidden 3.1 derivation -",
             "library 2.0 evaluation MIT AND GPL-3.0-only",
             "notes 7.txt name -",
@@ -177,15 +191,36 @@ fn known(report: &Value) {
     let coverage = &report["coverage"];
     assert_eq!(
         (&coverage["paths"], &coverage["evaluated-paths"], &coverage["derivation-paths"]),
-        (&6.into(), &4.into(), &1.into())
+        (&7.into(), &4.into(), &2.into())
     );
     assert!(packages.iter().any(|package| package["patched"][0] == "CVE-2020-12345"), "{packages:?}");
     assert!(
-        notes(report).contains("Of 6 paths") && notes(report).contains("66 % are known from the evaluation"),
+        notes(report).contains("Of 7 paths") && notes(report).contains("57 % are known from the evaluation"),
         "{}",
         notes(report)
     );
     assert!(notes(report).contains("The vulnerability data is of 2026-11-20"), "{}", notes(report));
+}
+
+#[test]
+fn a_patch_that_a_change_removes_is_missed() {
+    let Some(nix) = nix::all().first() else { return };
+    let flake = Flake::new(nix);
+    fs::write(flake.folder.join("CVE-2026-0245.patch"), "").unwrap();
+    flake.commit_with("3.0.9", "./CVE-2026-0245.patch");
+    flake.build();
+    let of_git = |run: &Run| {
+        let report: Value = serde_json::from_str(&run.out).unwrap();
+        let findings = report["findings"].as_array().unwrap().clone();
+        findings.into_iter().find(|it| it["subject"] == "git 2.45.0").map(|it| it["is-new"].clone())
+    };
+    assert_eq!(of_git(&flake.audit(&["--format", "json"])), None, "the patch repairs it");
+    flake.commit_with("3.0.9", "");
+    flake.build();
+    let removed = flake.audit(&["--base", "HEAD^", "--format", "json"]);
+    assert_eq!((of_git(&removed), removed.code), (Some(true.into()), Some(1)), "{}", removed.log);
+    // As it was at the base, it is not new, though no evaluation of a value reaches it.
+    assert_eq!(of_git(&flake.audit(&["--base", "HEAD", "--format", "json"])), Some(false.into()));
 }
 
 #[test]

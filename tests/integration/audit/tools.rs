@@ -1,4 +1,4 @@
-//! Tools that look at files, for real: deadnix and zizmor.
+//! Tools that look at files, for real: deadnix, zizmor and nixfmt.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -20,12 +20,11 @@ fn has(tool: &str) -> bool {
     there
 }
 
-/// PATH, and the folder with tools that no other test may find: see `scripts/setup-act.sh`.
-fn path_with_deadnix() -> Option<OsString> {
+/// PATH, and the folder with a tool that no other test may find: see `scripts/setup-act.sh`.
+fn path_with(tool: &str) -> Option<OsString> {
     let path = std::env::var_os("PATH")?;
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    let tools =
-        folders.iter().map(|folder| folder.join("../tools/bin")).find(|tools| tools.join("deadnix").exists())?;
+    let tools = folders.iter().map(|folder| folder.join("../tools/bin")).find(|tools| tools.join(tool).exists())?;
     folders.push(tools);
     std::env::join_paths(folders).ok()
 }
@@ -59,7 +58,7 @@ fn zizmor_looks_at_workflows_and_what_the_base_had_is_not_new() {
 #[test]
 fn deadnix_looks_at_nix_files() {
     let Some(project) = Project::new() else { return };
-    let Some(path) = path_with_deadnix() else { return skip("deadnix is not installed") };
+    let Some(path) = path_with("deadnix") else { return skip("deadnix is not installed") };
     let audit = |more: &[&str]| {
         let mut command = project.command(more);
         command.env("PATH", &path);
@@ -67,9 +66,39 @@ fn deadnix_looks_at_nix_files() {
     };
     project.commit("a b.nix", "{ x, unused }: let y = 1; in x\n");
     let found = audit(&["--format", "json"]).json();
-    assert_eq!(rules(&found, false), ["deadnix/unused-lambda-pattern", "deadnix/unused-let-binding"], "{found}");
+    let of_deadnix: Vec<&str> = rules(&found, false).into_iter().filter(|rule| rule.starts_with("deadnix")).collect();
+    assert_eq!(of_deadnix, ["deadnix/unused-lambda-pattern", "deadnix/unused-let-binding"], "{found}");
     assert_eq!(found["findings"][0]["place"]["file"], "a b.nix");
-    project.commit("nix-cache.toml", "[audit.severity]\ndeadnix = \"error\"\n");
+    project.commit("nix-cache.toml", "[audit]\ntools = [\"deadnix\"]\n[audit.severity]\ndeadnix = \"error\"\n");
     let fails = audit(&[]);
     assert!(fails.code == Some(1) && fails.log.contains("fails for 2 findings"), "{}", fails.log);
+}
+
+#[test]
+fn nixfmt_finds_files_that_it_would_write_otherwise() {
+    let Some(project) = Project::new() else { return };
+    let Some(path) = path_with("nixfmt") else { return skip("nixfmt is not installed") };
+    let audit = |more: &[&str]| {
+        let mut command = project.command(more);
+        command.env("PATH", &path);
+        Run::of(command)
+    };
+    project.commit("nix-cache.toml", "[audit]\ntools = [\"formatter\"]\n");
+    project.commit("good.nix", "{ a = 1; }\n");
+    project.commit("a b/bad.nix", "# A comment.\n{ a=1; }\n");
+    project.commit("broken.nix", "{ a = ");
+    let run = audit(&["--format", "json"]);
+    let found = run.json();
+    assert_eq!(rules(&found, false), ["formatter/nixfmt"], "{found}");
+    let place = &found["findings"][0]["place"];
+    assert_eq!((&place["file"], &place["line"]), (&"a b/bad.nix".into(), &2.into()));
+    let notes = found["notes"].to_string();
+    assert!(notes.contains("nixfmt could not format 1 file, first broken.nix: "), "{notes}");
+    // Another line of it is not another finding.
+    project.commit("a b/bad.nix", "# A comment.\n# One more.\n{ a=1; }\n");
+    let again = audit(&["--format", "json", "--base", "HEAD^"]).json();
+    assert_eq!((rules(&again, false).len(), rules(&again, true).len()), (1, 0), "{again}");
+    // Where no formatter is on PATH, only who asked for it by name is told.
+    let none = project.audit(&["--format", "json"]).json()["notes"].to_string();
+    assert!(none.contains("No formatter for Nix files is on PATH"), "{none}");
 }
