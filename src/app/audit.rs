@@ -172,7 +172,10 @@ async fn add_packages(subject: &mut Subject, project: &Project, request: &AuditR
     let mut targets: Vec<(String, Evaluation)> = Vec::new();
     for target in &policy.targets {
         match evaluate(&project.folder, ".", target, request.store_root.as_deref()).await {
-            Ok(evaluation) => targets.push((target.clone(), evaluation)),
+            Ok(evaluation) => {
+                subject.notes.extend(evaluation.note.clone());
+                targets.push((target.clone(), evaluation));
+            }
             Err(why) => subject.notes.push(why),
         }
     }
@@ -249,18 +252,20 @@ async fn base(
         }
     }
     for target in policy.targets.iter().filter(|_| with_packages && !subject.packages.is_empty()) {
-        match evaluate(&project.folder, &flake.url(), target, store_root).await {
+        let why = match evaluate(&project.folder, &flake.url(), target, store_root).await {
             Ok(evaluation) => {
                 let dirs = StoreDirs::new(store_root);
                 base.subject.packages.extend(from_evaluation(&dirs, &evaluation, policy.licenses.lists));
+                evaluation.note
             }
-            Err(why) => {
-                let commit = short(commit);
-                subject
-                    .notes
-                    .push(format!("What of the packages is new since {commit} is not known, and fails nothing: {why}"));
-                base.unknown.push(Topic::Packages);
-            }
+            Err(why) => Some(why),
+        };
+        if let Some(why) = why {
+            let commit = short(commit);
+            subject
+                .notes
+                .push(format!("What of the packages is new since {commit} is not known, and fails nothing: {why}"));
+            base.unknown.push(Topic::Packages);
         }
     }
     Some(base)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::DAY;
 use super::bins::Bin;
-use super::chart::Series;
+use super::chart::{Chart, Series, Unit};
 use crate::audit::figures::AuditFigures;
 use crate::history::Run;
 use crate::report::text;
@@ -29,6 +29,34 @@ pub(super) fn open(bins: &[Bin<'_>]) -> Vec<Option<AuditFigures>> {
             newest.values().map(|(_, found)| *found).reduce(|sum, found| sum.and(&found))
         })
         .collect()
+}
+
+/// What is open, and what is known, over time. A chart in which everything is zero would say that nothing is known, and is left out: the figure
+/// at the top says that nothing is open.
+pub(super) fn charts<'a>(bins: &'a [Bin<'_>], span: &str) -> impl Iterator<Item = Chart<'a>> {
+    let open = open(bins);
+    let chart = |id, title, text: String, unit, series| Chart {
+        id,
+        title,
+        text,
+        unit,
+        labels: bins.iter().map(|bin| &*bin.label).collect(),
+        series,
+        line: None,
+    };
+    let found = open.iter().flatten().any(|found| found.findings() > 0).then(|| {
+        let text = format!(
+            "What the newest audits of all lanes and branches had found, {span}, at the end of each; those of pull requests are left out."
+        );
+        chart("findings", "Open findings", text, Unit::Count, findings(&open))
+    });
+    let known = open.iter().flatten().any(|found| found.paths > 0).then(|| {
+        let text = format!(
+            "Of the store paths of the audited packages, the share of which name, version and licence are known, {span}."
+        );
+        chart("coverage", "Coverage of audits", text, Unit::Share, coverage(&open))
+    });
+    found.into_iter().chain(known)
 }
 
 fn is_of_pull_request(run: &Run) -> bool {

@@ -288,31 +288,7 @@ fn charts<'a>(view: &View<'_>, bins: &'a [Bin<'_>], span: &str, recovery: &Recov
     );
     let limit = view.facts.runs.iter().rev().find_map(|run| run.limit).unwrap_or(FREE_QUOTA);
     held.line = Some((limit as f64, format!("limit ({})", text::bytes(limit))));
-    let mut all = vec![hits, time, saved, moved, success, held];
-
-    let open = audits::open(bins);
-    // A chart in which everything is zero would say that nothing is known: the figure at the top says that nothing is open.
-    if open.iter().flatten().any(|found| found.findings() > 0) {
-        all.push(chart(
-            "findings",
-            "Open findings",
-            format!(
-                "What the newest audits of all lanes and branches had found, {span}, at the end of each; those of pull requests are left out."
-            ),
-            Unit::Count,
-            audits::findings(&open),
-        ));
-    }
-    if open.iter().flatten().any(|found| found.paths > 0) {
-        all.push(chart(
-            "coverage",
-            "Coverage of audits",
-            format!("Of the store paths of the audited packages, the share of which name, version and licence are known, {span}."),
-            Unit::Share,
-            audits::coverage(&open),
-        ));
-    }
-    all
+    [hits, time, saved, moved, success, held].into_iter().chain(audits::charts(bins, span)).collect()
 }
 
 /// The time of a job that is in none of its parts.

@@ -60,7 +60,7 @@ fn targets(survey: &Survey) -> String {
     }
     if counts.keys().any(|group| !is_buildable(group)) {
         text.push_str(
-            "      # Systems that `runner-map` lacks are left out. For macOS, add them and give `binary` to the actions (README, Platforms).\n      \
+            "      # Systems that `runner-map` lacks are left out. For macOS, add them and give `binary` to the actions (docs/platforms.md).\n      \
              # runner-map: '{\"x86_64-linux\": \"ubuntu-latest\", \"aarch64-linux\": \"ubuntu-24.04-arm\"}'\n",
         );
     }

@@ -20,6 +20,7 @@ fn full() -> Report {
     report.quota = Some(Quota::default());
     report.trend = Some(Trend::default());
     report.plan = Some(Plan::default());
+    report.audit = Some(crate::audit::figures::AuditFigures::default());
     report.effort = Some(Effort::default());
     report.guard = Some(Guard::default());
     report.builds = vec![build()];

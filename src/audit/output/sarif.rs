@@ -1,14 +1,14 @@
 //! SARIF 2.1.0, for GitHub's code scanning.
 //!
 //! GitHub shows only results with a place, so what has no line is at the file that brings it in, without a region. A vulnerability
-//! is a rule of its own, with its score. The fingerprint of a result has no hash of a store path, so that an alert stays the same
-//! alert from commit to commit.
+//! is a rule of its own, with its score; a guess has none there, because GitHub can fail pull requests by it. The fingerprint of a result
+//! has no hash of a store path, so that an alert stays the same alert from commit to commit.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::super::finding::{Finding, Place};
+use super::super::finding::{Advisory, Confidence, Finding, Place};
 use super::super::report::Report;
 use super::super::rules;
 use crate::base::note::Severity;
@@ -125,7 +125,11 @@ pub(crate) fn sarif(report: &Report) -> Sarif {
     let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
     let mut results = Vec::new();
     for finding in &report.findings {
-        let id = finding.advisory.as_ref().map_or_else(|| finding.rule.clone(), |advisory| advisory.id.clone());
+        let id = match (scored(finding), &finding.advisory) {
+            (Some(advisory), _) => advisory.id.clone(),
+            (None, Some(_)) => format!("{}/guess", finding.rule),
+            (None, None) => finding.rule.clone(),
+        };
         let number = *numbers.entry(id.clone()).or_insert_with(|| {
             descriptors.push(descriptor(&id, finding));
             descriptors.len() - 1
@@ -142,9 +146,14 @@ pub(crate) fn sarif(report: &Report) -> Sarif {
     Sarif { schema: SCHEMA, version: "2.1.0", runs: [run] }
 }
 
+/// The advisory of a finding that is more than a guess.
+fn scored(finding: &Finding) -> Option<&Advisory> {
+    finding.advisory.as_ref().filter(|_| finding.confidence != Confidence::Guess)
+}
+
 fn descriptor(id: &str, finding: &Finding) -> Descriptor {
     let (title, help) = rules::find(&finding.rule).map_or(("", ""), |rule| (rule.title, rule.help));
-    let advisory = finding.advisory.as_ref();
+    let advisory = scored(finding);
     let title = if advisory.is_some() { format!("{id}: {title}") } else { title.to_owned() };
     Descriptor {
         id: id.to_owned(),
@@ -163,20 +172,25 @@ fn descriptor(id: &str, finding: &Finding) -> Descriptor {
 
 fn item(id: String, number: usize, finding: &Finding) -> Item {
     let text = [finding.subject.as_str(), ": ", &finding.message, " ", &finding.remedy].concat();
+    let mut fingerprints = BTreeMap::from([("nixCacheAudit/v1", finding.fingerprint.clone())]);
+    if finding.place.line.is_none() {
+        // The only one by which GitHub tells alerts of one rule in one file apart. Where there is a line, github/codeql-action computes it.
+        fingerprints.insert("primaryLocationLineHash", format!("{}:1", finding.fingerprint));
+    }
     Item {
         rule_id: id,
         rule_index: number,
         level: level(finding),
         message: Text { text: text.trim_end().to_owned() },
         locations: [Location { physical_location: physical(&finding.place) }],
-        partial_fingerprints: BTreeMap::from([("nixCacheAudit/v1", finding.fingerprint.clone())]),
+        partial_fingerprints: fingerprints,
         baseline_state: finding.is_new.map(|new| if new { "new" } else { "unchanged" }),
     }
 }
 
 /// By the score where there is one, as GitHub's own scanners have it: error from 7, warning from 4.
 fn level(finding: &Finding) -> &'static str {
-    match (finding.advisory.as_ref().and_then(|advisory| advisory.score), finding.severity) {
+    match (scored(finding).and_then(|advisory| advisory.score), finding.severity) {
         (Some(score), _) if score >= 7.0 => "error",
         (Some(score), _) if score >= 4.0 => "warning",
         (Some(_), _) | (None, Severity::Notice) => "note",
@@ -231,6 +245,29 @@ mod tests {
         ] {
             assert_eq!(level(&finding(score)), expected, "{score:?}");
         }
+    }
+
+    #[test]
+    fn alerts_of_one_file_are_told_apart_where_nobody_else_does() {
+        let mut all = vec![finding(None), finding(None)];
+        all[1].place.line = None;
+        all[1].fingerprint = "g".into();
+        let json = serde_json::to_value(sarif(&Report { findings: all, ..Report::default() })).unwrap();
+        let of = |number: usize| json["runs"][0]["results"][number]["partialFingerprints"].clone();
+        assert_eq!(of(0), serde_json::json!({"nixCacheAudit/v1": "f"}));
+        assert_eq!(of(1), serde_json::json!({"nixCacheAudit/v1": "g", "primaryLocationLineHash": "g:1"}));
+    }
+
+    #[test]
+    fn a_guess_is_a_note_without_a_score() {
+        let guess = Finding { confidence: Confidence::Guess, ..finding(Some(9.8)) };
+        let report = Report { findings: vec![finding(Some(9.8)), guess], ..Report::default() };
+        let json = serde_json::to_value(sarif(&report)).unwrap();
+        let rules = &json["runs"][0]["tool"]["driver"]["rules"];
+        assert_eq!((&rules[0]["id"], &rules[1]["id"]), (&"CVE-1".into(), &"lock-age/guess".into()));
+        assert_eq!(rules[0]["properties"]["security-severity"], "9.8");
+        assert!(rules[1]["properties"]["security-severity"].is_null(), "{rules}");
+        assert_eq!(json["runs"][0]["results"][1]["level"], "note");
     }
 
     #[test]

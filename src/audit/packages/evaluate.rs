@@ -13,6 +13,10 @@ use crate::base::env_vars;
 /// The function that Nix applies to the target.
 const APPLY: &str = include_str!("evaluate.nix");
 
+/// The function where that one fails: nothing of what packages say of themselves.
+const DERIVATION: &str = "target: { derivation = builtins.unsafeDiscardStringContext target.drvPath; \
+    outputs = map (name: builtins.unsafeDiscardStringContext target.${name}.outPath) (target.outputs or [ \"out\" ]); packages = [ ]; }";
+
 /// Most characters of an error of Nix that are shown.
 const LONGEST: usize = 300;
 
@@ -25,6 +29,9 @@ pub(crate) struct Evaluation {
     pub outputs: Vec<String>,
     /// All derivations that were reached, itself among them.
     pub packages: Vec<Evaluated>,
+    /// Why none was, in a sentence.
+    #[serde(skip)]
+    pub note: Option<String>,
 }
 
 /// A derivation as it was evaluated.
@@ -40,7 +47,8 @@ pub(crate) struct Evaluated {
     pub known: Vec<String>,
 }
 
-/// Evaluates the attribute `target` of `flake`, seen from the folder `project`.
+/// Evaluates the attribute `target` of `flake`, seen from the folder `project`. Where what a package says of itself stops the evaluation (not all
+/// errors can be caught), its derivation and outputs are evaluated alone.
 ///
 /// # Errors
 /// A sentence, with what Nix says.
@@ -50,24 +58,38 @@ pub(crate) async fn evaluate(
     target: &str,
     store_root: Option<&Path>,
 ) -> Result<Evaluation, String> {
+    let address = format!("{flake}#{}", attribute(target));
+    let why = match apply(APPLY, project, &address, store_root).await {
+        Ok(evaluation) => return Ok(evaluation),
+        Err(why) => why,
+    };
+    match apply(DERIVATION, project, &address, store_root).await {
+        Ok(evaluation) => {
+            let note = format!("Of the packages of {target}, only their derivations are known: {why}.");
+            Ok(Evaluation { note: Some(note), ..evaluation })
+        }
+        Err(_) => Err(format!("The target {target} is not audited: {why}.")),
+    }
+}
+
+/// What `function` makes of the value at `address`.
+async fn apply(function: &str, project: &Path, address: &str, store_root: Option<&Path>) -> Result<Evaluation, String> {
     let mut command = Command::new("nix");
     command.current_dir(project).stdin(Stdio::null()).env(env_vars::NO_COLOR, "1");
     command.args(["eval", "--json", "--no-write-lock-file", "--extra-experimental-features", "nix-command flakes"]);
-    command.args(["--option", "eval-cache", "false", "--apply", APPLY]).arg(format!("{flake}#{}", attribute(target)));
+    command.args(["--option", "eval-cache", "false", "--apply", function, address]);
     if let Some(root) = store_root {
         command.arg("--store").arg(crate::store::store_argument(root));
     }
     without_secrets(&mut command);
     let mut command = tokio::process::Command::from(command);
     command.kill_on_drop(true);
-    let failed = |why: &str| format!("The target {target} is not audited: {why}.");
-    let output =
-        output_of(&mut command).await.map_err(|error| failed(&format!("`nix eval` cannot be run: {error}")))?;
+    let output = output_of(&mut command).await.map_err(|error| format!("`nix eval` cannot be run: {error}"))?;
     if !output.status.success() {
         let said = crate::building::text::plain(&String::from_utf8_lossy(&output.stderr));
-        return Err(failed(&essence(&said)));
+        return Err(essence(&said));
     }
-    from_json(&output.stdout).map_err(|error| failed(&format!("what Nix printed cannot be read: {error}")))
+    from_json(&output.stdout).map_err(|error| format!("what Nix printed cannot be read: {error}"))
 }
 
 /// The derivation behind a machine or home, as people name those.
@@ -87,7 +109,7 @@ fn attribute(target: &str) -> String {
 /// What of an error fits into a line: from the last `error:` on.
 fn essence(said: &str) -> String {
     let start = said.rfind("error:").map_or(0, |at| at + "error:".len());
-    let line = said[start..].split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = said[start..].split_whitespace().collect::<Vec<_>>().join(" ").trim_end_matches('.').to_owned();
     if line.chars().count() <= LONGEST { line } else { line.chars().take(LONGEST - 1).chain(['…']).collect() }
 }
 

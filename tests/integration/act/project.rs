@@ -52,8 +52,8 @@ impl Project {
             copy(&ours.join(part), &repository.join("nix-cache").join(part));
         }
         // act does not know `$/`, the action's own repository. Nothing else is changed.
-        let nested =
-            ["restore", "save", "plan", "build", "audit", "dashboard", "prune"].map(|folder| format!("{folder}/action.yml"));
+        let nested = ["restore", "save", "plan", "build", "audit", "dashboard", "prune"]
+            .map(|folder| format!("{folder}/action.yml"));
         for action in nested.iter().map(String::as_str).chain(["action.yml"]) {
             replace(&repository.join("nix-cache").join(action), "uses: $/hook", "uses: ./nix-cache/hook");
         }

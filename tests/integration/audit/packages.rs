@@ -42,6 +42,7 @@ const FLAKE: &str = r#"{
       attributes = { inherit tool; inputs = [ library [ openssl demo ] ]; };
       meta.license = mit;
     };
+    packages."@system@".odd = package { name = "odd"; version = "2.2"; meta.license = { }.missing; };
     packages."@system@".bad = throw "This does not evaluate.";
   };
 }
@@ -237,6 +238,17 @@ fn what_does_not_evaluate_is_told_and_fails_nothing() {
         command
     });
     let found = notes(&run.json());
+    // An error that Nix cannot catch, in what one package says of itself: its derivation is known all the same.
+    flake.store.nix(&["build", "--no-link", &format!("git+file://{}#odd", flake.folder.display())]);
+    let odd = flake.target.replace("default", "odd");
+    let mut command = flake.machine.nix_cache(&["audit", "--format", "json", "--targets", &odd]);
+    command.arg("--project").arg(&flake.folder).arg("--store-root").arg(&flake.store.root);
+    let report = Run::of(command).json();
+    assert_eq!(
+        (&report["packages"][0]["name"], &report["packages"][0]["source"]),
+        (&"odd".into(), &"derivation".into())
+    );
+    assert!(notes(&report).contains("only their derivations are known: attribute 'missing' missing"), "{report}");
     for part in
         ["This does not evaluate.", "00000000-gone is not a valid store path", "The feeds in nowhere cannot be read"]
     {
