@@ -183,27 +183,33 @@ fn end_at(folder: &Path) {
     // A self-test that was cut off.
     let _ = unmount(folder.join(PROBE), UnmountFlags::DETACH | UnmountFlags::NOFOLLOW); // it may not be there
     let _ = fs::remove_dir(folder.join(PROBE)); // nor this
-    let removed = fs::remove_file(folder.join(LOG)).and_then(|()| fs::remove_dir(folder.join(FILES)));
-    if let Err(error) = removed.and_then(|()| fs::remove_dir(folder)) {
+    // What was killed while it began may have made only a part of it.
+    let _ = fs::remove_file(folder.join(LOG));
+    let _ = fs::remove_dir(folder.join(FILES));
+    if let Err(error) = fs::remove_dir(folder) {
         tracing::debug!("{} stays: {error}", folder.display());
     }
 }
 
 /// Gives the worker of the stream of a store a command, if there is one, and returns its state; None if there is no stream.
 pub(super) fn control(places: &Places, order: Option<&Command>) -> Option<Status> {
-    let files = folders(places).pop()?.join(FILES);
-    if let Some(order) = order
-        && let Err(error) = command(&files, order)
-    {
-        tracing::debug!("the stream does not take the command {order:?}: {error}");
-    }
-    control::status(&files)
+    folders(places).into_iter().find_map(|folder| {
+        let files = folder.join(FILES);
+        if let Some(order) = order
+            && let Err(error) = command(&files, order)
+        {
+            tracing::debug!("the stream does not take the command {order:?}: {error}");
+        }
+        // A folder that something killed has left behind has no server.
+        control::status(&files)
+    })
 }
 
 /// Asks for parts of a streamed layer that are probably read.
 pub(crate) fn fetch_first(places: &Places, layer: Sha, spans: &[(u64, u64)]) {
-    let Some(folder) = folders(places).pop() else { return };
-    if let Err(error) = control::fetch_first(&folder.join(FILES), layer, spans) {
-        tracing::debug!("the stream does not take what is probably read: {error}");
+    for folder in folders(places) {
+        if let Err(error) = control::fetch_first(&folder.join(FILES), layer, spans) {
+            tracing::debug!("the stream does not take what is probably read: {error}");
+        }
     }
 }
