@@ -5,6 +5,7 @@
 mod audits;
 mod builds;
 mod examples;
+mod fleet;
 mod once;
 mod plan;
 mod project;

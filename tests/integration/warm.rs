@@ -1,5 +1,6 @@
 //! Warming with real Nix: what is built, saved and touched, what fails, and the lock file of a pull request.
 
+mod joined;
 mod pull;
 
 use std::collections::{BTreeMap, BTreeSet};

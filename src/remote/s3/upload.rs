@@ -4,6 +4,7 @@
 //! 2. If that fails, or the task is dropped, the upload is aborted, so that its parts cost nothing.
 //! 3. A killed job cannot do that. Before its first upload in parts, each job aborts those of our prefix that are a day old.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use chrono::{DateTime, Utc};
@@ -82,8 +83,9 @@ impl S3Client {
             let range = index * part..size.min((index + 1) * part);
             upload.part(index + 1, source, range)
         });
-        let parts = stream::iter(parts).buffered(self.tuning.parallel_blocks.max(1)).try_collect::<Vec<_>>().await;
-        let written = match parts {
+        // Whichever part is done makes room for the next one.
+        let parts = stream::iter(parts).buffer_unordered(self.tuning.parallel_blocks.max(1));
+        let written = match parts.try_collect::<BTreeMap<u64, String>>().await {
             Ok(tags) => upload.complete(&tags).await,
             Err(fault) => Err(fault),
         };
@@ -133,23 +135,25 @@ struct Unfinished<'a> {
 }
 
 impl Unfinished<'_> {
-    /// Sends a part and returns its tag.
-    async fn part(&self, number: u64, source: &Source, range: Range<u64>) -> Result<String, Fault> {
-        let number = number.to_string();
+    /// Sends a part and returns its number and tag.
+    async fn part(&self, number: u64, source: &Source, range: Range<u64>) -> Result<(u64, String), Fault> {
+        let shown = number.to_string();
         let call = Call {
-            query: &[("partNumber", &number), ("uploadId", &self.id)],
+            query: &[("partNumber", &shown), ("uploadId", &self.id)],
             send: Send::Part(source, &range),
             ..Call::new(Method::Put, self.key, PUT)
         };
         let answer = self.client.call(&call).await?;
         let tag = answer.headers().get(ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
-        tag.ok_or_else(|| Fault::Final(RemoteError::Failed(format!("{} confirmed no part.", self.client.place()))))
+        let tag =
+            tag.ok_or_else(|| Fault::Final(RemoteError::Failed(format!("{} confirmed no part.", self.client.place()))));
+        Ok((number, tag?))
     }
 
     /// Completes the upload. The status is 200 even if that fails after a while.
-    async fn complete(&self, tags: &[String]) -> Result<Put, Fault> {
-        let parts = tags.iter().enumerate().map(|(index, tag)| {
-            format!("<Part><PartNumber>{}</PartNumber><ETag>{}</ETag></Part>", index + 1, xml::escaped(tag))
+    async fn complete(&self, tags: &BTreeMap<u64, String>) -> Result<Put, Fault> {
+        let parts = tags.iter().map(|(number, tag)| {
+            format!("<Part><PartNumber>{number}</PartNumber><ETag>{}</ETag></Part>", xml::escaped(tag))
         });
         let list = format!("<CompleteMultipartUpload>{}</CompleteMultipartUpload>", parts.collect::<String>());
         let call = Call {

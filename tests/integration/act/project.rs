@@ -48,11 +48,13 @@ impl Project {
             fs::rename(repository.join(".github/workflows").join(part), repository.join(part)).unwrap();
         }
         copy(&machine.path("project/tools"), &repository.join("flake/tools"));
-        for part in ["action.yml", "hook", "restore", "save", "plan", "build", "audit", "dashboard", "prune"] {
+        for part in
+            ["action.yml", "hook", "restore", "save", "plan", "build", "audit", "dashboard", "prune", "warm", "push"]
+        {
             copy(&ours.join(part), &repository.join("nix-cache").join(part));
         }
         // act does not know `$/`, the action's own repository. Nothing else is changed.
-        let nested = ["restore", "save", "plan", "build", "audit", "dashboard", "prune"]
+        let nested = ["restore", "save", "plan", "build", "audit", "dashboard", "prune", "warm", "push"]
             .map(|folder| format!("{folder}/action.yml"));
         for action in nested.iter().map(String::as_str).chain(["action.yml"]) {
             replace(&repository.join("nix-cache").join(action), "uses: $/hook", "uses: ./nix-cache/hook");
