@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::fill;
-use super::inputs::GuardWhen;
+use super::inputs::{GuardWhen, HistoryPlace};
 use super::job::{Job, Place};
 use crate::base::note::{Code, Note};
 use crate::flake::current_system;
@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// Reads the history and decides. None for the cache as usual.
 pub(super) async fn decide(job: &Job, place: &Place) -> Option<Guard> {
     let inputs = &job.inputs;
-    let is_off = inputs.guard.when == GuardWhen::Off || inputs.history.no_history || inputs.lookup_only;
+    let is_off = inputs.guard.when == GuardWhen::Off || inputs.history.is_off() || inputs.lookup_only;
     if is_off || !place.remote.is_readable() {
         return None;
     }
@@ -38,7 +38,8 @@ pub(super) async fn decide(job: &Job, place: &Place) -> Option<Guard> {
         !github.mode().writable()
             || !github.scopes().is_empty() && github.scopes().iter().all(|scope| !scope.writable())
     });
-    let is_recorded = !is_read_only && !inputs.save.when.is_never();
+    let is_artifact = inputs.history.place == HistoryPlace::Artifact;
+    let is_recorded = !is_read_only && !is_artifact && !inputs.save.when.is_never();
     let recorded = if is_recorded { Recorded::Yes } else { Recorded::No };
     let of = JobOf { lane: &job.lane, system: &current_system(), git_ref: &job.report.job.git_ref };
     history::decide(&known, of, recorded)

@@ -1,9 +1,13 @@
-//! The history: this job is compared with earlier runs of its lane, and added to them.
+//! The history: this job is compared with earlier runs of its lane, and added to them: in the cache, or as an artifact of the run where the job
+//! may not write to the cache.
 
+use super::inputs::HistoryPlace;
 use super::job::{Job, Place};
 use crate::base::clock::now;
+use crate::base::note::{Code, Note};
 use crate::history::{self, Failed, History, Run, history_key};
 use crate::remote::RemoteError;
+use crate::remote::github::TokenScope;
 use crate::report::{Action, Report};
 use crate::series::Loaded;
 
@@ -14,10 +18,13 @@ pub(super) async fn remember(job: &mut Job, place: &Place) {
     if place.remote.is_readable() {
         match history::load(&*place.remote, &history_key(&job.inputs.key.prefix_key), &job.keys).await {
             Ok(known) => job.report.trend = history::trend(&loaded.insert(known).record, &run),
-            Err(error) => return tell(&error),
+            Err(error) if collector(job, place) == Some(Collector::Cache) => return tell(&error),
+            Err(error) => tracing::info!("This job is not compared with earlier ones: {error}"),
         }
     }
-    add(job, place, loaded, run).await;
+    if let Some(note) = add(job, place, loaded, run).await {
+        job.report.note(note);
+    }
 }
 
 /// Adds a plan, or a build without a cache, to the history. `failed` says why there is no plan.
@@ -28,7 +35,8 @@ pub(super) async fn add_step(job: &Job, place: &Place, failed: Option<Failed>) {
         run.failed = vec![failed];
         (run.targets, run.skipped, run.evaluation_ms) = (None, None, None);
     }
-    add(job, place, None, run).await;
+    // The note is in the log; the report of the step is written already.
+    let _ = add(job, place, None, run).await;
 }
 
 /// Whether the post step of the main action, or of `restore/`, will add this job to the history.
@@ -36,13 +44,60 @@ pub(super) fn is_left_to_post(report: &Report) -> bool {
     matches!(report.action, Action::Both | Action::Restore) && report.save.is_none()
 }
 
-async fn add(job: &Job, place: &Place, loaded: Option<Loaded<History>>, run: Run) {
-    let is_unwanted = job.inputs.save.when.is_never();
-    let is_read_only = place.github.as_ref().is_some_and(|github| !github.mode().writable());
+/// Where the record of a job goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Collector {
+    Cache,
+    Artifact,
+}
+
+/// Chooses where the record goes. None for nowhere.
+fn collector(job: &Job, place: &Place) -> Option<Collector> {
+    let github = place.github.as_ref();
+    let is_read_only = github.is_some_and(|github| {
+        !github.mode().writable() || !github.scopes().is_empty() && !github.scopes().iter().any(TokenScope::writable)
+    });
     // Where signatures are required, nobody would read what is not signed.
-    if is_unwanted || is_read_only || job.keys.asks_for_signatures() && !job.keys.can_sign() {
-        return;
+    let is_kept = !is_read_only && (!job.keys.asks_for_signatures() || job.keys.can_sign());
+    match job.inputs.history.place {
+        HistoryPlace::Artifact => Some(Collector::Artifact),
+        _ if job.inputs.save.when.is_never() => None,
+        HistoryPlace::Auto | HistoryPlace::True if !is_kept => {
+            github.filter(|github| github.can_upload_artifacts()).map(|_| Collector::Artifact)
+        }
+        HistoryPlace::Auto | HistoryPlace::True | HistoryPlace::Cache if is_kept => Some(Collector::Cache),
+        _ => None,
     }
+}
+
+/// Uploads the record as an artifact of the run. Returns a note if that fails.
+async fn upload(place: &Place, run: &Run) -> Option<Note> {
+    let name = history::artifact_name(run);
+    let uploaded = match &place.github {
+        Some(github) => github.put_artifact(&name, history::artifact(run)).await,
+        None => Err(RemoteError::Unavailable("Artifacts need the cache of GitHub (`remote: github`).".to_owned())),
+    };
+    match uploaded {
+        Ok(()) => {
+            tracing::info!("The record of this job is the artifact {name}.");
+            None
+        }
+        Err(error) => Some(Note::warn(Code::HistoryArtifact, format!("This job is not in the history: {error}"))),
+    }
+}
+
+/// Adds the record where it goes. Returns a note about trouble that the user can do something about.
+async fn add(job: &Job, place: &Place, loaded: Option<Loaded<History>>, run: Run) -> Option<Note> {
+    match collector(job, place)? {
+        Collector::Artifact => upload(place, &run).await,
+        Collector::Cache => {
+            append(job, place, loaded, run).await;
+            None
+        }
+    }
+}
+
+async fn append(job: &Job, place: &Place, loaded: Option<Loaded<History>>, run: Run) {
     let key = history_key(&job.inputs.key.prefix_key);
     let mut notes = Vec::new();
     let added = history::append(&*place.remote, &key, &job.keys, (loaded, History::of([run])), &mut notes).await;

@@ -100,9 +100,33 @@ pub(crate) struct FilesArgs {
 /// What is remembered of the job.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct HistoryArgs {
-    /// Keep no record of this job in the history, and compare it with no earlier run
-    #[arg(long)]
-    pub no_history: bool,
+    /// Where to keep the record of this job for the history
+    #[arg(id = "history", long = "history", value_name = "WHERE", value_enum, default_value_t)]
+    pub place: HistoryPlace,
+}
+
+impl HistoryArgs {
+    /// Whether there is neither a record of the job nor a comparison with earlier ones.
+    pub(crate) fn is_off(&self) -> bool {
+        matches!(self.place, HistoryPlace::Off | HistoryPlace::False)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum HistoryPlace {
+    /// In the cache, or as an artifact of the run where the job may not write to the cache
+    #[default]
+    Auto,
+    /// In the cache alone
+    Cache,
+    /// As an artifact of the run alone
+    Artifact,
+    /// Nowhere, and compare the job with no earlier one
+    Off,
+    /// The same as `auto`
+    True,
+    /// The same as `off`
+    False,
 }
 
 /// Whether the cost guard may act.

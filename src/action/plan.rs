@@ -115,7 +115,7 @@ async fn remember(job: &mut Job, place: Option<&Place>, planned: Planned) {
         }
     };
     job.write_report();
-    let Some(place) = place.filter(|_| !job.inputs.history.no_history && !is_left_to_post(&job.report)) else {
+    let Some(place) = place.filter(|_| !job.inputs.history.is_off() && !is_left_to_post(&job.report)) else {
         return;
     };
     if tokio::time::timeout(LIMIT, add_step(job, place, failed)).await.is_err() {

@@ -44,8 +44,7 @@ pub(super) async fn save(job: &mut Job, step: Step) -> Result<(), Failure> {
                 tracing::debug!("GitHub did not report in time how full the cache is.");
             }
             let left = end.saturating_duration_since(Instant::now()).max(LEAST_FOR_HISTORY);
-            if !job.inputs.history.no_history
-                && tokio::time::timeout(left, history::remember(job, &place)).await.is_err()
+            if !job.inputs.history.is_off() && tokio::time::timeout(left, history::remember(job, &place)).await.is_err()
             {
                 tracing::info!("There was no time left to add this job to the history.");
             }

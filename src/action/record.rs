@@ -29,7 +29,7 @@ pub(super) async fn audit() -> Result<(), Failure> {
 }
 
 async fn record(what: &str, inputs: Inputs) -> Result<(), Failure> {
-    if inputs.history.no_history {
+    if inputs.history.is_off() {
         return Ok(());
     }
     let mut job = Job::with(inputs)?;

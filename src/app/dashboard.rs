@@ -4,12 +4,12 @@ use std::path::Path;
 
 use super::Failure;
 use super::adoption::github_jobs;
+use super::runs::read_runs;
 use super::settings::DashboardArgs;
-use crate::base::bounds::{MAX_TEXT, read_text};
 use crate::base::clock::now;
 use crate::base::human;
 use crate::dashboard::{Facts, Goal, GoalError, Goals, HeldEntry, State, Written, write};
-use crate::history::{self, History, Run, history_key};
+use crate::history::{self, History, history_key};
 use crate::plan::RULES_FILE;
 use crate::remote::Remote;
 use crate::remote::github::Requests;
@@ -77,21 +77,6 @@ pub(crate) fn sentences(written: &Written) -> Vec<String> {
         }
     };
     [first].into_iter().chain(written.goals.iter().map(goal)).collect()
-}
-
-/// The runs in a file of JSON Lines.
-pub(crate) fn read_runs(file: &Path) -> Result<Vec<Run>, Failure> {
-    let place = file.display();
-    let text = read_text(file, MAX_TEXT).map_err(|error| Failure::usage(format!("Cannot read {place}: {error}.")))?;
-    let lines = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
-    let run = |(line, number): (&str, u64)| {
-        let wrong = |why: &str| {
-            Failure::usage(format!("Line {number} of {place} is not a run: {why}. Export it with `--format jsonl`."))
-        };
-        let run: Run = serde_json::from_str(line).map_err(|error| wrong(&error.to_string()))?;
-        if run.is_sound() { Ok(run) } else { Err(wrong("a text or list in it is too long, or its hit is unknown")) }
-    };
-    lines.map(run).collect()
 }
 
 fn goals(args: &DashboardArgs, from: &Path) -> Result<Goals, Failure> {

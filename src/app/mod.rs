@@ -14,6 +14,7 @@ pub(crate) mod plan;
 pub(crate) mod print;
 pub(crate) mod prune;
 pub(crate) mod push;
+pub(crate) mod runs;
 pub(crate) mod settings;
 pub(crate) mod warm;
 

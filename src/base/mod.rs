@@ -1,5 +1,5 @@
 //! Code that knows nothing of Nix: bounds, child processes, digests, disks, environment variables, globs, HTTP, memory, formatting,
-//! platforms, printing, secrets and threads.
+//! platforms, printing, secrets, threads and zip archives.
 
 pub(crate) mod bounds;
 pub(crate) mod child;
@@ -19,3 +19,4 @@ pub(crate) mod secrets;
 pub(crate) mod threads;
 pub(crate) mod toml_text;
 pub(crate) mod typed;
+pub(crate) mod zip;

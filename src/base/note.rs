@@ -167,6 +167,8 @@ codes! {
         "They belong to another user. Exclude them with `!`, or change their rights."
     FilesUntrusted "files-untrusted" "A files entry is not signed by a trusted key." ""
         "It was saved without a key, or with another one. The next save with the key replaces it."
+    HistoryArtifact "history-artifact" "The record of this job was not uploaded as an artifact." "The job is not affected."
+        "The service of artifacts refused it or did not answer, or the job does not run on GitHub. `history: cache` or `history: off` uploads none."
     LayerDamaged "layer-damaged" "A layer is damaged and was not used." ""
         "It changed on the way or in the cache. Its paths are built or fetched, and stored again."
     LayerFailed "layer-failed" "A layer could not be downloaded." ""

@@ -9,9 +9,9 @@ use clap::{Args, ValueEnum};
 use super::args::SigningArgs;
 use super::verbs;
 use crate::app::Failure;
-use crate::app::dashboard::read_runs;
 use crate::app::place::remote;
 use crate::app::print::{print, print_json};
+use crate::app::runs::read_runs;
 use crate::base::{env_vars, human};
 use crate::history::{self, History, Run, history_key, to_csv};
 use crate::report::text;
@@ -21,7 +21,7 @@ pub(super) struct HistoryCommand {
     /// What to do
     #[arg(value_enum, default_value_t)]
     what: What,
-    /// Files to import, as exported with `--format jsonl`
+    /// What to import: files exported with `--format jsonl`, artifacts of `history: artifact` as zip archives, or folders with both
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Where the history is stored: `dir:PATH`, or `github` inside an action
@@ -50,7 +50,7 @@ enum What {
     Show,
     /// Print the runs for other programs
     Export,
-    /// Add the runs in files; runs that are there already stay as they are
+    /// Add the runs in files and folders; runs that are there already stay as they are
     Import,
 }
 

@@ -250,7 +250,7 @@ fn a_setting_of_an_action_is_the_same_on_the_command_line() {
             [
                 "share_with",
                 "lookup_only",
-                "no_history",
+                "history",
                 "no_annotate",
                 "no_summarize",
                 "flake",

@@ -3,6 +3,7 @@
 //!
 //! A job sees the runs that its branch can see in the cache: its own and those of the default branch.
 
+mod artifact;
 mod csv;
 mod forecast;
 mod guard;
@@ -26,6 +27,7 @@ use crate::series::{
     self, Appended, Format, Loaded, Record, RecordError, Target, greater, lesser, read_json, union, write_json,
 };
 
+pub(crate) use artifact::{artifact, artifact_name, texts_in};
 pub(crate) use csv::to_csv;
 pub(crate) use guard::{FOLLOW, JobOf, Recorded, SPARED, STOPPED, TEST, decide};
 pub(crate) use median::lower_median;

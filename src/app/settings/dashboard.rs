@@ -20,7 +20,7 @@ pub(crate) struct DashboardArgs {
     /// File with the goals, in the table `[goals]` [default: nix-cache.toml at the top of the repository, if it exists]
     #[arg(long, value_name = "FILE")]
     pub rules: Option<PathBuf>,
-    /// Files with further runs, as `nix-cache history export` prints them
+    /// Further runs: files as `nix-cache history export` prints them, artifacts of `history: artifact`, or folders with both
     #[arg(long, value_name = "FILE")]
     pub runs: Vec<PathBuf>,
     /// Number of days of GitHub's own records of jobs to read, for comparing the time before the cache with the time since; needs

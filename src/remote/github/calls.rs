@@ -176,7 +176,7 @@ fn refused(twirp: &Twirp, what: &str, name: &str, message: &str) -> RemoteError 
 }
 
 /// Parses the signed address in an answer. Errors never contain it. If the service uses HTTPS, its blobs must use it too.
-fn signed(twirp: &Twirp, text: Option<&str>, name: &str) -> Result<Url, RemoteError> {
+pub(super) fn signed(twirp: &Twirp, text: Option<&str>, name: &str) -> Result<Url, RemoteError> {
     let url = text.and_then(|text| Url::parse(text).ok());
     match url.as_ref().map(Url::scheme) {
         Some("http") if twirp.is_secure() => Err(RemoteError::Failed(format!(

@@ -2,6 +2,7 @@
 
 mod address;
 mod answers;
+mod artifact;
 mod calls;
 mod comments;
 mod config;

@@ -68,7 +68,16 @@ fn may_write(hub: &Hub) -> Result<(), RemoteError> {
 
 /// The address of an upload cannot be renewed, so if it expires, the reservation is lost too.
 fn burnt(name: &str, error: BlobError) -> RemoteError {
-    let why = match error {
+    let why = reason(error);
+    RemoteError::Failed(format!(
+        "Cannot upload {name} to GitHub's cache: {why}. The name is used up without an entry; the next run uses \
+        another one."
+    ))
+}
+
+/// Why an upload failed, as a clause.
+pub(super) fn reason(error: BlobError) -> String {
+    match error {
         BlobError::Expired(why) => format!("{why}, the upload address is not valid or has expired"),
         BlobError::Again(why)
         | BlobError::Busy(why, _)
@@ -76,11 +85,7 @@ fn burnt(name: &str, error: BlobError) -> RemoteError {
         | BlobError::Short(why)
         | BlobError::Slow(why)
         | BlobError::Failed(why) => why,
-    };
-    RemoteError::Failed(format!(
-        "Cannot upload {name} to GitHub's cache: {why}. The name is used up without an entry; the next run uses \
-        another one."
-    ))
+    }
 }
 
 #[cfg(test)]

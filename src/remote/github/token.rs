@@ -33,6 +33,17 @@ impl TokenScope {
 struct Claims {
     #[serde(default)]
     ac: String,
+    #[serde(default)]
+    scp: String,
+}
+
+/// The ids by which the service of artifacts knows this run and this job.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub(super) struct BackendIds {
+    #[serde(rename = "workflow_run_backend_id")]
+    run: String,
+    #[serde(rename = "workflow_job_run_backend_id")]
+    job: String,
 }
 
 /// Reads the scopes of a runtime token, for messages and the summary. Only the service decides about permissions: the claim is
@@ -40,12 +51,21 @@ struct Claims {
 /// JSON, as other clients of the service read it.
 #[must_use]
 pub fn scopes(token: &SecretString) -> Vec<TokenScope> {
-    let decode = || {
-        let payload = token.expose_secret().split('.').nth(1)?.trim_end_matches('=');
-        let claims: Claims = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()?;
-        serde_json::from_str(&claims.ac).ok()
-    };
-    decode().unwrap_or_default()
+    claims(token).and_then(|claims| serde_json::from_str(&claims.ac).ok()).unwrap_or_default()
+}
+
+/// Reads the ids of run and job from a runtime token: the claim `scp` has `Actions.Results:RUN:JOB` among words. None if it has not.
+pub(super) fn backend_ids(token: &SecretString) -> Option<BackendIds> {
+    let claims = claims(token)?;
+    let ids = claims.scp.split(' ').find_map(|scope| scope.strip_prefix("Actions.Results:"))?;
+    let (run, job) =
+        ids.split_once(':').filter(|(run, job)| !run.is_empty() && !job.is_empty() && !job.contains(':'))?;
+    Some(BackendIds { run: run.to_owned(), job: job.to_owned() })
+}
+
+fn claims(token: &SecretString) -> Option<Claims> {
+    let payload = token.expose_secret().split('.').nth(1)?.trim_end_matches('=');
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
 }
 
 #[cfg(test)]
@@ -65,6 +85,16 @@ mod tests {
         assert_eq!(found[0], TokenScope { scope: "refs/heads/main".into(), permission: 1 });
         assert!(found[0].readable() && !found[0].writable());
         assert!(found[1].readable() && found[1].writable());
+    }
+
+    #[test]
+    fn the_ids_of_run_and_job_come_from_the_scp_claim() {
+        let of = |scp: &str| backend_ids(&token(&serde_json::json!({ "scp": scp }).to_string()));
+        let ids = BackendIds { run: "ce7f".to_owned(), job: "ca39".to_owned() };
+        assert_eq!(of("Actions.GenericRead:0:1 Actions.Results:ce7f:ca39"), Some(ids));
+        for wrong in ["", "Actions.Results", "Actions.Results:a", "Actions.Results:a:b:c", "Actions.Results::b"] {
+            assert_eq!(of(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

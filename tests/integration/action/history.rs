@@ -4,7 +4,7 @@ use std::fs;
 
 use super::job::Job;
 use super::place::Place;
-use crate::support::fake::{Fake, FakeConfig, RestPermission};
+use crate::support::fake::{Fake, FakeConfig, Fault, FaultName, Operation, RestPermission, Scope};
 use crate::support::nix;
 use crate::support::program::Run;
 
@@ -114,4 +114,70 @@ fn a_lane_that_loses_time_stops_using_the_cache_and_says_so() {
     off.input("guard", "off");
     let (report, _) = run(&place, &off);
     assert_eq!((&report["guard"], &report["key"]["hit"]), (&serde_json::Value::Null, &"exact".into()), "{report}");
+}
+
+/// A fork's job may read the cache and write nothing.
+fn of_a_fork() -> Fake {
+    Fake::start(FakeConfig {
+        scopes: vec![Scope::read("refs/pull/7/merge"), Scope::read("refs/heads/main")],
+        ..FakeConfig::default()
+    })
+}
+
+#[test]
+fn the_record_of_a_fork_is_an_artifact_which_the_history_and_the_dashboard_read() {
+    let Some(nix) = nix::all().first() else { return };
+    let place = Place::new(nix);
+    let fake = of_a_fork();
+    let (report, _) = run(&place, &job(&place, &fake, "fork"));
+    assert_ne!(report["save"]["outcome"], "saved", "{report}");
+    let artifacts = fake.artifacts();
+    let [(name, zip, hash)] = artifacts.as_slice() else { panic!("{artifacts:?}") };
+    assert!(name.starts_with("nix-cache-history-"), "{name}");
+    assert!(hash.starts_with("sha256:") && hash.len() == 71, "{hash}");
+    // As a download leaves them, with one of which nothing is right.
+    let folder = place.machine.path("artifacts");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join(format!("{name}.zip")), zip).unwrap();
+    fs::write(folder.join("hostile.zip"), b"PK\x05\x06 and nothing else").unwrap();
+    let remote = format!("dir:{}", place.machine.path("elsewhere").display());
+    let import = ["history", "import", folder.to_str().unwrap(), "--remote", &remote];
+    let imported = Run::of(place.machine.nix_cache(&import));
+    assert_eq!(imported.code, Some(0), "{imported:?}");
+    assert!(imported.log.contains("1 run imported") && imported.log.contains("hostile.zip"), "{imported:?}");
+    let exported = Run::of(place.machine.nix_cache(&["history", "export", "--remote", &remote])).out;
+    assert!(exported.contains("\"hit\":\"miss\"") && exported.lines().count() == 1, "{exported}");
+    let out = place.machine.path("page");
+    let arguments = ["dashboard", "--runs", folder.to_str().unwrap(), "--out", out.to_str().unwrap()];
+    let made = Run::of(place.machine.nix_cache(&arguments));
+    assert!(made.code == Some(0) && (made.out.clone() + &made.log).contains("of 1 run"), "{made:?}");
+}
+
+#[test]
+fn the_setting_says_where_the_record_goes_and_trouble_is_a_note() {
+    let Some(nix) = nix::all().first() else { return };
+    let place = Place::new(nix);
+    let fake = of_a_fork();
+    for wanted in ["cache", "off", "false"] {
+        let mut job = job(&place, &fake, wanted);
+        job.input("history", wanted);
+        run(&place, &job);
+        assert_eq!((fake.artifacts().len(), fake.entries().len()), (0, 0), "{wanted}");
+    }
+    // A job that can write keeps it in the cache, unless an artifact is wanted.
+    let fake = Fake::start(FakeConfig::default());
+    run(&place, &job(&place, &fake, "writes"));
+    assert_eq!((fake.artifacts().len(), fake.entries().len() - fake.saved().len()), (0, 1));
+    let mut wanted = job(&place, &fake, "wanted");
+    wanted.input("history", "artifact");
+    run(&place, &wanted);
+    assert_eq!((fake.artifacts().len(), fake.entries().len() - fake.saved().len()), (1, 1));
+    let fake = Fake::start(FakeConfig::default());
+    // The service of artifacts fails: a note with a code, and a job that succeeds.
+    fake.fault(Fault::new(FaultName::Error).on(Operation::FinalizeArtifact));
+    let mut failing = place.job_unstarted(&fake, "failing", RestPermission::Read);
+    failing.input("history", "artifact");
+    let (report, summary) = run(&place, &failing);
+    assert!(report["notes"].as_array().unwrap().iter().any(|note| note["code"] == "history-artifact"), "{report}");
+    assert!(summary.contains("FinalizeArtifact failed with status 500"), "{summary}");
 }

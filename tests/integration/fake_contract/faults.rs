@@ -28,6 +28,10 @@ async fn attempt(client: &Client, operation: Operation, up: &str, down: &str) ->
             call("FinalizeCacheEntryUpload", json!({ "key": "up", "version": VERSION, "size_bytes": 3 }))
         }
         Operation::Lookup => call("GetCacheEntryDownloadURL", json!({ "key": "key", "version": VERSION })),
+        Operation::CreateArtifact | Operation::FinalizeArtifact => {
+            let service = "/twirp/github.actions.results.api.v1.ArtifactService/CreateArtifact";
+            client.http.post(format!("{}{service}", client.fake.url())).bearer_auth(&client.token)
+        }
         Operation::PutBlob => client.http.put(up).header("x-ms-blob-type", "BlockBlob").body("abc"),
         Operation::PutBlock => client.http.put(format!("{up}&comp=block&blockid={}", block_id(0))).body("abc"),
         Operation::PutBlockList => client.http.put(format!("{up}&comp=blocklist")).body(list),
@@ -104,7 +108,7 @@ async fn faults_answer_in_the_place_of_the_service() {
             Create | Lookup | Head | List | Usage => 200,
             Finalize | Unknown => 404,
             PutBlob | PutBlock => 201,
-            PutBlockList => 400,
+            PutBlockList | Operation::CreateArtifact | Operation::FinalizeArtifact => 400,
             Download => 206,
             Delete => 204,
         };

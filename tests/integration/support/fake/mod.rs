@@ -5,6 +5,7 @@
 //! What it does follows observations of the service and the behaviour that its clients rely on. The tests hold it against
 //! the real client of GitHub's.
 
+mod artifacts;
 mod blobs;
 mod clock;
 mod connection;
@@ -222,6 +223,11 @@ impl Fake {
     /// The entries and the reservations, in the order of creation.
     pub(crate) fn entries(&self) -> Vec<Entry> {
         self.service.state().all().to_vec()
+    }
+
+    /// Names, contents and announced digests of the artifacts that are complete.
+    pub(crate) fn artifacts(&self) -> Vec<(String, Vec<u8>, String)> {
+        artifacts::all(&self.service)
     }
 
     /// All entries but those of the history, which each job adds to.

@@ -21,6 +21,10 @@ pub(crate) enum Operation {
     Finalize,
     /// `GetCacheEntryDownloadURL`.
     Lookup,
+    /// `CreateArtifact`.
+    CreateArtifact,
+    /// `FinalizeArtifact`.
+    FinalizeArtifact,
     /// A blob in one request.
     PutBlob,
     /// One block of a blob.
@@ -48,6 +52,8 @@ impl Operation {
             Self::Create => "create",
             Self::Finalize => "finalize",
             Self::Lookup => "lookup",
+            Self::CreateArtifact => "create-artifact",
+            Self::FinalizeArtifact => "finalize-artifact",
             Self::PutBlob => "put-blob",
             Self::PutBlock => "put-block",
             Self::PutBlockList => "put-block-list",
@@ -63,6 +69,11 @@ impl Operation {
     /// Whether it is one of the three remote calls.
     pub(crate) fn is_call(self) -> bool {
         matches!(self, Self::Create | Self::Finalize | Self::Lookup)
+    }
+
+    /// Whether it is a remote call for artifacts.
+    pub(crate) fn is_of_artifacts(self) -> bool {
+        matches!(self, Self::CreateArtifact | Self::FinalizeArtifact)
     }
 
     /// Whether it sends bytes of a blob, or their list.
@@ -83,6 +94,9 @@ impl Operation {
 
 /// The folder of the three remote calls.
 pub(super) const TWIRP: &str = "/twirp/github.actions.results.api.v1.CacheService/";
+
+/// The folder of those for artifacts.
+pub(super) const ARTIFACTS: &str = "/twirp/github.actions.results.api.v1.ArtifactService/";
 
 /// The container that signed addresses name.
 pub(super) const CONTAINER: &str = "/actions-cache/";
@@ -132,6 +146,13 @@ fn operation(method: &Method, path: &str, query: &Query) -> Operation {
             "CreateCacheEntry" if method == Method::POST => Operation::Create,
             "FinalizeCacheEntryUpload" if method == Method::POST => Operation::Finalize,
             "GetCacheEntryDownloadURL" if method == Method::POST => Operation::Lookup,
+            _ => Operation::Unknown,
+        };
+    }
+    if let Some(call) = path.strip_prefix(ARTIFACTS) {
+        return match call {
+            "CreateArtifact" if method == Method::POST => Operation::CreateArtifact,
+            "FinalizeArtifact" if method == Method::POST => Operation::FinalizeArtifact,
             _ => Operation::Unknown,
         };
     }

@@ -13,6 +13,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::FakeConfig;
+use super::artifacts::Artifact;
 use super::blobs::{BlobError, Blobs};
 use super::clock::{Clock, Millis, millis};
 use super::connection::Cut;
@@ -47,6 +48,8 @@ pub(super) struct Service {
     pub blob_base: String,
     state: Mutex<State>,
     faults: Mutex<Faults>,
+    /// The artifacts of the one run, in the order of creation.
+    pub artifacts: Mutex<Vec<Artifact>>,
     lookup_lag: AtomicU64,
     names: AtomicU64,
     log: RequestLog,
@@ -69,6 +72,7 @@ impl Service {
             blob_base: format!("http://{host}:{}", address.port()),
             state: Mutex::default(),
             faults: Mutex::default(),
+            artifacts: Mutex::default(),
             lookup_lag: AtomicU64::new(millis(config.lookup_lag)),
             names: AtomicU64::new(1),
             log: RequestLog::open(config.log.as_deref())?,
@@ -174,7 +178,7 @@ pub(super) async fn handle(
 
 async fn work(service: &Arc<Service>, call: &Call, body: axum::body::Body) -> Response {
     let operation = call.operation;
-    if operation.is_call() {
+    if operation.is_call() || operation.is_of_artifacts() {
         twirp::serve(service, call, body).await.into_response()
     } else if operation.is_upload() {
         upload::put(service, call, body).await.into_response()

@@ -83,6 +83,10 @@ pub(crate) enum RestPermission {
     Write,
 }
 
+/// The ids of the run and the job that all tokens are of.
+pub(super) const RUN: &str = "ce7f54c7-61c7-4aae-887f-30da475f5f1a";
+pub(super) const JOB: &str = "ca395085-040a-526b-2ce8-bdc85f692774";
+
 /// Mints tokens and knows its own.
 #[derive(Debug)]
 pub(super) struct Mint {
@@ -100,6 +104,7 @@ impl Mint {
         let ac = serde_json::to_string(scopes).expect("scopes are plain data");
         let claims = json!({
             "ac": ac,
+            "scp": format!("Actions.GenericRead:0:1 Actions.Results:{RUN}:{JOB}"),
             "repository_id": repository.to_string(),
             "iat": now / 1000,
             "exp": (now + millis(valid)) / 1000,

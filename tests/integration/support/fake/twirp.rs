@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
+use super::artifacts;
 use super::clock::millis;
 use super::faults::Stage;
 use super::operation::{Call, Operation};
@@ -118,6 +119,8 @@ pub(super) async fn serve(service: &Service, call: &Call, body: Body) -> Result<
         Operation::Create => create(service, &claims, &parse(&body)?)?,
         Operation::Finalize => finalize(service, &claims, &parse(&body)?)?,
         Operation::Lookup => lookup(service, &claims, &parse(&body)?)?,
+        Operation::CreateArtifact => artifacts::create(service, &parse(&body)?)?,
+        Operation::FinalizeArtifact => artifacts::finalize(service, &parse(&body)?)?,
         _ => return Err(TwirpError::bad_route(call)),
     };
     Ok(answer(StatusCode::OK, &reply))
@@ -224,7 +227,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, TwirpError> {
 }
 
 /// A 64-bit number, which JSON carries as text or as a number.
-fn int64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+pub(super) fn int64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Int64 {
