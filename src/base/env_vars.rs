@@ -160,6 +160,8 @@ pub(crate) const SUDO_GID: &str = "SUDO_GID";
 
 // == Set by us, for child processes
 
+/// How glibc allocates memory, for the worker of a stream. Source: "Memory Allocation Tunables" in the manual of the GNU C library.
+pub(crate) const GLIBC_TUNABLES: &str = "GLIBC_TUNABLES";
 /// The token that Git's credential helper sends to one server.
 pub(crate) const NIX_CACHE_GIT_TOKEN: &str = "NIX_CACHE_GIT_TOKEN";
 /// Number of Git settings in the two variables below, which end with the number of the setting.

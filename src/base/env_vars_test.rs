@@ -48,7 +48,8 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap();
-        let is_test = name == "tests" || name == "tests.rs" || name == "testing.rs" || name.ends_with("_test.rs");
+        let is_test = matches!(name, "tests" | "tests.rs" | "testing.rs" | "simulation" | "simulation.rs")
+            || name.ends_with("_test.rs");
         if path.is_dir() && !is_test {
             sources(&path, found);
         } else if path.extension().is_some_and(|ending| ending == "rs") && !is_test {

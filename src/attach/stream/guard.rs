@@ -144,7 +144,7 @@ fn work(order: &Order, plan: &[u8], fuse: &OwnedFd, local: &File) -> io::Result<
     let mut command = Command::new("/proc/self/exe");
     command.args(["stream", "worker"]).env_clear().current_dir("/");
     // glibc would keep tens of megabytes of freed buffers, for each thread.
-    command.env("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=131072:glibc.malloc.arena_max=2");
+    command.env(env_vars::GLIBC_TUNABLES, "glibc.malloc.mmap_threshold=131072:glibc.malloc.arena_max=2");
     command.envs(std::env::var_os(env_vars::NIX_CACHE_LOG).map(|value| (env_vars::NIX_CACHE_LOG, value)));
     // It takes these rights itself. A process that starts with a user's rights can be inspected by that user until it forbids it.
     if let Some((user, group)) = order.worker {
