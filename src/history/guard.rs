@@ -32,6 +32,8 @@ const RARELY: usize = 50;
 const CHEAP: f64 = 0.02;
 /// The share for a test although the forecast is a loss.
 const CHEAP_RARELY: f64 = 0.005;
+/// Milliseconds of a loss from which on a lane is spared it: registration times are whole seconds, so less may be none.
+const NOTICED: i64 = 2_000;
 /// Restored runs by which the expected saving of a restore is measured.
 const MEASURED: usize = 5;
 /// What a restore may take, as a share of what it is expected to save.
@@ -124,7 +126,7 @@ impl Known<'_> {
             return Some(self.stop(judged()));
         }
         let is_first = losses == usual().count();
-        (is_first && self.expected()? < 0).then(|| self.spare(SPARED, judged()))
+        (is_first && self.expected()? < -NOTICED).then(|| self.spare(SPARED, judged()))
     }
 
     fn after_test(&self, test: &Run, can_test: bool) -> Option<Guard> {
