@@ -119,7 +119,7 @@ fn names_from_a_cache_are_refused_and_shown_harmlessly() {
     // The name of the key of a signature.
     for name in ["##[add-mask]k", "::error"] {
         let signature = format!("{name}:{}", base64::engine::general_purpose::STANDARD.encode([7; 64]));
-        let head = json!({ "format": 2, "facts": null, "signatures": [signature] });
+        let head = json!({ "format": 3, "facts": null, "signatures": [signature] });
         fs::write(&snapshot, envelope::sealed("snapshot", head, body)).unwrap();
         assert_eq!(tried(&trusted)["hit"], "miss", "{name}");
     }

@@ -35,5 +35,5 @@ pub(crate) fn json(entry: &[u8]) -> Value {
 
 /// A snapshot with this body.
 pub(crate) fn snapshot(body: &[u8]) -> Vec<u8> {
-    sealed("snapshot", serde_json::json!({ "format": 2, "facts": null }), body)
+    sealed("snapshot", serde_json::json!({ "format": 3, "facts": null }), body)
 }
