@@ -216,7 +216,7 @@ pub(super) fn with_mount_program(folder: &Path, script: &str, mut command: Comma
 #[test]
 fn a_restore_killed_while_it_mounts_images() {
     for bench in benches() {
-        for script in ["kill -9 $PPID", "/usr/bin/env PATH=\"${PATH#*:}\" mount \"$@\"; kill -9 $PPID"] {
+        for script in ["kill -9 $PPID", "/usr/bin/env PATH=\"${PATH#*:}\" mount \"$@\" || exit; kill -9 $PPID"] {
             let store = bench.machine.store(if script.starts_with("kill") { "before" } else { "after" });
             let folder = bench.machine.path("bin");
             let command = store.verb("restore", &bench.cache, KEY, &MOUNT);
