@@ -99,6 +99,11 @@ impl Job {
         self.inputs[name] = value.into();
     }
 
+    /// Leaves out an input that the action does not have.
+    pub(super) fn without_input(&mut self, name: &str) {
+        self.inputs.as_object_mut().unwrap().remove(name);
+    }
+
     /// From now on, no step may tell this text.
     pub(super) fn keep_secret(&mut self, text: &str) {
         self.secrets.push(text.to_owned());

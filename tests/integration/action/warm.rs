@@ -20,6 +20,7 @@ fn job(machine: &Machine, fake: &Fake, name: &str, inputs: &[(&str, &str)]) -> J
     for (name, value) in inputs {
         job.input(name, value);
     }
+    job.without_input("progressive");
     // The folders of the tests are inside of this repository.
     job.set("GIT_CEILING_DIRECTORIES", &job.workspace().parent().unwrap().display().to_string());
     job
