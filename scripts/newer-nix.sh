@@ -23,7 +23,7 @@ if "$folder/bin/nix" --version >/dev/null 2>&1; then
 fi
 
 . /etc/os-release
-[ "${ID:-}" = debian ] || fail "this is no Debian (${PRETTY_NAME:-unknown}): the tests run with the installed Nix only."
+[ "${ID:-}" = debian ] || fail "this is not Debian (${PRETTY_NAME:-unknown}): the tests run with the installed Nix only."
 [ "$(id -u)" -eq 0 ] || fail "root is needed to unpack the packages: the tests run with the installed Nix only."
 "$here/setup.sh" mmdebstrap patchelf >&2 || fail "mmdebstrap and patchelf cannot be installed."
 

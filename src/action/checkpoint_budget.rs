@@ -7,10 +7,10 @@
 
 use std::time::Duration;
 
+use crate::cache::LIKELY_RATIO as RATIO;
+
 /// Bytes in the cache of a layer that is not waited for.
 const LAYER: u64 = 256 << 20;
-/// Typical compression ratio of store paths: about one third.
-const RATIO: u64 = 3;
 /// Share of the processors' time.
 const SHARE: f64 = 0.02;
 /// Idle processors from which a save slows nothing.

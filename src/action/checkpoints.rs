@@ -16,8 +16,8 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::checkpoint_budget::{Budget, Waiting};
 use super::job::{Job, Lookup};
-use super::progressive::JOB_PROCESS;
 use crate::app::Failure;
+use crate::base::env_vars;
 use crate::base::human;
 use crate::base::process::{IdleMeter, Process, cores, cpu_time};
 use crate::base::secrets;
@@ -26,6 +26,8 @@ use crate::remote::github::Tuning;
 use crate::store::StoreDirs;
 use crate::store::own::{CHECKPOINTS_LOCK, CHECKPOINTS_STOP, OwnFolder};
 
+/// Between two looks whether another process has ended.
+const PAUSE: Duration = Duration::from_millis(20);
 /// How often it looks whether it is to end.
 const LOOK: Duration = Duration::from_millis(300);
 /// Longest time for the save under way when the post step asks it to end.
@@ -49,12 +51,12 @@ pub(super) async fn run() -> Result<(), Failure> {
     let mut job = Job::from_environment()?;
     let lookup = job.key()?;
     let folder = OwnFolder::work(&job.dirs).map_err(Failure::work)?;
-    let Some(_turn) = take_turn(&folder).await.map_err(Failure::work)? else {
+    let Some(_turn) = take_turn(&folder, Instant::now() + EARLIER).await.map_err(Failure::work)? else {
         tracing::info!("Another process saves while the job runs, and does not end.");
         return Ok(());
     };
     let context = job.context(&job.place(None).map_err(Failure::work)?, &lookup);
-    let watch = Watch { folder, job: secrets::var(JOB_PROCESS).and_then(|text| text.parse().ok()) };
+    let watch = Watch { folder, job: secrets::var(env_vars::NIX_CACHE_JOB_PROCESS).and_then(|text| text.parse().ok()) };
     let so_far = cache::begin_checkpoints(&context);
     let mut worker = Worker { budget: Budget::new(cores()), spent: Duration::ZERO, job, lookup, so_far, failures: 0 };
     tracing::debug!("saving while the job runs");
@@ -63,16 +65,15 @@ pub(super) async fn run() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Takes the lock of the process that saves while a job runs; an earlier one is asked to end. None if it does not.
-async fn take_turn(folder: &OwnFolder) -> io::Result<Option<File>> {
+/// Takes the lock of the process that saves while a job runs; one that has it is asked to end. None if it has not ended at `end`.
+pub(super) async fn take_turn(folder: &OwnFolder, end: Instant) -> io::Result<Option<File>> {
     let lock = folder.lock_file_of(CHECKPOINTS_LOCK)?;
-    let start = Instant::now();
     while flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-        if start.elapsed() > EARLIER {
+        drop(folder.create(CHECKPOINTS_STOP)?);
+        if Instant::now() > end {
             return Ok(None);
         }
-        drop(folder.create(CHECKPOINTS_STOP)?);
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(PAUSE).await;
     }
     folder.remove(CHECKPOINTS_STOP)?;
     Ok(Some(lock))
@@ -161,6 +162,7 @@ impl Worker {
         watch: &Watch,
         (most, idle, interval): (u64, Option<f64>, Duration),
     ) -> Result<(), String> {
+        let used_up = |limit: Duration| format!("The time of `save-timeout`, {} s, is used up.", limit.as_secs());
         let (limit, start, cpu) = (self.job.inputs.save_timeout(), Instant::now(), cpu_time());
         let left = limit.saturating_sub(self.spent);
         let place = self.job.place(Some(left)).map_err(|error| error.to_string())?;
@@ -192,15 +194,13 @@ impl Worker {
                 tracing::warn!("Nothing was saved while the job runs: {error}");
                 self.so_far.note_trouble(&context, &error.to_string());
             }
-            Some(Err(_)) => return Err(format!("The time of `save-timeout`, {} s, is used up.", limit.as_secs())),
+            Some(Err(_)) => return Err(used_up(limit)),
             None => tracing::info!("A save was under way and is abandoned."),
         }
         match ended {
             Some(ended) => Err(ended.sentence()),
             None if self.failures >= FAILURES => Err("Saving failed too often; the post step tries again.".to_owned()),
-            None if self.spent >= limit => {
-                Err(format!("The time of `save-timeout`, {} s, is used up.", limit.as_secs()))
-            }
+            None if self.spent >= limit => Err(used_up(limit)),
             None => Ok(()),
         }
     }

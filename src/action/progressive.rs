@@ -7,15 +7,14 @@
 //! 3. The post step asks it to end with a file in our folder, and waits until it has released its lock.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
-
+use super::checkpoints::take_turn;
 use super::inputs::{ProgressiveWhen, SaveWhen};
 use super::job::{Job, Lookup, Place, STATE_KEY, style};
 use super::{fill, guard};
@@ -27,14 +26,10 @@ use crate::base::secrets;
 use crate::cache;
 use crate::github::{annotate, state};
 use crate::report::Action;
-use crate::store::own::{self, CHECKPOINTS_LOCK, CHECKPOINTS_LOG, CHECKPOINTS_STOP, OwnFolder};
-
-/// The name under which the process of the job is passed on.
-pub(super) const JOB_PROCESS: &str = env_vars::NIX_CACHE_JOB_PROCESS;
+use crate::store::own::{self, CHECKPOINTS_LOG, OwnFolder};
 
 /// Longest wait for the process to end: the time that it has for a save under way, and some for the rest.
 const WAIT: Duration = Duration::from_secs(15);
-const PAUSE: Duration = Duration::from_millis(20);
 /// Most of its log that is shown.
 const SHOWN: usize = 64 << 10;
 
@@ -76,7 +71,7 @@ fn spawn(job: &Job, lookup: &Lookup) -> Result<u32, Failure> {
     // The lock file can change while the job runs.
     let key = serde_json::to_string(lookup).map_err(Failure::work)?;
     let mut more = vec![];
-    more.extend(job_process().map(|process| (JOB_PROCESS, process.to_string())));
+    more.extend(job_process().map(|process| (env_vars::NIX_CACHE_JOB_PROCESS, process.to_string())));
     let (mut ours, theirs) = UnixStream::pair().map_err(Failure::work)?;
     // The file of this program may be replaced or removed while the job runs.
     let mut command = Command::new("/proc/self/exe");
@@ -106,9 +101,9 @@ pub(super) async fn stop(job: &Job, end: Instant) {
         return;
     }
     let Ok(folder) = OwnFolder::work(&job.dirs) else { return };
-    match await_end(&folder, end.min(Instant::now() + WAIT)).await {
-        Ok(true) => {}
-        Ok(false) => tracing::info!("The process that saves while the job runs has not ended yet."),
+    match take_turn(&folder, end.min(Instant::now() + WAIT)).await {
+        Ok(Some(_)) => {}
+        Ok(None) => tracing::info!("The process that saves while the job runs has not ended yet."),
         Err(error) => tracing::debug!("cannot end the process that saves while the job runs: {error}"),
     }
     let text = fs::read(&log).unwrap_or_default();
@@ -119,23 +114,6 @@ pub(super) async fn stop(job: &Job, end: Instant) {
     if let Err(error) = folder.remove(CHECKPOINTS_LOG) {
         tracing::debug!("{} stays: {error}", log.display());
     }
-}
-
-/// Asks the process to end, and waits for that until `end`. Returns whether it has ended.
-async fn await_end(folder: &OwnFolder, end: Instant) -> io::Result<bool> {
-    let lock = folder.lock_file_of(CHECKPOINTS_LOCK)?;
-    let has_ended = || flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok();
-    if !has_ended() {
-        drop(folder.create(CHECKPOINTS_STOP)?);
-        while !has_ended() {
-            if Instant::now() > end {
-                return Ok(false);
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-    folder.remove(CHECKPOINTS_STOP)?;
-    Ok(true)
 }
 
 /// Adds what was saved while the job ran to the report, after the save of the post step.

@@ -2,15 +2,13 @@
 
 use std::path::Path;
 
-use walkdir::WalkDir;
-
 use super::Failure;
 use crate::base::bounds::{MAX_TEXT, read_file, read_text};
+use crate::base::folder::{self, Limits};
 use crate::history::{Run, texts_in};
 
-/// Entries of a folder that are looked at, and how deep. `gh run download` makes a folder for each artifact.
-const MOST_ENTRIES: usize = 20_000;
-const DEEPEST: usize = 4;
+/// What is looked at in a folder. `gh run download` makes a folder for each artifact.
+const LIMITS: Limits = Limits { entries: 20_000, depth: 4, files: usize::MAX };
 /// Largest artifact in bytes.
 const LARGEST: u64 = 16 << 20;
 
@@ -19,19 +17,14 @@ pub(crate) fn read_runs(place: &Path) -> Result<Vec<Run>, Failure> {
     if !place.is_dir() {
         return read_one(place);
     }
+    let files = folder::files(&[place.to_owned()], &["jsonl", "zip"], LIMITS);
+    if files.is_cut {
+        let most = LIMITS.entries;
+        tracing::warn!("{} has more than {most} files and folders, so some are left out.", place.display());
+    }
     let mut runs = Vec::new();
-    // Links are not followed: they could lead out of the folder.
-    let entries = WalkDir::new(place).follow_links(false).max_depth(DEEPEST).sort_by_file_name();
-    for (entry, seen) in entries.into_iter().filter_map(Result::ok).zip(1..) {
-        if seen > MOST_ENTRIES {
-            tracing::warn!("{} has more than {MOST_ENTRIES} files and folders, so some are left out.", place.display());
-            break;
-        }
-        let is_wanted = entry.path().extension().is_some_and(|ending| ending == "jsonl" || ending == "zip");
-        if !is_wanted || !entry.file_type().is_file() {
-            continue;
-        }
-        match read_one(entry.path()) {
+    for file in files.found {
+        match read_one(&file) {
             Ok(some) => runs.extend(some),
             Err(failure) => tracing::warn!("{} It is left out.", failure.message),
         }

@@ -7,6 +7,7 @@ pub(crate) mod clock;
 pub mod digest;
 pub(crate) mod disk;
 pub(crate) mod env_vars;
+pub(crate) mod folder;
 pub(crate) mod globs;
 pub mod http;
 pub(crate) mod human;

@@ -79,7 +79,7 @@ pub(crate) fn cpu_time() -> Duration {
     Duration::from_millis(ticks * 1000 / TICKS)
 }
 
-/// Gives this process the lowest priority, in a session of its own so that signals to the step that started it do not end it. Call this
+/// Sets the priority of this process to the lowest, in a session of its own so that signals to the step that started it do not end it. Call this
 /// before there is a second thread: a thread inherits its priority.
 pub(crate) fn step_back() {
     if let Err(error) = rustix::process::setsid() {
@@ -94,17 +94,47 @@ pub(crate) fn step_back() {
     }
 }
 
+/// What the processors of the machine did since its start. Guest time is part of user time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ticks {
+    pub idle: u64,
+    pub all: u64,
+    /// Number of processors.
+    pub processors: usize,
+}
+
+impl Ticks {
+    /// Reads `/proc/stat`; None where there is none.
+    pub(crate) fn now() -> Option<Self> {
+        Self::parse(&fs::read_to_string("/proc/stat").ok()?)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let first = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
+        // After the eighth come those of guests, which are part of others.
+        let ticks: Vec<u64> =
+            first.split_whitespace().take(8).map(|field| field.parse().ok()).collect::<Option<_>>()?;
+        let is_one = |line: &&str| line.starts_with("cpu") && !line.starts_with("cpu ");
+        Some(Self {
+            idle: ticks.get(3)?.saturating_add(*ticks.get(4)?),
+            all: ticks.iter().fold(0, |sum, tick| sum.saturating_add(*tick)),
+            processors: text.lines().filter(is_one).count(),
+        })
+    }
+}
+
 /// Measures how many processors were idle since the last look.
 #[derive(Debug, Default)]
-pub(crate) struct IdleMeter(Option<(u64, u64)>);
+pub(crate) struct IdleMeter(Option<Ticks>);
 
 impl IdleMeter {
     /// Returns how many of the processors that this process may use were idle since the last look; None if that cannot be measured, as
     /// where a container may use fewer than there are.
     pub(crate) fn look(&mut self) -> Option<f64> {
-        let (idle, total, count) = parse_idle(&fs::read_to_string("/proc/stat").ok()?)?;
-        let (idle_before, total_before) = self.0.replace((idle, total))?;
-        let (idle, total) = (idle.checked_sub(idle_before)?, total.checked_sub(total_before)?);
+        let now = Ticks::now()?;
+        let before = self.0.replace(now)?;
+        let (idle, total) = (now.idle.checked_sub(before.idle)?, now.all.checked_sub(before.all)?);
+        let count = now.processors;
         (total > 0 && count == cores()).then(|| idle as f64 / total as f64 * count as f64)
     }
 }
@@ -112,16 +142,6 @@ impl IdleMeter {
 /// Number of processors that this process may use.
 pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
-}
-
-/// Ticks of idle processors, ticks of all, and their number.
-fn parse_idle(text: &str) -> Option<(u64, u64, usize)> {
-    let first = text.lines().next()?.strip_prefix("cpu ")?;
-    // After the eighth come those of guests, which are part of others.
-    let ticks: Vec<u64> = first.split_whitespace().take(8).map(|field| field.parse().ok()).collect::<Option<_>>()?;
-    let is_one = |line: &&str| line.starts_with("cpu") && !line.starts_with("cpu ");
-    let idle = ticks.get(3)?.saturating_add(*ticks.get(4)?);
-    Some((idle, ticks.iter().fold(0, |sum, tick| sum.saturating_add(*tick)), text.lines().filter(is_one).count()))
 }
 
 #[cfg(test)]
@@ -154,9 +174,12 @@ mod tests {
     #[test]
     fn idle_processors_are_counted() {
         let text = "cpu  10 0 10 70 10 0 0 0 5 0\ncpu0 1\ncpu1 1\nintr 1 2\n";
-        assert_eq!(parse_idle(text), Some((80, 100, 2)));
-        assert_eq!(parse_idle("cpu  x\n"), None);
-        assert_eq!(parse_idle(""), None);
+        assert_eq!(Ticks::parse(text), Some(Ticks { idle: 80, all: 100, processors: 2 }));
+        let text = "cpu  10 0 5 80 5 0 0 0 7 0\ncpu0 1 1 1 1 1\n";
+        assert_eq!(Ticks::parse(text), Some(Ticks { idle: 85, all: 100, processors: 1 }));
+        assert_eq!(Ticks::parse("cpu  x\n"), None);
+        assert_eq!(Ticks::parse("cpu0 1 1 1 1 1\n"), None);
+        assert_eq!(Ticks::parse(""), None);
         let mut meter = IdleMeter::default();
         assert_eq!(meter.look(), None);
     }

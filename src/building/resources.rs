@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::base::memory::Memory;
+use crate::base::process::Ticks;
 
 /// Between two samples.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -35,8 +36,8 @@ pub(crate) struct Resources {
 /// One look at the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Sample {
-    /// Ticks of all processors, and those of them that were busy.
-    cpu: (u64, u64),
+    /// Ticks of the processors.
+    cpu: Ticks,
     memory: u64,
     free: u64,
 }
@@ -74,28 +75,18 @@ impl Sampler {
 }
 
 fn sample(store: &Path) -> Option<Sample> {
-    let cpu = ticks(&std::fs::read_to_string("/proc/stat").ok()?)?;
+    let cpu = Ticks::now()?;
     let memory = Memory::now().map(|memory| memory.total.saturating_sub(memory.available))?;
     let there = store.ancestors().find(|path| path.exists())?;
     let free = rustix::fs::statvfs(there).ok().map(|space| space.f_bavail.saturating_mul(space.f_frsize))?;
     Some(Sample { cpu, memory, free })
 }
 
-/// All and busy ticks of a text like that of `/proc/stat`. Source: `proc_stat(5)`: user, nice, system, idle, iowait, …; guest
-/// time is part of user time.
-fn ticks(text: &str) -> Option<(u64, u64)> {
-    let line = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
-    let numbers: Vec<u64> = line.split_whitespace().take(8).filter_map(|word| word.parse().ok()).collect();
-    let all = numbers.iter().sum::<u64>();
-    let idle = numbers.get(3)? + numbers.get(4)?;
-    Some((all, all - idle))
-}
-
 fn sum(samples: &[Sample]) -> Resources {
     let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return Resources::default() };
     let share = |from: &Sample, to: &Sample| {
-        let all = to.cpu.0.saturating_sub(from.cpu.0);
-        let busy = to.cpu.1.saturating_sub(from.cpu.1);
+        let all = to.cpu.all.saturating_sub(from.cpu.all);
+        let busy = all.saturating_sub(to.cpu.idle.saturating_sub(from.cpu.idle));
         if all == 0 { 0.0 } else { (busy as f64 * 1000.0 / all as f64).round() / 10.0 }
     };
     let free = samples.iter().map(|sample| sample.free).min().unwrap_or_default();
@@ -116,15 +107,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_of_all_processors_is_read() {
-        assert_eq!(ticks("cpu  10 0 5 80 5 0 0 0 7 0\ncpu0 1 1 1 1 1\n"), Some((100, 15)));
-        assert_eq!(ticks("cpu0 1 1 1 1 1\n"), None);
-    }
-
-    #[test]
     fn peaks_and_means() {
         let samples = [((100, 10), 4, 90), ((200, 110), 8, 40), ((400, 110), 6, 60)];
-        let samples = samples.map(|(cpu, memory, free)| Sample { cpu, memory, free });
+        let cpu = |(all, busy)| Ticks { all, idle: all - busy, processors: 1 };
+        let samples = samples.map(|(ticks, memory, free)| Sample { cpu: cpu(ticks), memory, free });
         let used = sum(&samples);
         assert_eq!((used.samples, used.cpu_mean_percent, used.cpu_peak_percent), (3, 33.3, 100.0));
         assert_eq!((used.memory_mean_bytes, used.memory_peak_bytes), (6, 8));

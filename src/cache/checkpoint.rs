@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Context;
 use super::outcome::SaveReason;
 use super::save::{Past, empty_outcome, read_store, save_paths};
+use super::to_pack::LIKELY_RATIO;
 use super::trust::objection;
 use super::{record, record::RestoreRecord};
 use crate::attach::CacheError;
@@ -23,8 +24,6 @@ use crate::store::own::{self, CHECKPOINTS, OwnFolder};
 use crate::store::{self, PathInfo, Paths, StoreDirs, StorePath};
 
 const FORMAT: u32 = 1;
-/// Typical compression ratio of store paths: about one third.
-const LIKELY_RATIO: u64 = 3;
 
 /// When a save happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +66,9 @@ impl Checkpoints {
     }
 
     fn is_of(&self, context: &Context) -> bool {
-        let Self { run, key, lane, .. } = Self::new(context);
-        !run.is_empty() && (self.format, &self.run, &self.key, &self.lane) == (FORMAT, &run, &key, &lane)
+        let identity = &context.identity;
+        !identity.run.is_empty()
+            && (self.format, &self.run, &self.key, &self.lane) == (FORMAT, &identity.run, &identity.key, &identity.lane)
     }
 
     /// Records why nothing more is saved, for the last save.
@@ -129,15 +129,12 @@ pub(crate) async fn checkpoint(context: &Context, so_far: &mut Checkpoints, most
     if let Some(objection) = objection(&context.place.dirs, &context.place.keys) {
         return Err(CheckpointError(objection.note().message));
     }
-    let (_lock, here, _, roots, record) =
-        read_store(context).await.map_err(|error| CheckpointError(error.to_string()))?;
+    let (_lock, here, _, roots, record) = read_store(context).await.map_err(|error| CheckpointError::of(&error))?;
     let mut outcome = empty_outcome(context);
     let earlier = (so_far.saves > 0).then(|| so_far.clone());
     let past = Past { record, trace: None, earlier, moment: Moment::Running { most } };
-    let pushed = match save_paths(context, here, &roots, past, &mut outcome).await {
-        Ok(pushed) => pushed,
-        Err(error) => return Err(CheckpointError(error.to_string())),
-    };
+    let pushed =
+        save_paths(context, here, &roots, past, &mut outcome).await.map_err(|error| CheckpointError::of(&error))?;
     if outcome.saved.is_none() {
         return Ok(0);
     }
@@ -157,6 +154,12 @@ pub(crate) async fn checkpoint(context: &Context, so_far: &mut Checkpoints, most
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct CheckpointError(String);
+
+impl CheckpointError {
+    fn of(error: &impl std::fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
 
 /// Returns a part of `new` of about `most` NAR bytes, or one path if that is larger, with everything that it refers to.
 pub(super) fn first_of(new: &BTreeSet<StorePath>, valid: &Paths, most: u64) -> BTreeSet<StorePath> {

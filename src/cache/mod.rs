@@ -67,6 +67,7 @@ pub(crate) use save::save;
 pub(crate) use search::{SnapshotFound, find_snapshot, snapshot_names};
 pub(crate) use substitute::Include;
 pub(crate) use survey::{OutputClosure, Survey, survey};
+pub(crate) use to_pack::LIKELY_RATIO;
 pub(crate) use trust::{Objection, note_unverified, objection};
 pub(crate) use verify::verify;
 pub(crate) use vouch::place as ledger_place;

@@ -12,7 +12,7 @@ use crate::snapshot::Snapshot;
 use crate::store::{Paths, StorePath};
 
 /// Typical compression ratio of store paths, used until their own layer is known: about one third.
-const LIKELY_RATIO: u64 = 3;
+pub(crate) const LIKELY_RATIO: u64 = 3;
 
 /// Selects the paths to pack: everything new, and the paths of small or mostly dead layers, which are removed from `snapshot`. Above
 /// the user's size limit, the least recently used paths are dropped first. Returns all of them, and the part for separate layers.

@@ -179,7 +179,7 @@ fn only_what_the_outputs_need_is_compared() {
     assert_eq!(names(&difference.changed), ["clock", "openssl"].map(str::to_owned).into());
     assert_eq!(names(&difference.rebuilt), ["zlib".to_owned()].into());
     assert_eq!((names(&difference.added), difference.removed.len()), (["hands".to_owned()].into(), 0));
-    // The same output again is no change, and an output that the base does not have is new as a whole.
+    // The same output again is not a change, and an output that the base does not have is new as a whole.
     let mut same = report();
     let closure = [('a', "clock-0.4.0"), ('b', "openssl-3.0.13"), ('c', "zlib-1.3.1"), ('g', "glibc-2.42")];
     let paths: Vec<NewPath> = closure.iter().map(|(hash, name)| new(&path(*hash, name), 1)).collect();

@@ -2,29 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use walkdir::WalkDir;
-
 use crate::base::bounds::read_json;
+use crate::base::folder::{self, Files, Limits};
 use crate::report::Report;
 use crate::series::names::is_name;
 
-/// Most files that are read: a matrix has at most 256 jobs.
-const MOST_FILES: usize = 300;
-/// Most entries of folders that are looked at, and how deep.
-const MOST_ENTRIES: usize = 10_000;
-const DEEPEST: usize = 6;
+/// What is looked at in folders; a matrix has at most 256 jobs.
+const LIMITS: Limits = Limits { entries: 10_000, depth: 6, files: 300 };
 /// Largest file in bytes. A closure of 20,000 paths takes 3 MiB.
 const LARGEST: u64 = 16 << 20;
 /// Longest lane in bytes. Ours have at most 150, unless the user names them.
 const LONGEST_LANE: usize = 200;
-
-/// Files that may be reports.
-#[derive(Debug, Default)]
-pub(crate) struct Files {
-    pub found: Vec<PathBuf>,
-    /// Whether there are more than are read.
-    pub is_cut: bool,
-}
 
 /// What a report must be about.
 #[derive(Clone, Debug, Default)]
@@ -37,27 +25,9 @@ pub(crate) struct Expected {
     pub run: Option<u64>,
 }
 
-/// Lists the files in `places`, which are folders or files, in the order of their names. Links are not followed: they could lead out of
-/// the artifact.
+/// Lists the files in `places` that may be reports.
 pub(crate) fn files(places: &[PathBuf]) -> Files {
-    let mut files = Files::default();
-    let mut seen = 0;
-    for place in places {
-        let entries = WalkDir::new(place).follow_links(false).max_depth(DEEPEST).sort_by_file_name();
-        for entry in entries.into_iter().filter_map(Result::ok) {
-            seen += 1;
-            let is_report =
-                entry.file_type().is_file() && entry.path().extension().is_some_and(|ending| ending == "json");
-            if seen > MOST_ENTRIES || is_report && files.found.len() >= MOST_FILES {
-                files.is_cut = true;
-                return files;
-            }
-            if is_report {
-                files.found.push(entry.into_path());
-            }
-        }
-    }
-    files
+    folder::files(places, &["json"], LIMITS)
 }
 
 /// Reads the report in `file`.

@@ -35,15 +35,7 @@ pub(super) fn open(bins: &[Bin<'_>]) -> Vec<Option<AuditFigures>> {
 /// at the top says that nothing is open.
 pub(super) fn charts<'a>(bins: &'a [Bin<'_>], span: &str) -> impl Iterator<Item = Chart<'a>> {
     let open = open(bins);
-    let chart = |id, title, text: String, unit, series| Chart {
-        id,
-        title,
-        text,
-        unit,
-        labels: bins.iter().map(|bin| &*bin.label).collect(),
-        series,
-        line: None,
-    };
+    let chart = |id, title, text, unit, series| Chart::over(bins, (id, title, text), unit, series);
     let found = open.iter().flatten().any(|found| found.findings() > 0).then(|| {
         let text = format!(
             "What the newest audits of all lanes and branches had found, {span}, at the end of each; those of pull requests are left out."

@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use super::bins::Bin;
 use super::html::{Html, table};
 
 /// Values of one kind, one for each span of time; None where nothing is known.
@@ -42,7 +43,17 @@ const STEP: usize = 10;
 const WIDTH: usize = 8;
 const HEIGHT: f64 = 100.0;
 
-impl Chart<'_> {
+impl<'a> Chart<'a> {
+    /// A chart of values for each of `bins`, with its identifier, title and text.
+    pub(super) fn over(
+        bins: &'a [Bin<'_>],
+        (id, title, text): (&'static str, &'static str, String),
+        unit: Unit,
+        series: Vec<Series>,
+    ) -> Self {
+        Self { id, title, text, unit, labels: bins.iter().map(|bin| &*bin.label).collect(), series, line: None }
+    }
+
     /// The chart as a figure. A chart without a value says so.
     pub(super) fn draw(&self) -> Html {
         let (title, text, id) = (Html::text(self.title), Html::text(&self.text), self.id);

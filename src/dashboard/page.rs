@@ -186,15 +186,7 @@ fn goal(view: &View<'_>, name: &str) -> Html {
 }
 
 fn charts<'a>(view: &View<'_>, bins: &'a [Bin<'_>], span: &str, recovery: &Recovery) -> Vec<Chart<'a>> {
-    let chart = |id, title, text: String, unit, series| Chart {
-        id,
-        title,
-        text,
-        unit,
-        labels: bins.iter().map(|bin| &*bin.label).collect(),
-        series,
-        line: None,
-    };
+    let chart = |id, title, text, unit, series| Chart::over(bins, (id, title, text), unit, series);
     let series = |name, class, of: &dyn Fn(&[&Run]) -> Option<f64>| Series {
         name,
         class,

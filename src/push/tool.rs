@@ -109,7 +109,7 @@ impl std::fmt::Display for Tool {
     }
 }
 
-/// Gives `wanted` to the tool.
+/// Passes `wanted` to the tool.
 pub(super) async fn push(work: &Work, tool: &Tool, wanted: &[&PathInfo], notes: &mut Vec<Note>) -> SinkOutcome {
     let start = Instant::now();
     let mut outcome =

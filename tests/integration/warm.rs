@@ -167,7 +167,7 @@ fn an_excluded_target_is_left_and_a_broken_flake_is_said() {
     let store = project.flake.machine.store("warm");
     let report = project.warm(&store, &["--no-flake-inputs"]).json();
     assert_eq!(states(&report).keys().copied().collect::<Vec<_>>(), [format!("packages.{}.tool", system())]);
-    // Named targets need not be ones that plans look at, and what is no target is said.
+    // Named targets need not be ones that plans look at, and what is not a target is said.
     let run = project.warm(&store, &["--targets", "default nothing", "--no-flake-inputs"]);
     let report: Value = serde_json::from_str(&run.out).unwrap();
     assert_eq!((states(&report)["default"].0, states(&report)["nothing"].0, run.code), ("warmed", "failed", Some(1)));

@@ -73,7 +73,7 @@ impl Server {
     }
 }
 
-/// Gives the worker of the stream with these files a command.
+/// Sends a command to the worker of the stream with these files.
 pub(super) fn command(files: &Path, command: &Command) -> io::Result<()> {
     let control = OpenOptions::new().write(true).open(files.join(CONTROL))?;
     control.write_all_at(&serde_json::to_vec(command)?, 0)

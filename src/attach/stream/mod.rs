@@ -191,7 +191,7 @@ fn end_at(folder: &Path) {
     }
 }
 
-/// Gives the worker of the stream of a store a command, if there is one, and returns its state; None if there is no stream.
+/// Sends a command, if there is one, to the worker of the stream of a store, and returns its state; None if there is no stream.
 pub(super) fn control(places: &Places, order: Option<&Command>) -> Option<Status> {
     folders(places).into_iter().find_map(|folder| {
         let files = folder.join(FILES);

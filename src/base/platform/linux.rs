@@ -33,7 +33,7 @@ pub(crate) fn flags_at(point: &Path) -> Result<MountFlags> {
     Ok(flags)
 }
 
-/// Gives this thread, and those that it starts, a mount namespace of their own.
+/// Moves this thread, and those that it starts, to a mount namespace of their own.
 pub(crate) fn unshare_mounts() -> Result<()> {
     #[allow(deprecated, reason = "the other form is unsafe for the sake of other flags than this one")]
     rustix::thread::unshare(UnshareFlags::NEWNS)
@@ -49,7 +49,7 @@ pub(crate) fn make_whiteout(place: &Path) -> Result<()> {
     mknodat(CWD, place, FileType::CharacterDevice, Mode::empty(), 0)
 }
 
-/// Gives this thread, and those that it starts, the rights of another user, without further groups.
+/// Reduces the rights of this thread, and of those that it starts, to those of another user without further groups.
 pub(crate) fn become_user(user: Uid, group: Gid) -> Result<()> {
     rustix::thread::set_thread_groups(&[])?;
     rustix::thread::set_thread_res_gid(group, group, group)?;

@@ -5,19 +5,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::StatusCode;
-use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use super::calls::{hex, signed};
+use super::calls::signed;
 use super::redact::chain;
 use super::store::reason;
 use super::token::{BackendIds, backend_ids};
 use super::upload::Upload;
 use super::{GithubRemote, Source};
-use crate::base::bounds::MAX_ANSWER;
-use crate::base::http;
+use crate::base::digest::Sha;
+use crate::base::http::BodyError;
 use crate::remote::RemoteError;
 
 const SERVICE: &str = "/twirp/github.actions.results.api.v1.ArtifactService/";
@@ -78,33 +76,27 @@ impl GithubRemote {
     pub(crate) async fn put_artifact(&self, name: &str, zip: Vec<u8>) -> Result<(), RemoteError> {
         let failed = |why: &str| RemoteError::Failed(format!("The artifact {name} cannot be uploaded: {why}."));
         let ids = backend_ids(&self.token).ok_or_else(|| failed("the token of the runner does not name a job"))?;
-        let client = http::caller(self.ca_file.as_deref()).map_err(|error| failed(&error.to_string()))?;
         let request = CreateRequest { ids: &ids, name, version: VERSION };
-        let created: CreateAnswer = self.ask(&client, "CreateArtifact", &request).await.map_err(|why| failed(&why))?;
+        let created: CreateAnswer = self.ask("CreateArtifact", &request).await.map_err(|why| failed(&why))?;
         if !created.ok {
             return Err(failed("the service refused it"));
         }
         let url = signed(&self.hub.twirp, created.signed_upload_url.as_deref(), name)?;
-        let (size, hash) = (zip.len().to_string(), format!("sha256:{}", hex(&Sha256::digest(&zip))));
+        let (size, hash) = (zip.len().to_string(), format!("sha256:{}", Sha::of(&zip)));
         let source = Source::Bytes(Bytes::from(zip));
         let upload = Upload { http: &self.hub.http, url: &url, source: &source, name, tuning: &self.hub.tuning };
         upload.run().await.map_err(|error| failed(&reason(error)))?;
         let request = FinalizeRequest { ids: &ids, name, size, hash };
-        let answer = self.ask(&client, "FinalizeArtifact", &request).await;
+        let answer = self.ask("FinalizeArtifact", &request).await;
         let finalized: FinalizeAnswer = answer.map_err(|why| failed(&why))?;
         if finalized.ok { Ok(()) } else { Err(failed("the service did not accept what was uploaded")) }
     }
 
     /// Calls a method of the service, a few times if it fails.
-    async fn ask<A: DeserializeOwned>(
-        &self,
-        client: &reqwest::Client,
-        method: &str,
-        request: &impl Serialize,
-    ) -> Result<A, String> {
+    async fn ask<A: DeserializeOwned>(&self, method: &str, request: &impl Serialize) -> Result<A, String> {
         let mut pauses = self.hub.tuning.rpc_pauses(TRIES);
         loop {
-            match self.ask_once(client, method, request).await {
+            match self.ask_once(method, request).await {
                 Ok(answer) => return Ok(answer),
                 Err(Attempt::Failed(why)) => return Err(why),
                 Err(Attempt::Again(why)) => {
@@ -116,21 +108,12 @@ impl GithubRemote {
         }
     }
 
-    async fn ask_once<A: DeserializeOwned>(
-        &self,
-        client: &reqwest::Client,
-        method: &str,
-        request: &impl Serialize,
-    ) -> Result<A, Attempt> {
-        let mut url: url::Url =
-            self.results_url.parse().map_err(|_| Attempt::Failed("there is no service".to_owned()))?;
-        url.set_query(None);
-        url.set_path(&format!("{SERVICE}{method}"));
-        let request = client.post(url).bearer_auth(self.token.expose_secret()).json(request).timeout(LIMIT);
-        let response = request.send().await.map_err(|error| Attempt::Again(chain(&error.without_url())))?;
-        let status = response.status();
-        let body =
-            http::body(response, MAX_ANSWER).await.map_err(|_| Attempt::Again(format!("{method} was cut off")))?;
+    async fn ask_once<A: DeserializeOwned>(&self, method: &str, request: &impl Serialize) -> Result<A, Attempt> {
+        let answer = self.hub.twirp.post(&format!("{SERVICE}{method}"), request, LIMIT).await;
+        let (status, _, body) = answer.map_err(|error| match error {
+            BodyError::Broken(error) => Attempt::Again(chain(&error.without_url())),
+            error => Attempt::Again(format!("the answer to {method} was not read ({error})")),
+        })?;
         match status {
             StatusCode::OK => serde_json::from_slice(&body)
                 .map_err(|error| Attempt::Failed(format!("the answer to {method} is not JSON ({error})"))),

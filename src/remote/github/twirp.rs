@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::{Client, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
@@ -181,16 +181,10 @@ impl Twirp {
         request: &impl Serialize,
         end: Instant,
     ) -> Result<A, AnswerError> {
-        let mut url = self.base.clone();
-        url.set_query(None);
-        url.set_path(&format!("{SERVICE}{}", method.name()));
-        let request = self.http.post(url).header(AUTHORIZATION, self.authorization.clone()).json(request);
         let limit = if method == Method::Find { self.tuning.lookup_timeout } else { self.tuning.rpc_timeout };
         let limit = limit.min(end.saturating_duration_since(Instant::now()));
-        let response = request.timeout(limit).send().await.map_err(lost)?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = match crate::base::http::body(response, MAX_ANSWER).await {
-            Ok(body) => body,
+        let (status, headers, body) = match self.post(&format!("{SERVICE}{}", method.name()), request, limit).await {
+            Ok(answer) => answer,
             Err(BodyError::Broken(error)) => return Err(lost(error)),
             Err(error) => return Err(self.too_much(method, &error)),
         };
@@ -212,6 +206,25 @@ impl Twirp {
             }
             Err(error) => Err(AnswerError::Again(format!("its answer is not JSON ({error})"))),
         }
+    }
+
+    /// Sends a message to a method of a service of this host, and returns the answer, whatever its status is.
+    ///
+    /// # Errors
+    /// When there is no whole answer within `limit`.
+    pub(super) async fn post(
+        &self,
+        method: &str,
+        request: &impl Serialize,
+        limit: Duration,
+    ) -> Result<(StatusCode, HeaderMap, Vec<u8>), BodyError> {
+        let mut url = self.base.clone();
+        url.set_query(None);
+        url.set_path(method);
+        let request = self.http.post(url).header(AUTHORIZATION, self.authorization.clone()).json(request);
+        let response = request.timeout(limit).send().await.map_err(BodyError::Broken)?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        Ok((status, headers, crate::base::http::body(response, MAX_ANSWER).await?))
     }
 
     /// A valid answer is not even a thousandth of the limit, so an oversized one is not retried.

@@ -42,7 +42,7 @@ fn blazedots() -> Vec<Target> {
     targets(&all)
 }
 
-/// Whether a build may read this file, by its name: all Nix code, what Nix itself reads, and whatever is no text for people. Said the
+/// Whether a build may read this file, by its name: all Nix code, what Nix itself reads, and whatever is not text for people. Said the
 /// other way round than the rules say it, so that one can be held against the other.
 fn matters(file: &str) -> bool {
     let name = file.rsplit('/').next().unwrap();

@@ -82,7 +82,7 @@ fn a_tool_that_fails_or_is_absent_is_a_warning_with_a_remedy() {
         assert!(run.log.contains(says), "{}", run.log);
     }
     assert!(!run.log.contains("hunter2") && !run.out.contains("hunter2"), "{}", run.log);
-    // One that does not read its input to the end is no trouble.
+    // One that does not read its input to the end is not trouble.
     program(&tools, "cachix", "exit 0");
     assert_eq!(Run::of(with_tools(&store, &tools, "cachix:c", &built)).code, Some(0));
     // One that hangs is ended.
