@@ -97,8 +97,20 @@ async fn add(job: &Job, place: &Place, loaded: Option<Loaded<History>>, run: Run
     }
 }
 
-async fn append(job: &Job, place: &Place, loaded: Option<Loaded<History>>, run: Run) {
+async fn append(job: &Job, place: &Place, loaded: Option<Loaded<History>>, mut run: Run) {
     let key = history_key(&job.inputs.key.prefix_key);
+    let loaded = match loaded {
+        None if place.remote.is_readable() => match history::load(&*place.remote, &key, &job.keys).await {
+            Ok(loaded) => Some(loaded),
+            Err(error) => return tell(&error),
+        },
+        loaded => loaded,
+    };
+    // Of two records of one job, the later one counts, and times are whole seconds.
+    let earlier = loaded.as_ref().and_then(|loaded| loaded.record.runs.get(&run.id()));
+    if earlier.is_some_and(|earlier| earlier.time == run.time) {
+        run.time += 1;
+    }
     let mut notes = Vec::new();
     let added = history::append(&*place.remote, &key, &job.keys, (loaded, History::of([run])), &mut notes).await;
     for note in notes {

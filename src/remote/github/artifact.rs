@@ -112,7 +112,7 @@ impl GithubRemote {
         let answer = self.hub.twirp.post(&format!("{SERVICE}{method}"), request, LIMIT).await;
         let (status, _, body) = answer.map_err(|error| match error {
             BodyError::Broken(error) => Attempt::Again(chain(&error.without_url())),
-            error => Attempt::Again(format!("the answer to {method} was not read ({error})")),
+            error @ BodyError::TooLarge(_) => Attempt::Again(format!("the answer to {method} was not read ({error})")),
         })?;
         match status {
             StatusCode::OK => serde_json::from_slice(&body)
