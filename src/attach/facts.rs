@@ -239,13 +239,8 @@ fn read_derivations(
     derivations
 }
 
-/// Checks the content addresses that do not repeat the NAR hash against the bytes.
-fn check_addresses(
-    dirs: &StoreDirs,
-    placed: &mut BTreeMap<StorePath, InPlace>,
-    (threads, admit): (usize, Admit),
-    rejected: &mut Vec<Rejected>,
-) {
+/// Returns the paths of `placed` whose content addresses are compared with their bytes, and those that are too large for that.
+fn to_hash(placed: &BTreeMap<StorePath, InPlace>, admit: Admit) -> (Vec<&InPlace>, Vec<StorePath>) {
     // Unpacking has compared the NAR hash already.
     let is_unproven =
         |place: &InPlace| admit == Admit::Computed && place.is_mounted() && !place.info.path.is_derivation();
@@ -266,6 +261,24 @@ fn check_addresses(
         }
         fits
     });
+    (all, unread)
+}
+
+/// The mounted paths in `placed` that [`prove`] reads.
+pub(crate) fn read_by_proof(placed: &BTreeMap<StorePath, InPlace>, admit: Admit) -> BTreeSet<&StorePath> {
+    let derivations = placed.values().filter(|place| place.info.path.is_derivation());
+    let read = derivations.chain(to_hash(placed, admit).0).filter(|place| place.is_mounted());
+    read.map(|place| &place.info.path).collect()
+}
+
+/// Checks the content addresses that do not repeat the NAR hash against the bytes.
+fn check_addresses(
+    dirs: &StoreDirs,
+    placed: &mut BTreeMap<StorePath, InPlace>,
+    (threads, admit): (usize, Admit),
+    rejected: &mut Vec<Rejected>,
+) {
+    let (all, unread) = to_hash(placed, admit);
     let checked = in_parallel(&all, threads, |place| {
         if place.is_mounted() {
             compare_hash(dirs, &place.info)?;

@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::hold::held_file;
-use super::inspect::{Inspection, RefusedLayer, inspect};
+use super::inspect::{RefusedLayer, inspect};
 use super::mounted::places;
 use super::mounting::{mount_seen, take_back};
 use super::register::{InPlace, discard, register_into};
-use super::{Admit, CacheError, Mode, as_owner, derivations, facts, readonly, stream};
+use super::{Admit, CacheError, Mode, as_owner, derivations, facts, first, readonly, stream};
 use crate::attach::unpack::{Target, Unpacked, remove_leftovers, unpack};
 use crate::base::digest::Sha;
 use crate::layer::pack::Rejected;
 use crate::layer::squashfs::Image;
-use crate::layer::squashfs::usage::{Span, Usage};
+use crate::layer::squashfs::usage::Usage;
 use crate::store::{self, PathInfo, Paths, Realisation, StoreDirs, StorePath, shared_infos};
 
 /// A request to attach layers.
@@ -138,7 +138,7 @@ fn attach_here(dirs: &StoreDirs, request: &AttachRequest, progress: &AtomicU64) 
                 if request.mode == Mode::Stream
                     && let Some(inspection) = &inspection
                 {
-                    fetch_first(dirs, request, &mounted, inspection);
+                    first::ask_for_read(dirs, &request.first, &mounted, &inspection.usage);
                 }
                 done.registered.extend(found.probe);
             }
@@ -179,38 +179,14 @@ fn attach_here(dirs: &StoreDirs, request: &AttachRequest, progress: &AtomicU64) 
         stream::end(&places(dirs));
         return Ok(done);
     }
+    if request.mode == Mode::Stream {
+        stream::fill(&places(dirs));
+    }
     for layer in rest.iter().filter(|_| done.mode == Mode::Unpack) {
         // An unpacked layer is no longer needed; if it cannot be removed, it takes space until the next restore.
         let _ = fs::remove_file(&layer.file);
     }
     Ok(done)
-}
-
-/// Largest number of bytes that are fetched first of one path, and of all of them.
-const FIRST_OF_PATH: u64 = 8 << 20;
-const FIRST: u64 = 256 << 20;
-
-/// Asks the stream for what is probably read first.
-fn fetch_first(dirs: &StoreDirs, request: &AttachRequest, layers: &[AttachLayer], inspection: &Inspection) {
-    let held = |layer: &AttachLayer| layer.infos.iter().map(|info| (info.path.clone(), layer.id)).collect::<Vec<_>>();
-    let layer_of: BTreeMap<StorePath, Sha> = layers.iter().flat_map(held).collect();
-    let (mut together, mut left): (Vec<(Sha, Vec<Span>)>, u64) = (Vec::new(), FIRST);
-    for path in &request.first {
-        let Some(usage) = layer_of.get(path).and_then(|id| inspection.usage.get(id)) else { continue };
-        let mut most = FIRST_OF_PATH.min(left);
-        for (from, to) in usage.spans_of(std::iter::once(path)) {
-            let to = to.min(from + most);
-            (most, left) = (most - (to - from), left - (to - from));
-            match together.last_mut().filter(|(last, _)| *last == layer_of[path]) {
-                Some((_, spans)) => spans.push((from, to)),
-                None => together.push((layer_of[path], vec![(from, to)])),
-            }
-        }
-    }
-    for (id, mut spans) in together {
-        spans.retain(|(from, to)| from < to);
-        stream::fetch_first(&places(dirs), id, &spans);
-    }
 }
 
 /// The mounted layers whose files can be read.

@@ -8,6 +8,7 @@ mod detach;
 mod elsewhere;
 mod error;
 pub(crate) mod facts;
+mod first;
 mod hold;
 mod holders;
 mod inspect;

@@ -18,7 +18,7 @@ use super::hold::{give_back, held_file, hold};
 use super::inspect::{Inspection, inspect};
 use super::mounted::{self, Mounted};
 use super::register::InPlace;
-use super::{Admit, CacheError};
+use super::{Admit, CacheError, first};
 use crate::attach::layers::AttachLayer;
 use crate::attach::marks::remove_marks;
 use crate::attach::mount::{self, MountError, MountImage, Places, ambiguous};
@@ -45,6 +45,9 @@ pub(crate) fn mount_seen(
     let mut mounted = mount_layers(dirs, layers, inspection)?;
     if !mounted.is_mounted {
         return Ok(mounted);
+    }
+    if let Some(inspection) = inspection {
+        first::ask_for_proof(dirs, layers, (&mounted.placed, proof.1), &inspection.usage);
     }
     let below = mounted::places(dirs).upper;
     let sight = match in_use(&below) {

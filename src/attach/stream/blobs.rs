@@ -32,6 +32,8 @@ const AHEAD: u32 = 8;
 const WRONG: u32 = 4;
 /// Number of lookups after which an entry is given up.
 const ABSENT: u32 = 3;
+/// Longest time that the background waits for the end of the restore.
+const RESTORE: Duration = Duration::from_secs(30);
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 
@@ -64,6 +66,8 @@ pub(super) struct Blobs {
     pub stopped: AtomicBool,
     /// Whether nothing more is fetched.
     aborted: watch::Sender<bool>,
+    /// Whether the restore is over, so that the background no longer delays it.
+    may_fill: watch::Sender<bool>,
     pub retries: AtomicU64,
 }
 
@@ -118,6 +122,7 @@ impl Blobs {
             file.read_exact_at(&mut byte, Layout::order(order)).map(|()| byte[0] == 1)
         };
         let (stopped, aborted) = (was_ordered(Order::Finish)?, was_ordered(Order::Abort)?);
+        let may_fill = was_ordered(Order::Fill)?;
         let largest = plan.blobs.iter().map(|blob| blob.chunk_size as usize).max().unwrap_or(1);
         let slots = Semaphore::new((FOR_READS / largest.max(1)).max(2));
         Ok(Self {
@@ -131,6 +136,7 @@ impl Blobs {
             lists: Semaphore::new(1),
             stopped: AtomicBool::new(stopped || aborted),
             aborted: watch::Sender::new(aborted),
+            may_fill: watch::Sender::new(may_fill),
             retries: AtomicU64::new(0),
         })
     }
@@ -337,6 +343,19 @@ impl Blobs {
             }
             Err(_) => Arrived::InMemory(bytes),
         }
+    }
+
+    /// Lets the background begin, also that of a following worker.
+    pub(super) fn let_fill(&self) {
+        let _ = self.file.write_all_at(&[1], Layout::order(Order::Fill)); // a following worker waits again
+        self.may_fill.send_replace(true);
+    }
+
+    /// Waits until the background may begin.
+    pub(super) async fn may_fill(&self) {
+        let mut may = self.may_fill.subscribe();
+        // A restore that was killed says nothing.
+        let _ = tokio::time::timeout(RESTORE, may.wait_for(|may| *may)).await; // then it begins nevertheless
     }
 
     /// Stops the background, also that of a following worker.

@@ -23,6 +23,8 @@ const SPANS: usize = 100;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Command {
+    /// The restore is over: fetch everything in the background, besides what is read.
+    Fill,
     /// Stop fetching in the background. What is read is still fetched.
     Finish,
     /// Fetch nothing more. Reads that wait fail, and so do later ones of bytes that are not here.
@@ -58,6 +60,7 @@ impl Server {
         let result = if command.is_ok() { Ok(&*done) } else { Err(Errno::INVAL) };
         let is_end = matches!(command, Ok(Command::End));
         match command {
+            Ok(Command::Fill) => self.blobs.let_fill(),
             Ok(Command::Finish) => self.blobs.stop(),
             Ok(Command::Abort) => self.blobs.abort(),
             Ok(Command::First { layer, spans }) => {

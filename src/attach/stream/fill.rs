@@ -20,6 +20,8 @@ use crate::remote::RemoteError;
 const IN_FLIGHT: usize = 16 << 20;
 /// Bytes of one request, if a chunk is not larger.
 const RANGE: u64 = 4 << 20;
+/// The tables are probably not more than this part of a layer: what ends it is fetched before the superblock says where they begin.
+const TABLES: u64 = 500;
 /// Number of concurrent requests. More would only slow down the reads.
 const BACKGROUND: usize = 4;
 /// The same for what is probably read first.
@@ -34,6 +36,7 @@ impl Blobs {
         futures_util::future::join_all(layers).await;
         let hot = self.plan.hot.iter().map(|chunk| (*chunk, 1)).collect();
         self.fill(hot, HOT).await;
+        self.may_fill().await;
         tokio::time::sleep(Duration::from_millis(self.plan.fill_after_ms)).await;
         self.fill(self.ranges(), BACKGROUND).await;
     }
@@ -41,7 +44,10 @@ impl Blobs {
     /// Fetches the tables of a layer: they are at its end, and the superblock says where they begin.
     async fn fetch_tables(self: &Arc<Self>, layer: usize) {
         let size = self.plan.layers[layer].size();
-        let _last = self.plan.pieces(layer, size.saturating_sub(1), 1).first().map(|piece| self.need(piece.chunk));
+        let probably = (size / TABLES).max(1);
+        for piece in self.plan.pieces(layer, size.saturating_sub(probably), probably) {
+            drop(self.need(piece.chunk));
+        }
         let mut start = Vec::new();
         for piece in self.plan.pieces(layer, 0, SUPERBLOCK_SIZE as u64) {
             let arrived = self.need(piece.chunk).wait_for(Option::is_some).await.ok().and_then(|found| found.clone());

@@ -213,3 +213,12 @@ pub(crate) fn fetch_first(places: &Places, layer: Sha, spans: &[(u64, u64)]) {
         }
     }
 }
+
+/// Lets the stream of a store fetch everything else, besides what is asked for.
+pub(crate) fn fill(places: &Places) {
+    for folder in folders(places) {
+        if let Err(error) = command(&folder.join(FILES), &Command::Fill) {
+            tracing::debug!("the stream begins with the rest only later: {error}");
+        }
+    }
+}

@@ -50,7 +50,7 @@ pub struct StreamPlan {
     pub hot: Vec<(u32, u32)>,
     /// How long a read waits for bytes that do not come.
     pub patience_ms: u64,
-    /// How long after those the rest begins.
+    /// How long after those, and after the restore, the rest begins.
     pub fill_after_ms: u64,
 }
 
@@ -202,6 +202,7 @@ impl Mark {
 pub(super) enum Order {
     Finish = 0,
     Abort = 1,
+    Fill = 2,
 }
 
 /// The positions of the parts of the local file.

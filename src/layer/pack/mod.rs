@@ -105,7 +105,7 @@ pub fn pack(store: &Path, items: &[Item], file: &File, options: Options, progres
     pack_ranked(store, items, &|_| None, file, options, progress)
 }
 
-/// Like [`pack`]; paths with a rank come first, in the order of their ranks.
+/// Like [`pack`]; of all paths but derivations, those with a rank come first, in the order of their ranks.
 ///
 /// # Errors
 /// As with [`pack`].
@@ -119,7 +119,8 @@ pub(crate) fn pack_ranked(
 ) -> io::Result<Outcome> {
     let mut sorted: Vec<(usize, &Item)> =
         items.iter().map(|item| (rank(&item.path).unwrap_or(usize::MAX), item)).collect();
-    sorted.sort_by(|(a, one), (b, other)| a.cmp(b).then_with(|| packing_order(&one.path, &other.path)));
+    let key = |(rank, item): &(usize, &Item)| (!item.path.is_derivation(), *rank);
+    sorted.sort_by(|one, other| key(one).cmp(&key(other)).then_with(|| packing_order(&one.1.path, &other.1.path)));
     sorted.dedup_by(|a, b| a.1.path == b.1.path);
     let sorted: Vec<&Item> = sorted.into_iter().map(|(_, item)| item).collect();
 
@@ -150,10 +151,11 @@ pub(crate) fn pack_ranked(
     }))
 }
 
-/// The order in which paths without a rank are packed. Outputs and versions of one package are adjacent, because they are similar and used
-/// together.
+/// The order in which paths without a rank are packed. Derivations come first: a restore reads all of them, and of a streamed layer they
+/// are here soon only if they lie together. Outputs and versions of one package are adjacent, because they are similar and used together.
 pub(crate) fn packing_order(a: &StorePath, b: &StorePath) -> Ordering {
-    a.name().cmp(b.name()).then_with(|| a.cmp(b))
+    let key = |path: &StorePath| !path.is_derivation();
+    key(a).cmp(&key(b)).then_with(|| a.name().cmp(b.name())).then_with(|| a.cmp(b))
 }
 
 fn pad(out: &mut DigestWriter<impl Write>) -> io::Result<()> {

@@ -102,6 +102,28 @@ fn a_streamed_store_is_whole_and_is_detached_without_a_trace() {
     }
 }
 
+/// The restore reads all derivations. They lie together, so it neither waits for many chunks nor fetches the rest of the layer.
+#[test]
+fn a_restore_fetches_little_of_a_layer_with_derivations_between_large_paths() {
+    let Some(nix) = nixes().last() else { return };
+    let machine = Machine::new(nix);
+    let (cache, saved) = (machine.path("cache"), machine.store("saved"));
+    saved.build(&["everything"]);
+    let derivations: Vec<String> =
+        saved.valid().iter().filter(|path| path.is_derivation()).map(|path| path.name().to_owned()).collect();
+    assert!(derivations.len() > 8, "{derivations:?}");
+    for name in &derivations {
+        add(&saved, name.trim_end_matches(".drv"), 2);
+    }
+    saved.save(&cache, KEY, &[]);
+    let (streamed, outcome) = streamed(machine.store("streamed"), &cache, &[], "stream_fill=600000");
+    assert_streamed(&outcome);
+    assert_eq!(streamed.0.valid(), saved.valid());
+    let status = status(&streamed.0);
+    let [here, all] = ["bytes-here", "bytes"].map(|field| status[field].as_u64().unwrap());
+    assert!(all > derivations.len() as u64 * (2 << 20) && here < 5 << 20, "{here} of {all} bytes");
+}
+
 #[test]
 fn a_store_that_cannot_be_mounted_is_unpacked_from_the_stream() {
     let Some(nix) = nixes().last() else { return };
