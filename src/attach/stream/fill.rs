@@ -21,7 +21,7 @@ const IN_FLIGHT: usize = 16 << 20;
 /// Bytes of one request, if a chunk is not larger.
 const RANGE: u64 = 4 << 20;
 /// The tables are probably not more than this part of a layer: what ends it is fetched before the superblock says where they begin.
-const TABLES: u64 = 500;
+const TABLES: u64 = 200;
 /// Number of concurrent requests. More would only slow down the reads.
 const BACKGROUND: usize = 4;
 /// The same for what is probably read first.
