@@ -32,10 +32,8 @@ pub(super) async fn run() -> Result<(), Failure> {
         repository: &job.facts.repository,
         server: job.facts.server_url.as_deref(),
         held: held(&place).await,
-        requests: match inputs.dashboard.github_days {
-            0 => None,
-            _ => Some(requests(|name| job.variable(name))?),
-        },
+        jobs: if inputs.dashboard.github_days > 0 { Some(requests(|name| job.variable(name))?) } else { None },
+        artifacts: if inputs.dashboard.github_artifacts { Some(requests(|name| job.variable(name))?) } else { None },
     };
     let written = make(&inputs.dashboard, scene).await?;
     let sentences = sentences(&written);

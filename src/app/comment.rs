@@ -129,7 +129,7 @@ async fn one(comments: &Comments, number: u64) -> Result<Pull, Done> {
 /// The pull request from the branch of a run. GitHub names none in the event if the branch is in a fork.
 async fn of_run(comments: &Comments, run: &EndedRun) -> Result<Pull, Done> {
     let (owner, branch) = (&run.head_repository.owner.login, &run.head_branch);
-    let pulls = match comments.pulls_from(owner, branch).await {
+    let pulls = match comments.0.pulls_from(owner, branch).await {
         Ok(Ok(pulls)) => pulls,
         Ok(Err(refused)) => {
             let what = "list pull requests";

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::Failure;
 use super::adoption::github_jobs;
+use super::artifacts::collect;
 use super::runs::read_runs;
 use super::settings::DashboardArgs;
 use crate::base::clock::now;
@@ -28,8 +29,9 @@ pub(crate) struct Scene<'a> {
     /// The address of the repository's server; None outside of GitHub.
     pub server: Option<&'a str>,
     pub held: Vec<HeldEntry>,
-    /// A connection to GitHub, if its runs are to be read.
-    pub requests: Option<Requests>,
+    /// A connection to GitHub, if its runs are to be read, and one if artifacts are.
+    pub jobs: Option<Requests>,
+    pub artifacts: Option<Requests>,
 }
 
 /// Writes the dashboard.
@@ -44,13 +46,21 @@ pub(crate) async fn make(args: &DashboardArgs, scene: Scene<'_>) -> Result<Writt
         let known = known.map_err(|error| Failure::work(format!("No dashboard was written: {error}")))?;
         runs = History::of(runs.runs.into_values().chain(known.record.runs.into_values()));
     }
+    let mut unread = None;
+    if let Some(requests) = scene.artifacts {
+        let collected = collect(requests, &runs).await;
+        collected.tell();
+        unread = (collected.why.is_some() || !collected.refused.is_empty()).then(|| collected.sentence());
+        runs = History::of(runs.runs.into_values().chain(collected.runs));
+    }
     let title = args.title.clone().filter(|title| !title.trim().is_empty()).unwrap_or_else(|| {
         if scene.repository.is_empty() { "Nix store cache".to_owned() } else { scene.repository.to_owned() }
     });
     let mut facts = Facts::of(title, now(), goals, runs.runs.into_values());
     facts.address = address(scene.server, scene.repository);
     facts.held = scene.held;
-    if let Some(requests) = scene.requests {
+    facts.unread = unread;
+    if let Some(requests) = scene.jobs {
         facts.github = Some(github_jobs(requests, args.github_days).await);
     }
     let folder = scene.from.join(&args.out);

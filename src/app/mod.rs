@@ -1,6 +1,7 @@
 //! Code that the command line and the steps of the actions share.
 
 pub(crate) mod adoption;
+pub(crate) mod artifacts;
 pub(crate) mod audit;
 pub(crate) mod build;
 pub(crate) mod comment;

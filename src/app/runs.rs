@@ -5,7 +5,7 @@ use std::path::Path;
 use super::Failure;
 use crate::base::bounds::{MAX_TEXT, read_file, read_text};
 use crate::base::folder::{self, Limits};
-use crate::history::{Run, texts_in};
+use crate::history::{Bounds, Run, texts_in};
 
 /// What is looked at in a folder. `gh run download` makes a folder for each artifact.
 const LIMITS: Limits = Limits { entries: 20_000, depth: 4, files: usize::MAX };
@@ -37,17 +37,24 @@ fn read_one(file: &Path) -> Result<Vec<Run>, Failure> {
     let unread = |error: &dyn std::fmt::Display| Failure::usage(format!("Cannot read {place}: {error}."));
     let texts = if file.extension().is_some_and(|ending| ending == "zip") {
         let archive = read_file(file, LARGEST).map_err(|error| unread(&error))?;
-        texts_in(&archive).map_err(|error| unread(&error))?
+        texts_in(&archive, Bounds::FILE).map_err(|error| unread(&error))?
     } else {
         vec![read_text(file, MAX_TEXT).map_err(|error| unread(&error))?]
     };
-    let lines = texts.iter().flat_map(|text| text.lines().zip(1..)).filter(|(line, _)| !line.trim().is_empty());
-    let run = |(line, number): (&str, u64)| {
-        let wrong = |why: &str| {
-            Failure::usage(format!("Line {number} of {place} is not a run: {why}. Export it with `--format jsonl`."))
-        };
-        let run: Run = serde_json::from_str(line).map_err(|error| wrong(&error.to_string()))?;
-        if run.is_sound() { Ok(run) } else { Err(wrong("a text or list in it is too long, or its hit is unknown")) }
+    let wrong = |(number, why): (usize, String)| {
+        Failure::usage(format!("Line {number} of {place} is not a run: {why}. Export it with `--format jsonl`."))
+    };
+    let runs: Result<Vec<_>, _> = texts.iter().map(|text| runs_in(text)).collect();
+    Ok(runs.map_err(wrong)?.concat())
+}
+
+/// The runs in JSON Lines, or the first line that is none, with a reason.
+pub(super) fn runs_in(text: &str) -> Result<Vec<Run>, (usize, String)> {
+    let lines = text.lines().zip(1..).filter(|(line, _)| !line.trim().is_empty());
+    let run = |(line, number): (&str, usize)| {
+        let run: Run = serde_json::from_str(line).map_err(|error| (number, error.to_string()))?;
+        let why = "a text or list in it is too long, a number is impossible, or its hit is unknown";
+        if run.is_sound() { Ok(run) } else { Err((number, why.to_owned())) }
     };
     lines.map(run).collect()
 }

@@ -21,8 +21,10 @@ const TIME: [u8; 4] = [0, 0, 0x21, 0];
 pub(crate) enum ZipError {
     #[error("it is not a zip archive, or is damaged")]
     Damaged,
-    #[error("its files are larger than {0} bytes, or there are more than {1}")]
-    TooLarge(u64, usize),
+    #[error("its files are larger than {0} bytes together")]
+    TooLarge(u64),
+    #[error("there are more than {0} files in it")]
+    TooMany(usize),
     #[error("a file in it is compressed or encrypted in a way that is not supported")]
     Unsupported,
 }
@@ -51,7 +53,7 @@ pub(crate) fn read(archive: &[u8], most_files: usize, most_bytes: u64) -> Result
     let end = (first..=last).rev().find(|at| archive[*at..].starts_with(END)).ok_or(ZipError::Damaged)?;
     let count = usize::from(short(archive, end + 10)?);
     if count > most_files {
-        return Err(ZipError::TooLarge(most_bytes, most_files));
+        return Err(ZipError::TooMany(most_files));
     }
     let mut at = long(archive, end + 16)?;
     let mut left = most_bytes;
@@ -63,7 +65,7 @@ pub(crate) fn read(archive: &[u8], most_files: usize, most_bytes: u64) -> Result
         let [name, extra, comment] = [28, 30, 32].map(|field| short(archive, at + field).map(usize::from));
         let name = name?;
         let text = String::from_utf8_lossy(slice(archive, at + 46, name)?).into_owned();
-        let content = content(archive, at, left)?;
+        let content = content(archive, at, left, most_bytes)?;
         left -= content.len() as u64;
         files.push((text, content));
         at += 46 + name + extra? + comment?;
@@ -71,8 +73,8 @@ pub(crate) fn read(archive: &[u8], most_files: usize, most_bytes: u64) -> Result
     Ok(files)
 }
 
-/// The content of the file whose entry in the central directory is at `at`.
-fn content(archive: &[u8], at: usize, most: u64) -> Result<Vec<u8>, ZipError> {
+/// The content of the file whose entry in the central directory is at `at`, if that is at most `left` of the `most` bytes of all.
+fn content(archive: &[u8], at: usize, left: u64, most: u64) -> Result<Vec<u8>, ZipError> {
     let (flags, method) = (short(archive, at + 8)?, short(archive, at + 10)?);
     let (sum, packed, size) = (long(archive, at + 16)?, long(archive, at + 20)?, long(archive, at + 24)?);
     let local = long(archive, at + 42)?;
@@ -81,8 +83,8 @@ fn content(archive: &[u8], at: usize, most: u64) -> Result<Vec<u8>, ZipError> {
     }
     let (name, extra) = (short(archive, local + 26)?, short(archive, local + 28)?);
     let bytes = slice(archive, local + 30 + usize::from(name) + usize::from(extra), packed)?;
-    if size as u64 > most {
-        return Err(ZipError::TooLarge(most, usize::MAX));
+    if size as u64 > left {
+        return Err(ZipError::TooLarge(most));
     }
     let content = match method {
         _ if flags & 1 != 0 => return Err(ZipError::Unsupported),
@@ -145,8 +147,8 @@ mod tests {
         let archive = std::fs::read(&file).unwrap();
         let files = super::read(&archive, 2, 5001).unwrap();
         assert_eq!((&*files[0].0, files[0].1.len(), &*files[1].1), ("d/a.jsonl", 5000, &b"y"[..]));
-        assert_eq!(super::read(&archive, 1, 9999), Err(ZipError::TooLarge(9999, 1)));
-        assert!(matches!(super::read(&archive, 2, 5000), Err(ZipError::TooLarge(..))));
+        assert_eq!(super::read(&archive, 1, 9999), Err(ZipError::TooMany(1)));
+        assert_eq!(super::read(&archive, 2, 5000), Err(ZipError::TooLarge(5000)));
     }
 
     #[test]

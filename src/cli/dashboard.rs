@@ -24,7 +24,7 @@ pub(super) struct DashboardCommand {
 /// Writes a dashboard.
 pub(super) async fn dashboard(command: &DashboardCommand) -> Result<(), Failure> {
     let args = &command.dashboard;
-    if command.remote.is_none() && args.runs.is_empty() {
+    if command.remote.is_none() && args.runs.is_empty() && !args.github_artifacts {
         return Err(Failure::usage(
             "There is nothing to show. Name the cache, such as `--remote dir:PATH`, or a file of runs with `--runs`.",
         ));
@@ -38,10 +38,8 @@ pub(super) async fn dashboard(command: &DashboardCommand) -> Result<(), Failure>
         repository: "",
         server: None,
         held: Vec::new(),
-        requests: match args.github_days {
-            0 => None,
-            _ => Some(requests(secrets::var)?),
-        },
+        jobs: if args.github_days > 0 { Some(requests(secrets::var)?) } else { None },
+        artifacts: if args.github_artifacts { Some(requests(secrets::var)?) } else { None },
     };
     for sentence in sentences(&make(args, scene).await?) {
         tracing::info!("{sentence}");

@@ -9,12 +9,16 @@ use clap::{Args, ValueEnum};
 use super::args::SigningArgs;
 use super::verbs;
 use crate::app::Failure;
+use crate::app::artifacts::collect;
+use crate::app::comment::requests;
 use crate::app::place::remote;
 use crate::app::print::{print, print_json};
 use crate::app::runs::read_runs;
-use crate::base::{env_vars, human};
+use crate::base::{env_vars, human, secrets};
 use crate::history::{self, History, Run, history_key, to_csv};
+use crate::remote::Remote;
 use crate::report::text;
+use crate::series::sign::Keyring;
 
 #[derive(Debug, Args)]
 pub(super) struct HistoryCommand {
@@ -24,6 +28,10 @@ pub(super) struct HistoryCommand {
     /// What to import: files exported with `--format jsonl`, artifacts of `history: artifact` as zip archives, or folders with both
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Import the records that jobs left as artifacts of their runs, from the repository in `GITHUB_REPOSITORY`; needs a token with
+    /// `actions: read` in `GITHUB_TOKEN`, and up to three requests for each record, of at most 200
+    #[arg(long)]
+    github: bool,
     /// Where the history is stored: `dir:PATH`, or `github` inside an action
     #[arg(long, value_name = "REMOTE", env = env_vars::NIX_CACHE_REMOTE, help_heading = "Cache")]
     remote: String,
@@ -50,7 +58,7 @@ enum What {
     Show,
     /// Print the runs for other programs
     Export,
-    /// Add the runs in files and folders; runs that are there already stay as they are
+    /// Add the runs in files and folders, or those in artifacts on GitHub; runs that are there already stay as they are
     Import,
 }
 
@@ -72,18 +80,10 @@ pub(super) async fn history(command: &HistoryCommand) -> Result<(), Failure> {
     let keys = verbs::keys(command.signing.signing_key_file.as_deref(), &command.signing.trust)?;
     let key = history_key(&command.prefix_key);
     if command.what == What::Import {
-        if command.files.is_empty() {
-            return Err(Failure::usage("Name the files to import, such as `nix-cache history import runs.jsonl`."));
-        }
-        let runs = command.files.iter().map(|file| read_runs(file)).collect::<Result<Vec<_>, _>>()?.concat();
-        let read = human::count(runs.len() as u64, "run");
-        let added = history::append(&*remote, &key, &keys, (None, History::of(runs)), &mut Vec::new()).await;
-        let added = added.map_err(Failure::work)?;
-        tracing::info!("{read} imported; the history is generation {} of {key}.", added.number);
-        return Ok(());
+        return import(command, &*remote, &keys, &key).await;
     }
-    if !command.files.is_empty() {
-        return Err(Failure::usage("Files can only be imported."));
+    if !command.files.is_empty() || command.github {
+        return Err(Failure::usage("Files and artifacts can only be imported: `nix-cache history import`."));
     }
     let known = history::load(&*remote, &key, &keys).await.map_err(Failure::work)?.record;
     let wanted = |run: &&Run| command.lane.as_ref().is_none_or(|lane| *lane == run.lane);
@@ -99,6 +99,35 @@ pub(super) async fn history(command: &HistoryCommand) -> Result<(), Failure> {
             print(&lines.collect::<Result<String, _>>().map_err(Failure::work)?);
         }
     }
+    Ok(())
+}
+
+async fn import(command: &HistoryCommand, remote: &dyn Remote, keys: &Keyring, key: &str) -> Result<(), Failure> {
+    if command.files.is_empty() && !command.github {
+        return Err(Failure::usage(
+            "Name the files to import, such as `nix-cache history import runs.jsonl`, or import what jobs left on GitHub with `--github`.",
+        ));
+    }
+    let mut runs = command.files.iter().map(|file| read_runs(file)).collect::<Result<Vec<_>, _>>()?.concat();
+    let mut loaded = None;
+    if command.github {
+        let requests = requests(secrets::var)?;
+        let known = loaded.insert(history::load(remote, key, keys).await.map_err(Failure::work)?);
+        let collected = collect(requests, &known.record).await;
+        if let (0, Some(why)) = (collected.total, &collected.why) {
+            return Err(Failure::work(why));
+        }
+        collected.tell();
+        runs.extend(collected.runs);
+        if runs.is_empty() {
+            tracing::info!("There is nothing to import.");
+            return Ok(());
+        }
+    }
+    let read = human::count(runs.len() as u64, "run");
+    let added = history::append(remote, key, keys, (loaded, History::of(runs)), &mut Vec::new()).await;
+    let added = added.map_err(Failure::work)?;
+    tracing::info!("{read} imported; the history is generation {} of {key}.", added.number);
     Ok(())
 }
 

@@ -50,6 +50,8 @@ pub(crate) struct Facts {
     pub held: Vec<HeldEntry>,
     /// What GitHub knows of all jobs; None if it was not asked.
     pub github: Option<GithubJobs>,
+    /// Which records could not be read, in a sentence; None if all could.
+    pub unread: Option<String>,
     /// The runs, oldest first.
     runs: Vec<Run>,
     /// Runs that were left out.
@@ -97,7 +99,7 @@ impl Facts {
         let is_odd = |run: &Run| run.time < EARLIEST || run.time > now.saturating_add(DAY);
         let (odd, mut runs): (Vec<Run>, Vec<Run>) = runs.into_iter().partition(is_odd);
         runs.sort_by_key(|run| (run.time, run.id()));
-        Self { title, address: None, now, goals, held: Vec::new(), github: None, runs, odd: odd.len() }
+        Self { title, address: None, now, goals, held: Vec::new(), github: None, unread: None, runs, odd: odd.len() }
     }
 }
 

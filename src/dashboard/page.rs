@@ -50,6 +50,11 @@ pub(super) fn page(view: &View<'_>) -> String {
         0 => String::new(),
         odd => format!(" {} with an impossible time left out.", text::count(odd, "run")),
     };
+    let unread = view
+        .facts
+        .unread
+        .as_deref()
+        .map_or_else(Html::default, |unread| Html::of(format_args!(" {}", Html::text(unread))));
     let (made, version) = (moment(view.facts.now, "%-d %b %Y %H:%M"), env!("CARGO_PKG_VERSION"));
     format!(
         "<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n\
@@ -59,7 +64,7 @@ pub(super) fn page(view: &View<'_>) -> String {
          <link rel=icon href=\"data:,\">\n<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
          <a class=skip href=\"#content\">Skip to the figures</a>\n\
          <header><h1>{title}</h1>{}</header>\n<main id=content>\n{body}</main>\n\
-         <footer><p>Made {made} UTC by nix-cache {version}.{odd} The same as JSON: <a href=\"data.json\">data.json</a>. \
+         <footer><p>Made {made} UTC by nix-cache {version}.{odd}{unread} The same as JSON: <a href=\"data.json\">data.json</a>. \
          Badges: <a href=\"badge.svg\">badge.svg</a>, <a href=\"badge.json\">badge.json</a>.</p></footer>\n</body>\n</html>\n",
         subtitle(&view.facts.runs)
     )

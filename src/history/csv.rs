@@ -43,6 +43,7 @@ fn full() -> Run {
         failed: vec![Failed::default()],
         cpu_percent: some,
         memory_peak: some,
+        is_foreign: true,
         ..Run::default()
     }
 }

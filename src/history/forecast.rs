@@ -92,7 +92,8 @@ fn per_byte(history: &History, lane: &Run, restores: &[&Run]) -> Option<f64> {
         (runs.len() >= LEAST_RESTORES).then(|| speeds.reduce(f64::min)).flatten()
     };
     let anywhere = || {
-        let is_wanted = |run: &&Run| run.system == lane.system && run.kind == RunKind::Job && is_restore(run);
+        let is_wanted =
+            |run: &&Run| !run.is_foreign && run.system == lane.system && run.kind == RunKind::Job && is_restore(run);
         let runs: Vec<&Run> = history.by_time().into_iter().rev().filter(is_wanted).take(MEASURED).collect();
         fastest(&runs)
     };

@@ -84,9 +84,9 @@ fn total<'a>(times: impl IntoIterator<Item = &'a i64>) -> i64 {
 
 /// Decides how the next run of a lane uses the cache. None as usual.
 pub(crate) fn decide(history: &History, job: JobOf<'_>, recorded: Recorded) -> Option<Guard> {
-    let costs = Costs::of(history.runs.values(), job.lane, job.system);
+    let costs = Costs::of(history.own(), job.lane, job.system);
     let is_of_lane = |run: &&Run| run.lane == job.lane && run.system == job.system && run.kind == RunKind::Job;
-    let mut of_lane: Vec<&Run> = history.runs.values().filter(is_of_lane).collect();
+    let mut of_lane: Vec<&Run> = history.own().filter(is_of_lane).collect();
     of_lane.sort_by_key(|run| std::cmp::Reverse((run.time, run.run, run.attempt)));
     let measured: Vec<&Run> = of_lane.iter().copied().filter(|run| run.status == "success").collect();
     // A run that spared the cache counts however it ended; the others are judged by their success.

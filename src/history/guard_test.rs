@@ -40,6 +40,20 @@ fn state(runs: &[Run]) -> String {
 }
 
 #[test]
+fn records_of_other_repositories_decide_nothing() {
+    let dear: Vec<Run> = (1..=6).map(|number| run(number, DEAR, "")).collect();
+    assert_ne!(state(&dear), "");
+    let foreign: Vec<Run> = dear.iter().map(|run| Run { is_foreign: true, ..run.clone() }).collect();
+    assert_eq!(decided(&foreign), None);
+    // Nor do they measure for a lane of ours, or are they compared with.
+    let ours = Run { fetched_bytes: None, fetched_ms: None, ..run(7, DEAR, "") };
+    let mixed = History::of(foreign.iter().cloned().chain([ours.clone()]));
+    assert_eq!(Costs::of(mixed.own(), LANE.lane, LANE.system).saved(&ours), None);
+    assert_eq!(super::super::trend(&mixed, &ours), None);
+    assert_eq!(super::super::usual(&History::of(foreign), (LANE.lane, LANE.system, LANE.git_ref)), None);
+}
+
+#[test]
 fn five_losses_in_a_row_stop_a_lane_that_has_gained_and_four_do_not() {
     let dear = |count: u64| {
         let gain = run(0, CHEAP, "");

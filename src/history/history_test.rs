@@ -34,6 +34,35 @@ fn any_run() -> impl Strategy<Value = Run> {
     )
 }
 
+#[test]
+fn records_of_other_repositories_give_way_first() {
+    let own = (0..MOST as u64 - 3).map(|number| run(number, number + 10, 9));
+    let foreign = (5_000..5_100).map(|number| Run { is_foreign: true, ..run(number, 90_000 + number, 9) });
+    let all = History::of(own.chain(foreign));
+    let mut kept = all.clone();
+    kept.prune();
+    assert_eq!((kept.runs.len(), kept.own().count()), (MOST, MOST - 3));
+    assert!(kept.runs.values().filter(|run| run.is_foreign).all(|run| run.run >= 5_097));
+    assert!(kept.covers(&all), "what was pruned is missing");
+}
+
+#[test]
+fn a_record_with_impossible_numbers_is_not_read() {
+    let sound = run(1, 2, 3);
+    assert!(sound.is_sound());
+    for wrong in [
+        Run { cached: Some(u64::MAX), ..sound.clone() },
+        Run { downloaded: 1 << 51, ..sound.clone() },
+        Run { job_ms: Some(41 * 86_400_000), ..sound.clone() },
+        Run { slowest: vec![run::Built { name: "a".into(), ms: u64::MAX }], ..sound.clone() },
+        Run { audit: Some(AuditFigures { new: Some(1 << 40), ..AuditFigures::default() }), ..sound.clone() },
+    ] {
+        assert!(!wrong.is_sound(), "{wrong:?}");
+        let text = History::of([wrong, Run { run: 2, ..sound.clone() }]).encode(Vec::new()).unwrap();
+        assert_eq!(History::decode(&text).unwrap().runs.len(), 1);
+    }
+}
+
 fn history() -> impl Strategy<Value = History> {
     (prop::collection::vec(any_run(), 0..8), prop::collection::btree_map(1..9_u64, 0..5_u64, 0..3))
         .prop_map(|(runs, unread)| History { unread, ..History::of(runs) })

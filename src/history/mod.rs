@@ -8,6 +8,7 @@ mod csv;
 mod forecast;
 mod guard;
 mod median;
+mod origin;
 mod run;
 mod saving;
 mod trend;
@@ -27,10 +28,11 @@ use crate::series::{
     self, Appended, Format, Loaded, Record, RecordError, Target, greater, lesser, read_json, union, write_json,
 };
 
-pub(crate) use artifact::{artifact, artifact_name, texts_in};
+pub(crate) use artifact::{Bounds, artifact, artifact_name, run_in_name, texts_in};
 pub(crate) use csv::to_csv;
 pub(crate) use guard::{FOLLOW, JobOf, Recorded, SPARED, STOPPED, TEST, decide};
 pub(crate) use median::lower_median;
+pub(crate) use origin::Origin;
 #[cfg(test)]
 pub(crate) use run::Built;
 pub(crate) use run::{Failed, Kind as RunKind, Run, RunId};
@@ -78,11 +80,18 @@ impl History {
         runs
     }
 
-    /// Keeps the newest runs.
+    /// The runs by which anything is decided.
+    pub(crate) fn own(&self) -> impl Iterator<Item = &Run> {
+        self.runs.values().filter(|run| !run.is_foreign)
+    }
+
+    /// Keeps the newest runs. Those of other repositories, of which anybody can start many, give way first.
     fn prune(&mut self) {
         let surplus = self.runs.len().saturating_sub(MOST);
-        let oldest: BTreeSet<RunId> = self.by_time().into_iter().take(surplus).map(Run::id).collect();
-        self.runs.retain(|id, _| !oldest.contains(id));
+        let mut runs = self.by_time();
+        runs.sort_by_key(|run| !run.is_foreign);
+        let first: BTreeSet<RunId> = runs.into_iter().take(surplus).map(Run::id).collect();
+        self.runs.retain(|id, _| !first.contains(id));
     }
 }
 
@@ -117,11 +126,11 @@ impl Record for History {
     }
 
     fn covers(&self, other: &Self) -> bool {
-        let oldest = self.runs.values().map(|run| run.time).min().unwrap_or(0);
+        let oldest = self.own().map(|run| run.time).min().unwrap_or(0);
         other.runs.iter().all(|(id, run)| match self.runs.get(id) {
             Some(mine) => mine >= run,
-            // Runs older than all that are kept were removed.
-            None => self.runs.len() >= MOST && run.time <= oldest,
+            // Runs older than all that are kept were removed, and those of other repositories.
+            None => self.runs.len() >= MOST && (run.is_foreign || run.time <= oldest),
         })
     }
 

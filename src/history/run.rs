@@ -15,6 +15,11 @@ pub(crate) type RunId = (u64, u64, String);
 const LONGEST: usize = 200;
 /// Most derivations and failures in a record.
 const MOST_LISTED: usize = 5;
+/// Longest time (GitHub ends a run after 35 days), largest size and greatest number of anything, so that no record alone changes a sum beyond
+/// reason, and a thousand of them can be added up.
+const LONGEST_MS: u64 = 40 * 86_400_000;
+const LARGEST: u64 = 1 << 50;
+const MOST_COUNTED: u64 = 1 << 30;
 
 /// One run of a job. Sizes are bytes, times milliseconds; what is not known is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -115,6 +120,9 @@ pub(crate) struct Run {
     /// Version of nix-cache.
     pub version: String,
     pub nix: String,
+    /// Whether a job of another repository wrote the record, which is shown but never decided by.
+    #[serde(rename = "foreign", skip_serializing_if = "std::ops::Not::not")]
+    pub is_foreign: bool,
 }
 
 /// What a record is about.
@@ -245,6 +253,7 @@ impl Run {
             memory_peak: resources(|used| used.memory_peak_bytes),
             version: report.version.clone(),
             nix: report.machine.nix_version.clone(),
+            is_foreign: false,
         };
         run.cut()
     }
@@ -303,7 +312,59 @@ impl Run {
             Kind::Plan | Kind::Build | Kind::Audit => self.hit.is_empty(),
         };
         let is_listed = self.slowest.len() <= MOST_LISTED && self.failed.len() <= MOST_LISTED;
-        is_hit && is_listed && self.clone().texts().iter().all(is_short)
+        is_hit && is_listed && self.is_plausible() && self.clone().texts().iter().all(is_short)
+    }
+
+    /// All times in milliseconds.
+    pub(super) fn times(&self) -> impl Iterator<Item = u64> {
+        let own = [
+            self.restore_ms,
+            self.save_ms,
+            self.evaluation_ms,
+            self.build_ms,
+            self.job_ms,
+            self.built_ms,
+            self.fetched_ms,
+        ];
+        own.into_iter().flatten().chain(self.slowest.iter().map(|built| built.ms))
+    }
+
+    /// Whether its numbers are possible.
+    fn is_plausible(&self) -> bool {
+        let audit = self.audit.unwrap_or_default();
+        let sizes = [
+            Some(self.downloaded),
+            Some(self.uploaded),
+            self.cached_bytes,
+            self.fetched_bytes,
+            self.held,
+            self.limit,
+            Some(self.memory),
+            self.memory_peak,
+            Some(audit.bytes),
+            Some(audit.evaluated_bytes),
+        ];
+        let counts = [
+            self.cached,
+            Some(self.built),
+            Some(self.fetched),
+            self.cached_built,
+            self.targets,
+            self.skipped,
+            Some(self.retries),
+            Some(self.cpus),
+            self.cpu_percent,
+            Some(audit.errors),
+            Some(audit.warnings),
+            Some(audit.notices),
+            audit.new,
+            Some(audit.paths),
+            Some(audit.evaluated_paths),
+            Some(audit.derivation_paths),
+        ];
+        self.times().all(|ms| ms <= LONGEST_MS)
+            && sizes.into_iter().flatten().all(|size| size <= LARGEST)
+            && counts.into_iter().flatten().all(|count| count <= MOST_COUNTED)
     }
 }
 

@@ -69,10 +69,10 @@ pub(crate) fn trend(history: &History, run: &Run) -> Option<Trend> {
     })
 }
 
-/// Whether `other` is an earlier run of the same lane and system that was not cancelled.
+/// Whether `other` is an earlier run of the same lane and system in this repository that was not cancelled.
 fn is_before(other: &Run, run: &Run) -> bool {
     let is_same = other.lane == run.lane && other.system == run.system && other.kind == run.kind;
-    is_same && other.time <= run.time && other.id() != run.id() && other.status != "cancelled"
+    is_same && !other.is_foreign && other.time <= run.time && other.id() != run.id() && other.status != "cancelled"
 }
 
 fn job_time(run: &Run) -> Option<f64> {

@@ -19,7 +19,8 @@ pub(crate) struct Usual {
 /// What is usual for `lane` on `system` and the full reference `git_ref`. None without such a run.
 pub(crate) fn usual(history: &History, (lane, system, git_ref): (&str, &str, &str)) -> Option<Usual> {
     let is_wanted = |run: &&Run| {
-        run.lane == lane
+        !run.is_foreign
+            && run.lane == lane
             && run.system == system
             && run.git_ref == git_ref
             && run.status == "success"

@@ -18,13 +18,15 @@ pub(crate) struct Without {
 impl Without {
     pub(crate) fn of<'a>(runs: impl IntoIterator<Item = &'a Run>) -> Self {
         let all: Vec<&Run> = runs.into_iter().collect();
+        // What a job of another repository says of its times measures nothing here.
+        let own: Vec<&Run> = all.iter().copied().filter(|run| !run.is_foreign).collect();
         let mut costs = BTreeMap::new();
         for run in &all {
             let lane = (run.lane.clone(), run.system.clone());
-            costs.entry(lane).or_insert_with(|| Costs::of(all.iter().copied(), &run.lane, &run.system));
+            costs.entry(lane).or_insert_with(|| Costs::of(own.iter().copied(), &run.lane, &run.system));
         }
         let mut times: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
-        for run in all.iter().copied().filter(|run| run.hit == "miss" && run.status == "success") {
+        for run in own.into_iter().filter(|run| run.hit == "miss" && run.status == "success") {
             let Some(job) = run.job_ms else { continue };
             let ours = run.restore_ms.unwrap_or(0).saturating_add(run.save_ms.unwrap_or(0));
             times.entry(&run.lane).or_default().push(job.saturating_sub(ours));

@@ -23,7 +23,16 @@ fn scripts() -> PathBuf {
 
 /// Whether the client is there. Without it a test says so and returns, unless all of them are required.
 pub(crate) fn available() -> bool {
-    let missing = if !scripts().join("node_modules/@actions/cache").is_dir() {
+    has("node_modules/@actions/cache")
+}
+
+/// Whether GitHub's client of artifacts is there.
+pub(crate) fn has_artifact_client() -> bool {
+    has("node_modules/@actions/artifact")
+}
+
+fn has(folder: &str) -> bool {
+    let missing = if !scripts().join(folder).is_dir() {
         "tests/node/node_modules is missing: run `npm ci` in tests/node"
     } else if Command::new("node").arg("--version").output().is_err() {
         "there is no `node` on PATH"

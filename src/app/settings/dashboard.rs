@@ -27,6 +27,10 @@ pub(crate) struct DashboardArgs {
     /// `actions: read`, and one request for each run, of at most 400; 0 reads none
     #[arg(long, value_name = "DAYS", default_value_t = 0, value_parser = whole::<u64>(0, 400))]
     pub github_days: u64,
+    /// Also read the records that jobs without write access to the cache, such as those of forks, left as artifacts of their runs; needs
+    /// `actions: read`, and up to three requests for each record, of at most 200
+    #[arg(long)]
+    pub github_artifacts: bool,
     /// The first word of the keys of the jobs, if they set `prefix-key`
     #[arg(long, value_name = "WORD", default_value = "nix")]
     pub prefix_key: String,

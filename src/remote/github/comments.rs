@@ -7,6 +7,8 @@ use super::pull_request::{Account, Pull};
 use super::requests::{Answer, Call, CallError, Refused, Requests, read};
 
 const PER_PAGE: usize = 100;
+/// Most pull requests from a branch that are looked at, which are all but for bots that use a branch again and again.
+pub(crate) const MOST_PULLS: usize = 50;
 /// Most pages of a list: 10,000 comments.
 const MOST_PAGES: usize = 100;
 
@@ -38,6 +40,22 @@ impl From<WireComment> for Comment {
     }
 }
 
+impl Requests {
+    /// The pull requests from a branch of `owner`, open or not, the most recently changed first.
+    pub(crate) async fn pulls_from(&self, owner: &str, branch: &str) -> Answer<Vec<Pull>> {
+        let query = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs([
+                ("state", "all"),
+                ("sort", "updated"),
+                ("direction", "desc"),
+                ("per_page", &*MOST_PULLS.to_string()),
+            ])
+            .append_pair("head", &format!("{owner}:{branch}"))
+            .finish();
+        self.get("list pull requests", &format!("/pulls?{query}")).await
+    }
+}
+
 /// The pull requests of a repository.
 pub(crate) struct Comments(pub Requests);
 
@@ -45,15 +63,6 @@ impl Comments {
     /// The pull request of this number.
     pub(crate) async fn pull(&self, number: u64) -> Answer<Pull> {
         self.0.get(&format!("read the pull request {number}"), &format!("/pulls/{number}")).await
-    }
-
-    /// The pull requests from a branch of `owner`, open or not, the most recently changed first.
-    pub(crate) async fn pulls_from(&self, owner: &str, branch: &str) -> Answer<Vec<Pull>> {
-        let query = url::form_urlencoded::Serializer::new(String::new())
-            .extend_pairs([("state", "all"), ("sort", "updated"), ("direction", "desc"), ("per_page", "50")])
-            .append_pair("head", &format!("{owner}:{branch}"))
-            .finish();
-        self.0.get("list pull requests", &format!("/pulls?{query}")).await
     }
 
     /// The comments on a pull request whose text begins with `marker`, oldest first. All pages are read: with a part of them, an older comment

@@ -3,6 +3,7 @@
 mod address;
 mod answers;
 mod artifact;
+mod artifacts;
 mod calls;
 mod comments;
 mod config;
@@ -34,8 +35,11 @@ use futures_util::stream::BoxStream;
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+#[cfg(test)]
+pub(crate) use self::artifacts::OfRun;
+pub(crate) use self::artifacts::{ArtifactInfo, ArtifactList, Artifacts, Missed, RunOrigin};
 pub use self::calls::version;
-pub(crate) use self::comments::{Comment, Comments};
+pub(crate) use self::comments::{Comment, Comments, MOST_PULLS};
 pub use self::config::GithubConfig;
 pub(crate) use self::config::{CacheMode, RestConfig};
 pub(crate) use self::manage::CacheShelf;

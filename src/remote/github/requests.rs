@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
 use octocrab::Octocrab;
-use reqwest::header::HeaderMap;
+use reqwest::header::{HeaderMap, LOCATION};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -59,9 +59,23 @@ pub(crate) enum CallError {
 /// An answer, a refusal, or neither.
 pub(crate) type Answer<T> = Result<Result<T, Refused>, CallError>;
 
+/// What the server sent with a status of success, or a redirect.
+pub(super) struct Reply {
+    status: u16,
+    /// How long it asks to wait.
+    wait: Option<Duration>,
+    /// Where a redirect leads, which nobody has followed.
+    pub location: Option<String>,
+    body: Vec<u8>,
+}
+
 /// The REST interface of one repository.
 pub(crate) struct Requests {
     octocrab: Octocrab,
+    /// A client that sends no token and follows no redirect.
+    pub(super) http: reqwest::Client,
+    /// Whether the interface is reached by HTTPS.
+    pub(super) is_secure: bool,
     /// `owner/name`.
     pub repository: String,
     pub(super) tuning: Arc<Tuning>,
@@ -77,9 +91,10 @@ impl Requests {
     pub(crate) fn new(config: &RestConfig, tuning: Tuning, ca_file: Option<&Path>) -> Result<Self, RemoteError> {
         let http = crate::base::http::caller(ca_file).map_err(|error| RemoteError::Unavailable(error.to_string()))?;
         let tuning = Arc::new(tuning);
-        let Rest { octocrab, owner, repository, .. } = Rest::new(http, config, &tuning)?;
+        let Rest { octocrab, owner, repository, .. } = Rest::new(http.clone(), config, &tuning)?;
         let patience = Mutex::new(tuning.rest_patience);
-        Ok(Self { octocrab, repository: format!("{owner}/{repository}"), tuning, patience })
+        let is_secure = config.api_url.starts_with("https:");
+        Ok(Self { octocrab, http, is_secure, repository: format!("{owner}/{repository}"), tuning, patience })
     }
 
     /// Sends a request below the repository until it is answered.
@@ -89,12 +104,23 @@ impl Requests {
 
     /// Sends a request until it is answered.
     pub(super) async fn send_to(&self, what: &str, call: Call<'_>, uri: &str) -> Answer<Vec<u8>> {
+        let reply = self.reply(what, call, uri).await?;
+        Ok(reply.and_then(|Reply { status, location, body, .. }| match location {
+            None => Ok(body),
+            Some(_) => Err(Refused { status, message: "the answer is somewhere else".to_owned() }),
+        }))
+    }
+
+    /// Sends a request until it is answered, also with a redirect.
+    pub(super) async fn reply(&self, what: &str, call: Call<'_>, uri: &str) -> Answer<Reply> {
         let mut failures = 0;
         loop {
             let answer = tokio::time::timeout(self.tuning.rpc_timeout, self.once(call, uri)).await;
             let why = match answer {
-                Ok(Ok((status, _, body))) if (200..300).contains(&status) => return Ok(Ok(body)),
-                Ok(Ok((status, wait, body))) => {
+                Ok(Ok(reply)) if (200..300).contains(&reply.status) || reply.location.is_some() => {
+                    return Ok(Ok(reply));
+                }
+                Ok(Ok(Reply { status, wait, body, .. })) => {
                     let message = message_in(&body);
                     let is_limit = matches!(status, 403 | 429)
                         && (status == 429 || wait.is_some() || message.to_lowercase().contains("rate limit"));
@@ -119,8 +145,8 @@ impl Requests {
         }
     }
 
-    /// Sends one request. Returns the status, how long the server asks to wait, and the body.
-    async fn once(&self, call: Call<'_>, uri: &str) -> Result<(u16, Option<Duration>, Vec<u8>), String> {
+    /// Sends one request.
+    async fn once(&self, call: Call<'_>, uri: &str) -> Result<Reply, String> {
         let (response, most) = match call {
             Call::Get => (self.octocrab._get(uri).await, MAX_PAGE),
             Call::Delete => (self.octocrab._delete(uri, None::<&()>).await, MAX_ANSWER),
@@ -129,9 +155,12 @@ impl Requests {
         };
         let response = response.map_err(|error| short(&error))?;
         let (status, wait) = (response.status().as_u16(), wait_in(response.headers()));
+        // Only the temporary redirect, by which GitHub hands a download over. A repository that was renamed is another matter.
+        let location = response.headers().get(LOCATION).filter(|_| status == 302);
+        let location = location.and_then(|address| Some(address.to_str().ok()?.to_owned()));
         let body = Limited::new(response.into_body(), most).collect().await;
         let body = body.map_err(|error| format!("its answer cannot be read: {error}"))?.to_bytes();
-        Ok((status, wait, body.to_vec()))
+        Ok(Reply { status, wait, location, body: body.to_vec() })
     }
 
     /// Waits for the server, as long as there is patience left.

@@ -8,14 +8,14 @@ use crate::support::fake::{Fake, FakeConfig, Fault, FaultName, Operation, RestPe
 use crate::support::nix;
 use crate::support::program::Run;
 
-fn job(place: &Place, fake: &Fake, name: &str) -> Job {
+pub(super) fn job(place: &Place, fake: &Fake, name: &str) -> Job {
     let mut job = place.job_unstarted(fake, name, RestPermission::Read);
     job.input("history", "true");
     job
 }
 
 /// Runs the three steps of a job, with all its work. Returns its report and its summary.
-fn run(place: &Place, job: &Job) -> (serde_json::Value, String) {
+pub(super) fn run(place: &Place, job: &Job) -> (serde_json::Value, String) {
     assert_eq!(job.restore().code, Some(0));
     place.work(job);
     let post = job.post();
@@ -117,7 +117,7 @@ fn a_lane_that_loses_time_stops_using_the_cache_and_says_so() {
 }
 
 /// A fork's job may read the cache and write nothing.
-fn of_a_fork() -> Fake {
+pub(super) fn of_a_fork() -> Fake {
     Fake::start(FakeConfig {
         scopes: vec![Scope::read("refs/pull/7/merge"), Scope::read("refs/heads/main")],
         ..FakeConfig::default()

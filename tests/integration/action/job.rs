@@ -94,6 +94,11 @@ impl Job {
         self.variables.insert(name.to_owned(), value.to_owned());
     }
 
+    /// The number of its run.
+    pub(crate) fn run_id(&self) -> u64 {
+        self.variables["GITHUB_RUN_ID"].parse().unwrap()
+    }
+
     /// Sets an input of the action's.
     pub(super) fn input(&mut self, name: &str, value: &str) {
         self.inputs[name] = value.into();

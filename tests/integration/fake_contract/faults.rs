@@ -28,7 +28,10 @@ async fn attempt(client: &Client, operation: Operation, up: &str, down: &str) ->
             call("FinalizeCacheEntryUpload", json!({ "key": "up", "version": VERSION, "size_bytes": 3 }))
         }
         Operation::Lookup => call("GetCacheEntryDownloadURL", json!({ "key": "key", "version": VERSION })),
-        Operation::CreateArtifact | Operation::FinalizeArtifact => {
+        Operation::CreateArtifact
+        | Operation::FinalizeArtifact
+        | Operation::ListArtifacts
+        | Operation::SignArtifact => {
             let service = "/twirp/github.actions.results.api.v1.ArtifactService/CreateArtifact";
             client.http.post(format!("{}{service}", client.fake.url())).bearer_auth(&client.token)
         }
@@ -40,6 +43,10 @@ async fn attempt(client: &Client, operation: Operation, up: &str, down: &str) ->
         Operation::List => client.http.get(&caches).bearer_auth(rest),
         Operation::Delete => client.http.delete(format!("{caches}/1")).bearer_auth(rest),
         Operation::Usage => client.http.get(caches.replace("caches", "cache/usage")).bearer_auth(rest),
+        Operation::Artifacts => client.http.get(caches.replace("caches", "artifacts")).bearer_auth(rest),
+        Operation::ArtifactZip => client.http.get(caches.replace("caches", "artifacts/1/zip")).bearer_auth(rest),
+        Operation::Run => client.http.get(caches.replace("caches", "runs/1")).bearer_auth(rest),
+        Operation::Pulls => client.http.get(caches.replace("actions/caches", "pulls")).bearer_auth(rest),
         Operation::Unknown => client.http.get(format!("{}/_apis/artifactcache/cache?keys=key", client.fake.url())),
     };
     let response = request.send().await.ok()?;
@@ -54,7 +61,8 @@ async fn faults_answer_in_the_place_of_the_service() {
         WriteDenied,
     };
     use Operation::{
-        Create, Delete, Download, Finalize, Head, List, Lookup, PutBlob, PutBlock, PutBlockList, Unknown, Usage,
+        ArtifactZip, Artifacts, Create, Delete, Download, Finalize, Head, List, Lookup, Pulls, PutBlob, PutBlock,
+        PutBlockList, Unknown, Usage,
     };
     let fault = Fault::new;
     let rows = [
@@ -69,6 +77,10 @@ async fn faults_answer_in_the_place_of_the_service() {
         (fault(Error).on(List).status(502), List, 502, "\"message\""),
         (fault(Error).on(Delete), Delete, 500, "\"message\""),
         (fault(Error).on(Usage).status(403), Usage, 403, "\"message\""),
+        (fault(Error).on(Artifacts), Artifacts, 500, "\"message\""),
+        (fault(Error).on(ArtifactZip).status(502), ArtifactZip, 502, "\"message\""),
+        (fault(Error).on(Operation::Run), Operation::Run, 500, "\"message\""),
+        (fault(Error).on(Pulls).status(403), Pulls, 403, "\"message\""),
         (fault(Html), Lookup, 200, "<html>"),
         (fault(Html).status(502), Create, 502, "<html>"),
         (fault(Throttle), Create, 429, "resource_exhausted"),
@@ -105,10 +117,14 @@ async fn faults_answer_in_the_place_of_the_service() {
         // It struck once, and did none of the work: what comes next is as if it had not been.
         let (after, _, body) = attempt(&client, operation, &up, &down).await.expect("the fault is over");
         let unstruck = match operation {
-            Create | Lookup | Head | List | Usage => 200,
-            Finalize | Unknown => 404,
+            Create | Lookup | Head | List | Usage | Artifacts | Operation::Run | Pulls => 200,
+            Finalize | Unknown | ArtifactZip => 404,
             PutBlob | PutBlock => 201,
-            PutBlockList | Operation::CreateArtifact | Operation::FinalizeArtifact => 400,
+            PutBlockList
+            | Operation::CreateArtifact
+            | Operation::FinalizeArtifact
+            | Operation::ListArtifacts
+            | Operation::SignArtifact => 400,
             Download => 206,
             Delete => 204,
         };

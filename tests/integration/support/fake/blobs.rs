@@ -171,6 +171,15 @@ impl Blobs {
         Ok(self.commit_segments(blob, vec![Arc::new(segment)], now))
     }
 
+    /// Stores bytes as a blob.
+    pub(super) fn store(&self, name: &str, bytes: &[u8]) {
+        let number = self.files.fetch_add(1, Ordering::Relaxed);
+        let segment = Segment { path: self.dir.join(format!("segment-{number}")), length: bytes.len() as u64 };
+        std::fs::write(&segment.path, bytes).expect("the folder of the fake can be written");
+        self.open(name);
+        assert!(self.put(name, segment, 0).is_ok(), "it was opened");
+    }
+
     /// Commits the blocks of a list. What else was staged is dropped.
     ///
     /// # Errors

@@ -51,7 +51,7 @@ pub(super) fn get(service: &Arc<Service>, call: &Call) -> Result<Response, BlobE
     }
     let mut answer = Response::builder()
         .status(if range.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK })
-        .header("content-type", "application/octet-stream")
+        .header("content-type", call.query("rsct").unwrap_or("application/octet-stream"))
         .header("accept-ranges", "bytes")
         .header("etag", &content.etag)
         .header("last-modified", http_date(content.modified))

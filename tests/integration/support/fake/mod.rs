@@ -17,6 +17,7 @@ mod link;
 mod operation;
 mod refusal;
 mod rest;
+mod runs;
 mod sas;
 mod service;
 mod state;
@@ -38,6 +39,7 @@ use tokio::sync::oneshot;
 pub(crate) use faults::{Fault, FaultName};
 pub(crate) use link::LinkConfig;
 pub(crate) use operation::Operation;
+pub(crate) use runs::FakeRun;
 pub(crate) use state::Entry;
 pub(crate) use stats::Stats;
 pub(crate) use token::{RestPermission, Scope};
@@ -228,6 +230,16 @@ impl Fake {
     /// Names, contents and announced digests of the artifacts that are complete.
     pub(crate) fn artifacts(&self) -> Vec<(String, Vec<u8>, String)> {
         artifacts::all(&self.service)
+    }
+
+    /// From now on, artifacts are of this run.
+    pub(crate) fn begin(&self, run: FakeRun) {
+        self.service.runs.lock().expect("no holder panics").push(run);
+    }
+
+    /// Uploads an artifact of the last run, of which nothing is checked.
+    pub(crate) fn put_artifact(&self, name: &str, zip: &[u8]) {
+        artifacts::put(&self.service, name, zip);
     }
 
     /// All entries but those of the history, which each job adds to.

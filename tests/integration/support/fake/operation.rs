@@ -25,6 +25,10 @@ pub(crate) enum Operation {
     CreateArtifact,
     /// `FinalizeArtifact`.
     FinalizeArtifact,
+    /// `ListArtifacts`, of the run of the token.
+    ListArtifacts,
+    /// `GetSignedArtifactURL`.
+    SignArtifact,
     /// A blob in one request.
     PutBlob,
     /// One block of a blob.
@@ -41,6 +45,14 @@ pub(crate) enum Operation {
     Delete,
     /// REST: how much is used.
     Usage,
+    /// REST: the artifacts of the repository, or of a run.
+    Artifacts,
+    /// REST: the redirect to an artifact.
+    ArtifactZip,
+    /// REST: a run.
+    Run,
+    /// REST: the pull requests from a branch.
+    Pulls,
     /// The path of another service: cache v1, an unknown method, a typing error.
     Unknown,
 }
@@ -54,6 +66,8 @@ impl Operation {
             Self::Lookup => "lookup",
             Self::CreateArtifact => "create-artifact",
             Self::FinalizeArtifact => "finalize-artifact",
+            Self::ListArtifacts => "list-artifacts",
+            Self::SignArtifact => "sign-artifact",
             Self::PutBlob => "put-blob",
             Self::PutBlock => "put-block",
             Self::PutBlockList => "put-block-list",
@@ -62,6 +76,10 @@ impl Operation {
             Self::List => "list",
             Self::Delete => "delete",
             Self::Usage => "usage",
+            Self::Artifacts => "artifacts",
+            Self::ArtifactZip => "artifact-zip",
+            Self::Run => "run",
+            Self::Pulls => "pulls",
             Self::Unknown => "unknown",
         }
     }
@@ -73,7 +91,7 @@ impl Operation {
 
     /// Whether it is a remote call for artifacts.
     pub(crate) fn is_of_artifacts(self) -> bool {
-        matches!(self, Self::CreateArtifact | Self::FinalizeArtifact)
+        matches!(self, Self::CreateArtifact | Self::FinalizeArtifact | Self::ListArtifacts | Self::SignArtifact)
     }
 
     /// Whether it sends bytes of a blob, or their list.
@@ -88,7 +106,12 @@ impl Operation {
 
     /// Whether it belongs to the REST interface.
     pub(crate) fn is_rest(self) -> bool {
-        matches!(self, Self::List | Self::Delete | Self::Usage)
+        matches!(self, Self::List | Self::Delete | Self::Usage) || self.is_of_runs()
+    }
+
+    /// Whether it belongs to the part of the REST interface about runs and their artifacts.
+    pub(crate) fn is_of_runs(self) -> bool {
+        matches!(self, Self::Artifacts | Self::ArtifactZip | Self::Run | Self::Pulls)
     }
 }
 
@@ -153,6 +176,8 @@ fn operation(method: &Method, path: &str, query: &Query) -> Operation {
         return match call {
             "CreateArtifact" if method == Method::POST => Operation::CreateArtifact,
             "FinalizeArtifact" if method == Method::POST => Operation::FinalizeArtifact,
+            "ListArtifacts" if method == Method::POST => Operation::ListArtifacts,
+            "GetSignedArtifactURL" if method == Method::POST => Operation::SignArtifact,
             _ => Operation::Unknown,
         };
     }
@@ -171,6 +196,12 @@ fn operation(method: &Method, path: &str, query: &Query) -> Operation {
         ("GET", ["repos", _, _, "actions", "caches"]) => Operation::List,
         ("DELETE", ["repos", _, _, "actions", "caches"] | ["repos", _, _, "actions", "caches", _]) => Operation::Delete,
         ("GET", ["repos", _, _, "actions", "cache", "usage"]) => Operation::Usage,
+        ("GET", ["repos", _, _, "actions", "artifacts"] | ["repos", _, _, "actions", "runs", _, "artifacts"]) => {
+            Operation::Artifacts
+        }
+        ("GET", ["repos", _, _, "actions", "artifacts", _, "zip"]) => Operation::ArtifactZip,
+        ("GET", ["repos", _, _, "actions", "runs", _]) => Operation::Run,
+        ("GET", ["repos", _, _, "pulls"]) => Operation::Pulls,
         _ => Operation::Unknown,
     }
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::clock::rfc3339;
 use super::operation::{Call, Operation};
+use super::runs;
 use super::service::Service;
 use super::state::Entry;
 use super::token::RestPermission;
@@ -53,6 +54,9 @@ pub(super) fn serve(service: &Service, call: &Call) -> Result<Response, RestErro
     }
     if permission < needed {
         return Err(RestError::new(StatusCode::FORBIDDEN, "Resource not accessible by integration"));
+    }
+    if call.operation.is_of_runs() {
+        return runs::serve(service, call, &parts[3..]);
     }
     service.expire();
     match (call.operation, parts.get(4)) {
@@ -152,7 +156,7 @@ fn form(entry: &Entry) -> Value {
     })
 }
 
-fn not_found() -> RestError {
+pub(super) fn not_found() -> RestError {
     RestError::new(StatusCode::NOT_FOUND, "Not Found")
 }
 

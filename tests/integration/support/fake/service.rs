@@ -21,6 +21,7 @@ use super::faults::{Fault, FaultName, Faults, Stage};
 use super::link::Link;
 use super::operation::{Call, Operation};
 use super::rest::RestError;
+use super::runs::FakeRun;
 use super::state::State;
 use super::stats::{Counters, RequestLog, Stats};
 use super::token::Mint;
@@ -48,8 +49,10 @@ pub(super) struct Service {
     pub blob_base: String,
     state: Mutex<State>,
     faults: Mutex<Faults>,
-    /// The artifacts of the one run, in the order of creation.
+    /// The artifacts of all runs, in the order of creation.
     pub artifacts: Mutex<Vec<Artifact>>,
+    /// The runs, of which the last one has all tokens.
+    pub runs: Mutex<Vec<FakeRun>>,
     lookup_lag: AtomicU64,
     names: AtomicU64,
     log: RequestLog,
@@ -73,11 +76,17 @@ impl Service {
             state: Mutex::default(),
             faults: Mutex::default(),
             artifacts: Mutex::default(),
+            runs: Mutex::new(vec![FakeRun::default()]),
             lookup_lag: AtomicU64::new(millis(config.lookup_lag)),
             names: AtomicU64::new(1),
             log: RequestLog::open(config.log.as_deref())?,
             config,
         })
+    }
+
+    /// The number of the run that all tokens are of.
+    pub(super) fn run(&self) -> u64 {
+        self.runs.lock().expect("no holder panics").last().map_or(0, |run| run.id)
     }
 
     /// The entries.

@@ -121,6 +121,8 @@ pub(super) async fn serve(service: &Service, call: &Call, body: Body) -> Result<
         Operation::Lookup => lookup(service, &claims, &parse(&body)?)?,
         Operation::CreateArtifact => artifacts::create(service, &parse(&body)?)?,
         Operation::FinalizeArtifact => artifacts::finalize(service, &parse(&body)?)?,
+        Operation::ListArtifacts => artifacts::list(service, &parse(&body)?)?,
+        Operation::SignArtifact => artifacts::signed(service, &parse(&body)?)?,
         _ => return Err(TwirpError::bad_route(call)),
     };
     Ok(answer(StatusCode::OK, &reply))
