@@ -3,7 +3,8 @@
 //! 1. Something is due when [`LAYER`] are new, or the interval has passed since the first new path; and the interval has passed since the
 //!    last save.
 //! 2. While a processor is idle, a save slows nothing. Otherwise all saves together may take [`SHARE`] of what the processors could have
-//!    done since the job began: that is by how much a build on all of them is slowed at most.
+//!    done since the job began: that is by how much a build on all of them is slowed at most. Where the job pushes too, half of it is for
+//!    pushes.
 
 use std::time::Duration;
 
@@ -45,7 +46,8 @@ impl Waiting {
 /// What saves took so far, and may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Budget {
-    cores: f64,
+    /// Seconds of CPU in a second.
+    share: f64,
     /// Seconds of CPU of all saves that began while no processor was idle.
     spent: f64,
     /// NAR bytes per second of CPU.
@@ -56,7 +58,12 @@ pub(super) struct Budget {
 
 impl Budget {
     pub(super) fn new(cores: usize) -> Self {
-        Self { cores: cores as f64, spent: 0.0, rate: RATE, most: LAYER * RATIO }
+        Self { share: SHARE * cores as f64, spent: 0.0, rate: RATE, most: LAYER * RATIO }
+    }
+
+    /// Half of it.
+    pub(super) fn half(self) -> Self {
+        Self { share: self.share / 2.0, ..self }
     }
 
     /// Returns how many of `bytes` may be saved now, `elapsed` after the job began; 0 if it is to wait.
@@ -64,7 +71,7 @@ impl Budget {
         if is_idle(idle) {
             return self.most;
         }
-        let left = SHARE * self.cores * elapsed.as_secs_f64() - self.spent;
+        let left = self.share * elapsed.as_secs_f64() - self.spent;
         let room = ((left * self.rate) as u64).min(self.most);
         if room < bytes.min(LEAST) { 0 } else { room }
     }
@@ -118,6 +125,10 @@ mod tests {
         assert_eq!(budget.room(large, Some(0.1), MINUTE), 0);
         assert_eq!(budget.room(tiny, Some(0.1), MINUTE), 0);
         assert!(budget.room(large, Some(0.1), MINUTE * 2) > room / 2);
+        assert!(
+            Budget::new(4).half().room(large, Some(0.1), MINUTE).abs_diff(room / 2) < 2,
+            "pushes have the other half"
+        );
         // What is saved while a processor is idle costs nothing.
         budget.record(large, Some(2.0), MINUTE, MINUTE, MINUTE);
         assert!(budget.room(tiny, Some(0.1), MINUTE * 2) > tiny);

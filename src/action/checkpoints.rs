@@ -1,7 +1,8 @@
 //! The process that saves while the job runs: `nix-cache action checkpoints`, which the main step starts ([`super::progressive`]).
 //!
 //! 1. It looks every few seconds whether builds or downloads made paths valid, and decides with [`Budget`] whether to save them.
-//! 2. A save is a checkpoint: layers, and a generation that names them. All of them together take at most `save-timeout`.
+//! 2. A save is a checkpoint: layers, and a generation that names them. All of them together take at most `save-timeout`. Pushes follow
+//!    ([`EarlyPushes`]).
 //! 3. It ends when the post step asks it to, when the process of the job is gone, when its time is used up, or when saving keeps
 //!    failing. The runner ends it with the job, as all processes that have its `RUNNER_TRACKING_ID`.
 //!
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::fs::{FlockOperation, flock};
 
 use super::checkpoint_budget::{Budget, Waiting};
+use super::early::EarlyPushes;
 use super::job::{Job, Lookup};
 use crate::app::Failure;
 use crate::base::env_vars;
@@ -41,7 +43,7 @@ const FAILURES: u32 = 3;
 
 /// Why it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
+pub(super) enum Ended {
     Asked,
     JobGone,
 }
@@ -58,7 +60,10 @@ pub(super) async fn run() -> Result<(), Failure> {
     let context = job.context(&job.place(None).map_err(Failure::work)?, &lookup);
     let watch = Watch { folder, job: secrets::var(env_vars::NIX_CACHE_JOB_PROCESS).and_then(|text| text.parse().ok()) };
     let so_far = cache::begin_checkpoints(&context);
-    let mut worker = Worker { budget: Budget::new(cores()), spent: Duration::ZERO, job, lookup, so_far, failures: 0 };
+    let all = Budget::new(cores());
+    let pushes = EarlyPushes::begin(&job, all.half());
+    let budget = if pushes.is_some() { all.half() } else { all };
+    let mut worker = Worker { budget, spent: Duration::ZERO, job, lookup, so_far, failures: 0, pushes };
     tracing::debug!("saving while the job runs");
     let why = worker.work(&watch).await;
     tracing::info!("{why}");
@@ -80,7 +85,7 @@ pub(super) async fn take_turn(folder: &OwnFolder, end: Instant) -> io::Result<Op
 }
 
 /// What tells that the job ends.
-struct Watch {
+pub(super) struct Watch {
     folder: OwnFolder,
     /// The process of the runner that carries out the job, if it can be seen.
     job: Option<Process>,
@@ -100,6 +105,24 @@ impl Watch {
     }
 }
 
+/// Waits for `work`, and if the job ends meanwhile, only a moment longer, after `stop`. Returns what it did if it ended, and whether
+/// the job has ended.
+pub(super) async fn until_ended<T>(
+    watch: &Watch,
+    work: impl Future<Output = T>,
+    stop: impl FnOnce(),
+) -> (Option<T>, Option<Ended>) {
+    tokio::pin!(work);
+    tokio::select! {
+        done = &mut work => (Some(done), None),
+        why = watch.ended() => {
+            stop();
+            let grace = if why == Ended::Asked { GRACE } else { Duration::ZERO };
+            (tokio::time::timeout(grace, work).await.ok(), Some(why))
+        }
+    }
+}
+
 struct Worker {
     job: Job,
     lookup: Lookup,
@@ -108,6 +131,7 @@ struct Worker {
     /// Time of all saves.
     spent: Duration,
     failures: u32,
+    pushes: Option<EarlyPushes>,
 }
 
 impl Worker {
@@ -122,6 +146,12 @@ impl Worker {
                 return ended.sentence();
             }
             let idle = idle.look();
+            if let Some(pushes) = &mut self.pushes
+                && let Some(most) = pushes.room(idle, start.elapsed(), interval)
+                && let Some(ended) = pushes.push(&self.job, watch, (most, idle, interval)).await
+            {
+                return ended.sentence();
+            }
             let stamp = Some(stamp(&self.job.dirs));
             if stamp != seen {
                 let begin = Instant::now();
@@ -168,23 +198,13 @@ impl Worker {
         let place = self.job.place(Some(left)).map_err(|error| error.to_string())?;
         let mut context = self.job.context(&place, &self.lookup);
         context.packing.threads = 1;
-        let mut ended = None;
-        let done = {
-            let save = tokio::time::timeout(left, cache::checkpoint(&context, &mut self.so_far, most));
-            tokio::pin!(save);
-            tokio::select! {
-                done = &mut save => Some(done),
-                why = watch.ended() => {
-                    ended = Some(why);
-                    let grace = if why == Ended::Asked { GRACE } else { Duration::ZERO };
-                    tokio::time::timeout(grace, save).await.ok()
-                }
-            }
-        };
+        let save = tokio::time::timeout(left, cache::checkpoint(&context, &mut self.so_far, most));
+        let (done, ended) = until_ended(watch, Box::pin(save), || ()).await;
         self.spent += start.elapsed();
         match done {
             Some(Ok(Ok(bytes))) => {
                 self.failures = 0;
+                self.pushes.iter_mut().for_each(EarlyPushes::note_saved);
                 self.budget.record(bytes, idle, cpu_time().saturating_sub(cpu), start.elapsed(), interval);
                 let (size, seconds) = (human::bytes(bytes), start.elapsed().as_secs_f64());
                 tracing::info!("Saved {size} of new store paths in {seconds:.1} s.");
@@ -207,7 +227,7 @@ impl Worker {
 }
 
 impl Ended {
-    fn sentence(self) -> String {
+    pub(super) fn sentence(self) -> String {
         match self {
             Self::Asked => "The post step saves the rest.",
             Self::JobGone => "The job is gone.",

@@ -139,7 +139,8 @@ pub(crate) struct GuardArgs {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum GuardWhen {
-    /// After five such runs of the lane, save nothing and restore only what is small, and test it again in every tenth run
+    /// After five such runs of the lane, or where a loss is forecast before, save nothing, restore only what is small, and look every ten
+    /// runs whether it pays again
     #[default]
     Auto,
     /// Restore and save in any case

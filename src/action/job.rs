@@ -229,9 +229,19 @@ impl Job {
         }
     }
 
+    /// The run, its attempt and the id of the job in the workflow.
+    pub(super) fn run(&self) -> String {
+        let Facts { run_id, run_attempt, job, .. } = &self.facts;
+        format!("{}-{}-{job}", run_id.unwrap_or(0), run_attempt.unwrap_or(0))
+    }
+
+    /// The same with the lane, which no other job has.
+    pub(super) fn name(&self) -> String {
+        format!("{} {}", self.run(), self.lane)
+    }
+
     /// The context for restore and save.
     pub(super) fn context(&self, place: &Place, lookup: &Lookup) -> Context {
-        let Facts { run_id, run_attempt, job, .. } = &self.facts;
         let is_hosted = self.facts.environment == Environment::GithubHosted;
         let inputs = &self.inputs;
         Context {
@@ -240,7 +250,7 @@ impl Job {
                 prefixes: lookup.prefixes.clone(),
                 system: current_system(),
                 lane: self.lane.clone(),
-                run: format!("{}-{}-{job}", run_id.unwrap_or(0), run_attempt.unwrap_or(0)),
+                run: self.run(),
             },
             packing: inputs.packing.packing(),
             place: cache::Place {

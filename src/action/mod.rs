@@ -13,6 +13,7 @@ pub(crate) mod comment_inputs;
 mod dashboard;
 pub(crate) mod dashboard_inputs;
 mod drvs;
+mod early;
 mod evicted;
 #[cfg(test)]
 mod files_test;

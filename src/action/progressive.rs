@@ -2,8 +2,8 @@
 //!
 //! 1. It starts only where the post step would save, whether or not the job fails: not with `save: on-success`, without the right to
 //!    write, or where the cost guard keeps from saving.
-//! 2. Tokens, addresses and keys reach it through a socket. They are in no argument, environment or file, and no other process of the
-//!    user can read its memory.
+//! 2. Tokens, addresses, keys and logins for binary caches reach it through a socket. They are in no argument, environment or file, and
+//!    no other process of the user can read its memory.
 //! 3. The post step asks it to end with a file in our folder, and waits until it has released its lock.
 
 use std::fs;
@@ -19,7 +19,7 @@ use super::inputs::{ProgressiveWhen, SaveWhen};
 use super::job::{Job, Lookup, Place, STATE_KEY, style};
 use super::{fill, guard};
 use crate::app::Failure;
-use crate::base::child::without_secrets;
+use crate::base::child::{is_login, without_secrets};
 use crate::base::env_vars;
 use crate::base::process::Process;
 use crate::base::secrets;
@@ -76,6 +76,9 @@ fn spawn(job: &Job, lookup: &Lookup) -> Result<u32, Failure> {
     // The file of this program may be replaced or removed while the job runs.
     let mut command = Command::new("/proc/self/exe");
     without_secrets(&mut command).args(["action", "checkpoints"]).env(state::variable(STATE_KEY), key);
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_login)) {
+        command.env_remove(name);
+    }
     command.env(env_vars::NIX_CACHE_SECRETS, "stdin");
     command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(log);
     let child = command.spawn().map_err(Failure::work)?;

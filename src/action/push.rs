@@ -1,5 +1,6 @@
 //! The action `push`, and the input `push-to` of the main action: pushes to binary caches, and reports.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::given::ActionInputs;
@@ -12,7 +13,7 @@ use crate::app::push::{Push, push as carry_out};
 use crate::app::settings::{sinks, store_path};
 use crate::base::note::{Code, Note, Severity};
 use crate::layer::pack::Options;
-use crate::push::{PushOutcome, Sink};
+use crate::push::{PushOutcome, Pushed, Sink};
 use crate::report::page;
 use crate::store::StorePath;
 
@@ -56,7 +57,11 @@ pub(super) async fn push_to(job: &mut Job, end: Instant) -> Option<PushOutcome> 
         return None;
     }
     let outcome = match sinks(&job.inputs.push.push_to) {
-        Ok(sinks) => carry_out(push(job, sinks, Vec::new(), end)).await.unwrap_or_else(|failure| failed(&failure)),
+        Ok(sinks) => {
+            let pushed = Arc::new(Pushed::load(&job.dirs, &job.name()));
+            let push = Push { pushed, ..push(job, sinks, Vec::new(), end) };
+            carry_out(push).await.unwrap_or_else(|failure| failed(&failure))
+        }
         Err(failure) => failed(&failure),
     };
     for sentence in outcome.sentences() {
@@ -72,7 +77,7 @@ pub(super) fn summarize(outcome: &PushOutcome, sentences: &[String]) {
     page::write("Pushed to binary caches", sentences, &head, &rows);
 }
 
-fn push(job: &Job, sinks: Vec<Sink>, paths: Vec<StorePath>, end: Instant) -> Push {
+pub(super) fn push(job: &Job, sinks: Vec<Sink>, paths: Vec<StorePath>, end: Instant) -> Push {
     let (threads, deadline) = (Options::new().threads, Some(end));
     Push {
         dirs: job.dirs.clone(),
@@ -82,6 +87,8 @@ fn push(job: &Job, sinks: Vec<Sink>, paths: Vec<StorePath>, end: Instant) -> Pus
         threads,
         temporary: job.facts.scratch(),
         deadline,
+        pushed: Arc::default(),
+        early: None,
     }
 }
 

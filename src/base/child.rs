@@ -26,6 +26,15 @@ pub(crate) fn is_secret(name: &str) -> bool {
     SECRETS.contains(&name) || name.starts_with(env_vars::ACTIONS_PREFIX) || name.starts_with(env_vars::INPUT_PREFIX)
 }
 
+/// Returns whether a variable can contain a login of the user's, such as one for a binary cache or an object store. Programs of the user's
+/// need them.
+pub(crate) fn is_login(name: &str) -> bool {
+    const PREFIXES: [&str; 4] = ["AWS_", "ATTIC_", "CACHIX_", "NIKS3_"];
+    const WORDS: [&str; 6] = ["AUTH", "CREDENTIAL", "LOGIN", "PASS", "SECRET", "TOKEN"];
+    let is_known = name.ends_with("_KEY") || PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    !is_secret(name) && (is_known || WORDS.iter().any(|word| name.contains(word)))
+}
+
 /// Removes the variables that [`is_secret`] names from `command`. Every process that this program starts goes through here.
 pub(crate) fn without_secrets(command: &mut Command) -> &mut Command {
     for name in SECRETS {
@@ -127,6 +136,29 @@ async fn read_end_of(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn logins_of_the_user_are_told_from_our_tokens_and_from_the_rest() {
+        for name in [
+            "AWS_SECRET_ACCESS_KEY",
+            "AWS_REGION",
+            "CACHIX_AUTH_TOKEN",
+            "NIKS3_AUTH_TOKEN_FILE",
+            "MY_API_KEY",
+            "DB_PASSWORD",
+        ] {
+            assert!(is_login(name) && !is_secret(name), "{name}");
+        }
+        // Git needs those beside its count.
+        for name in ["PATH", "HOME", "NIX_CONFIG", "GIT_CONFIG_KEY_0", "RUNNER_TRACKING_ID", "STATE_nix_cache_key"] {
+            assert!(!is_login(name) && !is_secret(name), "{name}");
+        }
+        for name in
+            [env_vars::GITHUB_TOKEN, env_vars::NIX_CACHE_PUSH_LOGIN, "ACTIONS_RUNTIME_TOKEN", "INPUT_SIGNING-KEY"]
+        {
+            assert!(is_secret(name) && !is_login(name), "{name}");
+        }
+    }
 
     #[tokio::test]
     async fn a_program_that_prints_without_end_is_ended() {

@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::base::child::{is_secret, without_secrets};
+use crate::base::child::{is_login, is_secret, without_secrets};
 use crate::base::env_vars::{NIX_CACHE_INPUTS, NIX_CACHE_JOB_STATUS, NIX_CACHE_MATRIX, NIX_CACHE_SECRETS};
 use crate::base::platform::{Gid, Uid, become_user};
 
@@ -88,11 +88,21 @@ pub(crate) fn inputs() -> String {
     Value::Object(all).to_string()
 }
 
+/// Returns the user's logins that were passed and are not in the environment, for programs that need them there.
+pub(crate) fn logins() -> Vec<(String, String)> {
+    let passed = TAKEN.get().into_iter().flat_map(|secrets| &secrets.variables);
+    let missing = passed.filter(|(name, _)| is_login(name) && std::env::var_os(name).is_none());
+    missing.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 /// Returns the text that [`take_in`] reads, for another process of this program that needs the same tokens and inputs: everything that
-/// is kept from other child processes, and `more` variables.
+/// is kept from other child processes, the user's logins, and `more` variables.
 pub(crate) fn to_hand_on(more: impl IntoIterator<Item = (&'static str, String)>) -> String {
     let mut variables = TAKEN.get().map(|secrets| secrets.variables.clone()).unwrap_or_default();
-    for (name, value) in std::env::vars().filter(|(name, _)| is_secret(name)) {
+    // What is not text is no token.
+    let all =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    for (name, value) in all.filter(|(name, _)| is_secret(name) || is_login(name)) {
         if ![NIX_CACHE_INPUTS, NIX_CACHE_SECRETS].contains(&&*name) {
             variables.entry(name).or_insert(value);
         }

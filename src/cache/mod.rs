@@ -16,7 +16,6 @@ mod held;
 mod layers;
 mod ledger;
 mod mode;
-mod older;
 mod outcome;
 mod parts;
 mod progress;

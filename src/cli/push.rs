@@ -1,6 +1,7 @@
 //! `nix-cache push`.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
@@ -42,6 +43,8 @@ pub(super) async fn push(command: &PushCommand) -> Result<(), Failure> {
         threads: threads(&command.store),
         temporary: std::env::temp_dir(),
         deadline: command.push.push_timeout.map(|limit| Instant::now() + limit),
+        pushed: Arc::default(),
+        early: None,
     })
     .await?;
     match command.output.format {

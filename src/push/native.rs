@@ -1,7 +1,7 @@
 //! Pushes to a binary cache of Nix's own kind.
 //!
 //! 1. Its description is read; a new cache gets one. A cache for another store directory is refused.
-//! 2. For each path, the cache is asked whether it has it.
+//! 2. For each path of which the job does not know it yet, the cache is asked whether it has it.
 //! 3. What it lacks is uploaded; see `upload`.
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use std::time::Instant;
 use futures_util::TryStreamExt;
 
 use super::outcome::SinkOutcome;
-use super::upload::{Uploaded, upload};
+use super::upload::{Uploaded, part, upload};
 use super::{Work, narinfo};
 use crate::base::bounds::MAX_ANSWER;
 use crate::base::human;
@@ -42,24 +42,31 @@ impl From<ObjectError> for Stop {
 /// Pushes those of `wanted` that the cache lacks.
 pub(super) async fn push(
     work: &Work,
+    name: &str,
     objects: &dyn Objects,
     wanted: &[&PathInfo],
     notes: &mut Vec<Note>,
 ) -> SinkOutcome {
     let start = Instant::now();
-    let mut outcome = SinkOutcome { sink: objects.place().to_owned(), complete: true, ..SinkOutcome::default() };
-    if wanted.is_empty() {
+    let before = work.pushed.of(name);
+    let mut outcome = SinkOutcome::after(objects.place(), &before);
+    let mut missing: Vec<&PathInfo> = wanted.to_vec();
+    missing.retain(|info| !before.pushed.contains(&info.path));
+    let all = missing.len();
+    missing.retain(|info| !before.present.contains(&info.path));
+    outcome.paths_present = (all - missing.len()) as u64;
+    if missing.is_empty() {
         return outcome;
     }
     let mut uploaded = Uploaded::default();
-    let looked = in_time(work.deadline, look(objects, wanted)).await;
-    let mut missing: Vec<&PathInfo> = wanted.to_vec();
-    match looked {
+    match in_time(work.deadline, look(objects, &missing)).await {
         Ok(present) => {
-            outcome.paths_present = present.len() as u64;
+            work.pushed.note_present(name, &present);
+            outcome.paths_present += present.len() as u64;
             missing.retain(|info| !present.contains(&info.path));
+            outcome.paths_later = part(&mut missing, work.most);
             tracing::info!("{} to push to {}.", human::count(missing.len() as u64, "path"), objects.place());
-            uploaded = upload(work, objects, &missing).await;
+            uploaded = upload(work, name, objects, &missing).await;
         }
         Err(stop) => uploaded.stop = Some(stop),
     }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::pushed::InSink;
 use crate::base::human;
 use crate::base::note::{Code, Note};
 
@@ -27,6 +28,9 @@ pub(crate) struct PushOutcome {
 pub(crate) struct SinkOutcome {
     /// Where it is.
     pub sink: String,
+    /// Its name, as it was given.
+    #[serde(skip)]
+    pub name: String,
     /// The program that pushed, if another one did. It alone knows what the sink had.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tool: Option<&'static str>,
@@ -42,8 +46,22 @@ pub(crate) struct SinkOutcome {
     pub bytes_uploaded: u64,
     /// Number of paths that it lacks.
     pub paths_missing: u64,
+    /// Number of further paths that a later push of this job gets to.
+    #[serde(skip)]
+    pub paths_later: u64,
+    /// What this job pushed to it before, while it ran.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub earlier: Option<Earlier>,
     /// Duration in seconds.
     pub seconds: f64,
+}
+
+/// What one sink got while the job ran.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) struct Earlier {
+    pub paths_pushed: u64,
+    pub bytes_uploaded: u64,
 }
 
 impl PushOutcome {
@@ -56,7 +74,7 @@ impl PushOutcome {
         self.sinks.iter().all(|sink| sink.complete) && !self.notes.iter().any(is_serious)
     }
 
-    /// What happened, a sentence for each sink.
+    /// What happened, a sentence or two for each sink.
     pub(crate) fn sentences(&self) -> Vec<String> {
         self.sinks.iter().map(SinkOutcome::sentence).collect()
     }
@@ -68,22 +86,59 @@ impl PushOutcome {
     }
 
     /// The table of the job summary: its head, and a row for each sink.
-    pub(crate) fn table(&self) -> ([&'static str; 5], Vec<Vec<String>>) {
+    pub(crate) fn table(&self) -> (Vec<&'static str>, Vec<Vec<String>>) {
+        let early = self.sinks.iter().any(|sink| sink.earlier.is_some());
         let row = |sink: &SinkOutcome| {
-            vec![
+            let earlier = sink.earlier.unwrap_or(Earlier { paths_pushed: 0, bytes_uploaded: 0 });
+            let mut row = vec![
                 sink.sink.clone(),
                 human::number(sink.paths_pushed),
-                human::bytes(sink.bytes_uploaded),
+                human::bytes(sink.bytes_uploaded + earlier.bytes_uploaded),
                 human::number(sink.paths_present),
                 human::number(sink.paths_missing),
-            ]
+            ];
+            if early {
+                row.insert(1, human::number(earlier.paths_pushed));
+            }
+            row
         };
-        (["Binary cache", "Pushed", "Uploaded", "Had already", "Still lacks"], self.sinks.iter().map(row).collect())
+        let head = if early {
+            vec![
+                "Binary cache",
+                "Pushed while the job ran",
+                "Pushed at its end",
+                "Uploaded",
+                "Had already",
+                "Still lacks",
+            ]
+        } else {
+            vec!["Binary cache", "Pushed", "Uploaded", "Had already", "Still lacks"]
+        };
+        (head, self.sinks.iter().map(row).collect())
     }
 }
 
 impl SinkOutcome {
-    fn sentence(&self) -> String {
+    /// The outcome for a sink that lacks nothing so far.
+    pub(super) fn after(sink: &str, before: &InSink) -> Self {
+        let earlier = Earlier { paths_pushed: before.pushed.len() as u64, bytes_uploaded: before.bytes };
+        let earlier = Some(earlier).filter(|earlier| earlier.paths_pushed > 0);
+        Self { sink: sink.to_owned(), complete: true, earlier, ..Self::default() }
+    }
+
+    pub(crate) fn sentence(&self) -> String {
+        let earlier = self.earlier.map(|Earlier { paths_pushed, bytes_uploaded }| {
+            let size = if bytes_uploaded == 0 {
+                String::new()
+            } else {
+                format!(" ({} uploaded)", human::bytes(bytes_uploaded))
+            };
+            format!(" While the job ran: {}{size}.", human::count(paths_pushed, "path"))
+        });
+        format!("{}{}", self.of_this_push(), earlier.unwrap_or_default())
+    }
+
+    fn of_this_push(&self) -> String {
         let Self { sink, paths_pushed, paths_present, paths_missing, nar_bytes, bytes_uploaded, seconds, .. } = self;
         let sizes = match paths_pushed {
             0 => String::new(),

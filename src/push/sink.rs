@@ -27,8 +27,8 @@ pub(crate) enum Sink {
 pub(crate) enum OpenSink {
     Native(Native),
     Tool(Tool),
-    /// Its name, and a sentence.
-    Unusable(String, String),
+    /// A sentence.
+    Unusable(String),
 }
 
 const TAKES: &str = "`file:///FOLDER`, `s3://BUCKET/PREFIX?endpoint=…&region=…`, `https://HOST/PATH`, \
@@ -76,8 +76,8 @@ impl Sink {
         Ok(OpenSink::Native(native))
     }
 
-    /// Opens each of `sinks`.
-    pub(crate) fn open_all(sinks: &[Self], variable: impl Fn(&str) -> Option<String>) -> Vec<OpenSink> {
+    /// Opens each of `sinks`. Returns them with their names.
+    pub(crate) fn open_all(sinks: &[Self], variable: impl Fn(&str) -> Option<String>) -> Vec<(String, OpenSink)> {
         let hosts = sinks.iter().filter(|sink| matches!(sink, Self::Http(_))).count();
         let has_login = || !matches!(Login::from_env(&variable), Ok(None));
         let open = |sink: &Self| match sink {
@@ -89,7 +89,7 @@ impl Sink {
             }
             _ => sink.open(&variable),
         };
-        sinks.iter().map(|sink| open(sink).unwrap_or_else(|why| OpenSink::Unusable(sink.to_string(), why))).collect()
+        sinks.iter().map(|sink| (sink.to_string(), open(sink).unwrap_or_else(OpenSink::Unusable))).collect()
     }
 }
 
@@ -175,7 +175,7 @@ mod tests {
         let unusable = |sinks: &[Sink], token: Option<&str>| {
             let variable = |name: &str| token.filter(|_| name == "NIX_CACHE_PUSH_TOKEN").map(str::to_owned);
             let open = Sink::open_all(sinks, variable);
-            open.iter().filter(|sink| matches!(sink, OpenSink::Unusable(..))).count()
+            open.iter().filter(|(_, sink)| matches!(sink, OpenSink::Unusable(_))).count()
         };
         assert_eq!(unusable(&sinks, None), 0);
         assert_eq!(unusable(&sinks, Some("hunter2")), 2);

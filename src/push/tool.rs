@@ -15,11 +15,12 @@ use tokio::process::Command;
 use super::Work;
 use super::native::{Stop, in_time};
 use super::outcome::SinkOutcome;
-use super::upload::sorted;
+use super::upload::{part, sorted};
 use crate::base::child::{output_of, without_secrets};
 use crate::base::env_vars::{NIKS3_SERVER_URL, NIX_REMOTE};
 use crate::base::human;
 use crate::base::note::{Code, Note};
+use crate::base::secrets;
 use crate::remote::github::redact;
 use crate::remote::objects::http_address;
 use crate::store::{PathInfo, STORE_DIR};
@@ -112,14 +113,22 @@ impl std::fmt::Display for Tool {
 /// Passes `wanted` to the tool.
 pub(super) async fn push(work: &Work, tool: &Tool, wanted: &[&PathInfo], notes: &mut Vec<Note>) -> SinkOutcome {
     let start = Instant::now();
-    let mut outcome =
-        SinkOutcome { sink: tool.to_string(), complete: true, tool: Some(tool.program()), ..SinkOutcome::default() };
+    let name = tool.to_string();
+    let before = work.pushed.of(&name);
+    let mut outcome = SinkOutcome { tool: Some(tool.program()), ..SinkOutcome::after(&name, &before) };
+    let mut wanted: Vec<&PathInfo> =
+        wanted.iter().copied().filter(|info| !before.pushed.contains(&info.path)).collect();
+    outcome.paths_later = part(&mut wanted, work.most);
     let mut given = 0;
-    for batch in sorted(wanted).chunks(BATCH) {
+    for batch in sorted(&wanted).chunks(BATCH) {
+        if work.pushed.is_ending() {
+            break;
+        }
         let run = async { run(work, tool, batch).await.map_err(Stop::Local) };
         let why = match in_time(work.deadline, run).await {
             Ok(()) => {
                 given += batch.len();
+                work.pushed.note(&name, batch.iter().map(|info| info.path.clone()), 0);
                 outcome.nar_bytes += batch.iter().map(|info| info.nar_size).sum::<u64>();
                 continue;
             }
@@ -145,6 +154,8 @@ async fn run(work: &Work, tool: &Tool, batch: &[&PathInfo]) -> Result<(), String
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
     without_secrets(command.as_std_mut());
+    // The process that pushes while the job runs has them from elsewhere.
+    command.envs(secrets::logins());
     if reads {
         let list = list(&paths).map_err(|error| format!("the list of paths cannot be written: {error}."))?;
         command.stdin(list);

@@ -5,6 +5,7 @@
 //! 3. A path that cannot be uploaded is left out with everything that refers to it. If the sink itself fails, nothing new begins.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::PoisonError;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -39,12 +40,13 @@ enum Failed {
 }
 
 /// Uploads the paths of `missing`.
-pub(super) async fn upload(work: &Work, objects: &dyn Objects, missing: &[&PathInfo]) -> Uploaded {
+pub(super) async fn upload(work: &Work, name: &str, objects: &dyn Objects, missing: &[&PathInfo]) -> Uploaded {
     let mut done = Uploaded::default();
     let (mut order, mut ready) = Order::new(missing);
     let mut running = FuturesUnordered::new();
     loop {
         while done.stop.is_none()
+            && !work.pushed.is_ending()
             && running.len() < PARALLEL
             && let Some(info) = ready.pop_front()
         {
@@ -54,6 +56,7 @@ pub(super) async fn upload(work: &Work, objects: &dyn Objects, missing: &[&PathI
         match result {
             Ok(bytes) => {
                 done.bytes += bytes;
+                work.pushed.note(name, [info.path.clone()], bytes);
                 done.pushed.insert(info.path.clone());
                 ready.extend(order.done(&info.path));
             }
@@ -75,6 +78,22 @@ pub(super) fn sorted<'a>(infos: &[&'a PathInfo]) -> Vec<&'a PathInfo> {
         sorted.push(info);
     }
     sorted
+}
+
+/// Leaves about `most` NAR bytes of `missing`, but at least one path, with everything in it that they refer to. Returns the number
+/// of the other paths.
+pub(super) fn part(missing: &mut Vec<&PathInfo>, most: Option<u64>) -> u64 {
+    let Some(most) = most else { return 0 };
+    let mut order = sorted(missing);
+    let mut bytes = 0_u64;
+    let fits = |info: &&&PathInfo| {
+        bytes = bytes.saturating_add(info.nar_size);
+        bytes <= most
+    };
+    let count = order.iter().take_while(fits).count().max(1).min(order.len());
+    let later = order.split_off(count).len() as u64;
+    *missing = order;
+    later
 }
 
 /// The order of references.
@@ -122,7 +141,12 @@ async fn upload_one(work: &Work, objects: &dyn Objects, info: &PathInfo) -> Resu
     let failed = |why: &str| Failed::Path(why.to_owned());
     let task = async {
         let (dirs, folder, one) = (work.dirs.clone(), work.folder.clone(), info.clone());
-        let packed = tokio::task::spawn_blocking(move || pack(&dirs, &one, &folder)).await;
+        let turn = work.turn.clone();
+        let packed = tokio::task::spawn_blocking(move || {
+            let _turn = turn.as_ref().map(|turn| turn.lock().unwrap_or_else(PoisonError::into_inner));
+            pack(&dirs, &one, &folder)
+        })
+        .await;
         let packed = match packed {
             Ok(Ok(packed)) => packed,
             Ok(Err(PackError::Corrupt(why))) => return Ok(Err(failed(&why))),

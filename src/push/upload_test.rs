@@ -1,7 +1,7 @@
 //! Tests of [`super`] with a cache in memory that misbehaves.
 
 use std::fs;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 
@@ -59,7 +59,15 @@ fn scene(paths: &[(&str, &[&str])]) -> (tempfile::TempDir, Work, Vec<PathInfo>) 
         PathInfo { nar_hash, nar_size, references, ..PathInfo::sample(path(name)) }
     };
     let infos = paths.iter().map(info).collect();
-    let work = Work { dirs: dirs.clone(), keys: Keyring::default(), folder: root.path().to_owned(), deadline: None };
+    let work = Work {
+        dirs: dirs.clone(),
+        keys: Keyring::default(),
+        folder: root.path().to_owned(),
+        deadline: None,
+        pushed: Arc::default(),
+        most: None,
+        turn: None,
+    };
     (root, work, infos)
 }
 
@@ -80,7 +88,7 @@ const TREE: &[(&str, &[&str])] = &[
 async fn a_path_is_announced_after_its_archive_and_all_that_it_refers_to() {
     let (_root, work, infos) = scene(TREE);
     let (infos, cache) = (infos.iter().collect::<Vec<_>>(), memory(|_: &str, _| None));
-    let done = upload(&work, &cache, &infos).await;
+    let done = upload(&work, "memory", &cache, &infos).await;
     assert_eq!(done.pushed.len(), infos.len(), "{:?}", done.left_out);
     assert!(done.stop.is_none() && done.bytes > 0);
     let written = cache.written.into_inner().unwrap();
@@ -117,7 +125,7 @@ async fn what_is_too_large_or_damaged_is_left_out_with_its_referrers_alone() {
     let large = narinfo::archive(&pack(&work.dirs, lib, &work.folder).unwrap());
     let infos: Vec<_> = infos.iter().collect();
     let cache = memory(move |name: &str, _| (name == large).then(|| ObjectError::TooLarge("too large".into())));
-    let done = upload(&work, &cache, &infos).await;
+    let done = upload(&work, "memory", &cache, &infos).await;
     assert_eq!(names(done.pushed), ["data", "sh", "yes", "zlib"]);
     assert_eq!(
         (names(done.left_out.into_iter().map(|(path, _)| path)), done.stop.is_none()),
@@ -125,7 +133,7 @@ async fn what_is_too_large_or_damaged_is_left_out_with_its_referrers_alone() {
     );
 
     fs::write(work.dirs.real(&infos[2].path).join("name"), "zlub").unwrap();
-    let done = upload(&work, &memory(|_: &str, _| None), &infos).await;
+    let done = upload(&work, "memory", &memory(|_: &str, _| None), &infos).await;
     assert_eq!((names(done.pushed), done.left_out.len()), (vec!["data".to_owned(), "yes".to_owned()], 1));
 }
 
@@ -138,7 +146,7 @@ async fn a_sink_that_refuses_is_not_asked_for_more() {
         *tries.lock().unwrap() += 1;
         Some(ObjectError::Refused("no".into()))
     });
-    let done = upload(&work, &cache, &infos).await;
+    let done = upload(&work, "memory", &cache, &infos).await;
     assert!(matches!(done.stop, Some(Stop::Sink(ObjectError::Refused(_)))) && done.pushed.is_empty());
     assert!(*tries.lock().unwrap() <= PARALLEL);
 }
@@ -148,6 +156,23 @@ async fn at_the_deadline_nothing_more_begins_and_what_is_announced_stays() {
     let (_root, work, infos) = scene(TREE);
     let work = Work { deadline: Some(std::time::Instant::now()), ..work };
     let infos: Vec<_> = infos.iter().collect();
-    let done = upload(&work, &memory(|_: &str, _| None), &infos).await;
+    let done = upload(&work, "memory", &memory(|_: &str, _| None), &infos).await;
     assert!(matches!(done.stop, Some(Stop::OutOfTime)) && done.pushed.len() <= PARALLEL);
+}
+
+#[test]
+fn a_part_has_everything_that_it_refers_to_and_at_least_one_path() {
+    let (_root, _, infos) = scene(TREE);
+    let all: Vec<&PathInfo> = infos.iter().collect();
+    let size: u64 = infos.iter().map(|info| info.nar_size).sum();
+    for (most, least) in [(None, all.len()), (Some(size), all.len()), (Some(size / 2), 2), (Some(0), 1)] {
+        let mut chosen = all.clone();
+        let later = part(&mut chosen, most);
+        assert_eq!(chosen.len() + later as usize, all.len());
+        assert!(chosen.len() >= least && (least == all.len() || later > 0), "{most:?}");
+        let names: Vec<&StorePath> = chosen.iter().map(|info| &info.path).collect();
+        let is_there = |path: &StorePath| names.contains(&path) || !all.iter().any(|info| info.path == *path);
+        assert!(chosen.iter().all(|info| info.references.iter().all(is_there)), "{most:?}");
+    }
+    assert_eq!(part(&mut Vec::new(), Some(5)), 0);
 }

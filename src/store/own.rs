@@ -38,6 +38,8 @@ pub(crate) const CHECKPOINTS_LOCK: &str = "checkpoints.lock";
 pub(crate) const CHECKPOINTS_STOP: &str = "checkpoints.stop";
 /// Its log.
 pub(crate) const CHECKPOINTS_LOG: &str = "checkpoints.log";
+/// What was pushed to binary caches while the job runs, for the last push.
+pub(crate) const PUSHED: &str = "pushed.json";
 /// What was restored without a valid signature, for saves that sign.
 pub(crate) const LEDGER: &str = "unverified.json";
 /// What is mounted, for the detach.

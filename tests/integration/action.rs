@@ -4,6 +4,7 @@
 mod artifacts;
 mod budgets;
 mod campaign;
+mod early_pushes;
 mod evicted;
 mod history;
 mod job;

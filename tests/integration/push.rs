@@ -1,8 +1,8 @@
 //! `nix-cache push`: what it writes is read back by real Nix, which checks every signature.
 
-mod servers;
+pub(crate) mod servers;
 mod step;
-mod tools;
+pub(crate) mod tools;
 
 use std::fs;
 use std::path::Path;
@@ -39,7 +39,7 @@ fn failing(command: Command) -> Value {
 }
 
 /// `nix copy` of a path from a cache into a store that requires signatures by this key.
-fn fetch(store: &TestStore, from: &str, trusted: &str, path: &str) -> Result<(), String> {
+pub(crate) fn fetch(store: &TestStore, from: &str, trusted: &str, path: &str) -> Result<(), String> {
     let mut command = store.machine.command("nix");
     command.args(["copy", "--from", from, "--option", "trusted-public-keys", trusted]);
     command.args(["--option", "require-sigs", "true"]).arg("--to").arg(&store.root).arg(path);
@@ -47,12 +47,12 @@ fn fetch(store: &TestStore, from: &str, trusted: &str, path: &str) -> Result<(),
     if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
 }
 
-fn file(folder: &Path) -> String {
+pub(crate) fn file(folder: &Path) -> String {
     format!("file://{}", folder.display())
 }
 
 /// The names of the files of a cache in a folder.
-fn files(folder: &Path) -> Vec<String> {
+pub(crate) fn files(folder: &Path) -> Vec<String> {
     let entries = walkdir::WalkDir::new(folder).into_iter().map(Result::unwrap);
     let files = entries.filter(|entry| entry.file_type().is_file());
     let mut names: Vec<_> = files.map(|entry| entry.file_name().to_str().unwrap().to_owned()).collect();

@@ -39,7 +39,8 @@ pub(crate) struct StorePathsArg {
 /// Where the main action pushes to.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct PushToArgs {
-    /// Binary caches that get what this job built, when it ends: see the input `to` of `push/` for their kinds
+    /// Binary caches that get what this job built, when it ends and in the main action also while it runs: see the input `to` of
+    /// `push/` for their kinds
     #[arg(long, value_name = "SINK")]
     pub push_to: Vec<String>,
 }

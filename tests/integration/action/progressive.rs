@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 const TUNING: &str =
     "rpc_delay=100,rpc_timeout=10000,finalize_delay=300,blob_delay=50,checkpoint_interval=200,checkpoint_look=100";
 
-fn job(place: &Place, fake: &Fake, name: &str, inputs: &[(&str, &str)]) -> Job {
+pub(super) fn job(place: &Place, fake: &Fake, name: &str, inputs: &[(&str, &str)]) -> Job {
     let mut job = place.job_unstarted(fake, name, RestPermission::Read);
     job.set("NIX_CACHE_TUNING", TUNING);
     job.input("progressive", "auto");
@@ -33,7 +33,7 @@ fn job(place: &Place, fake: &Fake, name: &str, inputs: &[(&str, &str)]) -> Job {
     job
 }
 
-fn wait(what: &str, is_so: impl Fn() -> bool) {
+pub(super) fn wait(what: &str, is_so: impl Fn() -> bool) {
     let start = Instant::now();
     while !is_so() {
         assert!(start.elapsed() < PATIENCE, "{what}");
@@ -42,13 +42,13 @@ fn wait(what: &str, is_so: impl Fn() -> bool) {
 }
 
 /// Whether a process saves to the cache of this job while it runs.
-fn is_saving(job: &Job) -> bool {
+pub(super) fn is_saving(job: &Job) -> bool {
     let Ok(lock) = File::open(job.store.dirs().own_dir().join("checkpoints.lock")) else { return false };
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err()
 }
 
 /// A process that carries out the main step and then goes on, as the worker of a runner does.
-fn worker(job: &Job, tracking: &str) -> Child {
+pub(super) fn worker(job: &Job, tracking: &str) -> Child {
     let step = job.command("restore");
     let mut command = Command::new("sh");
     command.args(["-c", r#""$0" "$@" >/dev/null 2>&1; exec sleep 600"#]).arg(step.get_program()).args(step.get_args());
@@ -63,12 +63,12 @@ fn worker(job: &Job, tracking: &str) -> Child {
 }
 
 /// The name of the program that a process executes.
-fn name(process: &Child) -> String {
+pub(super) fn name(process: &Child) -> String {
     fs::read_to_string(format!("/proc/{}/comm", process.id())).unwrap()
 }
 
 /// Kills all processes with this `RUNNER_TRACKING_ID`, as the runner does at the end of a job, and their children.
-fn kill_all(tracking: &str) -> usize {
+pub(super) fn kill_all(tracking: &str) -> usize {
     let mark = format!("RUNNER_TRACKING_ID={tracking}");
     let listed = fs::read_dir("/proc").unwrap().flatten();
     let numbers: Vec<i32> = listed.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
@@ -99,7 +99,7 @@ fn kill_all(tracking: &str) -> usize {
 }
 
 /// A build that makes `another` first, and never ends.
-fn endless(job: &Job) -> Command {
+pub(super) fn endless(job: &Job) -> Command {
     let project = job.store.machine.path("project");
     let text = format!(
         "let p = import {} {{ system = \"{system}\"; }}; in derivation {{ name = \"endless\"; system = \"{system}\"; \
@@ -177,7 +177,7 @@ fn the_post_step_saves_only_the_rest() {
 }
 
 /// Whether a job's record says that all of `paths` are saved.
-fn has_saved(job: &Job, paths: &BTreeSet<StorePath>) -> bool {
+pub(super) fn has_saved(job: &Job, paths: &BTreeSet<StorePath>) -> bool {
     let record = fs::read_to_string(job.store.dirs().own_dir().join("checkpoints.json"));
     record.is_ok_and(|text| paths.iter().all(|path| text.contains(path.as_str())))
 }

@@ -12,17 +12,17 @@ use crate::support::program::{Run, notes};
 use crate::support::{moto, nix};
 
 /// A request: method, path, headers in lower case.
-struct Request {
-    method: String,
-    path: String,
+pub(crate) struct Request {
+    pub method: String,
+    pub path: String,
     head: String,
     body: Vec<u8>,
 }
 
-type Files = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
+pub(crate) type Files = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 
 /// What the server does with a request.
-enum Answer {
+pub(crate) enum Answer {
     /// As a file server does.
     Serve,
     Status(u16),
@@ -31,7 +31,7 @@ enum Answer {
 }
 
 /// A file server that accepts `PUT`, unless `decide` says otherwise. It ends with the test process.
-fn server(decide: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> (SocketAddr, Files) {
+pub(crate) fn server(decide: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> (SocketAddr, Files) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, files, decide) = (listener.local_addr().unwrap(), Files::default(), Arc::new(decide));
     let kept = Arc::clone(&files);

@@ -12,7 +12,7 @@ use crate::support::nix;
 use crate::support::program::{Run, notes};
 
 /// Writes a program for `sh` into a folder.
-fn program(folder: &Path, name: &str, script: &str) {
+pub(crate) fn program(folder: &Path, name: &str, script: &str) {
     fs::create_dir_all(folder).unwrap();
     let file = folder.join(name);
     // No token of ours, and no secret of the tool among the arguments.
