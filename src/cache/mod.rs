@@ -16,6 +16,7 @@ mod held;
 mod layers;
 mod ledger;
 mod mode;
+mod older;
 mod outcome;
 mod parts;
 mod progress;

@@ -1,12 +1,14 @@
 //! Groups paths into layers, and packs and stores the layers: while one is uploaded, the next one is packed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::Context;
 use super::commit::{Pushed, push_first_layer, push_layer};
 use super::layers::known_blocks;
+use super::older;
 use super::outcome::Phase;
 use super::progress::Progress;
 use super::save_error::SaveError;
@@ -14,6 +16,7 @@ use crate::base::digest::Sha;
 use crate::base::disk;
 use crate::base::note::{Code, Note};
 use crate::layer::digest::Digests;
+use crate::layer::pack::older::{Older, stem};
 use crate::layer::pack::{self, Item, Options, Outcome, Packed, Rejected};
 use crate::layer::recipe::{self, Recipe};
 use crate::remote::RemoteError;
@@ -127,9 +130,10 @@ pub(super) async fn make_layers(
     let (mut packing, mut sending) = (0.0, 0.0);
     let (mut count, mut bytes) = (0, 0);
     let mut waiting: Option<Ready> = None;
+    let older = if parts.is_empty() { Vec::new() } else { older::files_of(context, snapshot).await };
     for part in parts.into_iter().map(Some).chain([None]) {
         let left_out = std::mem::take(&mut made.left_out);
-        let pack = pack_part(context, valid, snapshot, part, left_out, &mut made.notes);
+        let pack = pack_part(context, valid, (snapshot, &older), part, left_out, &mut made.notes);
         let ((ready, left_out, seconds), sent) = {
             let (packed, sent) = tokio::join!(pack, store(context, waiting.take(), lost, pushed));
             (packed?, sent)
@@ -164,7 +168,7 @@ type PackedPart = (Option<Ready>, BTreeSet<StorePath>, f64);
 async fn pack_part(
     context: &Context,
     valid: &Paths,
-    snapshot: &Snapshot,
+    before: (&Snapshot, &[PathBuf]),
     part: Option<BTreeSet<StorePath>>,
     mut left_out: BTreeSet<StorePath>,
     notes: &mut Vec<Note>,
@@ -176,7 +180,7 @@ async fn pack_part(
         if paths.is_empty() {
             return Ok((None, left_out, start.elapsed().as_secs_f64()));
         }
-        match pack_once(context, valid, snapshot, &paths).await? {
+        match pack_once(context, valid, before, &paths).await? {
             (Outcome::Packed(packed), recipe, digests, file) => {
                 let ready = Ready { packed, recipe, digests, file, paths };
                 return Ok((Some(ready), left_out, start.elapsed().as_secs_f64()));
@@ -195,11 +199,11 @@ fn note_rejected(rejected: &[Rejected], notes: &mut Vec<Note>) {
     }
 }
 
-/// Packs once. Returns the result, the recipe if the layer is to be stored as one, and digests and file of the bytes to store.
+/// Packs once, with blocks of the `older` layers of the snapshot. Returns the result, the recipe if the layer is to be stored as one, and digests and file of the bytes to store.
 async fn pack_once(
     context: &Context,
     valid: &Paths,
-    snapshot: &Snapshot,
+    (snapshot, older): (&Snapshot, &[PathBuf]),
     paths: &BTreeSet<StorePath>,
 ) -> Result<(Outcome, Option<Recipe>, Digests, tempfile::NamedTempFile), SaveError> {
     let total = paths.iter().map(|path| valid[path].nar_size).sum();
@@ -213,11 +217,26 @@ async fn pack_once(
     // What the job reads first is together at the beginning of the layer.
     let trace = snapshot.lanes.get(&context.identity.lane).map(|lane| lane.trace.clone()).unwrap_or_default();
     let sizes: BTreeMap<Sha, u64> = snapshot.stored.iter().map(|(id, stored)| (*id, stored.digests.size)).collect();
+    let older: Vec<PathBuf> = if known.is_empty() { Vec::new() } else { older.to_vec() };
     let work = tokio::task::spawn_blocking(move || {
-        let file = packing_file(&folder)?;
         let ranks = trace.ranks(items.iter().map(|item| &item.path));
         let rank = |path: &StorePath| ranks.get(path).copied();
-        let outcome = pack::pack_ranked(&store, &items, &rank, file.as_file(), options, &counter)?;
+        let names: BTreeSet<&str> = items.iter().map(|item| stem(item.path.name())).collect();
+        let layers = older.iter().filter_map(|file| File::open(file).ok()).collect();
+        let older = Older::of(layers, &names, &known, (2 * total, options.threads));
+        let pack = |older: &Older| -> std::io::Result<_> {
+            let file = packing_file(&folder)?;
+            let outcome = pack::pack_with(&store, &items, (&rank, older), file.as_file(), options, &counter)?;
+            Ok((file, outcome))
+        };
+        let packed = match pack(&older) {
+            Err(error) if !older.is_empty() => {
+                tracing::debug!("packed again without blocks of older layers: {error}");
+                pack(&Older::default())
+            }
+            packed => packed,
+        };
+        let (file, outcome) = packed?;
         let Outcome::Packed(packed) = &outcome else {
             return Ok((outcome, None, Digests { size: 0, chunks: Vec::new() }, file));
         };

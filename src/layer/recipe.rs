@@ -88,6 +88,11 @@ impl KnownBlocks {
         }
     }
 
+    /// Whether a recipe can name this block.
+    pub(crate) fn contains(&self, block: &StoredBlock) -> bool {
+        self.places.get(&block.hash).is_some_and(|place| place.length == u64::from(block.length))
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

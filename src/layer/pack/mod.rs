@@ -1,12 +1,13 @@
 //! Packs store paths into a layer.
 //!
 //! 1. One thread walks the paths in order, computes the NAR hash of each from the bytes that it passes on, and finds files that
-//!    were packed before.
+//!    were packed before, in this layer or in an [`older`] one.
 //! 2. A pool of threads compresses blocks.
 //! 3. One thread writes the blocks in order, so the image does not depend on the number of threads.
 //!
 //! At most a few megabytes are in memory at once.
 
+pub(crate) mod older;
 mod pipeline;
 mod walk;
 
@@ -20,6 +21,7 @@ use std::sync::atomic::AtomicU64;
 
 use serde::{Deserialize, Serialize};
 
+use self::older::Older;
 use super::digest::{DigestWriter, Digests, refresh_first_chunk};
 use super::index::{StoredBlock, encode_index};
 use super::squashfs::{SUPERBLOCK_SIZE, round_up_to_page, write_tables};
@@ -102,17 +104,21 @@ pub enum Outcome {
 /// # Errors
 /// When the layer cannot be written (disk full). Problems with single paths are in the outcome.
 pub fn pack(store: &Path, items: &[Item], file: &File, options: Options, progress: &AtomicU64) -> io::Result<Outcome> {
-    pack_ranked(store, items, &|_| None, file, options, progress)
+    pack_with(store, items, (&|_| None, &Older::default()), file, options, progress)
 }
 
-/// Like [`pack`]; of all paths but derivations, those with a rank come first, in the order of their ranks.
+/// Gives the rank of a path, if it has one.
+pub(crate) type Rank<'a> = &'a dyn Fn(&StorePath) -> Option<usize>;
+
+/// Like [`pack`]; of all paths but derivations, those with a rank come first, in the order of their ranks. Blocks of `older` layers are used
+/// again.
 ///
 /// # Errors
 /// As with [`pack`].
-pub(crate) fn pack_ranked(
+pub(crate) fn pack_with(
     store: &Path,
     items: &[Item],
-    rank: &dyn Fn(&StorePath) -> Option<usize>,
+    (rank, older): (Rank<'_>, &Older),
     file: &File,
     options: Options,
     progress: &AtomicU64,
@@ -126,7 +132,8 @@ pub(crate) fn pack_ranked(
 
     let mut out = DigestWriter::new(BufWriter::with_capacity(1 << 20, Guarded::new(file)));
     out.write_all(&[0; SUPERBLOCK_SIZE])?;
-    let (walked, written) = pipeline::run(&mut out, options, |sender| walk::walk(store, &sorted, sender, progress))?;
+    let (walked, written) =
+        pipeline::run(&mut out, options, |sender| walk::walk(store, &sorted, older, sender, progress))?;
     if !walked.rejected.is_empty() {
         return Ok(Outcome::Rejected(walked.rejected));
     }

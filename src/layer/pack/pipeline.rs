@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::Options;
+use super::older::OldBlock;
 use crate::layer::digest::DigestWriter;
 use crate::layer::index::{ContentHash, StoredBlock, content_hash};
 use crate::layer::squashfs::{BLOCK_SIZE, Tree, UNCOMPRESSED_BLOCK};
@@ -19,8 +20,16 @@ struct Compressed {
     hash: ContentHash,
 }
 
+/// The source of a block.
+enum Source {
+    /// Bytes to compress.
+    Plain(Vec<u8>),
+    /// A block that is stored already.
+    Old(OldBlock),
+}
+
 struct Job {
-    block: Vec<u8>,
+    source: Source,
     reply: Sender<io::Result<Compressed>>,
 }
 
@@ -38,6 +47,19 @@ enum Step {
 #[derive(Debug)]
 pub(super) struct WriterGone;
 
+/// Why blocks are no longer sent.
+#[derive(Debug)]
+pub(super) enum Stopped {
+    WriterGone,
+    Failed(io::Error),
+}
+
+impl From<WriterGone> for Stopped {
+    fn from(_: WriterGone) -> Self {
+        Self::WriterGone
+    }
+}
+
 /// The input of the pipeline.
 pub(super) struct BlockSender {
     jobs: Sender<Job>,
@@ -50,19 +72,31 @@ impl BlockSender {
         if block.iter().all(|byte| *byte == 0) {
             return self.steps.send(Step::Hole(content)).map_err(|_| WriterGone);
         }
-        let step = Step::Block(content, self.compress(block)?);
+        let step = Step::Block(content, self.give(Source::Plain(block))?);
+        self.steps.send(step).map_err(|_| WriterGone)
+    }
+
+    /// The next block of the content with this number, as an older layer has it.
+    pub(super) fn old_block(&self, content: u32, block: OldBlock) -> Result<(), WriterGone> {
+        let step = Step::Block(content, self.give(Source::Old(block))?);
         self.steps.send(step).map_err(|_| WriterGone)
     }
 
     /// The next fragment block.
     pub(super) fn fragment(&self, block: Vec<u8>) -> Result<(), WriterGone> {
-        let step = Step::Fragment(self.compress(block)?);
+        let step = Step::Fragment(self.give(Source::Plain(block))?);
         self.steps.send(step).map_err(|_| WriterGone)
     }
 
-    fn compress(&self, block: Vec<u8>) -> Result<Receiver<io::Result<Compressed>>, WriterGone> {
+    /// The next fragment block, as an older layer has it.
+    pub(super) fn old_fragment(&self, block: OldBlock) -> Result<(), WriterGone> {
+        let step = Step::Fragment(self.give(Source::Old(block))?);
+        self.steps.send(step).map_err(|_| WriterGone)
+    }
+
+    fn give(&self, source: Source) -> Result<Receiver<io::Result<Compressed>>, WriterGone> {
         let (reply, answer) = bounded(1);
-        self.jobs.send(Job { block, reply }).map_err(|_| WriterGone)?;
+        self.jobs.send(Job { source, reply }).map_err(|_| WriterGone)?;
         Ok(answer)
     }
 }
@@ -102,7 +136,7 @@ impl Written {
 pub(super) fn run<W: Write + Send, T>(
     out: &mut DigestWriter<W>,
     options: Options,
-    produce: impl FnOnce(&BlockSender) -> Result<T, WriterGone>,
+    produce: impl FnOnce(&BlockSender) -> Result<T, Stopped>,
 ) -> io::Result<(T, Written)> {
     let (jobs, job_queue) = bounded(QUEUE);
     let (steps, step_queue) = bounded(QUEUE);
@@ -117,7 +151,10 @@ pub(super) fn run<W: Write + Send, T>(
         let produced = produce(&sender);
         drop(sender);
         let written = writer.join().map_err(|_| io::Error::other("the thread that writes the layer broke off"))??;
-        let produced = produced.map_err(|WriterGone| io::Error::other("the layer was not written to its end"))?;
+        let produced = produced.map_err(|why| match why {
+            Stopped::WriterGone => io::Error::other("the layer was not written to its end"),
+            Stopped::Failed(error) => error,
+        })?;
         Ok((produced, written))
     })
 }
@@ -125,21 +162,24 @@ pub(super) fn run<W: Write + Send, T>(
 fn compress_all(queue: &Receiver<Job>, level: i32) {
     let mut compressor = zstd::bulk::Compressor::new(level);
     let mut buffer = vec![0; BLOCK_SIZE];
-    for job in queue {
-        let done = match &mut compressor {
+    for Job { source, reply } in queue {
+        let done = match (source, &mut compressor) {
+            (Source::Old(block), _) => {
+                block.stored().map(|bytes| Compressed { word: block.word, hash: block.hash, bytes })
+            }
             // A block that does not become smaller does not fit the buffer and is stored uncompressed.
-            Ok(compressor) => {
-                let compressed = compressor.compress_to_buffer(&job.block, &mut buffer[..job.block.len() - 1]);
+            (Source::Plain(block), Ok(compressor)) => {
+                let compressed = compressor.compress_to_buffer(&block, &mut buffer[..block.len() - 1]);
                 let (word, bytes) = match compressed {
                     Ok(size) => (size as u32, buffer[..size].to_vec()),
-                    Err(_) => (job.block.len() as u32 | UNCOMPRESSED_BLOCK, job.block),
+                    Err(_) => (block.len() as u32 | UNCOMPRESSED_BLOCK, block),
                 };
                 Ok(Compressed { word, hash: content_hash(&bytes), bytes })
             }
-            Err(error) => Err(io::Error::new(error.kind(), format!("zstd cannot be set up: {error}"))),
+            (_, Err(error)) => Err(io::Error::new(error.kind(), format!("zstd cannot be set up: {error}"))),
         };
         // If the writer failed, there is no receiver any more.
-        let _ = job.reply.send(done);
+        let _ = reply.send(done);
     }
 }
 

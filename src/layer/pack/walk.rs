@@ -9,7 +9,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::pipeline::{BlockSender, WriterGone};
+use super::older::{Older, Place};
+use super::pipeline::{BlockSender, Stopped, WriterGone};
 use super::{Item, Rejected};
 use crate::layer::index::{ContentHash, content_hash, truncate};
 use crate::layer::nar::{self, NarHasher};
@@ -49,17 +50,19 @@ impl From<WriterGone> for NotPacked {
     }
 }
 
-/// Reads `items` in order and sends their blocks. Paths that do not match are in the result; after the first of them, the others
+/// Reads `items` in order and sends their blocks, or those of `older` layers. Paths that do not match are in the result; after the first of them, the others
 /// are only checked, because the layer will not be used.
 pub(super) fn walk(
     store: &Path,
     items: &[&Item],
+    older: &Older,
     sender: &BlockSender,
     progress: &AtomicU64,
-) -> Result<Walked, WriterGone> {
+) -> Result<Walked, Stopped> {
     let mut walker = Walker {
         sender,
         progress,
+        older,
         walked: Walked {
             tree: Tree::new(),
             rejected: Vec::new(),
@@ -71,6 +74,7 @@ pub(super) fn walk(
         large_sizes: HashSet::new(),
         fragment: Vec::with_capacity(BLOCK_SIZE),
         fragments: 0,
+        in_older: BTreeMap::new(),
         buffer: vec![0; BLOCK_SIZE],
     };
     let mut roots = Vec::with_capacity(items.len());
@@ -78,9 +82,10 @@ pub(super) fn walk(
         match walker.path(store, item) {
             Ok(node) => roots.push(node),
             Err(NotPacked::Path(why)) => walker.walked.rejected.push(Rejected { path: item.path.clone(), why }),
-            Err(NotPacked::Writer) => return Err(WriterGone),
+            Err(NotPacked::Writer) => return Err(Stopped::WriterGone),
         }
     }
+    walker.take_from_older()?;
     walker.flush_fragment()?;
     let mut result = walker.walked;
     let nodes = &result.tree.nodes;
@@ -92,12 +97,15 @@ pub(super) fn walk(
 struct Walker<'a> {
     sender: &'a BlockSender,
     progress: &'a AtomicU64,
+    older: &'a Older,
     walked: Walked,
     known: HashMap<ContentHash, u32>,
     /// Sizes of the contents with blocks: only a file of one of these sizes can be a copy.
     large_sizes: HashSet<u64>,
     fragment: Vec<u8>,
     fragments: u32,
+    /// By block of an older layer: the small files that it has, with their contents.
+    in_older: BTreeMap<u32, Vec<(u32, Place)>>,
     buffer: Vec<u8>,
 }
 
@@ -228,20 +236,56 @@ impl Walker<'_> {
         if let Some(known) = self.known(&hash, bytes.len() as u64) {
             return Ok(known);
         }
-        let mut content = Content { size: bytes.len() as u64, ..Content::default() };
-        if !bytes.is_empty() {
-            if self.fragment.len() + bytes.len() > BLOCK_SIZE {
-                self.flush_fragment()?;
-            }
-            content.fragment = Some(Fragment { index: self.fragments, offset: self.fragment.len() as u32 });
-            self.fragment.extend_from_slice(bytes);
-            if self.fragment.len() >= FRAGMENT_LEAST && is_cut_after(&hash, bytes.len()) {
-                self.flush_fragment()?;
-            }
-        }
+        let content = Content { size: bytes.len() as u64, ..Content::default() };
         let number = self.walked.tree.add_content(content);
         self.remember(hash, number);
+        match self.older.small(&hash, bytes.len()) {
+            _ if bytes.is_empty() => {}
+            Some(place) => self.in_older.entry(place.block).or_default().push((number, place)),
+            None => self.append(number, bytes, &hash)?,
+        }
         Ok(number)
+    }
+
+    /// Adds a small file to the current fragment block.
+    fn append(&mut self, number: u32, bytes: &[u8], hash: &ContentHash) -> Result<(), WriterGone> {
+        if self.fragment.len() + bytes.len() > BLOCK_SIZE {
+            self.flush_fragment()?;
+        }
+        let place = Fragment { index: self.fragments, offset: self.fragment.len() as u32 };
+        self.walked.tree.contents[number as usize].fragment = Some(place);
+        self.fragment.extend_from_slice(bytes);
+        if self.fragment.len() >= FRAGMENT_LEAST && is_cut_after(hash, bytes.len()) {
+            self.flush_fragment()?;
+        }
+        Ok(())
+    }
+
+    /// Places the small files that older layers have: in their blocks, if these are used well enough.
+    fn take_from_older(&mut self) -> Result<(), Stopped> {
+        for (number, files) in std::mem::take(&mut self.in_older) {
+            if self.is_useless() {
+                break;
+            }
+            let block = self.older.block(number);
+            let used: u32 = files.iter().map(|(_, place)| place.size).sum();
+            if used < block.size / 2 {
+                let plain = block.plain().map_err(Stopped::Failed)?;
+                for (content, Place { offset, size, .. }) in files {
+                    let bytes = &plain[offset as usize..(offset + size) as usize];
+                    self.append(content, bytes, &content_hash(bytes))?;
+                }
+                continue;
+            }
+            // Fragment blocks are numbered in the order in which they are sent.
+            self.flush_fragment()?;
+            for (content, Place { offset, .. }) in files {
+                self.walked.tree.contents[content as usize].fragment = Some(Fragment { index: self.fragments, offset });
+            }
+            self.fragments += 1;
+            self.sender.old_fragment(block.clone())?;
+        }
+        Ok(())
     }
 
     fn flush_fragment(&mut self) -> Result<(), WriterGone> {
@@ -324,8 +368,12 @@ impl Walker<'_> {
             hash.update(&block);
             also(&block)?;
             left -= block.len() as u64;
-            if !self.is_useless() {
-                self.sender.block(number, block)?;
+            if self.is_useless() {
+                continue;
+            }
+            match self.older.large(&block) {
+                Some(old) => self.sender.old_block(number, old.clone())?,
+                None => self.sender.block(number, block)?,
             }
         }
         Ok((truncate(&hash.finalize()), number))

@@ -1,12 +1,14 @@
 //! Reads the bytes of files in an image.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
 use super::error::ImageError;
 use super::format::{BLOCK_SIZE, UNCOMPRESSED_BLOCK};
 use super::read::{FileInode, Image};
+use crate::layer::index::{ContentHash, content_hash};
 
 /// Reads blocks of an image, for one thread: buffers, a decompressor, and recently used fragment blocks.
 pub(crate) struct BlockReader<'a> {
@@ -90,6 +92,20 @@ impl<'a> BlockReader<'a> {
         Ok(&self.fragments[&index])
     }
 
+    /// Reads a block into `into`, and returns the hash of its stored bytes.
+    ///
+    /// # Errors
+    /// When the image is damaged.
+    pub(crate) fn stored_block(
+        &mut self,
+        start: u64,
+        word: u32,
+        into: &mut Vec<u8>,
+    ) -> Result<ContentHash, ImageError> {
+        self.block(start, word, into)?;
+        Ok(content_hash(if word & UNCOMPRESSED_BLOCK == 0 { &self.raw } else { into }))
+    }
+
     fn block(&mut self, start: u64, word: u32, into: &mut Vec<u8>) -> Result<(), ImageError> {
         let size = (word & !UNCOMPRESSED_BLOCK) as usize;
         if size > BLOCK_SIZE {
@@ -112,6 +128,16 @@ impl<'a> BlockReader<'a> {
             .map_err(|_| ImageError::Malformed("a block does not decompress"))?;
         Ok(())
     }
+}
+
+/// The stored bytes of the block with this start and size word.
+///
+/// # Errors
+/// When they cannot be read.
+pub(crate) fn read_block(file: &File, start: u64, word: u32) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; ((word & !UNCOMPRESSED_BLOCK) as usize).min(BLOCK_SIZE)];
+    file.read_exact_at(&mut bytes, start)?;
+    Ok(bytes)
 }
 
 /// A part of a file.

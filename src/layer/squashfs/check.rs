@@ -8,7 +8,7 @@
 //!    listing must be equal, byte for byte. Things that the packer cannot write (devices, other modes and owners, attributes, links
 //!    to a directory, duplicate names) have no encoding that could be equal.
 //! 3. Inode numbers are those that the packer assigns, so nothing is shared or hidden.
-//! 4. The bytes of files fill the data area in that order ([`super::layout`]).
+//! 4. The bytes of files fill the data area, without gaps or overlaps ([`super::layout`]).
 //! 5. The image is followed by the index of its blocks and zeros.
 //!
 //! Compressed metadata is not compared, because another version of zstd may compress differently; [`super::stream`] lists the

@@ -1,5 +1,5 @@
-//! The positions of file contents in an image: from the superblock to the inodes, block after block, in the order of the file
-//! numbers, without gaps or overlaps. A file either comes next or shares all its bytes with an earlier one.
+//! The positions of file contents in an image: from the superblock to the inodes, block after block, without gaps or overlaps. Large
+//! files are in the order of their numbers, and so are the blocks that small files share. Two files share all of their bytes or none.
 
 use std::ops::RangeInclusive;
 
@@ -85,33 +85,53 @@ impl Contents {
 
     /// Checks that the contents fill the image up to byte `end` with the `fragments`, each with its start and size word.
     pub(super) fn check(&self, fragments: &[(u64, u32)], end: u64) -> Result<(), ImageError> {
-        let mut layout = Layout {
-            fragments,
-            at: SUPERBLOCK_SIZE as u64,
-            placed: 0,
-            open: 0,
-            filled: 0,
-            small: Vec::new(),
-            large: Vec::new(),
-        };
+        check_small(&self.by_number, fragments)?;
+        let mut layout = Layout { fragments, at: SUPERBLOCK_SIZE as u64, placed: 0, large: Vec::new() };
         for data in &self.by_number {
-            match *data {
-                Data::Nowhere => {}
-                Data::Small(index, offset, size) => layout.small(index, offset, size)?,
-                Data::Large(number) => layout.large(self.large[number as usize])?,
+            if let Data::Large(number) = *data {
+                layout.large(self.large[number as usize])?;
             }
         }
-        if layout.filled > 0 {
-            layout.close()?;
-        }
-        while layout.placed < layout.open {
+        while layout.placed < fragments.len() {
             layout.place()?;
         }
-        if layout.at != end || layout.placed as usize != fragments.len() {
+        if layout.at != end {
             return Err(ImageError::Malformed("its data does not end where its metadata begins"));
         }
         Ok(())
     }
+}
+
+/// Checks that every one of the `fragments` has small files, of which two share all bytes or none. A fragment of an older layer may
+/// also have bytes that belong to no file.
+fn check_small(contents: &[Data], fragments: &[(u64, u32)]) -> Result<(), ImageError> {
+    let place = |data: &Data| match *data {
+        Data::Small(index, offset, size) => Some((index, offset, size)),
+        _ => None,
+    };
+    let mut small: Vec<(u32, u32, u32)> = contents.iter().filter_map(place).collect();
+    small.sort_unstable();
+    small.dedup();
+    let mut small = small.into_iter().peekable();
+    for (index, (_, word)) in (0..).zip(fragments) {
+        let mut filled = 0;
+        while let Some((_, offset, size)) = small.next_if(|place| place.0 == index) {
+            if offset < filled {
+                return Err(ImageError::Malformed("a small file overlaps others"));
+            }
+            filled = offset.saturating_add(size);
+        }
+        // What follows the last file is not known.
+        let plain = if word & UNCOMPRESSED_BLOCK == 0 { BLOCK_SIZE as u32 } else { word ^ UNCOMPRESSED_BLOCK };
+        if filled == 0 || filled > plain || plain > BLOCK_SIZE as u32 {
+            return Err(ImageError::Malformed("a fragment has no files, or more bytes than a block"));
+        }
+        stored(*word, plain)?;
+    }
+    if small.next().is_some() {
+        return Err(ImageError::Malformed("a file names a fragment that is not there"));
+    }
+    Ok(())
 }
 
 fn large(content: &Content) -> Result<Large, ImageError> {
@@ -144,40 +164,14 @@ struct Layout<'a> {
     fragments: &'a [(u64, u32)],
     /// The position of the next block.
     at: u64,
-    /// Number of fragment blocks before `at`, and the number of the current one for small files, with its bytes so far.
-    placed: u32,
-    open: u32,
-    filled: u32,
-    /// The files placed so far, in ascending order.
-    small: Vec<(u32, u32, u32)>,
+    /// Number of fragment blocks before `at`.
+    placed: usize,
     large: Vec<Large>,
 }
 
 impl Layout<'_> {
-    fn small(&mut self, index: u32, offset: u32, size: u32) -> Result<(), ImageError> {
-        let is_next = index == self.open && offset == self.filled;
-        let opens = self.filled > 0 && index == self.open + 1 && offset == 0;
-        if !is_next && !opens {
-            let known = self.small.binary_search(&(index, offset, size));
-            let overlaps = |_| ImageError::Malformed("a small file overlaps others or is out of place");
-            return known.map(drop).map_err(overlaps);
-        }
-        if opens {
-            self.close()?;
-        }
-        self.filled += size;
-        if self.filled > BLOCK_SIZE as u32 {
-            return Err(ImageError::Malformed("a fragment has more bytes than a block"));
-        }
-        self.small.push((index, offset, size));
-        Ok(())
-    }
-
     fn large(&mut self, large: Large) -> Result<(), ImageError> {
-        while self.at < large.start && (self.placed < self.open || self.filled > 0) {
-            if self.placed == self.open {
-                self.close()?;
-            }
+        while self.at < large.start && self.placed < self.fragments.len() {
             self.place()?;
         }
         // A file of only zeros takes no bytes, so several can be at one position.
@@ -195,24 +189,54 @@ impl Layout<'_> {
         Ok(())
     }
 
-    /// Ends the current fragment for small files.
-    fn close(&mut self) -> Result<(), ImageError> {
-        let missing = ImageError::Malformed("a file names a fragment that is not there");
-        let (_, word) = self.fragments.get(self.open as usize).ok_or(missing)?;
-        stored(*word, self.filled)?;
-        self.open += 1;
-        self.filled = 0;
-        Ok(())
-    }
-
-    /// Advances past a fragment that has ended.
+    /// Advances past a fragment.
     fn place(&mut self) -> Result<(), ImageError> {
-        let (start, word) = self.fragments[self.placed as usize];
+        let (start, word) = self.fragments[self.placed];
         if start != self.at {
             return Err(ImageError::Malformed("a fragment is out of place"));
         }
         self.at += u64::from(word & !UNCOMPRESSED_BLOCK);
         self.placed += 1;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: u32 = UNCOMPRESSED_BLOCK;
+
+    /// Whether the packer could have placed these small files, in these fragments.
+    fn accepted(files: &[(u32, u32, u64)], fragments: &[u32]) -> bool {
+        let mut contents = Contents::new(files.len() as u32);
+        for (number, &(index, offset, size)) in (1..).zip(files) {
+            let content = Content { size, fragment: Some(Fragment { index, offset }), ..Content::default() };
+            contents.add(number, &content).unwrap();
+        }
+        let mut end = SUPERBLOCK_SIZE as u64;
+        let mut placed = Vec::new();
+        for word in fragments {
+            placed.push((end, *word));
+            end += u64::from(word & !UNCOMPRESSED_BLOCK);
+        }
+        contents.check(&placed, end).is_ok()
+    }
+
+    #[test]
+    fn small_files_share_all_of_their_bytes_or_none() {
+        let block = BLOCK_SIZE as u32;
+        assert!(accepted(&[(0, 0, 10), (0, 10, 20), (0, 0, 10), (1, 0, 5)], &[7, 5 | WHOLE]));
+        assert!(accepted(&[(1, 4, 10), (0, 100, 20), (1, 20, 1)], &[7, 100]), "of an older layer");
+        assert!(!accepted(&[(0, 0, 10), (0, 9, 20)], &[7]), "one begins in another");
+        assert!(!accepted(&[(0, 0, 10), (0, 0, 11)], &[7]), "one is the beginning of another");
+        assert!(!accepted(&[(0, 0, 10), (2, 0, 10)], &[7, 7]), "there is no such fragment");
+        assert!(!accepted(&[(0, 0, 10)], &[7, 7]), "a fragment has no files");
+        assert!(!accepted(&[(0, 0, 10)], &[9 | WHOLE]), "a fragment is too short");
+        assert!(!accepted(&[(0, block - 5, 10)], &[7]) && !accepted(&[(0, u32::MAX, 10)], &[7]), "outside of a block");
+        assert!(
+            !accepted(&[(0, 0, 10)], &[block]) && !accepted(&[(0, 0, 10)], &[(block + 1) | WHOLE]),
+            "too many bytes"
+        );
     }
 }

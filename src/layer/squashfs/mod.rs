@@ -19,7 +19,7 @@ mod tree;
 pub(crate) mod usage;
 mod write;
 
-pub(crate) use blocks::{BlockReader, Piece};
+pub(crate) use blocks::{BlockReader, Piece, read_block};
 pub(crate) use check::{Checked, check_with_usage};
 pub use check::{Member, check};
 pub use error::ImageError;

@@ -197,7 +197,8 @@ mod tests {
 
     use super::*;
     use crate::layer::hash_of;
-    use crate::layer::pack::{Item, Options, Outcome, pack, pack_ranked};
+    use crate::layer::pack::older::Older;
+    use crate::layer::pack::{Item, Options, Outcome, pack, pack_with};
     use crate::layer::squashfs::check_with_usage;
 
     fn noise(seed: u64, size: usize) -> Vec<u8> {
@@ -264,7 +265,9 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         let [a, b, c] = &paths;
         let rank = |path: &StorePath| [c, a].iter().position(|first| *first == path);
-        let packed = pack_ranked(store.path(), &items, &rank, &file, Options::new(), &AtomicU64::new(0)).unwrap();
+        let packed =
+            pack_with(store.path(), &items, (&rank, &Older::default()), &file, Options::new(), &AtomicU64::new(0))
+                .unwrap();
         assert!(matches!(packed, Outcome::Packed(_)), "{packed:?}");
         let checked = check_with_usage(&file, &AtomicUsize::new(10)).unwrap();
         assert_eq!(checked.members.iter().map(|member| &member.path).collect::<Vec<_>>(), [a, b, c]);
