@@ -193,12 +193,18 @@ impl S3Client {
     /// # Errors
     /// When the store does not answer or refuses; [`RemoteError::Refused`] if it ignores the condition.
     pub(crate) async fn put_if_absent(&self, key: &str, source: &Source) -> Result<Put, RemoteError> {
-        if !*self.conditional.get_or_try_init(|| self.is_conditional()).await? {
+        let conditional = self.conditional.get_or_try_init(|| self.is_conditional());
+        // Side by side, because the way to a store is long.
+        let (conditional, is_taken) = tokio::join!(conditional, self.is_taken(key, source));
+        if !*conditional? {
             return Err(RemoteError::Refused(format!(
                 "{} ignores `If-None-Match: *`, so two jobs that save at once could replace each other's entries. Nothing is \
                  saved there. Use a store with conditional writes (S3, R2, MinIO, Ceph), or a newer version of this one.",
                 capitalised(&self.place)
             )));
+        }
+        if is_taken? {
+            return Ok(Put::Taken);
         }
         self.upload(key, source, Existing::Stays).await
     }

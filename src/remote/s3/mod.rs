@@ -74,10 +74,9 @@ impl S3Remote {
         let folder = self.folder(kind);
         let start = format!("{folder}{}", escape(prefix));
         // Layers are only looked up by their whole names, and a list costs more than this.
-        if kind == Kind::Layer
-            && let Some(size) = self.shared.client.head(&start).await?
-        {
-            return Ok(Some(Self::entry(kind, prefix, start, size)));
+        if kind == Kind::Layer {
+            let size = self.shared.client.head(&start).await?;
+            return Ok(size.map(|size| Self::entry(kind, prefix, start, size)));
         }
         let listed = self.shared.client.list(&start).await?;
         let newest = listed.into_iter().max_by(|a, b| order(&start, a).cmp(&order(&start, b)));

@@ -39,10 +39,7 @@ impl S3Client {
     /// Writes an object.
     pub(super) async fn upload(&self, key: &str, source: &Source, existing: Existing) -> Result<Put, RemoteError> {
         let size = source.size();
-        if size > self.tuning.single_put {
-            if existing == Existing::Stays && self.head(key).await?.is_some() {
-                return Ok(Put::Taken);
-            }
+        if self.is_large(source) {
             return self.upload_parts(key, source, existing).await;
         }
         let range = 0..size;
@@ -56,6 +53,21 @@ impl S3Client {
         }
     }
 
+    fn is_large(&self, source: &Source) -> bool {
+        source.size() > self.tuning.single_put
+    }
+
+    /// Whether there is an object already. That is asked before an upload in parts only; any other is refused at once if there is one.
+    pub(super) async fn is_taken(&self, key: &str, source: &Source) -> Result<bool, RemoteError> {
+        if !self.is_large(source) {
+            return Ok(false);
+        }
+        let (found, ()) = tokio::join!(self.head(key), async {
+            self.tidied.get_or_init(|| self.abort_leftovers()).await;
+        });
+        Ok(found?.is_some())
+    }
+
     /// Whether an object has exactly these bytes.
     async fn is_ours(&self, key: &str, source: &Source) -> bool {
         let size = source.size();
@@ -64,9 +76,6 @@ impl S3Client {
     }
 
     async fn upload_parts(&self, key: &str, source: &Source, existing: Existing) -> Result<Put, RemoteError> {
-        if existing == Existing::Stays {
-            self.tidied.get_or_init(|| self.abort_leftovers()).await;
-        }
         let what = format!("write {key}");
         let size = source.size();
         let part = part_size(size, self.tuning.block);
