@@ -129,8 +129,17 @@ async fn stream_layers(context: &Context, snapshot: &Snapshot, ids: &BTreeSet<Sh
     let names: Vec<Sha> = streamed.iter().map(|layer| layer.id).collect();
     let hot = hot(context, snapshot, &numbers);
     let tuning = Tuning::from_env();
-    let [patience_ms, fill_after_ms] = [tuning.stream_patience, tuning.stream_fill].map(|time| time.as_millis() as u64);
-    let plan = StreamPlan { remote: handover, blobs, layers: streamed, hot, patience_ms, fill_after_ms };
+    let ms = |time: Duration| time.as_millis() as u64;
+    let plan = StreamPlan {
+        remote: handover,
+        blobs,
+        layers: streamed,
+        hot,
+        patience_ms: ms(tuning.stream_patience),
+        pause_ms: ms(tuning.blob_delay),
+        give_up_ms: ms(tuning.stream_give_up),
+        fill_after_ms: ms(tuning.stream_fill),
+    };
     let folder = start(&context.place.dirs, plan).await?;
     let files: BTreeMap<Sha, PathBuf> = names.into_iter().map(|id| (id, folder.join(id.to_string()))).collect();
     if let Err(why) = await_tables(context, &files).await {
@@ -201,6 +210,9 @@ async fn await_tables(context: &Context, files: &BTreeMap<Sha, PathBuf>) -> Resu
     let read = tokio::task::spawn_blocking(move || side_by_side(&paths, read_tables, |error| error));
     match tokio::time::timeout(most, read).await {
         Ok(Ok(Ok(_))) => Ok(()),
+        Ok(Ok(Err(error))) if error.raw_os_error() == Some(rustix::io::Errno::OPNOTSUPP.raw_os_error()) => {
+            Err("the remote answers with whole entries instead of the requested ranges".to_owned())
+        }
         Ok(Ok(Err(error))) => Err(format!("the tables of a layer cannot be read: {error}")),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err(format!("the tables of the layers did not arrive within {} s", most.as_secs())),

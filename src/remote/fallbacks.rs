@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::stream::BoxStream;
 
-use super::{Entry, Kind, Put, Remote, RemoteError};
+use super::{Entry, Handover, Kind, Put, Remote, RemoteError};
 
 /// What a job does with several remotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,6 +193,12 @@ impl Remote for Fallbacks {
     fn keeps_what_was_read(&self) -> bool {
         self.all.iter().all(|fallback| fallback.remote.keeps_what_was_read())
     }
+
+    /// The places of entries contain the numbers of remotes, so all of them are handed over, or none.
+    fn handover(&self) -> Option<Handover> {
+        let each = self.all.iter().map(|fallback| Some((fallback.remote.handover()?, fallback.has_layers)));
+        Some(Handover::Several { remotes: each.collect::<Option<_>>()? })
+    }
 }
 
 /// A remote that could not be opened.
@@ -233,6 +239,10 @@ impl Remote for Unopened {
 
     async fn put_bytes(&self, _: Kind, _: &str, _: Bytes) -> Result<Put, RemoteError> {
         Err(self.error())
+    }
+
+    fn handover(&self) -> Option<Handover> {
+        Some(Handover::Unopened { name: self.name.clone(), why: self.why.clone() })
     }
 }
 

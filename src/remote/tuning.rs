@@ -67,6 +67,9 @@ pub struct Tuning {
     /// Longest time that a read of a streamed layer waits for bytes that do not come. 5 minutes: an error would break the job for
     /// sure, but a process that waits cannot be killed.
     pub stream_patience: Duration,
+    /// How long an entry must be missing, or its bytes wrong, before a read of a streamed layer fails. 30 s: an error breaks the job, and
+    /// what a service has lost it may find again.
+    pub stream_give_up: Duration,
     /// How long after the tables of streamed layers the background begins. At once.
     pub stream_fill: Duration,
     /// Layers of fewer bytes are downloaded, unless streaming is asked for. 64 MiB: downloading them takes little longer than a
@@ -119,6 +122,7 @@ impl Default for Tuning {
             piece: 256 * 1024,
             address_margin: Duration::from_secs(30),
             stream_patience: Duration::from_mins(5),
+            stream_give_up: Duration::from_secs(30),
             stream_fill: Duration::ZERO,
             stream_from: 64 * MIB,
             checkpoint_interval: Duration::from_mins(1),
@@ -136,7 +140,12 @@ impl Default for Tuning {
 impl Tuning {
     /// The defaults, with the delays in `NIX_CACHE_TUNING`, if it is set.
     pub(crate) fn from_env() -> Self {
-        std::env::var(NIX_CACHE_TUNING).map_or_else(|_| Self::default(), |text| Self::from_text(&text))
+        Self::from_text(&Self::text())
+    }
+
+    /// The text from which [`Tuning::from_env`] reads, for another process.
+    pub(super) fn text() -> String {
+        std::env::var(NIX_CACHE_TUNING).unwrap_or_default()
     }
 
     /// The defaults, with the delays in `text`: `name=milliseconds`, separated by commas. Names are those of the fields here;
@@ -160,6 +169,7 @@ impl Tuning {
                 "upload_age" => &mut tuning.upload_age,
                 "blob_delay" => &mut tuning.blob_delay,
                 "stream_patience" => &mut tuning.stream_patience,
+                "stream_give_up" => &mut tuning.stream_give_up,
                 "stream_fill" => &mut tuning.stream_fill,
                 "checkpoint_interval" => &mut tuning.checkpoint_interval,
                 "checkpoint_look" => &mut tuning.checkpoint_look,

@@ -42,7 +42,7 @@ use crate::support::{skip, skip_refused};
 const MOUNT: [&str; 2] = ["--restore-mode", "mount"];
 
 /// Every Nix that is here, where this kernel lets us mount; none where it does not.
-fn nixes() -> &'static [Nix] {
+pub(crate) fn nixes() -> &'static [Nix] {
     static REFUSED: OnceLock<bool> = OnceLock::new();
     let refused = *REFUSED.get_or_init(|| match refusal() {
         Some(why) => {
@@ -159,7 +159,7 @@ fn mounts_of(store: &TestStore) -> Vec<PathBuf> {
 }
 
 /// Runs `nix-cache detach` on a store.
-fn run_detach(store: &TestStore) -> Run {
+pub(crate) fn run_detach(store: &TestStore) -> Run {
     let mut command = store.machine.nix_cache(&["detach", "--format", "json", "--threads", "2"]);
     command.arg("--store-root").arg(&store.root);
     Run::of(command)

@@ -4,11 +4,10 @@
 //! 2. The rest is fetched in the background ([`super::fill`]). Reads have connections of their own.
 //! 3. A chunk is compared with its digest before it is written, and marked as present after it. If the disk is full, it is used from
 //!    memory and fetched again later.
-//! 4. Fetching is retried, with new lookups, until the patience is used up. An entry is given up early only if four answers do not match
-//!    the digest, or three lookups do not find it; then its bytes are sought in other entries ([`super::elsewhere`]).
+//! 4. Fetching is retried as long as there is hope ([`super::patience`]).
 //! 5. Reads one after the other are fetched ahead, more with each.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,23 +18,18 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, watch};
 
+use super::patience::Failure;
 use super::plan::{Chunk, Layout, Mark, Order, StreamPlan};
 use super::touched::Touched;
 use crate::base::digest::Sha;
-use crate::remote::{Entry, Kind, Remote, RemoteError};
+use crate::remote::{Entry, Kind, Remote};
 
 /// Number of bytes that may be in flight for reads.
 const FOR_READS: usize = 16 << 20;
 /// Largest number of chunks that are fetched ahead of reads one after the other.
 const AHEAD: u32 = 8;
-/// Number of wrong answers after which a chunk is given up.
-const WRONG: u32 = 4;
-/// Number of lookups after which an entry is given up.
-const ABSENT: u32 = 3;
 /// Longest time that the background waits for the end of the restore.
 const RESTORE: Duration = Duration::from_secs(30);
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 
 /// The result for a chunk.
 #[derive(Clone, Debug)]
@@ -68,6 +62,8 @@ pub(super) struct Blobs {
     aborted: watch::Sender<bool>,
     /// Whether the restore is over, so that the background no longer delays it.
     may_fill: watch::Sender<bool>,
+    /// Whether the tables of all layers have arrived, in the ranges that were requested.
+    pub has_tables: AtomicBool,
     pub retries: AtomicU64,
 }
 
@@ -77,6 +73,8 @@ pub(super) struct Work {
     pub pending: HashMap<Chunk, Waiting>,
     /// Chunks that did not arrive from their entries, and why.
     pub lost: BTreeMap<Chunk, (Mark, String)>,
+    /// Stored bytes of which some were given up. For others of the same, there is less hope.
+    pub hopeless: BTreeSet<u32>,
     pub touched: Touched,
     /// For stored bytes that are read one after the other: the next chunk that a read would miss, and how many are fetched ahead of it.
     ahead: HashMap<u32, (u32, u32)>,
@@ -87,13 +85,6 @@ impl Work {
     pub(super) fn is_lost(&self, chunk: Chunk) -> bool {
         self.lost.get(&chunk).is_some_and(|(mark, _)| *mark == Mark::Lost)
     }
-}
-
-/// Why a chunk could not be fetched.
-pub(super) struct Failure {
-    pub why: String,
-    /// Whether the entry itself is at fault, so that another attempt is useless.
-    pub is_final: bool,
 }
 
 impl Blobs {
@@ -114,6 +105,9 @@ impl Blobs {
             for (chunk, mark) in (0..).zip(marks) {
                 if let Some(mark @ (Mark::Lost | Mark::Recovered | Mark::Late)) = mark {
                     work.lost.insert((number, chunk), (mark, "an earlier process of the server gave it up".to_owned()));
+                    if mark != Mark::Late {
+                        work.hopeless.insert(number);
+                    }
                 }
             }
         }
@@ -137,6 +131,7 @@ impl Blobs {
             stopped: AtomicBool::new(stopped || aborted),
             aborted: watch::Sender::new(aborted),
             may_fill: watch::Sender::new(may_fill),
+            has_tables: AtomicBool::new(false),
             retries: AtomicU64::new(0),
         })
     }
@@ -192,16 +187,18 @@ impl Blobs {
             work.pending.insert(chunk, waiting.clone());
             let blobs = Arc::clone(self);
             tokio::spawn(async move {
-                let _slot = blobs.slots.acquire().await;
-                blobs.fetch(chunk, promise).await;
+                // The wait for a slot is part of that of the read.
+                let start = Instant::now();
+                let _slot = tokio::time::timeout(blobs.patience(), blobs.slots.acquire()).await;
+                blobs.fetch(chunk, promise, start).await;
             });
         }
         waiting
     }
 
-    /// Fetches one chunk and keeps the promise of it.
-    pub(super) async fn fetch(&self, chunk: Chunk, promise: Promise) {
-        let arrived = match self.unless_aborted(self.fetch_or_recover(chunk)).await {
+    /// Fetches one chunk, which is wanted since `start`, and keeps the promise of it.
+    pub(super) async fn fetch(&self, chunk: Chunk, promise: Promise, start: Instant) {
+        let arrived = match self.unless_aborted(self.fetch_or_recover(chunk, start)).await {
             Ok((bytes, mark)) => {
                 let arrived = self.keep(chunk, bytes).await;
                 if mark == Mark::Recovered {
@@ -216,28 +213,18 @@ impl Blobs {
                 let is_read = promise.receiver_count() > 1;
                 if is_final || is_read {
                     let mark = if is_final { Mark::Lost } else { Mark::Late };
-                    self.work().lost.insert(chunk, (mark, why));
+                    let mut work = self.work();
+                    work.lost.insert(chunk, (mark, why));
+                    if is_final {
+                        work.hopeless.insert(chunk.0);
+                    }
+                    drop(work);
                     self.note(chunk, mark);
                 }
                 Arrived::Lost
             }
         };
         self.settle(chunk, &promise, arrived);
-    }
-
-    async fn fetch_or_recover(&self, chunk: Chunk) -> Result<(Bytes, Mark), Failure> {
-        let failure = match self.fetch_patiently(chunk).await {
-            Ok(bytes) => return Ok((bytes, Mark::Here)),
-            Err(failure) => failure,
-        };
-        let Some(bytes) = self.recover(chunk).await else { return Err(failure) };
-        let name = &self.plan.blobs[chunk.0 as usize].entry;
-        tracing::info!("Chunk {} of {name} was read from other entries: {}", chunk.1, failure.why);
-        if failure.is_final {
-            self.work().lost.insert(chunk, (Mark::Recovered, failure.why));
-            return Ok((bytes.into(), Mark::Recovered));
-        }
-        Ok((bytes.into(), Mark::Here))
     }
 
     /// The result of `work`, or that nothing more is fetched.
@@ -254,8 +241,7 @@ impl Blobs {
     /// Fetches one chunk with a single attempt.
     pub(super) async fn fetch_once(&self, chunk: Chunk) -> Option<Bytes> {
         let entry = self.entry(chunk.0);
-        let patience = Duration::from_millis(self.plan.patience_ms);
-        let read = tokio::time::timeout(patience, self.remote.read(&entry, self.range(chunk, 1))).await;
+        let read = tokio::time::timeout(self.patience(), self.remote.read(&entry, self.range(chunk, 1))).await;
         let bytes = read.ok()?.ok()?;
         is_right(&bytes, &self.digest(chunk).0).await.then_some(bytes)
     }
@@ -268,47 +254,6 @@ impl Blobs {
     pub(super) fn settle(&self, chunk: Chunk, promise: &Promise, arrived: Arrived) {
         self.work().pending.remove(&chunk);
         promise.send_replace(Some(arrived));
-    }
-
-    async fn fetch_patiently(&self, chunk: Chunk) -> Result<Bytes, Failure> {
-        let blob = &self.plan.blobs[chunk.0 as usize];
-        let patience = Duration::from_millis(self.plan.patience_ms);
-        let (start, mut pause, mut wrong, mut absent) = (Instant::now(), FIRST_PAUSE, 0, 0);
-        let mut entry = self.entry(chunk.0);
-        loop {
-            let left = patience.saturating_sub(start.elapsed());
-            let range = self.range(chunk, 1);
-            let why = match tokio::time::timeout(left, self.remote.read(&entry, range)).await {
-                Ok(Ok(bytes)) if is_right(&bytes, &self.digest(chunk).0).await => return Ok(bytes),
-                Ok(Ok(_)) => {
-                    wrong += 1;
-                    "its bytes do not match their digest".to_owned()
-                }
-                Ok(Err(error)) => {
-                    absent += u32::from(matches!(error, RemoteError::Gone(_)));
-                    wrong += u32::from(matches!(error, RemoteError::Short(_)));
-                    error.to_string()
-                }
-                Err(_) => "it did not arrive in time".to_owned(),
-            };
-            if wrong >= WRONG || absent >= ABSENT || start.elapsed() >= patience {
-                return Err(Failure { why, is_final: wrong >= WRONG || absent >= ABSENT });
-            }
-            tracing::debug!("fetching chunk {} of {} again: {why}", chunk.1, blob.entry);
-            self.retries.fetch_add(1, Ordering::Relaxed);
-            tokio::time::sleep(pause.min(patience.saturating_sub(start.elapsed()))).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-            // Its address may have become invalid, or lead to a damaged copy.
-            if let Ok(Ok(Some(found))) = tokio::time::timeout(
-                LONGEST_PAUSE * 4,
-                self.remote.find(Kind::Layer, std::slice::from_ref(&blob.entry)),
-            )
-            .await
-                && found.name == blob.entry
-            {
-                entry = found;
-            }
-        }
     }
 
     pub(super) fn digest(&self, (blob, chunk): Chunk) -> Sha {

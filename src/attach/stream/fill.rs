@@ -5,12 +5,13 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use tokio::sync::watch;
 
-use super::blobs::{Arrived, Blobs, Failure, Waiting, is_right};
+use super::blobs::{Arrived, Blobs, Waiting, is_right};
+use super::patience::Failure;
 use super::plan::Chunk;
 use crate::base::disk;
 use crate::layer::squashfs::{SUPERBLOCK_SIZE, tables_start};
@@ -34,6 +35,10 @@ impl Blobs {
     pub(super) async fn begin(self: Arc<Self>) {
         let layers = (0..self.plan.layers.len()).map(|layer| self.fetch_tables(layer));
         futures_util::future::join_all(layers).await;
+        if !self.remote.ranges_work() {
+            return;
+        }
+        self.has_tables.store(true, Ordering::Relaxed);
         let hot = self.plan.hot.iter().map(|chunk| (*chunk, 1)).collect();
         self.fill(hot, HOT).await;
         self.may_fill().await;
@@ -140,7 +145,10 @@ impl Blobs {
             }
         }
         // They may take long, and reads may wait for the others.
-        futures_util::future::join_all(bad.into_iter().map(|(chunk, promise)| self.fetch(chunk, promise))).await;
+        futures_util::future::join_all(
+            bad.into_iter().map(|(chunk, promise)| self.fetch(chunk, promise, Instant::now())),
+        )
+        .await;
     }
 
     /// Returns whether only the job's reserve of the disk is left.

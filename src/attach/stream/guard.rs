@@ -23,11 +23,13 @@ use crate::base::printing;
 
 /// A worker that dies sooner than this did nothing useful.
 const USEFUL: Duration = Duration::from_secs(2);
-/// Number of such workers in a row after which the guard gives up: those that failed by themselves, and those that something killed.
-const FAILED: u32 = 50;
+/// After this time with nothing but such workers, the guard gives up. A machine without memory for a process may have some again before.
+const HOPELESS: Duration = Duration::from_mins(5);
+/// Number of such workers in a row that something killed, after which it gives up.
 const KILLED: u32 = 1000;
-/// The pause for each that failed.
+/// The pause for each that failed by itself, and the longest one.
 const PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a guard is told.
 #[derive(Debug, Serialize, Deserialize)]
@@ -99,7 +101,7 @@ fn prepare(order: &Order) -> io::Result<(OwnedFd, File)> {
 /// Starts workers until one ends by itself.
 fn watch(order: &Order, fuse: &OwnedFd, local: &File) {
     let plan = serde_json::to_vec(&order.plan).unwrap_or_default();
-    let (mut failed, mut killed) = (0, 0);
+    let (mut failed, mut killed, mut useful) = (0, 0, Instant::now());
     loop {
         let start = Instant::now();
         match work(order, &plan, fuse, local) {
@@ -118,13 +120,13 @@ fn watch(order: &Order, fuse: &OwnedFd, local: &File) {
             }
         }
         if start.elapsed() >= USEFUL {
-            (failed, killed) = (0, 0);
+            (failed, killed, useful) = (0, 0, Instant::now());
         }
-        if failed >= FAILED || killed >= KILLED {
+        if (failed > 0 && useful.elapsed() >= HOPELESS) || killed >= KILLED {
             tracing::error!("Workers keep dying. Nothing more of the layers can be read.");
             return;
         }
-        std::thread::sleep(PAUSE * failed);
+        std::thread::sleep((PAUSE * failed).min(LONGEST_PAUSE));
     }
 }
 

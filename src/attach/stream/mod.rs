@@ -16,6 +16,7 @@ mod elsewhere;
 mod fill;
 mod fuse;
 mod guard;
+mod patience;
 mod plan;
 mod probe;
 mod server;

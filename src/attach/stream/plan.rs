@@ -50,6 +50,10 @@ pub struct StreamPlan {
     pub hot: Vec<(u32, u32)>,
     /// How long a read waits for bytes that do not come.
     pub patience_ms: u64,
+    /// The first pause between two attempts.
+    pub pause_ms: u64,
+    /// How long an entry must be missing or wrong before a read fails.
+    pub give_up_ms: u64,
     /// How long after those, and after the restore, the rest begins.
     pub fill_after_ms: u64,
 }
@@ -284,6 +288,8 @@ mod tests {
             ],
             hot: vec![(0, 2), (1, 0)],
             patience_ms: 1,
+            pause_ms: 1,
+            give_up_ms: 1,
             fill_after_ms: 0,
         }
     }

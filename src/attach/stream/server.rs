@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io::Errno;
@@ -268,6 +269,11 @@ impl Server {
     }
 
     fn finish(&self, reading: &Reading, pieces: &[(Piece, Arrived)]) {
+        if !self.blobs.has_tables.load(Ordering::Relaxed) && !self.blobs.remote.ranges_work() {
+            tracing::warn!("The remote answers with whole entries instead of ranges.");
+            fuse::answer(&self.fuse, reading.unique, Err(Errno::OPNOTSUPP));
+            return self.release(reading.slot);
+        }
         match self.bytes(reading, pieces) {
             Ok(bytes) => fuse::answer(&self.fuse, reading.unique, Ok(&bytes)),
             Err(error) => {

@@ -159,7 +159,7 @@ fn ended_early() -> BlobError {
 /// before `from` are skipped.
 async fn open(blobs: &dyn Blobs, url: &Url, from: u64, to: Option<u64>) -> Result<Body, BlobError> {
     let whole = from == 0 && to.is_none();
-    let ranged = !whole && blobs.ranges_work();
+    let ranged = !whole && blobs.ranges().are_requested();
     let mut request = blobs.http().get(url.clone());
     if ranged {
         let last = to.map_or_else(String::new, |to| (to - 1).to_string());
@@ -175,8 +175,11 @@ async fn open(blobs: &dyn Blobs, url: &Url, from: u64, to: Option<u64>) -> Resul
         StatusCode::OK => {
             let length = response.content_length();
             // A range that covers the whole blob may be answered with the whole blob, which says nothing about other ranges.
-            if ranged && !(from == 0 && length.is_some() && length == to) {
-                blobs.ignores_ranges();
+            let is_ignored = ranged && !(from == 0 && length.is_some() && length == to);
+            if is_ignored && !blobs.ranges().ignore(&blobs.place()) {
+                return Err(BlobError::Failed(
+                    "the answer was the whole entry instead of the requested range".to_owned(),
+                ));
             }
             (from, length)
         }

@@ -9,6 +9,7 @@ pub(super) mod download;
 pub(super) mod source;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -41,10 +42,43 @@ pub(super) trait Blobs: Send + Sync + 'static {
     /// Converts an answer with an unexpected status to an error.
     async fn refused(&self, response: Response) -> BlobError;
 
-    fn ranges_work(&self) -> bool;
+    fn ranges(&self) -> &Ranges;
+}
 
-    /// Records that an answer ignored the requested range.
-    fn ignores_ranges(&self);
+/// Whether a server answers with the ranges that it is asked for.
+#[derive(Default)]
+pub(super) struct Ranges {
+    ignored: AtomicU32,
+    insists: AtomicBool,
+}
+
+/// Number of answers without their range that a reader who insists on ranges refuses.
+const REFUSED: u32 = 3;
+
+impl Ranges {
+    /// Whether no answer has ignored its range.
+    pub(super) fn work(&self) -> bool {
+        self.ignored.load(Ordering::Relaxed) == 0
+    }
+
+    /// From now on, a whole entry instead of a range is refused, and ranges are requested again. A reader of many small ranges would
+    /// otherwise download the entry for each of them, because of a single answer. If it stays like this, whole entries are accepted.
+    pub(super) fn insist(&self) {
+        self.insists.store(true, Ordering::Relaxed);
+    }
+
+    fn are_requested(&self) -> bool {
+        self.work() || self.insists.load(Ordering::Relaxed)
+    }
+
+    /// Records that an answer of `place` ignored its range. Returns whether the answer is used.
+    fn ignore(&self, place: &str) -> bool {
+        let before = self.ignored.fetch_add(1, Ordering::Relaxed);
+        if before == 0 {
+            tracing::debug!("{place} ignores ranges");
+        }
+        before >= REFUSED || !self.insists.load(Ordering::Relaxed)
+    }
 }
 
 /// Longest time to wait for a body that only explains an error.

@@ -26,7 +26,7 @@ mod upload;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
@@ -58,9 +58,8 @@ use self::address::Addresses;
 use self::gate::Pacer;
 use self::twirp::Twirp;
 use super::blob::source::Source;
-use super::blob::{BlobError, Blobs, download};
-use super::{Entry, Handover, Kind, Put, Remote, RemoteError, blob, redact, tuning};
-use crate::base::env_vars;
+use super::blob::{BlobError, Blobs, Ranges, download};
+use super::{Entry, Handover, Kind, Put, Remote, RemoteError, blob, handover, redact, tuning};
 
 /// The size that GitHub gives the cache of every repository. A higher limit, which is paid for, is not visible to a job.
 pub(crate) const FREE_QUOTA: u64 = 10 << 30;
@@ -85,7 +84,7 @@ struct Hub {
     addresses: Addresses,
     pacer: Pacer,
     creations: AtomicU64,
-    ranges_ignored: AtomicBool,
+    ranges: Ranges,
 }
 
 impl GithubRemote {
@@ -116,7 +115,7 @@ impl GithubRemote {
             addresses: Addresses::default(),
             pacer: Pacer::new(tuning.creation_interval, tuning.creation_burst),
             creations: AtomicU64::new(0),
-            ranges_ignored: AtomicBool::new(false),
+            ranges: Ranges::default(),
             tuning,
         };
         let (scopes, rest_config) = (scopes(&config.token), config.rest);
@@ -151,6 +150,12 @@ impl GithubRemote {
     /// Records that an earlier step of this job got answers, so that a failure now is an outage and not a missing service.
     pub fn note_spoken(&self) {
         self.hub.twirp.note_spoken();
+    }
+
+    /// For a process that reads as long as the job runs: no refusal, whole entry or failed lookup counts for what it asks later.
+    pub(super) fn keep_asking(&self) {
+        self.hub.twirp.keep_asking();
+        self.hub.ranges.insist();
     }
 
     /// The total time for all lookups of a step.
@@ -215,20 +220,16 @@ impl Remote for GithubRemote {
     }
 
     fn ranges_work(&self) -> bool {
-        self.hub.ranges_work()
+        self.hub.ranges.work()
     }
 
     /// None with a proxy: its address, which can contain a password, would have to be in the environment of the other process.
     fn handover(&self) -> Option<Handover> {
-        let is_proxied = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        if env_vars::PROXIES.into_iter().any(|name| is_proxied(name) || is_proxied(&name.to_ascii_lowercase())) {
-            return None;
-        }
-        Some(Handover::Github {
+        (!handover::is_proxied()).then(|| Handover::Github {
             results_url: self.results_url.clone(),
             token: self.token.expose_secret().to_owned(),
             ca_file: self.ca_file.clone(),
-            tuning: std::env::var(env_vars::NIX_CACHE_TUNING).unwrap_or_default(),
+            tuning: Tuning::text(),
         })
     }
 }
@@ -259,14 +260,8 @@ impl Blobs for Hub {
         blob::refused(response).await
     }
 
-    fn ranges_work(&self) -> bool {
-        !self.ranges_ignored.load(Ordering::Relaxed)
-    }
-
-    fn ignores_ranges(&self) {
-        if !self.ranges_ignored.swap(true, Ordering::Relaxed) {
-            tracing::debug!("{} ignores ranges, so entries are read as single streams", self.twirp.host());
-        }
+    fn ranges(&self) -> &Ranges {
+        &self.ranges
     }
 }
 

@@ -22,6 +22,9 @@ use crate::remote::RemoteError;
 
 const SERVICE: &str = "/twirp/github.actions.results.api.v1.CacheService/";
 
+/// Longest time without a call, whatever the service asks for, if reads of the job wait for it.
+const LONGEST_SHUT: Duration = Duration::from_secs(20);
+
 /// The methods of the service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method {
@@ -67,6 +70,8 @@ pub(super) struct Twirp {
     no_reads: Mutex<Option<Refusal>>,
     no_writes: Mutex<Option<Refusal>>,
     spoken: AtomicBool,
+    /// Whether no refusal is remembered.
+    keeps_asking: AtomicBool,
     /// Methods that have failed for the whole retry time and have not answered since.
     failing: [AtomicBool; 3],
 }
@@ -87,6 +92,7 @@ impl Twirp {
             no_reads: Mutex::default(),
             no_writes: Mutex::default(),
             spoken: AtomicBool::new(false),
+            keeps_asking: AtomicBool::new(false),
             failing: Default::default(),
         })
     }
@@ -111,6 +117,13 @@ impl Twirp {
         self.spoken.store(true, Ordering::Relaxed);
     }
 
+    /// From now on, a refusal is that of one call only: the caller knows that this server is a cache service that answers this job, and
+    /// asks again as long as the job runs.
+    pub(super) fn keep_asking(&self) {
+        self.keeps_asking.store(true, Ordering::Relaxed);
+        self.note_spoken();
+    }
+
     /// Returns the refusal of an earlier answer that applies to this method for the rest of the job.
     pub(super) fn refused(&self, method: Method) -> Option<Refusal> {
         let memory = if method == Method::Find { &self.no_reads } else { &self.no_writes };
@@ -119,6 +132,9 @@ impl Twirp {
 
     /// Remembers a refusal for its scope.
     pub(super) fn remember(&self, refusal: &Refusal) {
+        if self.keeps_asking.load(Ordering::Relaxed) {
+            return;
+        }
         let (reads, writes) = match refusal.reach {
             Reach::Nothing => (false, false),
             Reach::Reads => (true, false),
@@ -156,7 +172,8 @@ impl Twirp {
                 Err(AnswerError::Taken) => return Err(CallError::Taken),
                 Err(AnswerError::Missing(what)) => return Err(CallError::Missing { what, answer_lost }),
                 Err(AnswerError::Throttled(time)) => {
-                    let time = time.unwrap_or_default().max(self.tuning.rpc_delay);
+                    let most = if self.keeps_asking.load(Ordering::Relaxed) { LONGEST_SHUT } else { Duration::MAX };
+                    let time = time.unwrap_or_default().max(self.tuning.rpc_delay).min(most);
                     tracing::debug!("{} is throttled for {time:?}", method.name());
                     self.gates[method as usize].shut(time);
                 }

@@ -2,6 +2,7 @@
 //!
 //! How a request is sent is in `call`, and how a large object is written in `upload`. No message contains an address or a key.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,11 +21,13 @@ use super::answer::Fault;
 use super::call::{Call, Send};
 use super::upload::Existing;
 use super::xml;
-use crate::base::env_vars::{AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, ca_file};
+use crate::base::env_vars::{
+    AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, AWS_REGION, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN, ca_file,
+};
 use crate::base::http::{body, caller};
 use crate::remote::blob::source::Source;
 use crate::remote::tuning::Tuning;
-use crate::remote::{Put, RemoteError};
+use crate::remote::{Handover, Put, RemoteError};
 
 /// Time for which a signed address is valid. Only the start of a request has to be within it.
 const VALID: Duration = Duration::from_mins(15);
@@ -56,10 +59,21 @@ pub(crate) struct S3Client {
     /// With a slash at the end, or empty.
     prefix: String,
     place: String,
+    /// What [`S3Client::new`] was given, for another process.
+    given: Given,
     /// Whether the store knows `If-None-Match: *`.
     conditional: Arc<OnceCell<bool>>,
     /// Set once unfinished uploads of killed jobs were removed.
     pub(super) tidied: Arc<OnceCell<()>>,
+}
+
+/// Where a client came from. The keys are in its credentials.
+#[derive(Clone)]
+struct Given {
+    address: String,
+    region: Option<String>,
+    endpoint: Option<String>,
+    ca_file: Option<PathBuf>,
 }
 
 impl S3Client {
@@ -72,6 +86,16 @@ impl S3Client {
         address: &S3Address,
         variable: impl Fn(&str) -> Option<String>,
         tuning: Tuning,
+    ) -> Result<Self, RemoteError> {
+        Self::trusting(address, variable, tuning, ca_file())
+    }
+
+    /// As [`S3Client::new`], with the CA certificates in a file.
+    pub(in crate::remote) fn trusting(
+        address: &S3Address,
+        variable: impl Fn(&str) -> Option<String>,
+        tuning: Tuning,
+        ca_file: Option<PathBuf>,
     ) -> Result<Self, RemoteError> {
         let unavailable = |why: String| RemoteError::Unavailable(format!("Cannot use {address}: {why}."));
         let bucket = address.bucket(&variable).map_err(unavailable)?;
@@ -87,7 +111,7 @@ impl S3Client {
             None => Credentials::new(key, secret_key),
         };
         // A signed request must not be sent to another host.
-        let http = caller(ca_file().as_deref()).map_err(|error| RemoteError::Unavailable(error.to_string()))?;
+        let http = caller(ca_file.as_deref()).map_err(|error| RemoteError::Unavailable(error.to_string()))?;
         let host = bucket.base_url().host_str().unwrap_or_default().to_owned();
         let place = match bucket.base_url().port() {
             Some(port) => format!("the bucket {} at {host}:{port}", address.bucket),
@@ -101,9 +125,34 @@ impl S3Client {
             credentials,
             prefix,
             place,
+            given: Given {
+                address: address.to_string(),
+                region: variable(AWS_REGION),
+                endpoint: variable(AWS_ENDPOINT_URL),
+                ca_file,
+            },
             conditional: Arc::default(),
             tidied: Arc::default(),
         })
+    }
+
+    /// What another process needs to read the entries of `repository`.
+    pub(super) fn handover(&self, repository: &str) -> Handover {
+        let keys = [
+            (AWS_ACCESS_KEY_ID, Some(self.credentials.key())),
+            (AWS_SECRET_ACCESS_KEY, Some(self.credentials.secret())),
+            (AWS_SESSION_TOKEN, self.credentials.token()),
+            (AWS_REGION, self.given.region.as_deref()),
+            (AWS_ENDPOINT_URL, self.given.endpoint.as_deref()),
+        ];
+        let set = keys.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?.to_owned())));
+        Handover::S3 {
+            address: self.given.address.clone(),
+            variables: set.collect(),
+            repository: repository.to_owned(),
+            ca_file: self.given.ca_file.clone(),
+            tuning: Tuning::text(),
+        }
     }
 
     /// The bucket and host, for messages.

@@ -17,7 +17,6 @@ mod xml;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -30,10 +29,10 @@ use self::client::Listed;
 pub(crate) use self::client::S3Client;
 pub(crate) use self::shelf::S3Shelf;
 use super::blob::source::Source;
-use super::blob::{BlobError, Blobs, download};
+use super::blob::{BlobError, Blobs, Ranges, download};
 use super::directory::{self, escape, unescape};
 use super::tuning::Tuning;
-use super::{Entry, Kind, Put, Remote, RemoteError};
+use super::{Entry, Handover, Kind, Put, Remote, RemoteError, handover};
 
 /// Longest key in bytes.
 const MAX_KEY: usize = 1024;
@@ -47,14 +46,19 @@ pub(crate) struct S3Remote {
 
 struct Shared {
     client: S3Client,
-    ranges_ignored: AtomicBool,
+    ranges: Ranges,
 }
 
 impl S3Remote {
     /// The entries of `repository` behind `client`.
     pub(crate) fn new(client: S3Client, repository: &str) -> Self {
-        let shared = Shared { client, ranges_ignored: AtomicBool::new(false) };
+        let shared = Shared { client, ranges: Ranges::default() };
         Self { shared: Arc::new(shared), repository: repository.to_owned() }
+    }
+
+    /// For a process that reads as long as the job runs: no whole entry counts for what it asks later.
+    pub(super) fn keep_asking(&self) {
+        self.shared.ranges.insist();
     }
 
     /// The start of the keys of a kind.
@@ -137,7 +141,7 @@ impl Remote for S3Remote {
     }
 
     fn ranges_work(&self) -> bool {
-        self.shared.ranges_work()
+        self.shared.ranges.work()
     }
 
     /// Lifecycle rules count from the time when an object was written.
@@ -147,6 +151,11 @@ impl Remote for S3Remote {
 
     fn keeps_what_was_read(&self) -> bool {
         false
+    }
+
+    /// None with a proxy, as for GitHub's service.
+    fn handover(&self) -> Option<Handover> {
+        (!handover::is_proxied()).then(|| self.shared.client.handover(&self.repository))
     }
 }
 
@@ -195,14 +204,8 @@ impl Blobs for Shared {
         }
     }
 
-    fn ranges_work(&self) -> bool {
-        !self.ranges_ignored.load(Ordering::Relaxed)
-    }
-
-    fn ignores_ranges(&self) {
-        if !self.ranges_ignored.swap(true, Ordering::Relaxed) {
-            tracing::debug!("{} ignores ranges, so entries are read as single streams", self.client.place());
-        }
+    fn ranges(&self) -> &Ranges {
+        &self.ranges
     }
 }
 

@@ -77,14 +77,24 @@ fn another_users_clients_build_and_collect_garbage() {
 
 #[test]
 fn a_daemon_that_runs_sees_a_restore_and_a_detach() {
-    for bench in benches() {
-        let script = "as_nobody nix path-info --all
+    for (number, bench) in benches().enumerate() {
+        // The first one is streamed.
+        let mode = if number == 0 { "stream" } else { "mount" };
+        let script = format!(
+            "MODE={mode}
+            as_nobody nix path-info --all
             restore \"$1\" \"$2\"
             as_nobody nix-store --verify-path \"$3\"
             as_nobody nix-store -q --references \"$3\" | grep -q package-7
+            # So does one that starts after it.
+            kill $daemon; wait $daemon || true; rm -f /nix/var/nix/daemon-socket/socket
+            /nix/home/nix-daemon >>/nix/home/log 2>&1 & daemon=$!
+            for step in $(seq 200); do test -S /nix/var/nix/daemon-socket/socket && break; sleep 0.05; done
+            as_nobody nix-store --verify-path \"$3\"
             nix_cache detach
-            ! as_nobody nix-store --verify-path \"$3\" 2>/dev/null";
-        if with_daemon(&bench, Root::Shared, script).is_some() {
+            ! as_nobody nix-store --verify-path \"$3\" 2>/dev/null"
+        );
+        if with_daemon(&bench, Root::Shared, &script).is_some() {
             let store = bench.machine.store("mounted");
             assert_plain(&store);
             assert!(store.valid().is_empty());

@@ -3,7 +3,11 @@
 mod control;
 mod damage;
 mod faults;
+mod layers;
+mod outage;
+mod pressure;
 mod recipes;
+mod remotes;
 mod trace;
 
 use std::os::unix::fs::MetadataExt;
@@ -31,14 +35,18 @@ fn status(store: &TestStore) -> Value {
     serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
 }
 
-fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+fn becomes(is_so: impl Fn() -> bool) -> bool {
     for _ in 0..1500 {
         if is_so() {
-            return;
+            return true;
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    panic!("{what} does not happen");
+    false
+}
+
+fn wait_for(what: &str, is_so: impl Fn() -> bool) {
+    assert!(becomes(is_so), "{what} does not happen");
 }
 
 fn assert_no_stream(store: &TestStore) {

@@ -1,7 +1,7 @@
 //! A proxy in front of the real server that answers some requests itself.
 
 use std::sync::Mutex;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
 use axum::body::Body;

@@ -7,15 +7,19 @@ use crate::support::fake::{Fake, FakeConfig, Fault, FaultName, Operation};
 use crate::support::random::Random;
 
 /// Short waits; nothing is fetched but what is read.
-const QUICK: &str = "stall=300,blob_delay=20,rpc_delay=20,stream_fill=600000";
+pub(super) const QUICK: &str = "stall=300,blob_delay=20,rpc_delay=20,stream_give_up=300,stream_fill=600000";
 
 /// A store with some 20 MiB in a fake service.
 pub(super) struct Service {
     pub fake: Fake,
-    machine: Machine,
+    pub machine: Machine,
 }
 
 impl Service {
+    pub(super) fn store(&self) -> TestStore {
+        self.machine.store("streamed")
+    }
+
     pub(super) fn new() -> Option<Self> {
         let machine = Machine::new(nixes().last()?);
         let service = Self { fake: Fake::start(FakeConfig::default()), machine };
@@ -27,15 +31,24 @@ impl Service {
     }
 
     pub(super) fn verb(&self, store: &TestStore, verb: &str, more: &[&str]) -> Command {
+        self.tuned(store, verb, more, QUICK)
+    }
+
+    /// As [`Service::verb`], with other delays.
+    pub(super) fn tuned(&self, store: &TestStore, verb: &str, more: &[&str], tuning: &str) -> Command {
         let arguments = [verb, "--format", "json", "--primary-key", KEY, "--remote", "github", "--threads", "2"];
         let mut command = store.machine.nix_cache(&arguments);
-        command.arg("--store-root").arg(&store.root).args(more).envs(self.fake.env()).env("NIX_CACHE_TUNING", QUICK);
+        command.arg("--store-root").arg(&store.root).args(more).envs(self.fake.env()).env("NIX_CACHE_TUNING", tuning);
         command
     }
 
     pub(super) fn streamed(&self) -> Streamed {
-        let streamed = Streamed(self.machine.store("streamed"));
-        assert_streamed(&Run::of(self.verb(&streamed.0, "restore", &STREAM)).json());
+        self.streamed_with(QUICK)
+    }
+
+    pub(super) fn streamed_with(&self, tuning: &str) -> Streamed {
+        let streamed = Streamed(self.store());
+        assert_streamed(&Run::of(self.tuned(&streamed.0, "restore", &STREAM, tuning)).json());
         let status = status(&streamed.0);
         assert!(status["bytes-here"].as_u64().unwrap() + (8 << 20) < status["bytes"].as_u64().unwrap(), "{status}");
         streamed
@@ -71,6 +84,16 @@ fn passing_faults_only_cost_time() {
         on_downloads(FaultName::Hang).after(8).times(4),
         on_downloads(FaultName::Cut).bytes(100_000).times(4),
     ]);
+    // Answers that are not what was asked for.
+    let odd = service.survives(&[
+        on_downloads(FaultName::Truncate).bytes(1000).times(3),
+        on_downloads(FaultName::Shift).times(3),
+        on_downloads(FaultName::Redirect).times(3),
+        on_downloads(FaultName::IgnoreRange).times(2),
+        on_downloads(FaultName::Error).status(416).times(3),
+        on_downloads(FaultName::Stall).bytes(100_000).times(3),
+    ]);
+    assert!(odd["retries"].as_u64() > Some(0), "{odd}");
     // An outage that outlasts the retries of a single read.
     let outage = service.survives(&[on_downloads(FaultName::Error).status(503).times(30)]);
     assert!(outage["retries"].as_u64() > Some(0), "{outage}");
