@@ -8,7 +8,7 @@ use crate::action::inputs::SaveWhen;
 use crate::action::outputs;
 use crate::app::Failure;
 use crate::base::note::{Code, Note, Severity};
-use crate::cache::{self, Objection};
+use crate::cache::{self, Finished, Objection};
 use crate::github::status::JobStatus;
 use crate::report::{Action, Outcome, Report, machine, millis, summary};
 use crate::store::{STORE_DIR, StorePath};
@@ -34,10 +34,12 @@ pub(super) async fn save(job: &mut Job, step: Step) -> Result<(), Failure> {
         job.report.machine = machine::describe(&job.dirs, job.facts.environment, free).await;
     }
     let lookup = job.key()?;
+    let streamed = cache::finish_stream(&job.dirs).await;
+    fill::notes(job, &streamed.notes);
     match job.place(None) {
         Ok(place) => {
             survey(job, &lookup).await;
-            save_if_wanted(job, &place, &lookup, end).await;
+            save_if_wanted(job, &place, &lookup, streamed, end).await;
             job.note_troubles(&place);
             let left = end.saturating_duration_since(Instant::now()).max(LEAST_FOR_QUOTA);
             if tokio::time::timeout(left, fill::quota(job, &place)).await.is_err() {
@@ -107,7 +109,7 @@ async fn survey(job: &mut Job, lookup: &Lookup) {
 }
 
 /// Saves until `end`.
-async fn save_if_wanted(job: &mut Job, place: &Place, lookup: &Lookup, end: Instant) {
+async fn save_if_wanted(job: &mut Job, place: &Place, lookup: &Lookup, streamed: Finished, end: Instant) {
     if !job.inputs.may_save() {
         let (reason, because) = why_not_wanted(job);
         fill::not_saved(job, Outcome::Skipped, reason, because);
@@ -138,7 +140,7 @@ async fn save_if_wanted(job: &mut Job, place: &Place, lookup: &Lookup, end: Inst
     let context = job.context(place, lookup);
     let limit = job.inputs.save_timeout();
     let start = Instant::now();
-    match tokio::time::timeout_at(end.into(), cache::save(&context)).await {
+    match tokio::time::timeout_at(end.into(), cache::save_after(&context, streamed)).await {
         Ok(Ok(outcome)) => fill::save(job, &outcome),
         Ok(Err(error)) => {
             job.report.note(

@@ -173,7 +173,7 @@ codes! {
         "It changed on the way or in the cache. Its paths are built or fetched, and stored again."
     LayerFailed "layer-failed" "A layer could not be downloaded." ""
         "A network problem. Its paths are built or fetched."
-    LayerLost "layer-lost" "Bytes of a streamed layer could not be fetched while the job ran." "The next save replaces them. With `restore-mode: download`, a layer is used only if all of it arrived."
+    LayerLost "layer-lost" "Bytes of a streamed layer could not be fetched while the job ran." "With `restore-mode: download`, a layer is used only if all of it arrived."
         "The service failed for longer than retries help, or the layer was evicted while the job ran. What was reading it got an error."
     LayerMissing "layer-missing" "A layer is no longer in the cache." ""
         "It was evicted. Its paths are built or fetched, and stored again; see `evicted`."

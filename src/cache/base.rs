@@ -1,6 +1,7 @@
 //! The base of a save: the newest generation of its key, and the restored snapshot.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 use super::Context;
 use super::checkpoint::Moment;
@@ -14,7 +15,7 @@ use crate::base::note::{Code, Note};
 use crate::remote::RemoteError;
 use crate::series::generation_prefix;
 use crate::snapshot::{PathKey, Snapshot, Trace};
-use crate::store::{Paths, Realisation, StorePath};
+use crate::store::{Paths, Realisation, StoreLock, StorePath};
 
 /// The snapshots that a save starts from.
 pub(super) struct Base {
@@ -34,6 +35,8 @@ pub(super) struct Base {
     pub unread: BTreeMap<u64, u64>,
     /// Paths in this store that were in lost or doubtful entries. They are packed again, including those of the baseline.
     pub repair: BTreeSet<StorePath>,
+    /// Whether a generation is written even if it holds no path: the next job would read the damaged bytes of the last one.
+    pub may_be_empty: bool,
     /// Whether a generation is written even if there is nothing to pack.
     pub must_save: bool,
     /// Realisations to save with their paths.
@@ -46,6 +49,15 @@ pub(super) struct Base {
     pub turn: Turn,
     /// Paths that this job saved before.
     pub earlier: BTreeSet<StorePath>,
+    /// Keeps paths in the store until they are packed.
+    pub lock: Mutex<Option<StoreLock>>,
+}
+
+impl Base {
+    /// Lets Nix collect garbage again.
+    pub(super) fn let_go(&self) {
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
 }
 
 /// Finds the base, and its lost parts.
@@ -107,6 +119,7 @@ pub(super) async fn load_base(
         let gone = held.into_iter().filter(|key| !snapshot.paths.contains_key(key));
         base.repair.extend(gone.filter(is_here).map(|(path, _)| path));
         base.must_save |= !lost.is_empty() || !base.repair.is_empty();
+        base.may_be_empty |= lost.iter().any(|id| record.damaged.contains_key(id));
     }
     Ok(base)
 }
@@ -122,11 +135,13 @@ fn empty(key: String) -> Base {
         lost_entries: BTreeSet::new(),
         unread: BTreeMap::new(),
         repair: BTreeSet::new(),
+        may_be_empty: false,
         must_save: false,
         realisations: Vec::new(),
         trace: None,
         moment: Moment::End,
         turn: Turn::First,
         earlier: BTreeSet::new(),
+        lock: Mutex::default(),
     }
 }

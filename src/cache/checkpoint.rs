@@ -4,7 +4,8 @@
 //!    layer is packed again for its order, and it does not count as one of the saves after which unused paths expire.
 //! 2. After a change of the lock, the first checkpoint of the new key takes over the restored snapshot as a whole: the next job finds
 //!    everything that this one had. The last save takes that back ([`take_back`]) as far as nobody used it.
-//! 3. What was saved is recorded in our folder. To the next checkpoint and to the last save, it is new, and already stored.
+//! 3. While it packs, Nix collects no garbage. It may while the checkpoint uploads.
+//! 4. What was saved is recorded in our folder. To the next checkpoint and to the last save, it is new, and already stored.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -129,10 +130,10 @@ pub(crate) async fn checkpoint(context: &Context, so_far: &mut Checkpoints, most
     if let Some(objection) = objection(&context.place.dirs, &context.place.keys) {
         return Err(CheckpointError(objection.note().message));
     }
-    let (_lock, here, _, roots, record) = read_store(context).await.map_err(|error| CheckpointError::of(&error))?;
+    let (lock, here, _, roots, record) = read_store(context).await.map_err(|error| CheckpointError::of(&error))?;
     let mut outcome = empty_outcome(context);
     let earlier = (so_far.saves > 0).then(|| so_far.clone());
-    let past = Past { record, trace: None, earlier, moment: Moment::Running { most } };
+    let past = Past { record, trace: None, earlier, moment: Moment::Running { most }, lock };
     let pushed =
         save_paths(context, here, &roots, past, &mut outcome).await.map_err(|error| CheckpointError::of(&error))?;
     if outcome.saved.is_none() {

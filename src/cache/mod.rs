@@ -64,8 +64,9 @@ pub(crate) use outcome::{LayerFetch, LayerState, Phase, RestoreOutcome, SaveOutc
 pub(crate) use publish::{Publishable, publishable};
 pub use record::load as load_record;
 pub(crate) use restore::{detach, look_up, restore, stream_status};
-pub(crate) use save::save;
+pub(crate) use save::{save, save_after};
 pub(crate) use search::{SnapshotFound, find_snapshot, snapshot_names};
+pub(crate) use streamed::{Finished, finish as finish_stream};
 pub(crate) use substitute::Include;
 pub(crate) use survey::{OutputClosure, Survey, survey};
 pub(crate) use to_pack::LIKELY_RATIO;

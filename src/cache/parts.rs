@@ -114,7 +114,7 @@ struct Ready {
 }
 
 /// Packs and stores each of `parts`, without corrupt paths and their referrers, as a recipe if older layers of `snapshot` have most of
-/// its bytes. `lost` entries do not count as stored.
+/// its bytes. `lost` entries do not count as stored. `is_packed` is called when nothing more is read of the store.
 ///
 /// # Errors
 /// When a layer cannot be written or stored. The entries counted in `pushed` are stored nevertheless.
@@ -125,6 +125,7 @@ pub(super) async fn make_layers(
     parts: Vec<BTreeSet<StorePath>>,
     lost: &BTreeSet<String>,
     pushed: &mut Pushed,
+    is_packed: &(dyn Fn() + Sync),
 ) -> Result<Made, SaveError> {
     let mut made = Made::default();
     let (mut packing, mut sending) = (0.0, 0.0);
@@ -132,6 +133,9 @@ pub(super) async fn make_layers(
     let mut waiting: Option<Ready> = None;
     let older = if parts.is_empty() { Vec::new() } else { older::files_of(context, snapshot).await };
     for part in parts.into_iter().map(Some).chain([None]) {
+        if part.is_none() {
+            is_packed();
+        }
         let left_out = std::mem::take(&mut made.left_out);
         let pack = pack_part(context, valid, (snapshot, &older), part, left_out, &mut made.notes);
         let ((ready, left_out, seconds), sent) = {

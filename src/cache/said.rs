@@ -1,7 +1,10 @@
-//! Reports what vouches for the paths of a restore: a signature of the snapshot, signatures of paths, or neither.
+//! Reports what vouches for the paths of a restore (a signature of the snapshot, signatures of paths, or neither), and what a save must not
+//! sign because of that.
 
+use super::Context;
 use super::search::SnapshotFound;
-use super::{Context, vouch};
+use super::vouch::{self, Withheld};
+use crate::base::note::{Code, Note};
 use crate::series::sign::Keyring;
 use crate::store::{self, PathInfo, Paths};
 
@@ -37,4 +40,21 @@ pub(super) fn vouched(found: &SnapshotFound, signed: u64, paths: u64) -> String 
     };
     tracing::info!("What vouches for the restored paths: {said}.");
     said
+}
+
+/// Reports what is not signed, and why.
+pub(super) fn note_withheld(context: &Context, withheld: &Withheld) -> Note {
+    let Withheld { unverified, paths, .. } = withheld;
+    let (count, from) = (paths.len(), unverified.len());
+    let example = unverified.first().map_or_else(String::new, |path| format!(", such as {path}"));
+    let place = vouch::place(&context.place.dirs);
+    Note::warn(
+        Code::NotVerified,
+        format!(
+            "{count} store paths are not saved, because this save would sign them: an earlier restore used {from} of them \
+            without a signature by a key that this job trusts{example}, and the others refer to those or were built with them. Give every \
+            restore the same keys. To vouch for everything in this store, delete {}.",
+            place.display()
+        ),
+    )
 }

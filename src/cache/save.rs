@@ -1,6 +1,7 @@
 //! Save: paths in the store that are not in a layer yet become one new layer and the next generation.
 
 use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::time::Instant;
 
 use super::Context;
@@ -11,9 +12,10 @@ use super::outcome::{Phase, SaveOutcome, SaveReason};
 use super::parts::{make_layers, parts};
 use super::record::{self, RestoreRecord};
 use super::repack::{MAX_LAYERS, Turn};
+use super::said::note_withheld;
 use super::save_error::SaveError;
 use super::select::{Selection, Situation, select};
-use super::streamed;
+use super::streamed::{self, Finished};
 use super::tidy::{Work, tidy, tidy_last};
 use super::to_pack::{keep_held, plan};
 use super::trust::{Objection, objection};
@@ -32,9 +34,20 @@ use crate::store::{self, PathInfo, Paths, Realisation, StoreLock, StorePath};
 /// # Errors
 /// When the store cannot be read. Problems with the remote are notes in the outcome.
 pub(crate) async fn save(context: &Context) -> Result<SaveOutcome, CacheError> {
+    let mut streamed = streamed::finish(&context.place.dirs).await;
+    let notes = std::mem::take(&mut streamed.notes);
+    let mut outcome = save_after(context, streamed).await?;
+    outcome.notes.splice(0..0, notes);
+    Ok(outcome)
+}
+
+/// As [`save`], after the end of a stream.
+///
+/// # Errors
+/// See [`save`].
+pub(crate) async fn save_after(context: &Context, streamed: Finished) -> Result<SaveOutcome, CacheError> {
     let start = Instant::now();
     let mut outcome = empty_outcome(context);
-    let streamed = streamed::finish(context, &mut outcome.notes).await;
     if let Some(objection) = objection(&context.place.dirs, &context.place.keys) {
         outcome.reason = if objection == Objection::NoKey { SaveReason::Refused } else { SaveReason::Failed };
         outcome.notes.push(objection.note());
@@ -48,7 +61,8 @@ pub(crate) async fn save(context: &Context) -> Result<SaveOutcome, CacheError> {
         outcome.notes.push(note_withheld(context, withheld));
     }
     outcome.phases.push(Phase::end("read the store", start, here.valid.len() as u64, 0));
-    let past = Past { record, trace: streamed.trace, earlier: checkpoint::load(context), moment: Moment::End };
+    let earlier = checkpoint::load(context);
+    let past = Past { record, trace: streamed.trace, earlier, moment: Moment::End, lock: None };
     if let Err(error) = save_paths(context, here, &roots, past, &mut outcome).await {
         note_error(&error, &mut outcome);
     }
@@ -98,23 +112,6 @@ pub(super) fn note_error(error: &SaveError, outcome: &mut SaveOutcome) {
     outcome.notes.push(note);
 }
 
-/// Reports what is not signed, and why.
-fn note_withheld(context: &Context, withheld: &Withheld) -> Note {
-    let Withheld { unverified, paths, .. } = withheld;
-    let (count, from) = (paths.len(), unverified.len());
-    let example = unverified.first().map_or_else(String::new, |path| format!(", such as {path}"));
-    let place = vouch::place(&context.place.dirs);
-    Note::warn(
-        Code::NotVerified,
-        format!(
-            "{count} store paths are not saved, because this save would sign them: an earlier restore used {from} of them \
-            without a signature by a key that this job trusts{example}, and the others refer to those or were built with them. Give every \
-            restore the same keys. To vouch for everything in this store, delete {}.",
-            place.display()
-        ),
-    )
-}
-
 pub(super) fn empty_outcome(context: &Context) -> SaveOutcome {
     SaveOutcome {
         reason: SaveReason::NothingToSave,
@@ -147,6 +144,8 @@ pub(super) struct Past {
     /// What it has saved already.
     pub earlier: Option<Checkpoints>,
     pub moment: Moment,
+    /// Keeps paths in the store until they are packed.
+    pub lock: Option<StoreLock>,
 }
 
 /// Saves `valid` as far as it is new. Returns what was pushed.
@@ -154,7 +153,7 @@ pub(super) async fn save_paths(
     context: &Context,
     Here { valid, realisations }: Here,
     roots: &BTreeSet<StorePath>,
-    Past { record, trace, earlier, moment }: Past,
+    Past { record, trace, earlier, moment, lock }: Past,
     outcome: &mut SaveOutcome,
 ) -> Result<Pushed, SaveError> {
     let mut record = record.unwrap_or_else(|| RestoreRecord::begin(&context.identity.run, BTreeSet::new(), None));
@@ -166,7 +165,7 @@ pub(super) async fn save_paths(
         }
     }
     let mut base = load_base(context, &record, &valid, &mut outcome.notes).await?;
-    base.moment = moment;
+    (base.moment, base.lock) = (moment, Mutex::new(lock));
     let mut context = context.clone();
     context.identity.key.clone_from(&base.key);
     let context = &context;
@@ -321,7 +320,7 @@ async fn push(
     let (to_pack, apart) = plan(context, &mut snapshot, new, valid, &selection.lane, (base.moment, base.turn, time));
     let room = MAX_LAYERS.saturating_sub(snapshot.layers.len());
     let parts = parts((&to_pack, &apart), &snapshot, (&context.identity.lane, &selection.lane), valid, room);
-    let made = make_layers(context, valid, &snapshot, parts, &base.lost_entries, pushed).await?;
+    let made = make_layers(context, valid, &snapshot, parts, &base.lost_entries, pushed, &|| base.let_go()).await?;
     outcome.phases.extend(made.phases);
     outcome.notes.extend(made.notes);
     outcome.paths_left_out += to_pack.intersection(&made.left_out).count() as u64;
@@ -329,7 +328,7 @@ async fn push(
     let earlier = base.earlier.iter().filter(|path| base.moment == Moment::End && valid.contains_key(*path));
     let counted: BTreeSet<&StorePath> = packed.intersection(new).chain(earlier).collect();
     note_new(counted.into_iter(), valid, outcome);
-    if packed.is_empty() && (snapshot.paths.is_empty() || !base.must_save) {
+    if packed.is_empty() && !(base.must_save && (base.may_be_empty || !snapshot.paths.is_empty())) {
         outcome.reason = SaveReason::NothingToSave;
         return Ok(false);
     }

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::layers::usage_of;
+use super::record;
 use super::stream::step;
-use super::{Context, record};
 use crate::attach::privileged::{Answer, Request};
 use crate::attach::stream::{Command, LostChunks, Status, is_running};
 use crate::base::clock::now;
@@ -17,25 +17,26 @@ use crate::base::note::{Code, Note};
 use crate::layer::digest::CHUNK_SIZE;
 use crate::layer::squashfs::usage::Usage;
 use crate::snapshot::Trace;
-use crate::store::StorePath;
+use crate::store::{StoreDirs, StorePath};
 
 /// Longest time for the state of a stream.
 const FOR_STATUS: Duration = Duration::from_secs(10);
 /// Number of paths that a note names.
 const NAMED: usize = 5;
 
-/// What a stream leaves to a save.
+/// What a stream leaves to a save, and to the report of a job that does not save.
 #[derive(Debug, Default)]
-pub(super) struct Finished {
+pub(crate) struct Finished {
     /// Damaged chunks of stored bytes.
-    pub damaged: BTreeMap<Sha, Vec<usize>>,
+    pub(super) damaged: BTreeMap<Sha, Vec<usize>>,
     /// What was read of it.
-    pub trace: Option<Trace>,
+    pub(super) trace: Option<Trace>,
+    /// What could not be fetched while the job ran.
+    pub notes: Vec<Note>,
 }
 
-/// Stops the background of the stream of this store, if there is one. Notes what could not be fetched while the job ran.
-pub(super) async fn finish(context: &Context, notes: &mut Vec<Note>) -> Finished {
-    let dirs = &context.place.dirs;
+/// Stops the background of the stream of this store, if there is one.
+pub(crate) async fn finish(dirs: &StoreDirs) -> Finished {
     if !is_running(dirs) {
         return Finished::default();
     }
@@ -60,13 +61,13 @@ pub(super) async fn finish(context: &Context, notes: &mut Vec<Note>) -> Finished
     let layers: BTreeSet<&String> = status.unreadable.keys().chain(status.read.iter().map(|(id, _)| id)).collect();
     let usage = |id: &String| Some((id.clone(), usage_of(dirs, &id.parse().ok()?)?));
     let usage: BTreeMap<String, Usage> = layers.into_iter().filter_map(usage).collect();
-    notes.extend(note_lost(&status, &usage, &restored));
+    let notes = note_lost(&status, &usage, &restored).into_iter().collect();
     let trace = Trace {
         time: now(),
         units: status.touched.iter().filter_map(|(id, units)| Some((id.parse().ok()?, units.clone()))).collect(),
         paths: in_order(&status.read, &usage, &restored),
     };
-    Finished { damaged: damaged(&status), trace: (!trace.units.is_empty()).then_some(trace) }
+    Finished { damaged: damaged(&status), trace: (!trace.units.is_empty()).then_some(trace), notes }
 }
 
 /// The chunks that entries no longer have, also where other entries had their bytes.

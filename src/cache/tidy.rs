@@ -94,7 +94,7 @@ async fn join_here(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool,
     fewer.drop_layers(&again);
     let room = MAX_LAYERS.saturating_sub(fewer.layers.len());
     let parts = parts((&paths, &none), &fewer, (&work.context.identity.lane, work.lane), work.valid, room);
-    let made = make_layers(work.context, work.valid, &fewer, parts, work.lost, work.pushed).await?;
+    let made = make_layers(work.context, work.valid, &fewer, parts, work.lost, work.pushed, &|| {}).await?;
     work.outcome.phases.extend(made.phases);
     if !made.left_out.is_empty() {
         // A path here is corrupt, so the existing layers are better.
@@ -182,7 +182,7 @@ async fn join(
     let mut fewer = snapshot.clone();
     fewer.drop_layers(chosen);
     let parts = vec![infos.keys().cloned().collect()];
-    let made = make_layers(&context, &infos, &fewer, parts, work.lost, work.pushed).await?;
+    let made = make_layers(&context, &infos, &fewer, parts, work.lost, work.pushed, &|| {}).await?;
     if !made.left_out.is_empty() {
         return Ok(false);
     }

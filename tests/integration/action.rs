@@ -14,6 +14,7 @@ mod pushes;
 mod remotes;
 mod row;
 mod signed;
+mod streaming;
 mod table;
 mod truth;
 mod warm;

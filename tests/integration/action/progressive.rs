@@ -138,6 +138,32 @@ fn what_a_killed_job_had_built_is_there_for_the_next_one() {
     assert_eq!(next.store.builds(&["another"]), 0, "what was finished is not built again");
 }
 
+/// A build that makes room waits for the collection of garbage, so it would wait for the upload as well.
+#[test]
+fn garbage_is_collected_while_a_checkpoint_is_uploaded() {
+    let Some(nix) = nix::all().last() else { return };
+    let (place, fake) = (Place::new(nix), Fake::start(FakeConfig::default()));
+    let first = job(&place, &fake, "collecting", &[]);
+    let tracking = format!("github_{}", first.workspace().display());
+    let mut worker = worker(&first, &tracking);
+    wait("the main step starts a process", || is_saving(&first));
+    fake.fault(Fault::new(FaultName::Hang).on(Operation::PutBlob));
+    first.store.build(&["another"]);
+    wait("an upload begins", || fake.stats().struck(FaultName::Hang) > 0);
+    let collect = first.store.command("nix-store").arg("--gc").spawn().map(|mut collect| {
+        let start = Instant::now();
+        while collect.try_wait().unwrap().is_none() && start.elapsed() < PATIENCE / 2 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        (collect.try_wait().unwrap(), collect.kill())
+    });
+    let is_uploading = is_saving(&first) && !has_saved(&first, &first.store.valid());
+    kill_all(&tracking);
+    let _ = worker.wait();
+    assert!(collect.unwrap().0.is_some_and(|status| status.success()), "the collection waited for the upload");
+    assert!(is_uploading);
+}
+
 #[test]
 fn the_post_step_saves_only_the_rest() {
     let Some(nix) = nix::all().last() else { return };
