@@ -92,8 +92,8 @@ const AT_ONCE = ['save', 'plan', 'drvs', 'record', 'record-audit', 'comment', 'd
 const main = () => guarded(() => {
   const all = { ...JSON.parse(input('inputs') || '{}'), action: input('action') || 'both', matrix: input('matrix') };
   const { token, 'github-token': other, 'signing-key': key = '', ...settings } = all;
-  if (key) settings['signing-key-digest'] = digest(key);
-  saveState('nix_cache_settings', JSON.stringify(settings));
+  // For the post step alone: other steps have no such setting.
+  saveState('nix_cache_settings', JSON.stringify(key ? { ...settings, 'signing-key-digest': digest(key) } : settings));
   const tokens = token || other ? { token, 'github-token': other } : { token: input('job-token') };
   const fresh = { ...settings, 'job-status': input('job-status') };
   const trouble = troubleOf(settings.action);

@@ -127,6 +127,8 @@ test('the signing key reaches the binary in both steps, and neither state nor an
   const main = action();
   await run(main, 'hook.cjs', variables);
   assert.deepEqual([settings(main)['signing-key'], held(main)], [key, []]);
+  // A step such as plan takes just the inputs that it declares.
+  assert.equal('signing-key-digest' in settings(main), false);
   const kept = fs.readFileSync(path.join(main, 'state'), 'utf8');
   for (const part of [key, key.slice(10, 40)]) assert.ok(!kept.includes(part), kept);
   const root = action();
