@@ -6,6 +6,7 @@ mod audits;
 mod builds;
 mod examples;
 mod fleet;
+mod hosted;
 mod once;
 mod plan;
 mod project;

@@ -1,7 +1,7 @@
 //! The action's steps as the runner starts them, with all known answers of the cache service: no job fails because of it, no store is
 //! damaged, the log and the summary say why, and a later job finds everything again.
 
-mod artifacts;
+pub(crate) mod artifacts;
 mod budgets;
 mod campaign;
 mod early_pushes;

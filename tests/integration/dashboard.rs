@@ -1,7 +1,7 @@
 //! The dashboard: made by the program, and opened in a real browser.
 //!
-//! `NIX_CACHE_TEST_PICTURES` may name a folder for pictures of the page. The browser is Debian's `chromium`, driven by
-//! `playwright-core` in `tests/node`; `scripts/test.sh` installs both.
+//! `NIX_CACHE_TEST_PICTURES` may name a folder for pictures of the page; `docs/dashboard.png` is its `dashboard.png` in 64 colours. The
+//! browser is Debian's `chromium`, driven by `playwright-core` in `tests/node`; `scripts/test.sh` installs both.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -78,7 +78,13 @@ fn sample(end: u64) -> String {
             _ => json!([]),
         };
         let category = failed[0]["category"].as_str().unwrap_or_default();
-        let run = json!({
+        // Audits of the default branch, each with less to mend.
+        let audit = (lane == "CI/checks" && number % 20 == 3).then(|| {
+            let (errors, warnings) = (4_u64.saturating_sub(day / 20), 31_u64.saturating_sub(day / 4));
+            json!({"errors": errors, "warnings": warnings, "notices": 12, "new": 0, "paths": 412, "bytes": 3_900_000_000_u64,
+                "evaluated-paths": 250 + day, "evaluated-bytes": 2_900_000_000_u64, "derivation-paths": 60})
+        });
+        let mut run = json!({
             "time": time, "run": 19_000_000_000_u64 + number * 37, "attempt": 1, "lane": lane, "workflow": workflow,
             "ref": if random(3) == 0 { format!("refs/pull/{}/merge", 100 + day / 6) } else { "refs/heads/main".to_owned() },
             "event": "push", "sha": format!("{:040x}", u128::from(number) * 0x9e37_79b9_7f4a_7c15), "system": "x86_64-linux",
@@ -91,6 +97,9 @@ fn sample(end: u64) -> String {
             "cpus": cpus, "memory": (cpus * 4) << 30, "cpu-percent": 45 + random(45), "memory-peak": (cpus << 30) + random(cpus << 31),
             "version": "0.1.0", "nix": "2.34.8"
         });
+        if let Some(audit) = audit {
+            (run["audit"], run["ref"]) = (audit, "refs/heads/main".into());
+        }
         let _ = writeln!(out, "{run}");
     }
     out
@@ -166,7 +175,16 @@ fn a_browser_shows_it_loads_nothing_and_reaches_everything_by_keyboard() {
         let all = |key: &str| view[key].as_array().unwrap().clone();
         assert_eq!(
             all("charts"),
-            ["Hit rate", "Job time and its parts", "Time saved", "Bytes moved", "Jobs that succeeded", "Cache in use"]
+            [
+                "Hit rate",
+                "Job time and its parts",
+                "Time saved",
+                "Bytes moved",
+                "Jobs that succeeded",
+                "Cache in use",
+                "Open findings",
+                "Coverage of audits"
+            ]
         );
         assert!(all("plots").iter().all(|plot| plot.as_f64() > Some(200.0)), "{name}: {:?}", view["plots"]);
         assert!(all("bars").iter().all(|fill| fill != "rgb(0, 0, 0)"), "the style sheet is not in force");

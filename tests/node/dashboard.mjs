@@ -63,7 +63,7 @@ for (const [colorScheme, width] of views) {
   if (pictures) {
     await page.evaluate(() => { document.activeElement.blur(); scrollTo(0, 0); });
     if (colorScheme === 'light' && width > 1000) {
-      await page.setViewportSize({ width: 1280, height: 1000 });
+      await page.setViewportSize({ width: 1280, height: 2120 });
       await page.screenshot({ path: path.join(pictures, 'dashboard.png') });
     }
     await page.screenshot({ path: path.join(pictures, `dashboard-${colorScheme}-${width}.png`), fullPage: true });

@@ -1,8 +1,8 @@
 //! The workflows in `examples/`, as far as act can run them: only what act cannot do is replaced. Left out are `side-by-side.yml` (act does not
-//! know `background`), and what needs GitHub itself: comments and the bucket of an organisation.
+//! know `background`), and those of `hosted.rs`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::project;
 use super::project::Project;
@@ -11,12 +11,12 @@ use super::run::ActRun;
 use crate::plan::flake;
 
 /// A repository with the flake of three machines at its top.
-struct Repository {
-    project: Project,
+pub(super) struct Repository {
+    pub(super) project: Project,
 }
 
 impl Repository {
-    fn new() -> Option<Self> {
+    pub(super) fn new() -> Option<Self> {
         let project = project()?;
         let top = project.machine.path("repository");
         flake::prepare(&project.machine, &top);
@@ -27,6 +27,14 @@ impl Repository {
 
     /// Pushes the repository with this example as its only workflow, and runs that.
     fn push(&self, example: &str, replacements: &[(&str, &str)]) -> ActRun {
+        let event = self.put(example, replacements);
+        let run = self.project.workflow(example).with_event(&event).run();
+        assert!(run.green, "{example}: {}", run.text);
+        run
+    }
+
+    /// Commits the repository with this example as its only workflow. Returns the event of the push.
+    pub(super) fn put(&self, example: &str, replacements: &[(&str, &str)]) -> PathBuf {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(example);
         let mut text = local(&fs::read_to_string(file).unwrap());
         // The store of a job is a folder here, and Nix has to be told.
@@ -45,9 +53,7 @@ impl Repository {
         });
         let event = self.project.machine.path("event.json");
         fs::write(&event, payload.to_string()).unwrap();
-        let run = self.project.workflow(example).with_event(&event).run();
-        assert!(run.green, "{example}: {}", run.text);
-        run
+        event
     }
 }
 

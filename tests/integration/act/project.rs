@@ -48,13 +48,24 @@ impl Project {
             fs::rename(repository.join(".github/workflows").join(part), repository.join(part)).unwrap();
         }
         copy(&machine.path("project/tools"), &repository.join("flake/tools"));
-        for part in
-            ["action.yml", "hook", "restore", "save", "plan", "build", "audit", "dashboard", "prune", "warm", "push"]
-        {
+        for part in [
+            "action.yml",
+            "hook",
+            "restore",
+            "save",
+            "plan",
+            "build",
+            "audit",
+            "dashboard",
+            "prune",
+            "warm",
+            "push",
+            "comment",
+        ] {
             copy(&ours.join(part), &repository.join("nix-cache").join(part));
         }
         // act does not know `$/`, the action's own repository. Nothing else is changed.
-        let nested = ["restore", "save", "plan", "build", "audit", "dashboard", "prune", "warm", "push"]
+        let nested = ["restore", "save", "plan", "build", "audit", "dashboard", "prune", "warm", "push", "comment"]
             .map(|folder| format!("{folder}/action.yml"));
         for action in nested.iter().map(String::as_str).chain(["action.yml"]) {
             replace(&repository.join("nix-cache").join(action), "uses: $/hook", "uses: ./nix-cache/hook");
@@ -115,7 +126,17 @@ impl Project {
     pub(super) fn workflow<'a>(&'a self, name: &'a str) -> Act<'a> {
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
         let folder = self.machine.path(&format!("run-{number}"));
-        Act { project: self, name, folder, env: self.fake.env(), interrupt: None, event: None, programs: None }
+        Act {
+            project: self,
+            name,
+            folder,
+            env: self.fake.env(),
+            interrupt: None,
+            event: None,
+            kind: "push",
+            given: Vec::new(),
+            programs: None,
+        }
     }
 
     /// All tokens that the runs had.
@@ -133,6 +154,8 @@ pub(super) struct Act<'a> {
     env: Vec<(String, String)>,
     interrupt: Option<&'a str>,
     event: Option<PathBuf>,
+    kind: &'a str,
+    given: Vec<String>,
     programs: Option<PathBuf>,
 }
 
@@ -158,6 +181,18 @@ impl<'a> Act<'a> {
     /// Started by an event with this payload.
     pub(super) fn with_event(mut self, payload: &Path) -> Self {
         self.event = Some(payload.to_owned());
+        self
+    }
+
+    /// Started by another event than a push.
+    pub(super) fn on(mut self, kind: &'a str) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// With a variable of the repository and a secret, as `NAME=VALUE`.
+    pub(super) fn with_settings(mut self, variable: &str, secret: &str) -> Self {
+        self.given = ["--var", variable, "-s", secret].map(str::to_owned).into();
         self
     }
 
@@ -209,12 +244,12 @@ impl<'a> Act<'a> {
             command.env("PATH", std::env::join_paths(all).unwrap());
         }
         let token = self.project.fake.rest_token(RestPermission::Read);
-        command.current_dir(self.project.machine.path("repository")).arg("push").arg("--workflows").arg(workflow);
+        command.current_dir(self.project.machine.path("repository")).arg(self.kind).arg("--workflows").arg(workflow);
         // The job runs on this machine, and what act would hide is shown: a token in the log must not go unnoticed.
         command.args(["-P", "ubuntu-latest=-self-hosted", "--json", "--insecure-secrets", "--no-cache-server"]);
         command.args(["--concurrent-jobs", "2", "--artifact-server-addr", "127.0.0.1", "--pull=false"]);
         command.arg("--action-cache-path").arg(self.folder.join("act"));
-        command.args(["-s", &format!("GITHUB_TOKEN={token}")]);
+        command.args(["-s", &format!("GITHUB_TOKEN={token}")]).args(&self.given);
         let rest = self.project.fake.rest_env(RestPermission::Read);
         let rest = rest.iter().filter(|(name, _)| name != "GITHUB_TOKEN");
         if let Some(event) = &self.event {

@@ -46,6 +46,8 @@ pub(super) fn local(text: &str) -> String {
         // What such an action would get.
         match skipping {
             Some(column) if indent > column || line.trim() == "with:" => {}
+            // Between the two.
+            Some(column) if indent == column && !line.trim_start().starts_with('-') => kept.push(line.to_owned()),
             _ => {
                 skipping = None;
                 kept.push(line.to_owned());

@@ -43,7 +43,7 @@ fn exported(place: &Place, remote: &str) -> Vec<Value> {
 }
 
 /// An archive of one deflated file.
-fn zip(name: &str, content: &[u8]) -> Vec<u8> {
+pub(crate) fn zip(name: &str, content: &[u8]) -> Vec<u8> {
     let mut packed = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::best());
     packed.write_all(content).unwrap();
     let packed = packed.finish().unwrap();

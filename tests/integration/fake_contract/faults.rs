@@ -46,6 +46,7 @@ async fn attempt(client: &Client, operation: Operation, up: &str, down: &str) ->
         Operation::Artifacts => client.http.get(caches.replace("caches", "artifacts")).bearer_auth(rest),
         Operation::ArtifactZip => client.http.get(caches.replace("caches", "artifacts/1/zip")).bearer_auth(rest),
         Operation::Run => client.http.get(caches.replace("caches", "runs/1")).bearer_auth(rest),
+        Operation::Comments => client.http.get(caches.replace("actions/caches", "issues/7/comments")).bearer_auth(rest),
         Operation::Pulls => client.http.get(caches.replace("actions/caches", "pulls")).bearer_auth(rest),
         Operation::Unknown => client.http.get(format!("{}/_apis/artifactcache/cache?keys=key", client.fake.url())),
     };
@@ -117,7 +118,7 @@ async fn faults_answer_in_the_place_of_the_service() {
         // It struck once, and did none of the work: what comes next is as if it had not been.
         let (after, _, body) = attempt(&client, operation, &up, &down).await.expect("the fault is over");
         let unstruck = match operation {
-            Create | Lookup | Head | List | Usage | Artifacts | Operation::Run | Pulls => 200,
+            Create | Lookup | Head | List | Usage | Artifacts | Operation::Run | Pulls | Operation::Comments => 200,
             Finalize | Unknown | ArtifactZip => 404,
             PutBlob | PutBlock => 201,
             PutBlockList

@@ -237,6 +237,11 @@ impl Fake {
         self.service.runs.lock().expect("no holder panics").push(run);
     }
 
+    /// The texts of the comments that were written.
+    pub(crate) fn comments(&self) -> Vec<String> {
+        self.service.comments.lock().expect("no holder panics").clone()
+    }
+
     /// Uploads an artifact of the last run, of which nothing is checked.
     pub(crate) fn put_artifact(&self, name: &str, zip: &[u8]) {
         artifacts::put(&self.service, name, zip);

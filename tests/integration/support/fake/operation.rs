@@ -53,6 +53,8 @@ pub(crate) enum Operation {
     Run,
     /// REST: the pull requests from a branch.
     Pulls,
+    /// REST: the comments on a pull request, or a new one.
+    Comments,
     /// The path of another service: cache v1, an unknown method, a typing error.
     Unknown,
 }
@@ -80,6 +82,7 @@ impl Operation {
             Self::ArtifactZip => "artifact-zip",
             Self::Run => "run",
             Self::Pulls => "pulls",
+            Self::Comments => "comments",
             Self::Unknown => "unknown",
         }
     }
@@ -111,7 +114,7 @@ impl Operation {
 
     /// Whether it belongs to the part of the REST interface about runs and their artifacts.
     pub(crate) fn is_of_runs(self) -> bool {
-        matches!(self, Self::Artifacts | Self::ArtifactZip | Self::Run | Self::Pulls)
+        matches!(self, Self::Artifacts | Self::ArtifactZip | Self::Run | Self::Pulls | Self::Comments)
     }
 }
 
@@ -200,7 +203,13 @@ fn operation(method: &Method, path: &str, query: &Query) -> Operation {
             Operation::Artifacts
         }
         ("GET", ["repos", _, _, "actions", "artifacts", _, "zip"]) => Operation::ArtifactZip,
-        ("GET", ["repos", _, _, "actions", "runs", _]) => Operation::Run,
+        (
+            "GET",
+            ["repos", _, _, "actions", "runs"]
+            | ["repos", _, _, "actions", "runs", _]
+            | ["repos", _, _, "actions", "runs", _, "jobs"],
+        ) => Operation::Run,
+        ("GET" | "POST", ["repos", _, _, "issues", _, "comments"]) => Operation::Comments,
         ("GET", ["repos", _, _, "pulls"]) => Operation::Pulls,
         _ => Operation::Unknown,
     }

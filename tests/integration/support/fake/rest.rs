@@ -39,7 +39,7 @@ impl IntoResponse for RestError {
 ///
 /// # Errors
 /// The answer in the form of the interface.
-pub(super) fn serve(service: &Service, call: &Call) -> Result<Response, RestError> {
+pub(super) fn serve(service: &Service, call: &Call, body: &[u8]) -> Result<Response, RestError> {
     let permission = service
         .mint
         .rest_permission(&call.headers)
@@ -56,7 +56,7 @@ pub(super) fn serve(service: &Service, call: &Call) -> Result<Response, RestErro
         return Err(RestError::new(StatusCode::FORBIDDEN, "Resource not accessible by integration"));
     }
     if call.operation.is_of_runs() {
-        return runs::serve(service, call, &parts[3..]);
+        return runs::serve(service, call, (&parts[2..], body));
     }
     service.expire();
     match (call.operation, parts.get(4)) {

@@ -36,19 +36,50 @@ impl Default for FakeRun {
     }
 }
 
-/// Carries a request out. `path` is what follows the name of the repository.
+/// Carries a request out. The path is what follows the name of the repository.
 ///
 /// # Errors
 /// The answer in the form of the interface.
-pub(super) fn serve(service: &Service, call: &Call, path: &[&str]) -> Result<Response, RestError> {
+pub(super) fn serve(service: &Service, call: &Call, (path, body): (&[&str], &[u8])) -> Result<Response, RestError> {
     let number = |text: &str| text.parse::<u64>().map_err(|_| not_found());
     match (call.operation, path) {
-        (Operation::Artifacts, ["runs", id, _]) => Ok(list(service, call, Some(number(id)?))),
+        (Operation::Artifacts, [_, "runs", id, _]) => Ok(list(service, call, Some(number(id)?))),
         (Operation::Artifacts, _) => Ok(list(service, call, None)),
-        (Operation::ArtifactZip, [_, id, _]) => zip(service, number(id)?),
-        (Operation::Run, [_, id]) => run(service, number(id)?),
+        (Operation::ArtifactZip, [_, _, id, _]) => zip(service, number(id)?),
+        (Operation::Run, [_, _]) => Ok(runs(service)),
+        (Operation::Run, [_, _, id]) => run(service, number(id)?),
+        (Operation::Run, _) => Ok(answer(StatusCode::OK, &json!({ "total_count": 1, "jobs": [job(service)] }))),
+        (Operation::Comments, _) => Ok(comments(service, call, body)),
         _ => Ok(pulls(service, call)),
     }
+}
+
+fn runs(service: &Service) -> Response {
+    let runs = service.runs.lock().expect("no holder panics");
+    let all: Vec<Value> = runs.iter().map(|run| json!({ "id": run.id })).collect();
+    answer(StatusCode::OK, &json!({ "total_count": all.len(), "workflow_runs": all }))
+}
+
+fn job(service: &Service) -> Value {
+    let ended = service.clock.now();
+    let (created, ended) = (rfc3339(ended - AGE), rfc3339(ended));
+    json!({ "name": "build", "workflow_name": "CI", "conclusion": "success", "created_at": created, "started_at": created, "completed_at": ended })
+}
+
+/// Adds a comment, or lists all, on whichever pull request.
+fn comments(service: &Service, call: &Call, body: &[u8]) -> Response {
+    let mut all = service.comments.lock().expect("no holder panics");
+    let form = |(number, text): (usize, &String)| {
+        let page = format!("https://github.com/{}/pull/7#issuecomment-{number}", service.config.repository);
+        json!({ "id": number, "user": { "login": "github-actions[bot]" }, "body": text, "html_url": page })
+    };
+    if call.method != axum::http::Method::POST {
+        return answer(StatusCode::OK, &Value::Array(all.iter().enumerate().map(form).collect()));
+    }
+    let given: Value = serde_json::from_slice(body).unwrap_or_default();
+    let text = given["body"].as_str().unwrap_or_default().to_owned();
+    all.push(text.clone());
+    answer(StatusCode::CREATED, &form((all.len() - 1, &text)))
 }
 
 fn list(service: &Service, call: &Call, run: Option<u64>) -> Response {
@@ -139,11 +170,14 @@ fn pulls(service: &Service, call: &Call) -> Response {
         let (_, repository, branch) = run.head;
         repository.split('/').next().is_some_and(|owner| format!("{owner}:{branch}") == wanted)
     };
-    let numbers: std::collections::BTreeSet<u64> =
-        runs.iter().filter(is_from).flat_map(|run| run.pulls.clone()).collect();
-    let form = |number: &u64| {
-        let side = |name: &str| json!({ "ref": name, "sha": "", "label": wanted, "repo": Value::Null });
-        json!({ "number": number, "state": "open", "user": { "login": "somebody" }, "head": side("fix"), "base": side("main") })
+    // Of several runs of one pull request, the last one has its newest commit.
+    let from = runs.iter().filter(is_from);
+    let heads: std::collections::BTreeMap<u64, &FakeRun> =
+        from.flat_map(|run| run.pulls.iter().map(move |pull| (*pull, run))).collect();
+    let form = |(number, run): (&u64, &&FakeRun)| {
+        let side = |name: &str, sha: &str, repository: &str| json!({ "ref": name, "sha": sha, "repo": { "full_name": repository } });
+        let (head, base) = (side(run.head.2, run.sha, run.head.1), side("main", "", &service.config.repository));
+        json!({ "number": number, "state": "open", "user": { "login": "somebody" }, "head": head, "base": base })
     };
-    answer(StatusCode::OK, &Value::Array(numbers.iter().map(form).collect()))
+    answer(StatusCode::OK, &Value::Array(heads.iter().map(form).collect()))
 }

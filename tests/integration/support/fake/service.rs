@@ -51,6 +51,8 @@ pub(super) struct Service {
     faults: Mutex<Faults>,
     /// The artifacts of all runs, in the order of creation.
     pub artifacts: Mutex<Vec<Artifact>>,
+    /// The texts of the comments on all pull requests.
+    pub comments: Mutex<Vec<String>>,
     /// The runs, of which the last one has all tokens.
     pub runs: Mutex<Vec<FakeRun>>,
     lookup_lag: AtomicU64,
@@ -76,6 +78,7 @@ impl Service {
             state: Mutex::default(),
             faults: Mutex::default(),
             artifacts: Mutex::default(),
+            comments: Mutex::default(),
             runs: Mutex::new(vec![FakeRun::default()]),
             lookup_lag: AtomicU64::new(millis(config.lookup_lag)),
             names: AtomicU64::new(1),
@@ -194,7 +197,12 @@ async fn work(service: &Arc<Service>, call: &Call, body: axum::body::Body) -> Re
     } else if operation.is_blob() {
         download::get(service, call).into_response()
     } else if operation.is_rest() {
-        rest::serve(service, call).into_response()
+        let said = if call.operation == Operation::Comments {
+            axum::body::to_bytes(body, 1 << 20).await.unwrap_or_default()
+        } else {
+            axum::body::Bytes::new()
+        };
+        rest::serve(service, call, &said).into_response()
     } else {
         unknown(call)
     }
