@@ -40,10 +40,16 @@ impl S3Address {
     /// # Errors
     /// A sentence that says what is wrong and what to write instead.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        if let Some(bad) = text.chars().find(|c| c.is_whitespace() || c.is_control() || *c == '#' || *c == '\\') {
+        let (place, query) = text.split_once('?').unwrap_or((text, ""));
+        let bad = |text: &str| text.chars().find(|c| c.is_whitespace() || c.is_control() || *c == '#' || *c == '\\');
+        if let Some(bad) = bad(place) {
+            return Err(format!(
+                "{bad:?} cannot be in a bucket or prefix. Use letters, digits and any of -_.=+,~ between single slashes"
+            ));
+        }
+        if let Some(bad) = bad(query) {
             return Err(format!("{bad:?} cannot be in it. Percent-encode the value of `endpoint`"));
         }
-        let (place, query) = text.split_once('?').unwrap_or((text, ""));
         if place.contains('@') {
             return Err("it contains credentials. Remove them: keys are read from the variables AWS_ACCESS_KEY_ID, \
                         AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN only"
