@@ -29,9 +29,8 @@ pub(crate) fn is_secret(name: &str) -> bool {
 /// Returns whether a variable can contain a login of the user's, such as one for a binary cache or an object store. Programs of the user's
 /// need them.
 pub(crate) fn is_login(name: &str) -> bool {
-    const PREFIXES: [&str; 4] = ["AWS_", "ATTIC_", "CACHIX_", "NIKS3_"];
     const WORDS: [&str; 6] = ["AUTH", "CREDENTIAL", "LOGIN", "PASS", "SECRET", "TOKEN"];
-    let is_known = name.ends_with("_KEY") || PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    let is_known = name.ends_with("_KEY") || env_vars::LOGIN_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
     !is_secret(name) && (is_known || WORDS.iter().any(|word| name.contains(word)))
 }
 

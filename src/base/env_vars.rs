@@ -119,6 +119,8 @@ pub(crate) const ACTIONS_ID_TOKEN_REQUEST_TOKEN: &str = "ACTIONS_ID_TOKEN_REQUES
 pub(crate) const ACTIONS_PREFIX: &str = "ACTIONS_";
 /// The prefix of action inputs. Child processes get none of them.
 pub(crate) const INPUT_PREFIX: &str = "INPUT_";
+/// The prefixes of variables with logins of object stores and binary caches, which are the user's.
+pub(crate) const LOGIN_PREFIXES: [&str; 4] = ["AWS_", "ATTIC_", "CACHIX_", "NIKS3_"];
 
 // == Set by users, workflows or the runner: tokens for GitHub's REST interface
 
