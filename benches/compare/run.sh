@@ -50,7 +50,7 @@ if newer=$("$project/scripts/newer-nix.sh" "$project/target/newer-nix"); then
   export PATH=$newer:$PATH
 fi
 "$project/scripts/setup-act.sh" "$project/target/venv" >/dev/null
-(cd "$project" && cargo build --quiet --release --locked --bin nix-cache --example dev-server)
+(cd "$project" && cargo build --quiet --release --locked --bin nix-cache --example dev-server --example binary-cache)
 
 folder=$folder/$size
 "$here/make-store.sh" "$folder" "$size"

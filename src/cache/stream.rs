@@ -32,6 +32,10 @@ use crate::store::StoreDirs;
 
 /// Longest time for the tables of all layers.
 const FOR_TABLES: Duration = Duration::from_mins(1);
+/// The NARs of derivations have about so many times the bytes that they take in a layer.
+const DERIVATION_RATIO: u64 = 4;
+/// Largest number of bytes of derivations that are asked for in one layer before it is mounted.
+const LARGEST_HEAD: u64 = 8 << 20;
 
 /// Starts to stream the layers `ids`, or downloads them if that is wanted or streaming does not work; `mode` says which.
 pub(super) async fn fetch(
@@ -122,7 +126,8 @@ async fn stream_layers(context: &Context, snapshot: &Snapshot, ids: &BTreeSet<Sh
             chunks: stored.digests.chunks.clone(),
         });
     }
-    let streamed: Vec<StreamedLayer> = layers.iter().filter_map(|(id, layer)| parts(*id, layer, &numbers)).collect();
+    let streamed: Vec<StreamedLayer> =
+        layers.iter().filter_map(|(id, layer)| parts(*id, layer, snapshot, &numbers)).collect();
     if streamed.is_empty() {
         return Ok(ready);
     }
@@ -167,7 +172,7 @@ fn hot(context: &Context, snapshot: &Snapshot, numbers: &BTreeMap<Sha, u32>) -> 
 }
 
 /// The composition of a layer; None if an entry of it was not found.
-fn parts(id: Sha, layer: &Layer, numbers: &BTreeMap<Sha, u32>) -> Option<StreamedLayer> {
+fn parts(id: Sha, layer: &Layer, snapshot: &Snapshot, numbers: &BTreeMap<Sha, u32>) -> Option<StreamedLayer> {
     let parts = match &layer.recipe {
         None => vec![(*numbers.get(&id)?, 0, layer.digests.size)],
         Some(recipe) => {
@@ -177,7 +182,9 @@ fn parts(id: Sha, layer: &Layer, numbers: &BTreeMap<Sha, u32>) -> Option<Streame
             recipe.0.iter().filter(|segment| segment.length > 0).map(part).collect::<Option<_>>()?
         }
     };
-    Some(StreamedLayer { id, parts })
+    let derivations = layer.paths.iter().filter(|(path, _)| path.is_derivation());
+    let bytes: u64 = derivations.filter_map(|key| Some(snapshot.paths.get(key)?.info.nar_size)).sum();
+    Some(StreamedLayer { id, parts, head: (bytes / DERIVATION_RATIO).min(LARGEST_HEAD) })
 }
 
 async fn start(dirs: &StoreDirs, plan: StreamPlan) -> Result<PathBuf, String> {

@@ -65,7 +65,7 @@ def main():
     states = json.loads((folder / "states.json").read_text())
     base = make_base(folder, states, env)
     target = Path(os.environ.get("CARGO_TARGET_DIR", PROJECT / "target")) / "release"
-    place = Place(str(target / "nix-cache"), str(target / "examples/dev-server"), PROJECT / "tests/node", rounds.HERE / "shims", env)
+    place = Place(str(target / "nix-cache"), str(target / "examples/dev-server"), str(target / "examples/binary-cache"), PROJECT / "tests/node", rounds.HERE / "shims", env)
     work = folder / "jobs"
     machine.remove([work], wait=False)
     bench = rounds.Bench(candidates(place), env, work, str(folder / "store"), base, states, wait=not chosen.quick)
@@ -79,8 +79,7 @@ def main():
             # Ten commits are for bytes, which are the same on every link.
             if case == "commits" and link == "link" and "local" in chosen.links:
                 continue
-            able = [name for name in names if link == "local" or bench.candidates[name].has_link]
-            able = [name for name in able if name in ABLE.get(case, OTHERS)]
+            able = [name for name in names if name in ABLE.get(case, OTHERS)]
             for number in range(1 if case == "commits" else chosen.repeat):
                 ROUNDS[case](bench, able, link == "link", number)
                 result.write_text(json.dumps({"about": about, "figures": bench.figures}, indent=1))

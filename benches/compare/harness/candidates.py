@@ -12,6 +12,7 @@ class Place:
 
     nix_cache: str
     dev_server: str
+    binary_cache: str
     # The folder with GitHub's client and the scripts that call it.
     node: Path
     # The folder with a `tar` that notes when it was called.
@@ -43,8 +44,6 @@ class Job:
 
 class Layers:
     """nix-cache: layers, which are mounted, unpacked or streamed."""
-
-    has_link = True
 
     def __init__(self, place, mode):
         self.place, self.mode = place, mode
@@ -83,8 +82,6 @@ class Layers:
 class Tar:
     """The pipeline of cache-nix-action: tar and zstd over /nix, through GitHub's own client."""
 
-    has_link = True
-
     def __init__(self, place):
         self.place = place
 
@@ -114,26 +111,24 @@ class Tar:
 
 
 class NixCopy:
-    """`nix copy` to a binary cache in a folder, and back."""
-
-    has_link = False
+    """`nix copy` to a binary cache, and back: in a folder, or through a server as slow as the link."""
 
     def __init__(self, place):
         self.place = place
 
     def open(self, folder, link):
-        return BinaryCache(folder)
+        return BinaryCache(self.place.binary_cache, folder, link)
 
     def _copy(self, job, name, ends, paths, **more):
         command = ["nix", "copy", "--no-check-sigs", *ends, *paths]
         return job.step(name, command, self.place.env | {"XDG_CACHE_HOME": str(job.folder / "cache")}, **more)
 
     def restore(self, job, name, paths):
-        ends = ["--from", f"file://{job.service.folder}", "--to", job.store]
+        ends = ["--from", job.service.url, "--to", job.store]
         return self._copy(job, name, ends, paths, ready=paths)
 
     def save(self, job, name, paths):
-        ends = ["--from", job.store, "--to", f"file://{job.service.folder}?compression=zstd"]
+        ends = ["--from", job.store, "--to", f"{job.service.url}?compression=zstd"]
         return self._copy(job, name, ends, paths)
 
     save_again = save

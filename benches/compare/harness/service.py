@@ -37,14 +37,24 @@ class Service:
 
 
 class BinaryCache:
-    """A folder that `nix copy` fills, in the place of a service."""
+    """A folder that `nix copy` fills, in the place of a service. With a link it is reached through a server that is as slow."""
 
-    def __init__(self, folder):
+    def __init__(self, program, folder, link):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True)
         self.env = {}
         self.meter = {"folder": str(self.folder)}
+        self.process, self.url = None, f"file://{self.folder}"
+        if link:
+            command = [program, "--dir", self.folder, "--link"]
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            self.url = self.process.stdout.readline().strip()
+            if not self.url:
+                raise SystemExit("compare: the binary cache did not start.")
 
     def close(self):
+        if self.process:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
         return {}

@@ -1,5 +1,5 @@
-//! What is fetched without being read yet: the tables of all layers, then what was read first in the last job of the lane, then
-//! everything else, several chunks with one request.
+//! What is fetched without being read yet: the tables of all layers and their derivations, then what was read first in the last job of
+//! the lane, then everything else, several chunks with one request.
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -33,8 +33,16 @@ const FIRST: usize = 8;
 impl Blobs {
     /// Fetches the tables of all layers, which every mount needs first, and then everything else.
     pub(super) async fn begin(self: Arc<Self>) {
-        let layers = (0..self.plan.layers.len()).map(|layer| self.fetch_tables(layer));
-        futures_util::future::join_all(layers).await;
+        let tables = futures_util::future::join_all((0..self.plan.layers.len()).map(|layer| self.fetch_tables(layer)));
+        let heads = async {
+            // The restore reads them as soon as the layers are mounted. The tables have asked already, so they are first.
+            for (number, layer) in self.plan.layers.iter().enumerate() {
+                for piece in self.plan.pieces(number, 0, layer.head) {
+                    drop(self.need(piece.chunk));
+                }
+            }
+        };
+        futures_util::join!(tables, heads);
         if !self.remote.ranges_work() {
             return;
         }

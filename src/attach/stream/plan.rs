@@ -91,6 +91,8 @@ pub struct StreamedLayer {
     pub id: Sha,
     /// A number into the blobs, an offset there, and a length.
     pub parts: Vec<(u32, u64, u64)>,
+    /// Bytes at its start that the restore itself is expected to read: its derivations.
+    pub head: u64,
 }
 
 impl StreamedLayer {
@@ -283,8 +285,8 @@ mod tests {
             remote: Handover::Directory { path: "/x".into() },
             blobs: vec![blob(25), blob(10)],
             layers: vec![
-                StreamedLayer { id: Sha([1; 32]), parts: vec![(0, 5, 20), (1, 0, 4)] },
-                StreamedLayer { id: Sha([2; 32]), parts: vec![(1, 0, 10)] },
+                StreamedLayer { id: Sha([1; 32]), parts: vec![(0, 5, 20), (1, 0, 4)], head: 12 },
+                StreamedLayer { id: Sha([2; 32]), parts: vec![(1, 0, 10)], head: 0 },
             ],
             hot: vec![(0, 2), (1, 0)],
             patience_ms: 1,
