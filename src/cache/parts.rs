@@ -215,8 +215,10 @@ async fn pack_once(
     let items: Vec<Item> =
         paths.iter().map(|path| Item { path: path.clone(), nar_hash: valid[path].nar_hash }).collect();
     let (store, folder) = (context.place.dirs.real_store(), work_folder(context, total / LIKELY_RATIO)?);
-    let (options, counter) =
-        (Options { level: context.packing.level, threads: context.packing.threads }, progress.bytes.clone());
+    let (options, counter) = (
+        Options { level: context.packing.level, threads: context.packing.threads, ..Options::new() },
+        progress.bytes.clone(),
+    );
     let known = known_blocks(&context.place.dirs, snapshot);
     // What the job reads first is together at the beginning of the layer.
     let trace = snapshot.lanes.get(&context.identity.lane).map(|lane| lane.trace.clone()).unwrap_or_default();

@@ -1,14 +1,15 @@
-//! The block index that follows the squashfs image in a layer's file: the hash of every data block. With it, a later layer finds
-//! blocks that this one already contains, so that they are not uploaded again.
+//! The block index that follows the squashfs image in a layer's file: the hash of every part of every data block
+//! ([`super::frame`]). With it, a later layer finds bytes that this one already contains, so that they are not uploaded again.
 //!
 //! Format: at the first multiple of 4 KiB after the image, the eight bytes `NCINDEX1`, the number of blocks (8 bytes,
-//! little-endian), for each block the hash of its stored bytes (16 bytes) and their number (4 bytes, little-endian), and zeros up
+//! little-endian), for each part the hash of its stored bytes (16 bytes) and their number (4 bytes, little-endian), and zeros up
 //! to the next multiple of 4 KiB. The blocks are contiguous in the image, starting after the superblock.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 
+use super::frame::parts;
 use super::squashfs::{BLOCK_SIZE, SUPERBLOCK_SIZE, image_length, round_up_to_page};
 
 /// The first 16 bytes of the BLAKE3 of some bytes.
@@ -21,7 +22,7 @@ const MAX_BLOCKS: u64 = 1 << 19;
 /// Largest output of [`keep`], in bytes.
 pub(crate) const MAX_KEPT: u64 = 32 + 16 + MAX_BLOCKS * ENTRY as u64;
 
-/// A stored data block or fragment block.
+/// A stored data block or fragment block, or a part of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredBlock {
     /// Hash of the stored bytes.
@@ -42,6 +43,12 @@ pub fn truncate(hash: &blake3::Hash) -> ContentHash {
     let mut out = [0; 16];
     out.copy_from_slice(&hash.as_bytes()[..16]);
     out
+}
+
+/// The entries for a block with these stored bytes and this size word.
+pub(super) fn entries(stored: &[u8], word: u32) -> Vec<StoredBlock> {
+    let entry = |part: &[u8]| StoredBlock { hash: content_hash(part), length: part.len() as u32 };
+    parts(stored, word).into_iter().map(entry).collect()
 }
 
 /// Encodes the index of `blocks`, without the padding after it.

@@ -2,6 +2,7 @@
 
 pub(crate) mod content;
 pub mod digest;
+mod frame;
 pub mod index;
 pub(crate) mod nar;
 pub mod pack;

@@ -1,6 +1,7 @@
 //! Layers stored as recipes: the file of a layer as ranges of stored bytes of older layers, and new bytes.
 //!
-//! Each block of a file is compressed separately, and small files share blocks whose boundaries depend on their content. The same
+//! Each block of a file is compressed separately and divided into parts ([`super::frame`]), and small files share blocks whose
+//! boundaries depend on their content. The same
 //! bytes therefore become the same stored block in every layer. A layer of slightly changed paths consists mostly of blocks that
 //! an older layer has; only the others are uploaded, with the tables. A recipe refers to *stored* bytes, never to the file of
 //! another recipe, so every layer is assembled in a single step.

@@ -90,7 +90,7 @@ impl Stored {
 
 fn pack_to(store: &Path, items: &[Item], threads: usize, file: &Path) -> Outcome {
     let file = File::options().read(true).write(true).create(true).truncate(true).open(file).unwrap();
-    pack(store, items, &file, Options { level: 1, threads }, &AtomicU64::new(0)).unwrap()
+    pack(store, items, &file, Options { level: 1, threads, ..Options::new() }, &AtomicU64::new(0)).unwrap()
 }
 
 /// Unpacks `wanted` from the layer in `file` into the directory `store`, in which nothing is valid.

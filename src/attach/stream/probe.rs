@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::attach::mount::mount_image;
 use crate::base::platform::{UnmountFlags, unmount};
 use crate::layer::squashfs::{
-    BLOCK_SIZE, Content, Kind, SUPERBLOCK_SIZE, Tree, UNCOMPRESSED_BLOCK, round_up_to_page, write_tables,
+    Content, FRAGMENT_SIZE, Kind, SUPERBLOCK_SIZE, Tree, UNCOMPRESSED_BLOCK, round_up_to_page, write_tables,
 };
 
 /// The name of the file with the image, and of the folder where it is mounted.
@@ -20,16 +20,16 @@ const NAME: &str = "file";
 /// Longest time for the test.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The bytes of the file in the image: a block.
+/// The bytes of the file in the image, which is one block.
 fn content() -> Vec<u8> {
-    (0..BLOCK_SIZE).map(|at| (at % 251) as u8).collect()
+    (0..FRAGMENT_SIZE).map(|at| (at % 251) as u8).collect()
 }
 
 /// The image.
 pub(super) fn image() -> io::Result<Vec<u8>> {
     let (start, bytes) = (SUPERBLOCK_SIZE as u64, content());
     let mut tree = Tree::new();
-    let blocks = vec![BLOCK_SIZE as u32 | UNCOMPRESSED_BLOCK];
+    let blocks = vec![FRAGMENT_SIZE as u32 | UNCOMPRESSED_BLOCK];
     let content = tree.add_content(Content { size: bytes.len() as u64, start, blocks, fragment: None });
     let file = tree.add(NAME.as_bytes(), Kind::File { content, executable: false });
     tree.nodes[0].kind = Kind::Directory(vec![file]);

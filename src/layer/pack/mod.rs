@@ -5,11 +5,14 @@
 //! 2. A pool of threads compresses blocks.
 //! 3. One thread writes the blocks in order, so the image does not depend on the number of threads.
 //!
-//! At most a few megabytes are in memory at once.
+//! At most some 50 MiB are in memory at once.
 
 pub(crate) mod older;
 mod pipeline;
 mod walk;
+
+#[cfg(test)]
+pub(super) use pipeline::compressor;
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -24,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use self::older::Older;
 use super::digest::{DigestWriter, Digests, refresh_first_chunk};
 use super::index::{StoredBlock, encode_index};
-use super::squashfs::{SUPERBLOCK_SIZE, round_up_to_page, write_tables};
+use super::squashfs::{BLOCK_SIZE, SUPERBLOCK_SIZE, round_up_to_page, write_tables};
 use crate::base::disk::Guarded;
 use crate::store::{NarHash, StorePath};
 
@@ -44,13 +47,16 @@ pub struct Options {
     pub level: i32,
     /// Number of threads that compress.
     pub threads: usize,
+    /// Bytes of a block of a large file, one of the sizes that images can have.
+    pub block_size: usize,
 }
 
 impl Options {
     /// The default level, on all cores.
     #[must_use]
     pub fn new() -> Self {
-        Self { level: DEFAULT_LEVEL, threads: std::thread::available_parallelism().map_or(2, usize::from) }
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        Self { level: DEFAULT_LEVEL, threads, block_size: BLOCK_SIZE }
     }
 }
 
@@ -61,7 +67,7 @@ impl Default for Options {
 }
 
 /// The default zstd level, chosen by measurement.
-pub const DEFAULT_LEVEL: i32 = 4;
+pub const DEFAULT_LEVEL: i32 = 6;
 
 /// A path that must not be packed, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,7 +91,7 @@ pub struct Packed {
     pub bytes: u64,
     /// The part of these bytes that are copies of files already in the layer.
     pub duplicate_bytes: u64,
-    /// Its blocks, in the order of the file.
+    /// The parts of its blocks, in the order of the file.
     pub blocks: Vec<StoredBlock>,
 }
 
@@ -132,8 +138,9 @@ pub(crate) fn pack_with(
 
     let mut out = DigestWriter::new(BufWriter::with_capacity(1 << 20, Guarded::new(file)));
     out.write_all(&[0; SUPERBLOCK_SIZE])?;
-    let (walked, written) =
-        pipeline::run(&mut out, options, |sender| walk::walk(store, &sorted, older, sender, progress))?;
+    let (walked, written) = pipeline::run(&mut out, options, |sender| {
+        walk::walk(store, &sorted, (older, options.block_size), sender, progress)
+    })?;
     if !walked.rejected.is_empty() {
         return Ok(Outcome::Rejected(walked.rejected));
     }

@@ -14,7 +14,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::layer::index::{ContentHash, StoredBlock, content_hash};
+use crate::layer::index::{ContentHash, content_hash, entries};
 use crate::layer::recipe::KnownBlocks;
 use crate::layer::squashfs::{
     BLOCK_SIZE, BlockReader, Fragment, Image, ImageError, Inode, UNCOMPRESSED_BLOCK, read_block,
@@ -167,12 +167,13 @@ fn read(
         let mut reader = BlockReader::new(&image)?;
         let mut plain = Vec::new();
         while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let hash = reader.stored_block(task.start, task.word, &mut plain)?;
+            let stored = reader.stored_block(task.start, task.word, &mut plain)?;
+            let (hash, parts) = (content_hash(stored), entries(stored, task.word));
             let size = plain.len() as u64;
             if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(size)).is_err() {
                 return Ok(());
             }
-            if !known.contains(&StoredBlock { hash, length: task.word & !UNCOMPRESSED_BLOCK }) {
+            if !parts.iter().all(|part| known.contains(part)) {
                 continue;
             }
             let of_file = |(offset, size): &(u32, u32)| {

@@ -10,7 +10,7 @@ use crate::base::digest::Sha;
 use crate::layer::hash_of;
 use crate::layer::pack::{Item, Options, Outcome, Packed, pack_with};
 use crate::layer::recipe::split;
-use crate::layer::squashfs::{Piece, check};
+use crate::layer::squashfs::{FRAGMENT_SIZE, Piece, check};
 use crate::store::StorePath;
 
 /// Files by name: a seed, and a size.
@@ -37,11 +37,15 @@ fn write(store: &Path, path: &StorePath, files: &Files) {
 }
 
 fn packed(store: &Path, paths: &[&StorePath], older: &Older) -> (File, Packed) {
+    packed_in_blocks(BLOCK_SIZE, store, paths, older)
+}
+
+fn packed_in_blocks(block_size: usize, store: &Path, paths: &[&StorePath], older: &Older) -> (File, Packed) {
     let item =
         |path: &&StorePath| Item { path: (*path).clone(), nar_hash: hash_of(&store.join(path.as_str())).unwrap() };
     let items: Vec<Item> = paths.iter().map(item).collect();
     let file = tempfile::tempfile().unwrap();
-    let options = Options { threads: 2, ..Options::new() };
+    let options = Options { threads: 2, block_size, ..Options::new() };
     let outcome = pack_with(store, &items, (&|_| None, older), &file, options, &AtomicU64::new(0)).unwrap();
     let Outcome::Packed(packed) = outcome else { panic!("{outcome:?}") };
     (file, packed)
@@ -124,6 +128,36 @@ fn only_files_that_changed_are_sent() {
     let (plain, packed_plain) = packed(store.path(), &[&new], &Older::default());
     let without = sent(&plain, &packed_plain, &after, &known);
     assert!(without > bytes + 200_000, "{without} without, {bytes} with them");
+}
+
+/// Layers of earlier commits have blocks of 128 KiB.
+#[test]
+fn a_layer_with_smaller_blocks_is_read_and_its_small_files_are_used_again() {
+    let store = tempfile::tempdir().unwrap();
+    let (old, new) = (path("0", "tool-1.0"), path("1", "tool-1.1"));
+    write(store.path(), &old, &files());
+    write(store.path(), &new, &files());
+    let (base, base_packed) = packed_in_blocks(FRAGMENT_SIZE, store.path(), &[&old], &Older::default());
+    let known = known(&base_packed);
+    assert_eq!(sent(&base, &base_packed, &files(), &KnownBlocks::default()), base_packed.digests.size);
+    let (layer, packed_new) = packed(store.path(), &[&new], &older(&base, &known));
+    let bytes = sent(&layer, &packed_new, &files(), &known);
+    let large: usize = files().iter().filter(|(name, _)| name.starts_with("large")).map(|(_, file)| file.1).sum();
+    assert!(bytes < large as u64 + 10_000, "{bytes} for {large}");
+}
+
+#[test]
+fn of_a_large_file_that_changed_at_its_end_only_the_end_is_sent() {
+    let store = tempfile::tempdir().unwrap();
+    let (old, new) = (path("0", "tool-1.0"), path("1", "tool-1.1"));
+    let file = |size| Files::from([("large".to_owned(), (2, size))]);
+    let (before, after) = (file(900_000), file(900_100));
+    write(store.path(), &old, &before);
+    write(store.path(), &new, &after);
+    let (_, base) = packed(store.path(), &[&old], &Older::default());
+    let (layer, packed_new) = packed(store.path(), &[&new], &Older::default());
+    let bytes = sent(&layer, &packed_new, &after, &known(&base));
+    assert!(bytes < base.digests.size / 5, "{bytes} of {}", base.digests.size);
 }
 
 #[test]

@@ -7,17 +7,17 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::Options;
 use super::older::OldBlock;
 use crate::layer::digest::DigestWriter;
-use crate::layer::index::{ContentHash, StoredBlock, content_hash};
-use crate::layer::squashfs::{BLOCK_SIZE, Tree, UNCOMPRESSED_BLOCK};
+use crate::layer::index::{StoredBlock, entries};
+use crate::layer::squashfs::{BLOCK_SIZE, FRAGMENT_SIZE, Tree, UNCOMPRESSED_BLOCK};
 
-/// Blocks that may wait for the writer: 8 MiB, and as much again after compression.
-const QUEUE: usize = 64;
+/// Blocks that may wait for the writer: 24 MiB, and as much again after compression.
+const QUEUE: usize = 24;
 
-/// A block, its size word, and the hash of its bytes.
+/// A block, its size word, and its entries in the index.
 struct Compressed {
     bytes: Vec<u8>,
     word: u32,
-    hash: ContentHash,
+    parts: Vec<StoredBlock>,
 }
 
 /// The source of a block.
@@ -116,7 +116,7 @@ impl Written {
     /// Writes a block and returns its size word.
     fn store(&mut self, out: &mut impl Write, block: &Compressed) -> io::Result<u32> {
         out.write_all(&block.bytes)?;
-        self.stored.push(StoredBlock { hash: block.hash, length: block.bytes.len() as u32 });
+        self.stored.extend(&block.parts);
         Ok(block.word)
     }
 
@@ -159,13 +159,21 @@ pub(super) fn run<W: Write + Send, T>(
     })
 }
 
+/// Compresses blocks that have several parts. The size of the content, which changes with the end of a file, is not in the first one.
+pub(in crate::layer) fn compressor(level: i32) -> io::Result<zstd::bulk::Compressor<'static>> {
+    let mut compressor = zstd::bulk::Compressor::new(level)?;
+    compressor.include_contentsize(false)?;
+    Ok(compressor)
+}
+
 fn compress_all(queue: &Receiver<Job>, level: i32) {
-    let mut compressor = zstd::bulk::Compressor::new(level);
+    let (mut small, mut large) = (zstd::bulk::Compressor::new(level), compressor(level));
     let mut buffer = vec![0; BLOCK_SIZE];
     for Job { source, reply } in queue {
-        let done = match (source, &mut compressor) {
+        let is_large = matches!(&source, Source::Plain(block) if block.len() > FRAGMENT_SIZE);
+        let done = match (source, if is_large { &mut large } else { &mut small }) {
             (Source::Old(block), _) => {
-                block.stored().map(|bytes| Compressed { word: block.word, hash: block.hash, bytes })
+                block.stored().map(|bytes| Compressed { word: block.word, parts: entries(&bytes, block.word), bytes })
             }
             // A block that does not become smaller does not fit the buffer and is stored uncompressed.
             (Source::Plain(block), Ok(compressor)) => {
@@ -174,7 +182,7 @@ fn compress_all(queue: &Receiver<Job>, level: i32) {
                     Ok(size) => (size as u32, buffer[..size].to_vec()),
                     Err(_) => (block.len() as u32 | UNCOMPRESSED_BLOCK, block),
                 };
-                Ok(Compressed { word, hash: content_hash(&bytes), bytes })
+                Ok(Compressed { word, parts: entries(&bytes, word), bytes })
             }
             (_, Err(error)) => Err(io::Error::new(error.kind(), format!("zstd cannot be set up: {error}"))),
         };

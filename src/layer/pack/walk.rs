@@ -14,7 +14,7 @@ use super::pipeline::{BlockSender, Stopped, WriterGone};
 use super::{Item, Rejected};
 use crate::layer::index::{ContentHash, content_hash, truncate};
 use crate::layer::nar::{self, NarHasher};
-use crate::layer::squashfs::{BLOCK_SIZE, Content, Fragment, Kind, MAX_FILE, MAX_INODES, MAX_LISTING, Tree};
+use crate::layer::squashfs::{Content, FRAGMENT_SIZE, Fragment, Kind, MAX_FILE, MAX_INODES, MAX_LISTING, Tree};
 use crate::store::StorePath;
 
 /// The result of the walk.
@@ -55,7 +55,7 @@ impl From<WriterGone> for NotPacked {
 pub(super) fn walk(
     store: &Path,
     items: &[&Item],
-    older: &Older,
+    (older, block_size): (&Older, usize),
     sender: &BlockSender,
     progress: &AtomicU64,
 ) -> Result<Walked, Stopped> {
@@ -64,7 +64,7 @@ pub(super) fn walk(
         progress,
         older,
         walked: Walked {
-            tree: Tree::new(),
+            tree: Tree { block_size, ..Tree::new() },
             rejected: Vec::new(),
             nar_sizes: BTreeMap::new(),
             bytes: 0,
@@ -72,10 +72,10 @@ pub(super) fn walk(
         },
         known: HashMap::new(),
         large_sizes: HashSet::new(),
-        fragment: Vec::with_capacity(BLOCK_SIZE),
+        fragment: Vec::with_capacity(FRAGMENT_SIZE),
         fragments: 0,
         in_older: BTreeMap::new(),
-        buffer: vec![0; BLOCK_SIZE],
+        buffer: vec![0; FRAGMENT_SIZE],
     };
     let mut roots = Vec::with_capacity(items.len());
     for item in items {
@@ -207,7 +207,7 @@ impl Walker<'_> {
             )));
         }
         let source = Source { path: full, nar_name: name, executable: metadata.mode() & 0o100 != 0, size };
-        let content = if size < BLOCK_SIZE as u64 {
+        let content = if size < FRAGMENT_SIZE as u64 {
             self.small(&mut file, &source, nar)?
         } else if self.large_sizes.contains(&size) {
             self.large_that_may_be_known(&mut file, &source, nar)?
@@ -249,7 +249,7 @@ impl Walker<'_> {
 
     /// Adds a small file to the current fragment block.
     fn append(&mut self, number: u32, bytes: &[u8], hash: &ContentHash) -> Result<(), WriterGone> {
-        if self.fragment.len() + bytes.len() > BLOCK_SIZE {
+        if self.fragment.len() + bytes.len() > FRAGMENT_SIZE {
             self.flush_fragment()?;
         }
         let place = Fragment { index: self.fragments, offset: self.fragment.len() as u32 };
@@ -292,7 +292,7 @@ impl Walker<'_> {
         if self.fragment.is_empty() {
             return Ok(());
         }
-        let block = std::mem::replace(&mut self.fragment, Vec::with_capacity(BLOCK_SIZE));
+        let block = std::mem::replace(&mut self.fragment, Vec::with_capacity(FRAGMENT_SIZE));
         self.fragments += 1;
         if self.is_useless() { Ok(()) } else { self.sender.fragment(block) }
     }
@@ -332,7 +332,7 @@ impl Walker<'_> {
         let mut hash = blake3::Hasher::new();
         let mut left = source.size;
         while left > 0 {
-            let part = left.min(BLOCK_SIZE as u64) as usize;
+            let part = left.min(FRAGMENT_SIZE as u64) as usize;
             file.read_exact(&mut self.buffer[..part])?;
             hash.update(&self.buffer[..part]);
             payload.write_all(&self.buffer[..part])?;
@@ -363,7 +363,7 @@ impl Walker<'_> {
         let mut hash = blake3::Hasher::new();
         let mut left = size;
         while left > 0 {
-            let mut block = vec![0; left.min(BLOCK_SIZE as u64) as usize];
+            let mut block = vec![0; left.min(self.walked.tree.block_size as u64) as usize];
             file.read_exact(&mut block)?;
             hash.update(&block);
             also(&block)?;

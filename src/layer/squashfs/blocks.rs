@@ -6,9 +6,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use super::error::ImageError;
-use super::format::{BLOCK_SIZE, UNCOMPRESSED_BLOCK};
+use super::format::{BLOCK_SIZE, FRAGMENT_SIZE, UNCOMPRESSED_BLOCK};
 use super::read::{FileInode, Image};
-use crate::layer::index::{ContentHash, content_hash};
 
 /// Reads blocks of an image, for one thread: buffers, a decompressor, and recently used fragment blocks.
 pub(crate) struct BlockReader<'a> {
@@ -51,12 +50,12 @@ impl<'a> BlockReader<'a> {
         let mut words = inode.words.clone();
         for _ in 0..inode.blocks {
             let word = words.word()?;
-            let expected = left.min(BLOCK_SIZE as u64) as usize;
+            let expected = left.min(inode.block) as usize;
             if word == 0 {
                 sink(Piece::Hole(expected))?;
             } else {
                 let mut block = std::mem::take(&mut self.block);
-                self.block(at, word, &mut block)?;
+                self.block(at, word, BLOCK_SIZE, &mut block)?;
                 if block.len() != expected {
                     return Err(ImageError::Malformed("a block of a file has the wrong size"));
                 }
@@ -86,29 +85,30 @@ impl<'a> BlockReader<'a> {
             let unknown = ImageError::Malformed("a file names a fragment that is not there");
             let (start, word) = *self.image.fragments.get(index as usize).ok_or(unknown)?;
             let mut block = Vec::new();
-            self.block(start, word, &mut block)?;
+            self.block(start, word, FRAGMENT_SIZE, &mut block)?;
             self.fragments.insert(index, block);
         }
         Ok(&self.fragments[&index])
     }
 
-    /// Reads a block into `into`, and returns the hash of its stored bytes.
+    /// Reads a block into `into`, and returns its stored bytes.
     ///
     /// # Errors
     /// When the image is damaged.
-    pub(crate) fn stored_block(
-        &mut self,
+    pub(crate) fn stored_block<'b>(
+        &'b mut self,
         start: u64,
         word: u32,
-        into: &mut Vec<u8>,
-    ) -> Result<ContentHash, ImageError> {
-        self.block(start, word, into)?;
-        Ok(content_hash(if word & UNCOMPRESSED_BLOCK == 0 { &self.raw } else { into }))
+        into: &'b mut Vec<u8>,
+    ) -> Result<&'b [u8], ImageError> {
+        self.block(start, word, BLOCK_SIZE, into)?;
+        Ok(if word & UNCOMPRESSED_BLOCK == 0 { &self.raw } else { into })
     }
 
-    fn block(&mut self, start: u64, word: u32, into: &mut Vec<u8>) -> Result<(), ImageError> {
+    /// Reads a block of at most `most` bytes.
+    fn block(&mut self, start: u64, word: u32, most: usize, into: &mut Vec<u8>) -> Result<(), ImageError> {
         let size = (word & !UNCOMPRESSED_BLOCK) as usize;
-        if size > BLOCK_SIZE {
+        if size > most {
             return Err(ImageError::Malformed("a block is larger than a block can be"));
         }
         into.clear();
@@ -122,7 +122,7 @@ impl<'a> BlockReader<'a> {
         if zstd::zstd_safe::find_frame_compressed_size(&self.raw) != Ok(size) {
             return Err(ImageError::Malformed("a block is not a single frame"));
         }
-        into.reserve(BLOCK_SIZE);
+        into.reserve(most);
         self.decompressor
             .decompress_to_buffer(&self.raw, into)
             .map_err(|_| ImageError::Malformed("a block does not decompress"))?;

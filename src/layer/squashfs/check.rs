@@ -21,8 +21,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::directory::{Entry, read_listing, write_listing};
 use super::error::ImageError;
 use super::format::{
-    BLOCK_SIZE, MAX_FILE, MAX_LINK, MAX_LISTING, NONE_32, SUPERBLOCK_SIZE, TYPE_DIRECTORY, TYPE_FILE,
-    TYPE_LONG_DIRECTORY, TYPE_LONG_FILE, TYPE_SYMLINK, round_up_to_page,
+    MAX_FILE, MAX_LINK, MAX_LISTING, NONE_32, SUPERBLOCK_SIZE, TYPE_DIRECTORY, TYPE_FILE, TYPE_LONG_DIRECTORY,
+    TYPE_LONG_FILE, TYPE_SYMLINK, round_up_to_page,
 };
 use super::layout::Contents;
 use super::metadata::{Position, Table};
@@ -90,7 +90,8 @@ pub(crate) fn check_with_usage(file: &File, room: &AtomicUsize) -> Result<Checke
     let mut checker = Checker {
         inodes: TableReader::new(file, superblock.inode_table, superblock.directory_table)?,
         listings: TableReader::new(file, superblock.directory_table, listings_end)?,
-        contents: Contents::new(superblock.inodes),
+        contents: Contents::new(superblock.inodes, superblock.block),
+        block: u64::from(superblock.block),
         waiting: Vec::new(),
         content: Content::default(),
         count: superblock.inodes,
@@ -136,6 +137,8 @@ struct Checker<'a> {
     inodes: TableReader<'a>,
     listings: TableReader<'a>,
     contents: Contents,
+    /// Bytes of a block before compression.
+    block: u64,
     waiting: Vec<Subtree>,
     /// Reused buffers.
     content: Content,
@@ -175,7 +178,7 @@ impl Checker<'_> {
         self.content.start = long(inode, 16);
         self.content.size = size;
         self.content.fragment = (fragment != NONE_32).then_some(Fragment { index: fragment, offset });
-        let block = BLOCK_SIZE as u64;
+        let block = self.block;
         let blocks = if fragment == NONE_32 { size.div_ceil(block) } else { size / block } as usize;
         let words = &self.inodes.peek(56 + blocks * 4)?[56..];
         self.content.blocks.clear();

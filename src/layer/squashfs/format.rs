@@ -1,8 +1,12 @@
 //! Constants and the superblock.
 
-/// Bytes of a data block before compression. With 1 MiB blocks, reading everything through a mount costs three times
-/// as much.
-pub const BLOCK_SIZE: usize = 128 * 1024;
+/// Bytes of a block of a large file before compression, in the images that are written: the most that squashfs can have.
+pub const BLOCK_SIZE: usize = 1024 * 1024;
+/// Smaller files share blocks, which have at most this many bytes: the kernel caches three of them, and decompresses a whole one for
+/// each small file that is read.
+pub const FRAGMENT_SIZE: usize = 128 * 1024;
+/// The block sizes of images that are read. That of older layers is the size of a fragment.
+const BLOCK_SIZES: [u32; 2] = [FRAGMENT_SIZE as u32, BLOCK_SIZE as u32];
 /// The time stamp of everything in the image, in seconds since 1970: what Nix gives store paths.
 pub(crate) const MODIFICATION_TIME: u32 = 1;
 /// Flag in the size word of an uncompressed data block or fragment.
@@ -28,7 +32,6 @@ pub(super) const NONE_64: u64 = u64::MAX;
 
 const MAGIC: u32 = 0x7371_7368;
 const ZSTD: u16 = 6;
-const BLOCK_LOG: u16 = 17;
 /// Data is free of duplicates (0x40), no extended attributes (0x200).
 const FLAGS: u16 = 0x0040 | 0x0200;
 
@@ -63,6 +66,8 @@ pub(crate) fn tables_start(superblock: &[u8; SUPERBLOCK_SIZE]) -> Result<u64, St
 /// The superblock's fields that differ between images.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Superblock {
+    /// Bytes of a block before compression.
+    pub block: u32,
     pub inodes: u32,
     pub fragments: u32,
     pub ids: u16,
@@ -80,9 +85,9 @@ impl Superblock {
         out.extend(MAGIC.to_le_bytes());
         out.extend(self.inodes.to_le_bytes());
         out.extend(MODIFICATION_TIME.to_le_bytes());
-        out.extend((BLOCK_SIZE as u32).to_le_bytes());
+        out.extend(self.block.to_le_bytes());
         out.extend(self.fragments.to_le_bytes());
-        for half in [ZSTD, BLOCK_LOG, FLAGS, self.ids, 4, 0] {
+        for half in [ZSTD, self.block.ilog2() as u16, FLAGS, self.ids, 4, 0] {
             out.extend(half.to_le_bytes());
         }
         let tables = [
@@ -110,10 +115,11 @@ impl Superblock {
             return Err("it does not begin as a squashfs image does".into());
         }
         let found = (half(28), half(30), word(12), half(20));
-        if found != (4, 0, BLOCK_SIZE as u32, ZSTD) {
+        if (found.0, found.1, found.3) != (4, 0, ZSTD) || !BLOCK_SIZES.contains(&found.2) {
             return Err(format!("version, block size or compression is not ours: {found:?}"));
         }
         Ok(Self {
+            block: found.2,
             inodes: word(4),
             fragments: word(16),
             ids: half(26),
@@ -134,6 +140,7 @@ mod tests {
     #[test]
     fn a_superblock_survives_the_round_trip_and_a_foreign_one_is_refused() {
         let superblock = Superblock {
+            block: 1 << 20,
             inodes: 7,
             fragments: 3,
             ids: 2,
@@ -145,7 +152,11 @@ mod tests {
             fragment_table: 4000,
         };
         let mut bytes = superblock.encode();
-        assert_eq!(Superblock::decode(&bytes), Ok(superblock));
+        assert_eq!(Superblock::decode(&bytes).as_ref(), Ok(&superblock));
+        let older = Superblock { block: 128 << 10, ..superblock.clone() };
+        assert_eq!(Superblock::decode(&older.encode()), Ok(older));
+        let other = Superblock { block: 256 << 10, ..superblock };
+        assert!(Superblock::decode(&other.encode()).unwrap_err().contains("block size"));
         bytes[20] = 1; // gzip
         assert!(Superblock::decode(&bytes).unwrap_err().contains("compression"));
         bytes[0] ^= 1;

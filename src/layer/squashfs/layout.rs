@@ -4,7 +4,7 @@
 use std::ops::RangeInclusive;
 
 use super::error::ImageError;
-use super::format::{BLOCK_SIZE, SUPERBLOCK_SIZE, UNCOMPRESSED_BLOCK};
+use super::format::{FRAGMENT_SIZE, SUPERBLOCK_SIZE, UNCOMPRESSED_BLOCK};
 use super::tree::{Content, Fragment};
 use super::usage::Places;
 
@@ -31,31 +31,33 @@ struct Large {
 
 /// The contents of an image's files, by the number of their inode.
 pub(super) struct Contents {
+    /// Bytes of a block before compression.
+    block: u32,
     by_number: Vec<Data>,
     large: Vec<Large>,
 }
 
 impl Contents {
-    /// Contents for so many inodes.
-    pub(super) fn new(inodes: u32) -> Self {
-        Self { by_number: vec![Data::Nowhere; inodes as usize], large: Vec::new() }
+    /// Contents for so many inodes, in blocks of this size.
+    pub(super) fn new(inodes: u32, block: u32) -> Self {
+        Self { block, by_number: vec![Data::Nowhere; inodes as usize], large: Vec::new() }
     }
 
-    /// Records the content of inode `number` if the packer could have written it: empty; less than a block, in a fragment; or blocks
+    /// Records the content of inode `number` if the packer could have written it: empty; small, in a fragment; or blocks
     /// only.
     pub(super) fn add(&mut self, number: u32, content: &Content) -> Result<(), ImageError> {
         let unknown = ImageError::Malformed("an inode has a number that none can have");
         let slot = self.by_number.get_mut((number as usize).wrapping_sub(1)).ok_or(unknown)?;
         *slot = match (content.size, content.fragment) {
             (0, None) => Data::Nowhere,
-            (1.., Some(Fragment { index, offset })) if content.size < BLOCK_SIZE as u64 => {
+            (1.., Some(Fragment { index, offset })) if content.size < FRAGMENT_SIZE as u64 => {
                 Data::Small(index, offset, content.size as u32)
             }
-            (size, None) if size >= BLOCK_SIZE as u64 => {
+            (size, None) if size >= FRAGMENT_SIZE as u64 => {
                 if self.large.len() >= MAX_LARGE {
                     return Err(ImageError::Malformed("it has more large files than a layer can have"));
                 }
-                self.large.push(large(content)?);
+                self.large.push(large(content, self.block)?);
                 Data::Large(self.large.len() as u32 - 1)
             }
             _ => return Err(ImageError::Malformed("a file is not stored as this program stores one")),
@@ -122,9 +124,9 @@ fn check_small(contents: &[Data], fragments: &[(u64, u32)]) -> Result<(), ImageE
             filled = offset.saturating_add(size);
         }
         // What follows the last file is not known.
-        let plain = if word & UNCOMPRESSED_BLOCK == 0 { BLOCK_SIZE as u32 } else { word ^ UNCOMPRESSED_BLOCK };
-        if filled == 0 || filled > plain || plain > BLOCK_SIZE as u32 {
-            return Err(ImageError::Malformed("a fragment has no files, or more bytes than a block"));
+        let plain = if word & UNCOMPRESSED_BLOCK == 0 { FRAGMENT_SIZE as u32 } else { word ^ UNCOMPRESSED_BLOCK };
+        if filled == 0 || filled > plain || plain > FRAGMENT_SIZE as u32 {
+            return Err(ImageError::Malformed("a fragment has no files, or more bytes than one can have"));
         }
         stored(*word, plain)?;
     }
@@ -134,12 +136,12 @@ fn check_small(contents: &[Data], fragments: &[(u64, u32)]) -> Result<(), ImageE
     Ok(())
 }
 
-fn large(content: &Content) -> Result<Large, ImageError> {
+fn large(content: &Content, block: u32) -> Result<Large, ImageError> {
     let mut hash = blake3::Hasher::new();
     hash.update(&content.size.to_le_bytes());
     let (mut left, mut length) = (content.size, 0);
     for word in &content.blocks {
-        let plain = left.min(BLOCK_SIZE as u64) as u32;
+        let plain = left.min(u64::from(block)) as u32;
         if *word != 0 {
             length += u64::from(stored(*word, plain)?);
         }
@@ -209,7 +211,7 @@ mod tests {
 
     /// Whether the packer could have placed these small files, in these fragments.
     fn accepted(files: &[(u32, u32, u64)], fragments: &[u32]) -> bool {
-        let mut contents = Contents::new(files.len() as u32);
+        let mut contents = Contents::new(files.len() as u32, 1 << 20);
         for (number, &(index, offset, size)) in (1..).zip(files) {
             let content = Content { size, fragment: Some(Fragment { index, offset }), ..Content::default() };
             contents.add(number, &content).unwrap();
@@ -225,7 +227,7 @@ mod tests {
 
     #[test]
     fn small_files_share_all_of_their_bytes_or_none() {
-        let block = BLOCK_SIZE as u32;
+        let block = FRAGMENT_SIZE as u32;
         assert!(accepted(&[(0, 0, 10), (0, 10, 20), (0, 0, 10), (1, 0, 5)], &[7, 5 | WHOLE]));
         assert!(accepted(&[(1, 4, 10), (0, 100, 20), (1, 20, 1)], &[7, 100]), "of an older layer");
         assert!(!accepted(&[(0, 0, 10), (0, 9, 20)], &[7]), "one begins in another");

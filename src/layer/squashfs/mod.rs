@@ -1,4 +1,4 @@
-//! The squashfs 4.0 image format, as far as layers use it: zstd, blocks of 128 KiB, one owner, one time stamp, no extended
+//! The squashfs 4.0 image format, as far as layers use it: zstd, blocks of 1 MiB or 128 KiB, one owner, one time stamp, no extended
 //! attributes. The Linux kernel can mount our images and `unsquashfs` can read them. When an image is read, every number is
 //! checked, because it comes from a cache that others can write to.
 //!
@@ -23,7 +23,7 @@ pub(crate) use blocks::{BlockReader, Piece, read_block};
 pub(crate) use check::{Checked, check_with_usage};
 pub use check::{Member, check};
 pub use error::ImageError;
-pub use format::{BLOCK_SIZE, SUPERBLOCK_SIZE};
+pub use format::{BLOCK_SIZE, FRAGMENT_SIZE, SUPERBLOCK_SIZE};
 pub(crate) use format::{MAX_FILE, MAX_INODES, MAX_LISTING};
 pub(crate) use format::{MODIFICATION_TIME, UNCOMPRESSED_BLOCK, image_length, round_up_to_page, tables_start};
 pub use owner::set_owner;

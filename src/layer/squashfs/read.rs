@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::directory::read_listing;
 use super::error::ImageError;
 use super::format::{
-    BLOCK_SIZE, MAX_FILE, MAX_INODES, MAX_LINK, MAX_LISTING, NONE_32, SUPERBLOCK_SIZE, Superblock, TYPE_DIRECTORY,
-    TYPE_FILE, TYPE_LONG_DIRECTORY, TYPE_LONG_FILE, TYPE_SYMLINK,
+    MAX_FILE, MAX_INODES, MAX_LINK, MAX_LISTING, NONE_32, SUPERBLOCK_SIZE, Superblock, TYPE_DIRECTORY, TYPE_FILE,
+    TYPE_LONG_DIRECTORY, TYPE_LONG_FILE, TYPE_SYMLINK,
 };
 use super::metadata::{Cursor, Metadata};
 use super::tree::{Content, Fragment};
@@ -21,6 +21,8 @@ pub struct Image {
     listings: Metadata,
     pub(super) fragments: Vec<(u64, u32)>,
     root: u64,
+    /// Bytes of a block before compression.
+    block: u64,
     bytes_used: u64,
     /// Directory entries that may still be read.
     entries: AtomicU64,
@@ -52,6 +54,8 @@ pub struct FileInode<'a> {
     /// Bytes of the file.
     pub size: u64,
     pub(super) start: u64,
+    /// Bytes of a block before compression.
+    pub(super) block: u64,
     pub(super) fragment: Option<Fragment>,
     /// Number of whole blocks, and the position of their size words. These are read one by one: a few bytes can declare millions.
     pub(super) blocks: u64,
@@ -59,7 +63,7 @@ pub struct FileInode<'a> {
 }
 
 impl FileInode<'_> {
-    /// Its position in the data, with all size words: four bytes for each 128 KiB of the file.
+    /// Its position in the data, with all size words: four bytes for each block of the file.
     ///
     /// # Errors
     /// When the image does not have that many.
@@ -88,6 +92,7 @@ impl Image {
             listings: Metadata::new(Arc::clone(&file), superblock.directory_table, listings_end)?,
             fragments,
             root: superblock.root_inode,
+            block: u64::from(superblock.block),
             bytes_used: superblock.bytes_used,
             // The root is in no directory, and several callers may read its listing.
             entries: AtomicU64::new(u64::from(superblock.inodes) * 2),
@@ -144,7 +149,7 @@ impl Image {
                 let offset = cursor.half()?;
                 Ok(Inode::Directory(self.listing(block, offset, size)?))
             }
-            TYPE_FILE | TYPE_LONG_FILE => Ok(Inode::File(file(cursor, kind, mode)?)),
+            TYPE_FILE | TYPE_LONG_FILE => Ok(Inode::File(file(cursor, kind, mode, self.block)?)),
             TYPE_SYMLINK => {
                 cursor.word()?;
                 let length = cursor.word()? as usize;
@@ -177,7 +182,7 @@ impl Image {
     }
 }
 
-fn file(mut cursor: Cursor<'_>, kind: u16, mode: u16) -> Result<FileInode<'_>, ImageError> {
+fn file(mut cursor: Cursor<'_>, kind: u16, mode: u16, block: u64) -> Result<FileInode<'_>, ImageError> {
     let (start, size, fragment, offset);
     if kind == TYPE_LONG_FILE {
         start = cursor.long()?;
@@ -195,10 +200,9 @@ fn file(mut cursor: Cursor<'_>, kind: u16, mode: u16) -> Result<FileInode<'_>, I
     if size > MAX_FILE {
         return Err(ImageError::Malformed("a file is too large for a layer"));
     }
-    let block = BLOCK_SIZE as u64;
     let blocks = if fragment == NONE_32 { size.div_ceil(block) } else { size / block };
     let fragment = (fragment != NONE_32).then_some(Fragment { index: fragment, offset });
-    Ok(FileInode { executable: mode & 0o100 != 0, size, start, fragment, blocks, words: cursor })
+    Ok(FileInode { executable: mode & 0o100 != 0, size, start, block, fragment, blocks, words: cursor })
 }
 
 /// Reads the superblock at the start of `file`, and checks that the file is long enough.

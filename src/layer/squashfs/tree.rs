@@ -1,5 +1,7 @@
 //! The content of an image before it has inodes: a tree of names, and the contents that files share.
 
+use super::format::BLOCK_SIZE;
+
 /// The location of a file's bytes in the data of an image. Files with the same bytes share one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Content {
@@ -49,6 +51,8 @@ pub enum Kind {
 /// A whole image: its nodes, with the root as number 0, and the contents that they refer to.
 #[derive(Debug)]
 pub struct Tree {
+    /// Bytes of a block before compression.
+    pub block_size: usize,
     /// All nodes.
     pub nodes: Vec<Node>,
     /// All contents, in the order of their first use.
@@ -59,7 +63,11 @@ impl Tree {
     /// A tree that has only an empty root.
     #[must_use]
     pub fn new() -> Self {
-        Self { nodes: vec![Node { name: Box::default(), kind: Kind::Directory(Vec::new()) }], contents: Vec::new() }
+        Self {
+            block_size: BLOCK_SIZE,
+            nodes: vec![Node { name: Box::default(), kind: Kind::Directory(Vec::new()) }],
+            contents: Vec::new(),
+        }
     }
 
     /// Adds a node, which belongs to no directory yet, and returns its number.

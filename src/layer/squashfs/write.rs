@@ -46,6 +46,7 @@ pub fn write_tables(tree: &Tree, fragments: &[(u64, u32)], data_end: u64) -> io:
     let fragment_table = append_indexed(&mut tail, data_end, &entries)?;
     let id_table = append_indexed(&mut tail, data_end, &[0; 8])?;
     let superblock = Superblock {
+        block: tree.block_size as u32,
         inodes: tree.nodes.len() as u32,
         fragments: fragments.len() as u32,
         ids: 2,

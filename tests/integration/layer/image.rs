@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use nix_cache::layer::squashfs::BLOCK_SIZE;
+use nix_cache::layer::squashfs::{BLOCK_SIZE, FRAGMENT_SIZE};
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
@@ -28,7 +28,18 @@ pub(super) fn odd_trees() -> Vec<Tree> {
     let mut holes = noise(5 * BLOCK_SIZE + 77, 9);
     holes[BLOCK_SIZE..3 * BLOCK_SIZE].fill(0);
     holes[4 * BLOCK_SIZE..].fill(0);
-    let sizes = [0, 1, BLOCK_SIZE - 1, BLOCK_SIZE, BLOCK_SIZE + 1, 9_000_000].iter().zip(0u64..);
+    let sizes = [
+        0,
+        1,
+        FRAGMENT_SIZE - 1,
+        FRAGMENT_SIZE,
+        FRAGMENT_SIZE + 1,
+        BLOCK_SIZE - 1,
+        BLOCK_SIZE,
+        BLOCK_SIZE + 1,
+        9_000_000,
+    ];
+    let sizes = sizes.iter().zip(0u64..);
     let sizes = sizes.map(|(size, n)| (vec![b's', n as u8 + 1], file(*size, n)));
     vec![
         Tree::Directory(many.collect()),

@@ -7,7 +7,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
-use nix_cache::layer::squashfs::BLOCK_SIZE;
+use nix_cache::layer::squashfs::{BLOCK_SIZE, FRAGMENT_SIZE};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::{BoxedStrategy, Just, Strategy, any, prop_oneof};
 
@@ -118,9 +118,9 @@ pub(crate) fn noise(size: usize, seed: u64) -> Vec<u8> {
 fn size() -> impl Strategy<Value = usize> {
     prop_oneof![
         8 => prop_oneof![Just(0), Just(1), Just(100), Just(4096), Just(60_000)],
-        4 => prop_oneof![Just(BLOCK_SIZE - 1), Just(BLOCK_SIZE), Just(BLOCK_SIZE + 1), Just(3 * BLOCK_SIZE)],
-        1 => Just(20 * BLOCK_SIZE + 12345),
-        2 => 0..2 * BLOCK_SIZE,
+        4 => prop_oneof![Just(FRAGMENT_SIZE - 1), Just(FRAGMENT_SIZE), Just(FRAGMENT_SIZE + 1), Just(3 * FRAGMENT_SIZE)],
+        1 => prop_oneof![Just(BLOCK_SIZE - 1), Just(BLOCK_SIZE), Just(BLOCK_SIZE + 1), Just(3 * BLOCK_SIZE + 12345)],
+        2 => 0..2 * FRAGMENT_SIZE,
     ]
 }
 
