@@ -2,14 +2,17 @@
 """Measures what saving while the job runs (`progressive`) saves in the post step, and by how much it slows the build.
 
   benches/progressive/run.py --binary target/release/nix-cache --server target/release/examples/dev-server [--folder DIR] [--repeat N]
-                             [--case post|build] [--paths N] [--mib N] [--seconds N] [--local]
+                             [--case post|build] [--paths N] [--mib N] [--seconds N] [--local] [--history] [--quick-off] [--before FILE]
+                             [--requests FOLDER]
 
 A job restores nothing, builds `--paths` derivations of `--mib` MiB each, half of it incompressible, and saves in its post step, through
 the fake cache service with the model of a hosted runner's link (not with `--local`). Jobs with `progressive: auto` and `off` alternate;
 printed are the medians of the times of the build and of the post step, and the median of the ratios of the pairs.
-- post: the builds wait, `--seconds` in all. The minute between two saves is scaled to a tenth of that.
+- post: the builds wait, `--seconds` in all. The minute between two saves is scaled to a tenth of that. With `--quick-off`, those of `off`
+  do not wait: how long they took changes nothing for its post step. With `--before`, `off` runs that binary: an earlier version.
 - build: the builds compute on all processors for about `--seconds`, with the real minute.
-The machine must be quiet. Nothing outside of the folder is touched.
+With `--history`, each job is also added to the history, as is the default. With `--requests`, the requests of each post step and when they
+came are written to that folder. The machine must be quiet. Nothing outside of the folder is touched.
 """
 import argparse
 import json
@@ -58,9 +61,9 @@ class Bench:
             "PATH": os.environ["PATH"], "HOME": str(folder / "home"), "NIX_CONF_DIR": str(folder / "none"), "NIX_CONFIG": CONFIG,
         }
 
-    def serve(self, place):
+    def serve(self, place, log):
         link = [] if self.options.local else ["--link"]
-        command = [self.options.server, "--dir", place, *link]
+        command = [self.options.server, "--dir", place, "--log", log, *link]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         variables = {}
         # The token for REST, which comes last, is not needed.
@@ -77,24 +80,27 @@ class Bench:
         place = self.folder / f"job-{number}-{progressive}"
         store = place / "store"
         store.mkdir(parents=True)
-        server, variables = self.serve(place / "service")
+        log = place / "requests.jsonl"
+        server, variables = self.serve(place / "service", log)
         runner = {name: str(place / name.lower()) for name in ("GITHUB_OUTPUT", "GITHUB_STATE", "GITHUB_STEP_SUMMARY")}
         for file in runner.values():
             Path(file).touch()
         for folder in ("temp", "workspace"):
             (place / folder).mkdir()
-        inputs = {"key": "bench", "progressive": progressive, "history": "false", "job-status": "success"}
+        inputs = {"key": "bench", "progressive": progressive, "history": "auto" if self.options.history else "false", "job-status": "success"}
         env = {
             **self.env, **variables, **runner, "GITHUB_ACTIONS": "true", "GITHUB_RUN_ID": str(number), "GITHUB_JOB": "bench",
             "RUNNER_ENVIRONMENT": "self-hosted", "RUNNER_TEMP": str(place / "temp"), "GITHUB_WORKSPACE": str(place / "workspace"), "NIX_CACHE_STORE_ROOT": str(store),
             "NIX_CACHE_INPUTS": json.dumps(inputs),
         }
-        if wait:
+        is_waiting = wait > 0
+        wait = 0 if self.options.quick_off and progressive == "off" else wait
+        if is_waiting:
             interval = self.options.seconds * 1000 // 10
             env["NIX_CACHE_TUNING"] = f"checkpoint_interval={interval},checkpoint_look={interval // 12}"
         nix = ["nix-store", "--store", store, "--init"]
         subprocess.run(nix, env=self.env, check=True)
-        self.step("restore", env)
+        self.step("restore", env, self.options.before if progressive == "off" else None)
         arguments = {"count": self.options.paths, "mib": self.options.mib, "wait": wait, "work": work}
         command = ["nix-build", "--store", store, "--no-out-link", self.folder / "default.nix"]
         command += ["--argstr", "system", f"{os.uname().machine}-linux", "--arg", "tools", self.folder / "tools", "--argstr", "salt", str(place)]
@@ -107,9 +113,13 @@ class Bench:
         if done.returncode:
             raise SystemExit(f"progressive: the build failed:\n{done.stderr}")
         built = time.monotonic() - start
+        before = log.stat().st_size
+        binary = self.options.before if progressive == "off" else None
         start = time.monotonic()
-        self.step("post", env)
+        self.step("post", env, binary)
         posted = time.monotonic() - start
+        if self.options.requests:
+            (self.options.requests / f"{number}-{progressive}.jsonl").write_bytes(log.read_bytes()[before:])
         report = json.loads(next(place.glob("temp/nix-cache/**/report.json")).read_text())
         server.send_signal(signal.SIGINT)
         server.wait()
@@ -117,8 +127,8 @@ class Bench:
         shutil.rmtree(place)
         return built, posted, report["save"]
 
-    def step(self, name, env):
-        done = subprocess.run([self.options.binary, "action", name], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    def step(self, name, env, binary=None):
+        done = subprocess.run([binary or self.options.binary, "action", name], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"progressive: {name} failed:\n{done.stdout}{done.stderr}")
 
@@ -149,7 +159,10 @@ def main():
     parser.add_argument("--paths", type=int, default=40)
     parser.add_argument("--mib", type=int, default=24)
     parser.add_argument("--seconds", type=int, default=120)
-    parser.add_argument("--local", action="store_true")
+    for name in ("local", "history", "quick-off"):
+        parser.add_argument(f"--{name}", action="store_true")
+    for name in ("before", "requests"):
+        parser.add_argument(f"--{name}", type=lambda text: Path(text).resolve())
     options = parser.parse_args()
     options.binary, options.server = options.binary.resolve(), options.server.resolve()
     with tempfile.TemporaryDirectory(dir=options.folder, prefix="progressive-") as folder:
