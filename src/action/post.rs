@@ -10,6 +10,7 @@ use crate::app::Failure;
 use crate::base::note::{Code, Note, Severity};
 use crate::cache::{self, Finished, Objection};
 use crate::github::status::JobStatus;
+use crate::history::History;
 use crate::report::{Action, Outcome, Report, machine, millis, summary};
 use crate::store::{STORE_DIR, StorePath};
 
@@ -38,8 +39,9 @@ pub(super) async fn save(job: &mut Job, step: Step) -> Result<(), Failure> {
     fill::notes(job, &streamed.notes);
     match job.place(None) {
         Ok(place) => {
-            survey(job, &lookup).await;
-            save_if_wanted(job, &place, &lookup, streamed, end).await;
+            let known = guard::known(job, &place);
+            let ((), known) = tokio::join!(survey(job, &lookup), known);
+            save_if_wanted(job, &place, &lookup, (streamed, known), end).await;
             job.note_troubles(&place);
             let left = end.saturating_duration_since(Instant::now()).max(LEAST_FOR_QUOTA);
             if tokio::time::timeout(left, fill::quota(job, &place)).await.is_err() {
@@ -108,8 +110,14 @@ async fn survey(job: &mut Job, lookup: &Lookup) {
     }
 }
 
-/// Saves until `end`.
-async fn save_if_wanted(job: &mut Job, place: &Place, lookup: &Lookup, streamed: Finished, end: Instant) {
+/// Saves until `end`, as far as the guard, which knows this history, does not object.
+async fn save_if_wanted(
+    job: &mut Job,
+    place: &Place,
+    lookup: &Lookup,
+    (streamed, known): (Finished, Option<History>),
+    end: Instant,
+) {
     if !job.inputs.may_save() {
         let (reason, because) = why_not_wanted(job);
         fill::not_saved(job, Outcome::Skipped, reason, because);
@@ -132,12 +140,13 @@ async fn save_if_wanted(job: &mut Job, place: &Place, lookup: &Lookup, streamed:
     if is_objected(job) {
         return;
     }
-    if guard::keeps_from_saving(job) {
-        guard::not_saved(job);
+    let context = job.context(place, lookup);
+    let is_begun = cache::checkpoints(&context).is_some();
+    if let Some(because) = guard::objection(job, place, known.as_ref(), is_begun) {
+        guard::not_saved(job, because);
         // The guard measures the store alone.
         return save_levels(job, place, lookup, end.saturating_duration_since(Instant::now())).await;
     }
-    let context = job.context(place, lookup);
     let limit = job.inputs.save_timeout();
     let start = Instant::now();
     match tokio::time::timeout_at(end.into(), cache::save_after(&context, streamed)).await {

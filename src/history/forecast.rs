@@ -2,7 +2,8 @@
 //!
 //! 1. **Need**: what a run without the cache would spend on its paths. A run that fetches and builds everything itself measures it; otherwise
 //!    it is what the cache saved plus what the run fetched and built.
-//! 2. **Cost**: the size of the last restore at the speed of restores, and the usual save.
+//! 2. **Cost**: the size of the last restore at the speed of restores, and the usual save. Until restores are measured, one is expected to take at
+//!    least a quarter of the time of the save, and to be in **doubt** where the need is much less than all of it.
 //!
 //! Of several measurements the one that speaks for the cache counts, and all of the need counts as saved: only what cannot pay is forecast as
 //! a loss.
@@ -12,8 +13,14 @@ use super::{History, Run, RunKind, lower_median};
 
 /// The last runs, restores and saves that are looked at.
 const MEASURED: usize = 5;
-/// With fewer restores, the speed of restores is unknown.
+/// Fewer restores may have been slow by chance.
 const LEAST_RESTORES: usize = 2;
+/// By how much then.
+const SLOW: f64 = 2.0;
+/// What a restore takes at least, as a share of the save of the same, which packs as well.
+const LEAST_OF_SAVE: f64 = 0.25;
+/// Milliseconds of a possible loss from which on there is a doubt.
+const DOUBTED: f64 = 10_000.0;
 /// Much is so many times what a test costs.
 const MUCH: f64 = 10.0;
 
@@ -26,6 +33,8 @@ pub(super) struct Forecast {
     save: f64,
     /// The longest save that is known: one of everything.
     whole_save: f64,
+    /// Whether the speed of restores is known.
+    is_measured: bool,
 }
 
 impl Forecast {
@@ -34,12 +43,22 @@ impl Forecast {
         let restores: Vec<&Run> = runs.iter().copied().filter(|run| is_restore(run)).take(MEASURED).collect();
         let needs = runs.iter().take(MEASURED).filter_map(|run| need(costs, run));
         let saves = |runs: &[&Run]| -> Vec<f64> { runs.iter().filter_map(|run| Some(run.save_ms? as f64)).collect() };
+        let whole_save = saves(runs).into_iter().fold(0.0, f64::max);
+        let measured = size(runs).zip(per_byte(history, runs.first()?, &restores));
         Some(Self {
             need: needs.reduce(f64::max)?,
-            restore: size(runs)? as f64 * per_byte(history, runs.first()?, &restores)?,
+            restore: measured.map_or(LEAST_OF_SAVE * whole_save, |(size, per_byte)| size as f64 * per_byte),
             save: lower_median(saves(&restores), f64::total_cmp).unwrap_or(0.0),
-            whole_save: saves(runs).into_iter().fold(0.0, f64::max),
+            whole_save,
+            is_measured: measured.is_some(),
         })
+    }
+
+    /// What the next run loses, as a negative number, if a restore takes as long as the save. None where that is little, and once restores are
+    /// measured.
+    pub(super) fn doubt(&self) -> Option<i64> {
+        let saving = self.need - self.whole_save;
+        (!self.is_measured && saving < -DOUBTED).then_some(saving as i64)
     }
 
     /// The most that a run with this need can save: negative if the cache costs more.
@@ -85,17 +104,19 @@ fn size(runs: &[&Run]) -> Option<u64> {
     runs.iter().find_map(of)
 }
 
-/// Milliseconds a byte that is restored, in the fastest of the last restores of the lane, or else of the system.
+/// Milliseconds a byte that is restored, in the fastest of the last restores of the lane, or else of the system. None without any.
 fn per_byte(history: &History, lane: &Run, restores: &[&Run]) -> Option<f64> {
     let fastest = |runs: &[&Run]| {
-        let speeds = runs.iter().filter_map(|run| Some(run.restore_ms? as f64 / run.downloaded as f64));
-        (runs.len() >= LEAST_RESTORES).then(|| speeds.reduce(f64::min)).flatten()
+        runs.iter().filter_map(|run| Some(run.restore_ms? as f64 / run.downloaded as f64)).reduce(f64::min)
     };
-    let anywhere = || {
-        let is_wanted =
-            |run: &&Run| !run.is_foreign && run.system == lane.system && run.kind == RunKind::Job && is_restore(run);
-        let runs: Vec<&Run> = history.by_time().into_iter().rev().filter(is_wanted).take(MEASURED).collect();
-        fastest(&runs)
-    };
-    fastest(restores).or_else(anywhere)
+    if restores.len() >= LEAST_RESTORES {
+        return fastest(restores);
+    }
+    let is_wanted =
+        |run: &&Run| !run.is_foreign && run.system == lane.system && run.kind == RunKind::Job && is_restore(run);
+    let anywhere: Vec<&Run> = history.by_time().into_iter().rev().filter(is_wanted).take(MEASURED).collect();
+    if anywhere.len() >= LEAST_RESTORES {
+        return fastest(&anywhere);
+    }
+    fastest(restores).map(|per_byte| per_byte / SLOW)
 }

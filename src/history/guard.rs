@@ -2,16 +2,19 @@
 //!
 //! 1. What the cache saves is the sum over the last [`WINDOW`] runs of a lane. If it was negative in each of the last [`JUDGED`] runs, the lane
 //!    **stops**: nothing is saved, and only what is small is restored, which is what arrives in less than half of the time that restores of the
-//!    lane saved.
+//!    lane saved. The first save of a lane is not judged, because all later runs use it.
 //! 2. A lane that has not gained anything so far is not made to lose [`JUDGED`] times: where the [`Forecast`] for the next run is a loss too, the
-//!    run is **spared**, which means the same as stopped, but only for this run. The loss that it was spared counts as one.
+//!    run is **spared**, which means the same as stopped, but only for this run. The loss that it was spared counts as one. Where the forecast
+//!    is in doubt because no restore has been measured, a run that the next ones will see measures one: it **follows**, which means that it
+//!    restores and saves nothing. The others are spared.
 //! 3. A stopped lane tests whether the cache pays by a forecast, which costs nothing: every run measures what it needs. A forecast of a gain is
 //!    followed by a real **test**, which restores and saves as usual: in every [`EVERY`]th run, and earlier if the need has grown or the
 //!    test is cheap. How fast restores are cannot be forecast, so there is a test every [`RARELY`] runs in any case, unless it is dear.
-//! 4. If a test loses time, the next run **follows**: it restores what the test saved, and with its measurement the cache is used as usual again
-//!    or the lane stays stopped. It is left out where the test has restored enough to know.
+//! 4. If a test loses time, the next run follows, and with its measurement the cache is used as usual again or the lane stays stopped. It is left
+//!    out where the test has restored enough to know.
 //! 5. A saving that is unknown never stops anything. Runs that failed or were cancelled are not judged. Only a run whose record the next one
 //!    will see is a test: one of the ref that the lane's newest record is of.
+//! 6. Before a job saves, the guard decides once more: see `before_save.rs`.
 
 use std::cell::LazyCell;
 
@@ -64,7 +67,12 @@ pub(crate) struct JobOf<'a> {
 
 /// Whether the run restored only what is small, and saved nothing.
 pub(super) fn is_sparing(run: &Run) -> bool {
-    run.guard == STOPPED || run.guard == SPARED
+    spares(&run.guard)
+}
+
+/// Whether this state means to restore only what is small, and to save nothing.
+pub(super) fn spares(state: &str) -> bool {
+    state == STOPPED || state == SPARED
 }
 
 /// What is known about a lane.
@@ -96,10 +104,10 @@ pub(crate) fn decide(history: &History, job: JobOf<'_>, recorded: Recorded) -> O
     let forecast = LazyCell::new(Box::new(move || Forecast::of(history, &costs, &measured)) as Box<dyn FnOnce() -> _>);
     let known = Known { costs, runs, forecast };
     match &*last.guard {
-        FOLLOW => known.after_follow(last),
+        FOLLOW => known.after_follow(last, can_test),
         TEST => known.after_test(last, can_test),
         STOPPED => known.stopped_before(can_test),
-        _ => known.as_usual(),
+        _ => known.as_usual(can_test),
     }
 }
 
@@ -116,17 +124,28 @@ impl Known<'_> {
         }
     }
 
-    fn as_usual(&self) -> Option<Guard> {
-        let usual = || self.runs.iter().take_while(|run| run.guard.is_empty() || run.guard == SPARED);
+    fn as_usual(&self, can_test: bool) -> Option<Guard> {
+        let (_first, later) = self.runs.split_last()?;
+        let usual = || later.iter().take_while(|run| ["", SPARED, FOLLOW].contains(&&*run.guard));
         let known: Vec<i64> = usual().take(JUDGED + WINDOW - 1).map_while(|run| self.judged(run)).collect();
         let sums = known.iter().enumerate().map(|(at, _)| total(known[at..].iter().take(WINDOW)));
         let losses = sums.take(JUDGED).take_while(|sum| *sum < 0).count();
-        let judged = || known.iter().copied().take(WINDOW).collect();
+        let judged = known.iter().copied().take(WINDOW).collect();
         if losses == JUDGED {
-            return Some(self.stop(judged()));
+            return Some(self.stop(judged));
         }
-        let is_first = losses == usual().count();
-        (is_first && self.expected()? < -NOTICED).then(|| self.spare(SPARED, judged()))
+        if losses < usual().count() {
+            return None;
+        }
+        let forecast = (*self.forecast)?;
+        if forecast.next() < -NOTICED {
+            return Some(self.spare(SPARED, judged));
+        }
+        let doubt = forecast.doubt()?;
+        if can_test {
+            return Some(follow(judged));
+        }
+        Some(Guard { expected_ms: Some(doubt), ..self.spare(SPARED, judged) })
     }
 
     fn after_test(&self, test: &Run, can_test: bool) -> Option<Guard> {
@@ -138,12 +157,12 @@ impl Known<'_> {
         if is_known || !can_test {
             return Some(self.stop(vec![loss]));
         }
-        Some(Guard { state: FOLLOW.to_owned(), judged_ms: vec![loss], ..Guard::default() })
+        Some(follow(vec![loss]))
     }
 
-    fn after_follow(&self, follow: &Run) -> Option<Guard> {
-        let test = self.runs.iter().skip(1).find(|run| run.guard == TEST).and_then(|run| self.saved(run))?;
-        let judged = vec![self.saved(follow)?, test];
+    fn after_follow(&self, follow: &Run, can_test: bool) -> Option<Guard> {
+        let Some(test) = self.runs.iter().skip(1).find(|run| run.guard == TEST) else { return self.as_usual(can_test) };
+        let judged = vec![self.saved(follow)?, self.saved(test)?];
         // A usual run saves as well.
         let is_loss = match *self.forecast {
             Some(forecast) => judged[0] < forecast.save() as i64 || forecast.next() < 0,
@@ -217,6 +236,10 @@ impl Known<'_> {
         let (gross, per_byte) = (lower_median(gross?, f64::total_cmp)?, lower_median(per_byte, f64::total_cmp)?);
         Some((SHARE * gross / per_byte.max(f64::MIN_POSITIVE)) as u64)
     }
+}
+
+fn follow(judged_ms: Vec<i64>) -> Guard {
+    Guard { state: FOLLOW.to_owned(), judged_ms, ..Guard::default() }
 }
 
 #[cfg(test)]

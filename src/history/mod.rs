@@ -4,6 +4,7 @@
 //! A job sees the runs that its branch can see in the cache: its own and those of the default branch.
 
 mod artifact;
+mod before_save;
 mod csv;
 mod forecast;
 mod guard;
@@ -29,6 +30,7 @@ use crate::series::{
 };
 
 pub(crate) use artifact::{Bounds, artifact, artifact_name, run_in_name, texts_in};
+pub(crate) use before_save::{BeforeSave, before_save};
 pub(crate) use csv::to_csv;
 pub(crate) use guard::{FOLLOW, JobOf, Recorded, SPARED, STOPPED, TEST, decide};
 pub(crate) use median::lower_median;

@@ -5,7 +5,7 @@
 //! not seen there.
 
 use super::*;
-use crate::history::{FOLLOW, History as Runs, JobOf, Recorded, Run, SPARED, STOPPED, decide};
+use crate::history::{BeforeSave, FOLLOW, History as Runs, JobOf, Recorded, Run, SPARED, STOPPED, before_save, decide};
 
 /// Seconds of a job besides the cache, downloads and builds.
 const WORK: f64 = 40.0;
@@ -92,20 +92,32 @@ async fn replayed(history: &History, worlds: &[World], is_guarded: bool) -> Vec<
                 let decide = |ledger: &Ledger| decide(&Runs::of(ledger.known.iter().cloned()), of, Recorded::Yes);
                 let guards: Vec<_> = ledgers.iter().map(decide).collect();
                 let first = guards[0].as_ref().filter(|_| is_guarded);
-                let state = first.map(|guard| guard.state.clone()).unwrap_or_default();
+                let mut state = first.map(|guard| guard.state.clone()).unwrap_or_default();
                 let limit = first.and_then(|guard| guard.most_bytes).unwrap_or(u64::MAX);
-                let moved = job_of(&view, &job, (&state, limit)).await;
-                for ((ledger, world), guard) in ledgers.iter_mut().zip(worlds).zip(guards) {
-                    ledger.decisions += u64::from(guard.is_some());
-                    let run = moved.record(*world, &job, &state, &mut ledger.sums);
-                    if is_main {
-                        ledger.known.push(Run {
-                            run: number as u64,
-                            time: commit.time,
-                            git_ref: branch.clone(),
-                            ..run
-                        });
+                let record = |moved: &Moved, world: &World, state: &str, sums: &mut Sums| Run {
+                    run: number as u64,
+                    time: commit.time,
+                    git_ref: branch.clone(),
+                    ..moved.record(*world, &job, state, sums)
+                };
+                let changed = |ledger: &Ledger, run: &Run| {
+                    before_save(&Runs::of(ledger.known.iter().cloned()), of, Recorded::Yes, run)
+                };
+                let moved = job_of(&view, &job, limit, |moved| {
+                    let run = record(moved, &worlds[0], &state, &mut Sums::default());
+                    match changed(&ledgers[0], &run).filter(|_| is_guarded) {
+                        Some(BeforeSave::Test(guard)) => state = guard.state,
+                        Some(_) => return false,
+                        None => {}
                     }
+                    ![STOPPED, SPARED, FOLLOW].contains(&&*state)
+                })
+                .await;
+                for ((ledger, world), guard) in ledgers.iter_mut().zip(worlds).zip(guards) {
+                    let run = record(&moved, world, &state, &mut ledger.sums);
+                    let unsaved = Run { save_ms: None, uploaded: 0, ..run.clone() };
+                    ledger.decisions += u64::from(guard.is_some() || changed(ledger, &unsaved).is_some());
+                    ledger.known.extend(is_main.then_some(run));
                 }
             }
         }
@@ -122,8 +134,8 @@ struct Moved {
     up: u64,
 }
 
-/// One job.
-async fn job_of(view: &View, job: &Job<'_>, (state, limit): (&str, u64)) -> Moved {
+/// One job. It saves if `does_save` says so after the restore.
+async fn job_of(view: &View, job: &Job<'_>, limit: u64, does_save: impl FnOnce(&Moved) -> bool) -> Moved {
     let moved = || {
         let inside = view.inside();
         (inside.down, inside.up)
@@ -133,17 +145,17 @@ async fn job_of(view: &View, job: &Job<'_>, (state, limit): (&str, u64)) -> Move
     let (cached, record) = ours::restore(&context, view, limit).await;
     let restored = moved();
     let restore = ATTACH + (restored.0 - before.0) as f64 / LINK;
-    let (mut save, mut sent) = (0.0, 0);
-    if ![STOPPED, SPARED, FOLLOW].contains(&state) {
-        let mut valid = cached.clone();
+    let mut all = Moved { cached, restore, save: 0.0, down: restored.0 - before.0, up: 0 };
+    if does_save(&all) {
+        let mut valid = all.cached.clone();
         valid.extend(job.needs.paths.iter().map(|(path, info)| (path.clone(), info.clone())));
         ours::save(&context, view, &valid, job.needs, &record).await;
         let after = moved();
         let (down, up) = ((after.0 - restored.0) as f64, (after.1 - restored.1) as f64);
-        save = up / RATIO / PACK + (up + down) / LINK;
-        sent = after.1 - restored.1;
+        all.save = up / RATIO / PACK + (up + down) / LINK;
+        all.up = after.1 - restored.1;
     }
-    Moved { cached, restore, save, down: restored.0 - before.0, up: sent }
+    all
 }
 
 impl Moved {
