@@ -38,25 +38,31 @@ pub(crate) async fn restore(context: &Context) -> Result<RestoreOutcome, CacheEr
         forget_indexes(&dirs);
         Ok(prepared)
     };
-    let (lock, valid) = match tokio::task::spawn_blocking(prepared).await? {
+    let mut outcome = empty_outcome(context, 0);
+    let looked = Instant::now();
+    // The first answer takes about as long as the preparation.
+    let names = snapshot_names(context);
+    let (prepared, searched) =
+        tokio::join!(tokio::task::spawn_blocking(prepared), find_fitting(context, &names, &mut outcome.notes));
+    let took = looked.elapsed();
+    let (lock, valid) = match prepared? {
         // The store is fine, but another process needs it unchanged: a miss.
         Err(error @ (CacheError::Store(StoreError::Locked { .. }) | CacheError::Mount(_))) => {
-            let mut outcome = empty_outcome(context, 0);
             outcome.notes.push(Note::warn(Code::StoreInUse, format!("Nothing was restored: {error}")));
             outcome.seconds = start.elapsed().as_secs_f64();
             return Ok(outcome);
         }
         prepared => prepared?,
     };
+    outcome.paths_before = valid.len() as u64;
     let earlier = record::load(&context.place.dirs)?;
     let mut record = RestoreRecord::begin(&context.identity.run, valid.keys().cloned().collect(), earlier);
     // Written now and not only at the end, so that a killed restore does not make the installation part of the next save.
     record::store(&context.place.dirs, &record)?;
-    let mut outcome = empty_outcome(context, valid.len());
-    let looked = Instant::now();
-    match find_fitting(context, &snapshot_names(context), &mut outcome.notes).await {
+    match searched {
         Ok(Search { found: Some(found), .. }) => {
-            outcome.phases.push(Phase::end("snapshot", looked, found.snapshot.paths.len() as u64, found.bytes));
+            let count = found.snapshot.paths.len() as u64;
+            outcome.phases.push(Phase::measured("snapshot", took.as_secs_f64(), count, found.bytes));
             outcome.bytes_downloaded += found.bytes;
             outcome.signed_by.clone_from(&found.signed_by);
             record.matched = Some(generation_name(&found.key, found.generation));

@@ -11,9 +11,16 @@ use crate::base::digest::{DigestError, Sha};
 
 /// The base name of a store path, `<32 characters of hash>-<name>`, without the store directory. Clones share the text, because
 /// there may be a hundred thousand paths and each referrer names them.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
 pub struct StorePath(Arc<str>);
+
+/// Hashes the first characters, which are a hash already.
+impl std::hash::Hash for StorePath {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write(self.0.as_bytes().get(..16).unwrap_or_default());
+    }
+}
 
 /// A text that is not the base name of a store path.
 #[derive(Debug, thiserror::Error)]
