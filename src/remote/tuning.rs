@@ -54,8 +54,10 @@ pub struct Tuning {
     pub progress: u64,
     /// Largest entry that is uploaded in one request. 16 MiB.
     pub single_put: u64,
-    /// Block size above that, unless there would be too many blocks. 16 MiB.
+    /// Largest block size above that, unless there would be too many blocks. 16 MiB.
     pub block: u64,
+    /// Smallest block size. 4 MiB.
+    pub least_block: u64,
     /// Largest number of blocks in a blob. 50,000, Azure's limit.
     pub max_blocks: u64,
     /// Number of concurrent block uploads. 8.
@@ -117,6 +119,7 @@ impl Default for Tuning {
             progress: 64 * 1024,
             single_put: 16 * MIB,
             block: 16 * MIB,
+            least_block: 4 * MIB,
             max_blocks: 50_000,
             parallel_blocks: 8,
             piece: 256 * 1024,
@@ -199,10 +202,15 @@ impl Tuning {
         pauses(self.blob_delay, self.blob_tries)
     }
 
-    /// The block size for a blob of `size` bytes: whole MiB, and large enough for [`Tuning::max_blocks`].
+    /// The block size for a blob of `size` bytes: whole MiB, and large enough for [`Tuning::max_blocks`]. All streams are used: one of them
+    /// has a quarter of the rate of a hosted runner's link.
     pub(super) fn block_size(&self, size: u64) -> u64 {
         let least = size.div_ceil(self.max_blocks);
-        if least <= self.block { self.block } else { least.next_multiple_of(MIB) }
+        if least > self.block {
+            return least.next_multiple_of(MIB);
+        }
+        let even = size.div_ceil(self.parallel_blocks.max(1) as u64).next_multiple_of(MIB);
+        even.max(self.least_block).min(self.block)
     }
 }
 
@@ -219,7 +227,9 @@ mod tests {
     #[test]
     fn blocks_grow_only_when_there_would_be_too_many() {
         let tuning = Tuning::default();
-        assert_eq!(tuning.block_size(17 * MIB), 16 * MIB);
+        assert_eq!(tuning.block_size(17 * MIB), 4 * MIB);
+        assert_eq!(tuning.block_size(80 * MIB + 1), 11 * MIB);
+        assert_eq!(tuning.block_size(129 * MIB), 16 * MIB);
         assert_eq!(tuning.block_size(50_000 * 16 * MIB), 16 * MIB);
         let size = 50_000 * 16 * MIB + 1;
         assert_eq!(tuning.block_size(size), 17 * MIB);
