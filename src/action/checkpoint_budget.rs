@@ -1,7 +1,7 @@
 //! When a job saves while it runs, and how much: decided from what is new, what earlier saves took, and how busy the machine is.
 //!
 //! 1. Something is due when [`LAYER`] are new, or the interval has passed since the first new path; and the interval has passed since the
-//!    last save.
+//!    last save began.
 //! 2. While a processor is idle, a save slows nothing. Otherwise all saves together may take [`SHARE`] of what the processors could have
 //!    done since the job began: that is by how much a build on all of them is slowed at most. Where the job pushes too, half of it is for
 //!    pushes.
@@ -30,7 +30,7 @@ pub(super) struct Waiting {
     pub bytes: u64,
     /// Time since the first of them.
     pub since_first: Duration,
-    /// Time since the last save; None before the first.
+    /// Time since the last save began; None before the first.
     pub since_last: Option<Duration>,
 }
 

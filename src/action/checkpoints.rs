@@ -31,7 +31,7 @@ use crate::store::own::{CHECKPOINTS_LOCK, CHECKPOINTS_STOP, OwnFolder};
 /// Between two looks whether another process has ended.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How often it looks whether it is to end.
-const LOOK: Duration = Duration::from_millis(300);
+const LOOK: Duration = Duration::from_millis(100);
 /// Longest time for the save under way when the post step asks it to end.
 const GRACE: Duration = Duration::from_secs(10);
 /// Longest wait for an earlier process of this kind, which a new one asks to end.
@@ -168,11 +168,12 @@ impl Worker {
             if most == 0 || !(Waiting { bytes, since_first, since_last }).is_due(interval) {
                 continue;
             }
+            last = Some(Instant::now());
             if let Err(why) = self.save(watch, (most, idle, interval)).await {
                 return why;
             }
             // What is left is looked at again, and has waited.
-            (seen, last) = (None, Some(Instant::now()));
+            seen = None;
         }
     }
 
