@@ -1,9 +1,9 @@
 //! Adds the results of restore and save to the report.
 
-use super::job::{Job, Place};
+use super::job::Job;
 use crate::base::note::{Code, Note, Severity};
 use crate::cache::{Checkpoints, LayerState, OutputClosure, Phase, RestoreOutcome, SaveOutcome, SaveReason, Survey};
-use crate::remote::github::FREE_QUOTA;
+use crate::remote::github::{FREE_QUOTA, Usage};
 use crate::report::{Closure, Effort, Layer, Level, NewPath, Outcome, Quota, Restore, Running, Save, Timing};
 use crate::store::StorePath;
 
@@ -174,10 +174,8 @@ pub(super) fn notes(job: &mut Job, notes: &[Note]) {
     }
 }
 
-/// Queries how full the repository's cache is, and warns if entries are about to be evicted.
-pub(super) async fn quota(job: &mut Job, place: &Place) {
-    let Some(rest) = place.github.as_ref().and_then(|github| github.rest()) else { return };
-    let Some(usage) = rest.usage().await else { return };
+/// Adds how full the repository's cache is, and warns if entries are about to be evicted.
+pub(super) fn quota(job: &mut Job, usage: Usage) {
     job.report.quota = Some(Quota { used_bytes: usage.bytes, limit_bytes: None, entries: usage.count });
     if usage.bytes > FREE_QUOTA / 10 * 9 {
         job.report.note(Note::silent(Severity::Notice, Code::Quota, "The repository's cache is close to or above the free 10 GiB, so GitHub deletes the least recently used entries."));

@@ -4,7 +4,6 @@
 //! used as without a guard. The post step reads it once more while it counts paths, because a job knows at its end what it needed.
 
 use std::fmt::Write;
-use std::future::Future;
 use std::time::Duration;
 
 use super::fill;
@@ -21,28 +20,23 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// Reads the history and decides. None for the cache as usual.
 pub(super) async fn decide(job: &Job, place: &Place) -> Option<Guard> {
-    let known = known(job, place).await?;
+    if !is_on(job) || !place.remote.is_readable() {
+        return None;
+    }
+    let key = history_key(&job.inputs.key.prefix_key);
+    let known = match tokio::time::timeout(LIMIT, history::load(&*place.remote, &key, &job.keys)).await.ok()? {
+        Ok(known) => known.record,
+        Err(error) => {
+            tracing::debug!("The cost guard does nothing: {error}");
+            return None;
+        }
+    };
     history::decide(&known, job_of(job, &current_system()), recorded(job, place))
 }
 
-/// Reads the history. None without a guard, or without an answer.
-pub(super) fn known<'a>(job: &Job, place: &'a Place) -> impl Future<Output = Option<History>> + use<'a> {
+fn is_on(job: &Job) -> bool {
     let inputs = &job.inputs;
-    let is_off = inputs.guard.when == GuardWhen::Off || inputs.history.is_off() || inputs.lookup_only;
-    let (key, keys) = (history_key(&inputs.key.prefix_key), job.keys.clone());
-    async move {
-        if is_off || !place.remote.is_readable() {
-            return None;
-        }
-        match tokio::time::timeout(LIMIT, history::load(&*place.remote, &key, &keys)).await {
-            Ok(Ok(known)) => Some(known.record),
-            Ok(Err(error)) => {
-                tracing::debug!("The cost guard does nothing: {error}");
-                None
-            }
-            Err(_) => None,
-        }
-    }
+    inputs.guard.when != GuardWhen::Off && !inputs.history.is_off() && !inputs.lookup_only
 }
 
 fn job_of<'a>(job: &'a Job, system: &'a str) -> JobOf<'a> {
@@ -127,7 +121,7 @@ pub(super) fn objection(job: &mut Job, place: &Place, known: Option<&History>, i
     let system = current_system();
     let decide =
         |known| history::before_save(known, job_of(job, &system), recorded(job, place), &run).filter(|_| !is_begun);
-    match known.and_then(decide) {
+    match known.filter(|_| is_on(job)).and_then(decide) {
         Some(BeforeSave::Test(guard)) => {
             say(
                 job,

@@ -1,6 +1,11 @@
 //! The history: this job is compared with earlier runs of its lane, and added to them: in the cache, or as an artifact of the run where the job
 //! may not write to the cache.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
 use super::inputs::HistoryPlace;
 use super::job::{Job, Place};
 use crate::base::clock::now;
@@ -11,12 +16,42 @@ use crate::remote::github::TokenScope;
 use crate::report::{Action, Report};
 use crate::series::Loaded;
 
-/// Puts the trend into the report, and adds the job to the history. Trouble changes neither the job nor the cache.
-pub(super) async fn remember(job: &mut Job, place: &Place) {
+/// Earlier runs.
+pub(super) type Read = Result<Loaded<History>, RemoteError>;
+/// Earlier runs, as they are read.
+pub(super) type Reading = JoinHandle<Read>;
+
+/// Longest time that a save waits for the history.
+const BEFORE_SAVE: Duration = Duration::from_secs(10);
+
+/// Begins to read the history, beside a save. None where that is not wanted, or not allowed.
+pub(super) fn begin_to_read(job: &Job, place: &Place) -> Option<Reading> {
+    let is_wanted = !job.inputs.history.is_off() && place.beside.is_readable();
+    let (remote, keys) = (Arc::clone(&place.beside), job.keys.clone());
+    let key = history_key(&job.inputs.key.prefix_key);
+    is_wanted.then(|| tokio::spawn(async move { history::load(&*remote, &key, &keys).await }))
+}
+
+/// What was read, if it is here soon; otherwise `reading` goes on.
+pub(super) async fn read_soon(reading: Option<&mut Reading>) -> Option<Read> {
+    tokio::time::timeout(BEFORE_SAVE, finish(reading?)).await.ok()
+}
+
+async fn finish(reading: &mut Reading) -> Read {
+    reading.await.unwrap_or_else(|error| Err(RemoteError::Local(format!("a task failed: {error}."))))
+}
+
+/// Puts the trend into the report, and adds the job to the history: what was `read` of it, or is still being read. Trouble changes neither the
+/// job nor the cache.
+pub(super) async fn remember(job: &mut Job, place: &Place, (reading, read): (Option<Reading>, Option<Read>)) {
     let run = Run::of(&job.report, now());
     let mut loaded = None;
-    if place.remote.is_readable() {
-        match history::load(&*place.remote, &history_key(&job.inputs.key.prefix_key), &job.keys).await {
+    if let Some(mut reading) = reading {
+        let known = match read {
+            Some(read) => read,
+            None => finish(&mut reading).await,
+        };
+        match known {
             Ok(known) => job.report.trend = history::trend(&loaded.insert(known).record, &run),
             Err(error) if collector(job, place) == Some(Collector::Cache) => return tell(&error),
             Err(error) => tracing::info!("This job is not compared with earlier ones: {error}"),

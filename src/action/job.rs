@@ -58,6 +58,8 @@ pub(super) struct Lookup {
 /// The cache of this job.
 pub(super) struct Place {
     pub remote: Arc<dyn Remote>,
+    /// The same for what is read beside a save, with limits of its own: the save warns of a cache that does not answer.
+    pub beside: Arc<dyn Remote>,
     /// The same, if it is GitHub's.
     pub github: Option<Arc<GithubRemote>>,
     /// Why nothing is saved without a signature: an object store and a directory have no scopes of branches.
@@ -206,7 +208,8 @@ impl Job {
             Ok(Location::Directory(_)) if !is_open && self.facts.is_of_pull_request() => Some(UNSIGNED_PULL_REQUEST),
             _ => is_open.then_some("because others can write there, and the input `signing-key` is empty"),
         };
-        Ok(Place { remote: limited(remote, total), github, unsigned, troubles })
+        let beside = limited(Arc::clone(&remote), total);
+        Ok(Place { remote: limited(remote, total), beside, github, unsigned, troubles })
     }
 
     /// Adds notes about those of several remotes that could not be used.

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::OptionFuture;
+
 use super::job::{Job, Lookup, Place};
 use super::{Step, fill, guard, history, levels, progressive, push};
 use crate::action::inputs::SaveWhen;
@@ -39,17 +41,23 @@ pub(super) async fn save(job: &mut Job, step: Step) -> Result<(), Failure> {
     fill::notes(job, &streamed.notes);
     match job.place(None) {
         Ok(place) => {
-            let known = guard::known(job, &place);
-            let ((), known) = tokio::join!(survey(job, &lookup), known);
+            // Neither depends on the save.
+            let usage = place.github.clone().map(|github| tokio::spawn(async move { github.rest()?.usage().await }));
+            let mut earlier = history::begin_to_read(job, &place);
+            let ((), read) = tokio::join!(survey(job, &lookup), history::read_soon(earlier.as_mut()));
+            let known = read.as_ref().and_then(|read| Some(&read.as_ref().ok()?.record));
             save_if_wanted(job, &place, &lookup, (streamed, known), end).await;
             job.note_troubles(&place);
             let left = end.saturating_duration_since(Instant::now()).max(LEAST_FOR_QUOTA);
-            if tokio::time::timeout(left, fill::quota(job, &place)).await.is_err() {
-                tracing::debug!("GitHub did not report in time how full the cache is.");
+            match tokio::time::timeout(left, OptionFuture::from(usage)).await {
+                Ok(Some(Ok(Some(usage)))) => fill::quota(job, usage),
+                Ok(_) => {}
+                Err(_) => tracing::debug!("GitHub did not report in time how full the cache is."),
             }
             let left = end.saturating_duration_since(Instant::now()).max(LEAST_FOR_HISTORY);
-            if !job.inputs.history.is_off() && tokio::time::timeout(left, history::remember(job, &place)).await.is_err()
-            {
+            let is_off = job.inputs.history.is_off();
+            let remember = history::remember(job, &place, (earlier, read));
+            if !is_off && tokio::time::timeout(left, remember).await.is_err() {
                 tracing::info!("There was no time left to add this job to the history.");
             }
         }
@@ -115,7 +123,7 @@ async fn save_if_wanted(
     job: &mut Job,
     place: &Place,
     lookup: &Lookup,
-    (streamed, known): (Finished, Option<History>),
+    (streamed, known): (Finished, Option<&History>),
     end: Instant,
 ) {
     if !job.inputs.may_save() {
@@ -142,7 +150,7 @@ async fn save_if_wanted(
     }
     let context = job.context(place, lookup);
     let is_begun = cache::checkpoints(&context).is_some();
-    if let Some(because) = guard::objection(job, place, known.as_ref(), is_begun) {
+    if let Some(because) = guard::objection(job, place, known, is_begun) {
         guard::not_saved(job, because);
         // The guard measures the store alone.
         return save_levels(job, place, lookup, end.saturating_duration_since(Instant::now())).await;

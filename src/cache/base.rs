@@ -8,8 +8,8 @@ use super::checkpoint::Moment;
 use super::proof::{Proof, prove};
 use super::record::RestoreRecord;
 use super::repack::Turn;
-use super::search::{Search, find_snapshot};
-use super::system::{find_fitting, is_exact, note_foreign, own_key, own_prefixes};
+use super::search::Search;
+use super::system::{find_fitting, is_exact, note_foreign, own_key};
 use super::to_pack::keep_held;
 use crate::base::note::{Code, Note};
 use crate::remote::RemoteError;
@@ -60,9 +60,10 @@ impl Base {
     }
 }
 
-/// Finds the base, and its lost parts.
+/// Finds the base, and its lost parts. `search` is that for the primary key.
 pub(super) async fn load_base(
     context: &Context,
+    search: Search,
     record: &RestoreRecord,
     valid: &Paths,
     notes: &mut Vec<Note>,
@@ -70,9 +71,7 @@ pub(super) async fn load_base(
     if !context.place.remote.is_readable() {
         return Ok(empty(context.identity.key.clone()));
     }
-    let (remote, keys) = (&*context.place.remote, &context.place.keys);
-    let Search { found, newest, mut unread, unread_why } =
-        find_snapshot(remote, &own_prefixes(context), keys, notes).await?;
+    let Search { found, newest, mut unread, unread_why } = search;
     if let Some(why) = unread_why {
         let message = format!("{why} What is saved now points to it, and the next job that can read it takes it in.");
         notes.push(Note::info(Code::BaseUnread, message));

@@ -17,11 +17,11 @@ use super::outcome::SaveReason;
 use super::save::{Past, empty_outcome, read_store, save_paths};
 use super::to_pack::LIKELY_RATIO;
 use super::trust::objection;
-use super::{record, record::RestoreRecord};
+use super::{last, record, record::RestoreRecord};
 use crate::attach::CacheError;
 use crate::base::digest::Sha;
 use crate::snapshot::Snapshot;
-use crate::store::own::{self, CHECKPOINTS, OwnFolder};
+use crate::store::own::{self, CHECKPOINTS, CHECKPOINTS_SNAPSHOT, OwnFolder};
 use crate::store::{self, PathInfo, Paths, StoreDirs, StorePath};
 
 const FORMAT: u32 = 1;
@@ -47,6 +47,8 @@ pub(crate) struct Checkpoints {
     pub(super) is_new_key: bool,
     /// Number of generations.
     pub saves: u64,
+    /// The name of the last one, if [`last`] keeps it; otherwise empty.
+    pub(super) generation: String,
     /// The paths that no layer had before.
     pub paths: BTreeSet<StorePath>,
     /// The ids of the stored bytes of their layers.
@@ -89,7 +91,8 @@ impl Checkpoints {
 
 /// Begins with the checkpoints of a job, and forgets those of an earlier one.
 pub(crate) fn begin(context: &Context) -> Checkpoints {
-    let removed = OwnFolder::work(&context.place.dirs).and_then(|folder| folder.remove(CHECKPOINTS));
+    let removed = OwnFolder::work(&context.place.dirs)
+        .and_then(|folder| folder.remove(CHECKPOINTS).and_then(|()| folder.remove(CHECKPOINTS_SNAPSHOT)));
     if let Err(error) = removed {
         tracing::debug!("the record of earlier checkpoints stays: {error}");
     }
@@ -130,10 +133,12 @@ pub(crate) async fn checkpoint(context: &Context, so_far: &mut Checkpoints, most
     if let Some(objection) = objection(&context.place.dirs, &context.place.keys) {
         return Err(CheckpointError(objection.note().message));
     }
-    let (lock, here, _, roots, record) = read_store(context).await.map_err(|error| CheckpointError::of(&error))?;
     let mut outcome = empty_outcome(context);
     let earlier = (so_far.saves > 0).then(|| so_far.clone());
-    let past = Past { record, trace: None, earlier, moment: Moment::Running { most }, lock };
+    let find = Box::pin(last::find(context, earlier.as_ref(), &mut outcome.notes));
+    let (read, newest) = tokio::join!(read_store(context), find);
+    let (lock, here, _, roots, record) = read.map_err(|error| CheckpointError::of(&error))?;
+    let past = Past { record, newest, trace: None, earlier, moment: Moment::Running { most }, lock };
     let pushed =
         save_paths(context, here, &roots, past, &mut outcome).await.map_err(|error| CheckpointError::of(&error))?;
     if outcome.saved.is_none() {
@@ -141,6 +146,8 @@ pub(crate) async fn checkpoint(context: &Context, so_far: &mut Checkpoints, most
     }
     so_far.is_new_key |= so_far.saves == 0 && outcome.reason == SaveReason::NewKey;
     so_far.saves += 1;
+    let kept = pushed.generation.filter(|(_, bytes)| last::keep(context, bytes));
+    so_far.generation = kept.map(|(name, _)| name).unwrap_or_default();
     so_far.paths.extend(pushed.paths);
     so_far.stored.extend(pushed.stored);
     so_far.bytes_uploaded += pushed.bytes;

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::Context;
+use super::others::Others;
 use super::outcome::Saved;
 use super::system::{note_foreign, own_key};
 use crate::attach::facts::drop_faulty;
@@ -17,7 +18,8 @@ use crate::base::note::Note;
 use crate::layer::digest::Digests;
 use crate::remote::{Entry, Kind, Put, Remote, RemoteError, confirmed, confirmed_within, taken_unseen};
 use crate::series::{
-    self, Draft, Series, SystemClock, TakenIn, decode_to_merge, generation_prefix, read_generation, record,
+    self, Draft, Series, SystemClock, TakenIn, decode_to_merge, generation_of, generation_prefix, read_generation,
+    record,
 };
 use crate::snapshot::{Facts, Snapshot};
 use crate::store::StorePath;
@@ -37,6 +39,8 @@ pub(super) struct Pushed {
     pub stored: BTreeSet<Sha>,
     /// The new paths in them.
     pub paths: BTreeSet<StorePath>,
+    /// The name and the bytes of the generation, if this job wrote it.
+    pub generation: Option<(String, Bytes)>,
 }
 
 /// Stores the file of a layer, or the new bytes of its recipe. Returns the name of its entry: its id, or its id and a unique suffix
@@ -52,13 +56,22 @@ pub(super) async fn push_layer(
     let mut name = id.clone();
     if lost.contains(&name) {
         name = format!("{id}-{}", series::nonce());
-    } else if confirmed_within(remote, Kind::Layer, &name, 1, Duration::ZERO).await {
-        tracing::info!("Layer {id} is already in the cache.");
-        return Ok(name);
     }
     // A new suffix can be taken only if the answer to its reservation got lost.
     for _ in 0..3 {
-        if remote.put_file(Kind::Layer, &name, file).await? == Put::Stored {
+        let put = remote.put_file(Kind::Layer, &name, file);
+        let put = if name == id {
+            // Another scope may have it, in which a reservation does not find it.
+            let is_there = confirmed_within(remote, Kind::Layer, &name, 1, Duration::ZERO);
+            let Some(put) = unless(is_there, put).await else {
+                tracing::info!("Layer {id} is already in the cache.");
+                return Ok(name);
+            };
+            put
+        } else {
+            put.await
+        };
+        if put? == Put::Stored {
             pushed.bytes += digests.size;
             pushed.entries += 1;
             return Ok(name);
@@ -76,6 +89,15 @@ pub(super) async fn push_layer(
         name = format!("{id}-{}", series::nonce());
     }
     Err(RemoteError::Failed(format!("Cannot store layer {id}: all of its names are taken.")))
+}
+
+/// Waits for `work`. None, and ends it, if that `is_needless` becomes known meanwhile.
+async fn unless<T>(is_needless: impl Future<Output = bool>, work: impl Future<Output = T>) -> Option<T> {
+    tokio::pin!(is_needless, work);
+    tokio::select! {
+        done = &mut work => Some(done),
+        is_needless = &mut is_needless => if is_needless { None } else { Some(work.await) },
+    }
 }
 
 /// Like [`push_layer`], for a job that may not look anything up. Layers are named after the key instead of their content: once such
@@ -104,29 +126,31 @@ pub(super) async fn push_first_layer(
 pub(super) async fn push_snapshot(
     context: &Context,
     snapshot: Snapshot,
-    newest: u64,
+    (newest, others): (u64, Option<Others>),
     lost: &BTreeSet<String>,
     notes: &mut Vec<Note>,
     pushed: &mut Pushed,
 ) -> Result<(Saved, Snapshot), RemoteError> {
     let (facts, lanes) = (snapshot.facts.clone(), BTreeSet::from([context.identity.lane.clone()]));
     let writers = snapshot.lanes.len();
-    let mut draft = SnapshotDraft { context, snapshot, facts, lanes, lost, notes, is_foreign: false };
+    let mut draft = SnapshotDraft { context, snapshot, facts, lanes, lost, notes, is_foreign: false, encoded: None };
     let clock = SystemClock::start();
     let prefix = generation_prefix(&context.identity.key);
     let series = Series { remote: &*context.place.remote, kind: Kind::Snapshot, prefix, clock: &clock, writers };
-    let appended = match series::append(&series, &mut draft, newest).await {
+    let appended = match series::append(&series, &mut draft, newest, others.and_then(Others::fresh)).await {
         Err(_) if draft.is_foreign => {
             note_foreign(context, &context.identity.key, "another system", draft.notes);
             draft.is_foreign = false;
             let series = Series { prefix: generation_prefix(&own_key(context)), ..series };
-            series::append(&series, &mut draft, 0).await?
+            series::append(&series, &mut draft, 0, None).await?
         }
         appended => appended?,
     };
     pushed.bytes += appended.bytes;
     pushed.entries += appended.entries;
-    let snapshot = draft.snapshot;
+    let (snapshot, encoded) = (draft.snapshot, draft.encoded);
+    pushed.generation =
+        encoded.filter(|(name, _)| generation_of(name).is_some_and(|(_, number)| number == appended.number));
     let (paths, layers) = (snapshot.paths.len() as u64, snapshot.layers.len() as u64);
     Ok((Saved { generation: appended.number, paths, layers }, snapshot))
 }
@@ -142,6 +166,8 @@ struct SnapshotDraft<'a> {
     notes: &'a mut Vec<Note>,
     /// Whether the newest generation is of another system.
     is_foreign: bool,
+    /// The last name and its bytes.
+    encoded: Option<(String, Bytes)>,
 }
 
 impl SnapshotDraft<'_> {
@@ -165,8 +191,10 @@ impl Draft for SnapshotDraft<'_> {
         }
         self.snapshot.facts = self.facts.clone();
         // The name is signed too, so each attempt has separate signatures.
-        let bytes = record::encode(&self.snapshot, name, &self.context.place.keys);
-        bytes.map(Bytes::from).map_err(|error| RemoteError::Local(format!("The snapshot is not saved: {error}")))
+        let bytes = record::encode(&self.snapshot, name, &self.context.place.keys)
+            .map_err(|error| RemoteError::Local(format!("The snapshot is not saved: {error}")))?;
+        let (_, bytes) = self.encoded.insert((name.to_owned(), Bytes::from(bytes)));
+        Ok(bytes.clone())
     }
 
     async fn read(&self, entry: &Entry, most: u64) -> Result<Option<Vec<u8>>, RemoteError> {

@@ -21,9 +21,10 @@ use super::checkpoint::Moment;
 use super::outcome::{Phase, RestoreOutcome, SaveOutcome, SaveReason};
 use super::record::RestoreRecord;
 use super::restore::{assign, empty_outcome, lookup_failed, prepare};
-use super::save::{self, Here, Past, note_error, save_paths};
+use super::save::{self, Here, Past, save_paths};
+use super::save_error::note_error;
 use super::search::{Search, SnapshotFound, find_snapshot};
-use super::{room, vouch};
+use super::{last, room, vouch};
 use crate::attach::{Admit, CacheError, facts};
 use crate::base::human;
 use crate::base::note::{Code, Note};
@@ -60,7 +61,8 @@ pub(crate) async fn save_drvs(context: &Context, wanted: &BTreeSet<StorePath>) -
         valid.retain(|path, _| chosen.closure.contains(path));
         Ok::<_, CacheError>((lock, valid, chosen))
     });
-    let (_lock, valid, Chosen { roots: mut held, example, .. }) = read.await??;
+    let (read, newest) = tokio::join!(read, Box::pin(last::find(context, None, &mut outcome.notes)));
+    let (_lock, valid, Chosen { roots: mut held, example, .. }) = read??;
     outcome.phases.push(Phase::end("read the store", start, valid.len() as u64, 0));
     if let Some((drv, needs)) = example {
         let message = format!(
@@ -73,7 +75,7 @@ pub(crate) async fn save_drvs(context: &Context, wanted: &BTreeSet<StorePath>) -
     }
     let (here, none) = (Here { valid, realisations: Vec::new() }, BTreeSet::new());
     let record = RestoreRecord::begin(&context.identity.run, BTreeSet::new(), None);
-    let past = Past { record: Some(record), trace: None, earlier: None, moment: Moment::End, lock: None };
+    let past = Past { record: Some(record), newest, trace: None, earlier: None, moment: Moment::End, lock: None };
     if let Err(error) = save_paths(context, here, &none, past, &mut outcome).await {
         note_error(&error, &mut outcome);
     }

@@ -24,6 +24,8 @@ pub(super) enum Turn {
     /// The first one: layers of another key are repacked only if more of them is dead than alive. Otherwise, each change of the lock
     /// would cause a full upload.
     First,
+    /// One while the job runs. It leaves room for a layer of the last one, which then need not join any.
+    Running,
     /// A later one.
     Later,
 }
@@ -35,7 +37,12 @@ impl Turn {
     /// take, 0.05 of which is what `keep-saves` keeps. Where it is one of the same ten paths: 17, 10, 3.2, 2.7, 2.7. So 15 is the
     /// most that keeps a restore within 1.2.
     fn most_dead(self) -> u64 {
-        if self == Self::First { 100 } else { 15 }
+        if self == Self::Later { 15 } else { 100 }
+    }
+
+    /// Largest number of layers of the snapshot that is written.
+    pub(super) fn most_layers(self) -> usize {
+        if self == Self::Running { MAX_LAYERS - 1 } else { MAX_LAYERS }
     }
 }
 
@@ -79,14 +86,14 @@ pub(super) fn layers_to_repack(
     let weigh = |(id, layer): (&Sha, &Layer)| Weight {
         live: accounts.live(&layer.own_stored(), &BTreeSet::new()),
         id: *id,
-        is_apart: turn == Turn::First || users_of(snapshot, layer) != *users,
+        is_apart: turn != Turn::Later || users_of(snapshot, layer) != *users,
     };
     let (here, elsewhere): (Vec<_>, Vec<_>) = snapshot.layers.iter().partition(|(_, layer)| is_here(layer, valid));
     let mut weights: Vec<Weight> = here.into_iter().map(weigh).collect();
     weights.sort();
     let can_be_packed = |id: &Sha| weights.iter().any(|weight| weight.id == *id);
     // Layers of other lanes must not make this lane repack everything with each save: they get at most half of the places.
-    let places = MAX_LAYERS - elsewhere.len().min(MAX_LAYERS / 2);
+    let places = turn.most_layers() - elsewhere.len().min(MAX_LAYERS / 2);
     let mut chosen: BTreeSet<Sha> = must.iter().copied().filter(can_be_packed).collect();
     accounts.choose(&mut chosen, turn.most_dead(), &can_be_packed);
     plan(&weights, new_bytes, &mut chosen, places);

@@ -128,6 +128,24 @@ fn after_any_number_of_small_saves_layers_stay_few_and_the_work_stays_in_proport
 }
 
 #[test]
+fn layers_of_a_job_that_runs_leave_room_for_its_last_one() {
+    let mut sizes = Vec::new();
+    for step in 0..20_u64 {
+        let new = 100_000_000 + step;
+        let snapshot = snapshot(&sizes);
+        let again = |turn| {
+            let (valid, usage) = (here(&snapshot), BTreeMap::new());
+            layers_to_repack(&snapshot, (new, &BTreeSet::new()), &valid, &BTreeSet::new(), (turn, &usage))
+        };
+        assert!(again(Turn::First).all().is_empty(), "the last save would join some of {} layers", sizes.len());
+        let again = again(Turn::Running).all();
+        let rolled: u64 = again.iter().map(|id| snapshot.layers[id].nar_bytes).sum();
+        sizes = snapshot.layers.iter().filter(|(id, _)| !again.contains(id)).map(|(_, l)| l.nar_bytes).collect();
+        sizes.push(new + rolled);
+    }
+}
+
+#[test]
 fn a_layer_that_is_not_in_the_store_here_is_left_alone() {
     let snapshot = snapshot(&[500, 500]);
     let mut valid = here(&snapshot);

@@ -4,16 +4,21 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Instant;
 
+use tokio::sync::Notify;
+
 use super::Context;
 use super::base::{Base, load_base};
 use super::checkpoint::{self, Checkpoints, Moment};
 use super::commit::{Pushed, push_snapshot};
+use super::last;
+use super::others::look_beside;
 use super::outcome::{Phase, SaveOutcome, SaveReason};
 use super::parts::{make_layers, parts};
 use super::record::{self, RestoreRecord};
 use super::repack::{MAX_LAYERS, Turn};
 use super::said::note_withheld;
-use super::save_error::SaveError;
+use super::save_error::{SaveError, note_error};
+use super::search::Search;
 use super::select::{Selection, Situation, select};
 use super::streamed::{self, Finished};
 use super::tidy::{Work, tidy, tidy_last};
@@ -23,7 +28,6 @@ use super::used::{finish_snapshot, leave_to_upstream, mark_lane, mark_used, note
 use super::vouch::{self, Withheld};
 use crate::attach::{CacheError, facts};
 use crate::base::clock::now;
-use crate::base::note::{Code, Note};
 use crate::remote::RemoteError;
 use crate::series::generation_prefix;
 use crate::snapshot::{Snapshot, Trace};
@@ -53,7 +57,10 @@ pub(crate) async fn save_after(context: &Context, streamed: Finished) -> Result<
         outcome.notes.push(objection.note());
         return Ok(outcome);
     }
-    let (_lock, here, withheld, roots, mut record) = read_store(context).await?;
+    let (earlier, mut notes) = (checkpoint::load(context), Vec::new());
+    let find = Box::pin(last::find(context, earlier.as_ref(), &mut notes));
+    let (read, newest) = tokio::join!(read_store(context), find);
+    let (_lock, here, withheld, roots, mut record) = read?;
     if let Some(record) = &mut record {
         record.damaged.extend(streamed.damaged);
     }
@@ -61,8 +68,8 @@ pub(crate) async fn save_after(context: &Context, streamed: Finished) -> Result<
         outcome.notes.push(note_withheld(context, withheld));
     }
     outcome.phases.push(Phase::end("read the store", start, here.valid.len() as u64, 0));
-    let earlier = checkpoint::load(context);
-    let past = Past { record, trace: streamed.trace, earlier, moment: Moment::End, lock: None };
+    outcome.notes.append(&mut notes);
+    let past = Past { record, newest, trace: streamed.trace, earlier, moment: Moment::End, lock: None };
     if let Err(error) = save_paths(context, here, &roots, past, &mut outcome).await {
         note_error(&error, &mut outcome);
     }
@@ -94,24 +101,6 @@ pub(super) async fn read_store(context: &Context) -> Result<Found, CacheError> {
     read.await?
 }
 
-/// Notes why nothing was saved.
-pub(super) fn note_error(error: &SaveError, outcome: &mut SaveOutcome) {
-    let message = format!("Nothing was saved: {error}");
-    let (reason, note) = match error {
-        // The user or the machine intends this.
-        SaveError::Remote(RemoteError::Denied(_) | RemoteError::Unavailable(_)) => {
-            (SaveReason::Refused, Note::info(Code::SaveRefused, message))
-        }
-        SaveError::Remote(RemoteError::StillOutOfTime(_)) => {
-            (SaveReason::Failed, Note::info(Code::SaveFailed, message))
-        }
-        SaveError::Remote(RemoteError::Refused(_)) => (SaveReason::Refused, Note::warn(Code::SaveRefused, message)),
-        _ => (SaveReason::Failed, Note::warn(Code::SaveFailed, message)),
-    };
-    outcome.reason = reason;
-    outcome.notes.push(note);
-}
-
 pub(super) fn empty_outcome(context: &Context) -> SaveOutcome {
     SaveOutcome {
         reason: SaveReason::NothingToSave,
@@ -139,6 +128,8 @@ pub(super) struct Here {
 /// What the job did before a save.
 pub(super) struct Past {
     pub record: Option<RestoreRecord>,
+    /// The newest generation of the key, which was searched for while the store was read.
+    pub newest: Result<Search, RemoteError>,
     /// What it read of streamed layers.
     pub trace: Option<Trace>,
     /// What it has saved already.
@@ -153,7 +144,7 @@ pub(super) async fn save_paths(
     context: &Context,
     Here { valid, realisations }: Here,
     roots: &BTreeSet<StorePath>,
-    Past { record, trace, earlier, moment, lock }: Past,
+    Past { record, newest, trace, earlier, moment, lock }: Past,
     outcome: &mut SaveOutcome,
 ) -> Result<Pushed, SaveError> {
     let mut record = record.unwrap_or_else(|| RestoreRecord::begin(&context.identity.run, BTreeSet::new(), None));
@@ -164,7 +155,7 @@ pub(super) async fn save_paths(
             record.matched = None;
         }
     }
-    let mut base = load_base(context, &record, &valid, &mut outcome.notes).await?;
+    let mut base = load_base(context, newest?, &record, &valid, &mut outcome.notes).await?;
     (base.moment, base.lock) = (moment, Mutex::new(lock));
     let mut context = context.clone();
     context.identity.key.clone_from(&base.key);
@@ -195,7 +186,7 @@ pub(super) async fn save_paths(
     };
     let mut selection = select(&situation);
     let is_new_key = !base.has_same_key || earlier.as_ref().is_some_and(|earlier| earlier.is_new_key);
-    base.turn = if is_new_key || moment != Moment::End { Turn::First } else { Turn::Later };
+    base.turn = turn(moment, is_new_key);
     let adds = selection.wanted.iter().any(|path| !known.contains(path));
     let mut snapshot = continued(&context.identity.lane, &mut base, &selection.wanted, adds, outcome);
     let mut held: BTreeSet<StorePath> = snapshot.paths.keys().map(|key| key.0.clone()).collect();
@@ -262,6 +253,14 @@ pub(super) async fn save_paths(
     Ok(pushed)
 }
 
+fn turn(moment: Moment, is_new_key: bool) -> Turn {
+    match moment {
+        Moment::Running { .. } => Turn::Running,
+        Moment::End if is_new_key => Turn::First,
+        Moment::End => Turn::Later,
+    }
+}
+
 /// Returns what the next generation starts with: the restored snapshot as far as it is `wanted`, if the job `adds` anything, and the
 /// newest generation of the key.
 fn continued(
@@ -318,9 +317,16 @@ async fn push(
     }
     snapshot.drop_redundant_layers();
     let (to_pack, apart) = plan(context, &mut snapshot, new, valid, &selection.lane, (base.moment, base.turn, time));
-    let room = MAX_LAYERS.saturating_sub(snapshot.layers.len());
+    let room = base.turn.most_layers().saturating_sub(snapshot.layers.len());
     let parts = parts((&to_pack, &apart), &snapshot, (&context.identity.lane, &selection.lane), valid, room);
-    let made = make_layers(context, valid, &snapshot, parts, &base.lost_entries, pushed, &|| base.let_go()).await?;
+    let all_packed = Notify::new();
+    let is_packed = || {
+        base.let_go();
+        all_packed.notify_one();
+    };
+    let made = make_layers(context, valid, &snapshot, parts, &base.lost_entries, pushed, &is_packed);
+    let (made, others) = look_beside(Box::pin(made), context, &all_packed).await;
+    let made = made?;
     outcome.phases.extend(made.phases);
     outcome.notes.extend(made.notes);
     outcome.paths_left_out += to_pack.intersection(&made.left_out).count() as u64;
@@ -342,7 +348,8 @@ async fn push(
     keep_held(&mut snapshot);
     finish_snapshot(context, &mut snapshot, time);
     let lost = &base.lost_entries;
-    let (saved, snapshot) = push_snapshot(context, snapshot, base.newest, lost, &mut outcome.notes, pushed).await?;
+    let (saved, snapshot) =
+        push_snapshot(context, snapshot, (base.newest, others), lost, &mut outcome.notes, pushed).await?;
     tracing::info!(
         "Saved generation {} of {}: {} in {}.",
         saved.generation,
@@ -380,7 +387,7 @@ async fn join_layers(
     let joined = tidy(&mut work, &mut snapshot).await;
     if let Ok(true) = joined {
         finish_snapshot(context, &mut snapshot, now());
-        let saved = push_snapshot(context, snapshot, base.newest, lost, &mut outcome.notes, &mut pushed).await;
+        let saved = push_snapshot(context, snapshot, (base.newest, None), lost, &mut outcome.notes, &mut pushed).await;
         outcome.saved = Some(saved?.0);
         outcome.reason = SaveReason::LayersJoined;
     }

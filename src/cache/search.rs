@@ -38,12 +38,15 @@ pub(crate) async fn find_snapshot(
     notes: &mut Vec<Note>,
 ) -> Result<Search, RemoteError> {
     let search = find_record::<Snapshot>(remote, names, keys, notes).await?;
-    Ok(search.map(|found| {
-        let series::Found { record: mut snapshot, key, generation, bytes, signed_by } = found;
-        let faulty = drop_faulty(&mut snapshot);
-        notes.extend(faulty.note(&generation_name(&key, generation)));
-        SnapshotFound { snapshot, key, generation, bytes, signed_by, faulty: faulty.infos }
-    }))
+    Ok(search.map(|found| without_faulty(found, notes)))
+}
+
+/// Removes invalid records.
+pub(super) fn without_faulty(found: series::Found<Snapshot>, notes: &mut Vec<Note>) -> SnapshotFound {
+    let series::Found { record: mut snapshot, key, generation, bytes, signed_by } = found;
+    let faulty = drop_faulty(&mut snapshot);
+    notes.extend(faulty.note(&generation_name(&key, generation)));
+    SnapshotFound { snapshot, key, generation, bytes, signed_by, faulty: faulty.infos }
 }
 
 /// The names for the lookup of a snapshot: the generations of the primary key first, then the restore prefixes.

@@ -72,7 +72,7 @@ pub(super) async fn tidy_last(work: &mut Work<'_>, mut snapshot: Snapshot, gener
     if tidy(work, &mut snapshot).await? {
         finish_snapshot(work.context, &mut snapshot, now());
         let (lost, notes) = (work.lost, &mut work.outcome.notes);
-        let (saved, _) = push_snapshot(work.context, snapshot, generation, lost, notes, work.pushed).await?;
+        let (saved, _) = push_snapshot(work.context, snapshot, (generation, None), lost, notes, work.pushed).await?;
         tracing::info!("Joined layers: generation {} has {}.", saved.generation, saved.layers);
         work.outcome.saved = Some(saved);
     }

@@ -38,7 +38,7 @@ pub(super) fn plan(
     }
     let mut to_pack = new.clone();
     let users = users(snapshot, (&context.identity.lane, lane), new);
-    let turn = if snapshot.facts.key == context.identity.key { turn } else { Turn::First };
+    let turn = if turn == Turn::Running || snapshot.facts.key == context.identity.key { turn } else { Turn::First };
     let again = layers_to_repack(
         snapshot,
         (new_bytes / LIKELY_RATIO, &users),

@@ -85,7 +85,7 @@ pub(crate) async fn add_at<R: Record + Default + Clone + Sync>(
     let mut draft = Union { target, record, own, notes };
     let prefix = generation_prefix(target.key);
     let series = Series { remote: target.remote, kind: R::FORMAT.kind, prefix, clock, writers: 0 };
-    append(&series, &mut draft, newest).await
+    append(&series, &mut draft, newest, None).await
 }
 
 /// The record to write.

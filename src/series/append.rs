@@ -3,7 +3,7 @@
 //! Reserving a name is strongly consistent and uses one of the 200 reservations a minute of the whole repository. A lookup is
 //! cheap, and sees an entry one or two seconds after it was written. Therefore:
 //!
-//! 1. Look up and merge a newer generation before anything is reserved.
+//! 1. Look up and merge a newer generation before anything is reserved. Offers are looked up at the same time.
 //! 2. Reserve and write the next number, unless other jobs are queued. The job that gets the number is done.
 //! 3. Every other job leaves an offer: an entry with its additions. Offers are named by the minute, so that all jobs find them.
 //! 4. After a while, the job with the last offer merges all offers of these minutes and writes them. The others wait until they
@@ -15,14 +15,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::find::{Newest, find};
+use super::find::Newest;
 use super::number::next_number;
-use super::place::Series;
+use super::place::{Ahead, Series};
 use super::search::MAX_SIZE;
 use crate::remote::{Entry, Kind, Put, RemoteError};
 
-/// Seconds for which offers have the same name. The slots before and after are searched too, because clocks differ.
-const MINUTE: u64 = 120;
 /// Time after which a started write can be looked up: the lag of lookups plus the time of a small upload. A number that cannot be
 /// looked up by then belongs to a slow or killed job, and all earlier offers are visible.
 const SETTLED: Duration = Duration::from_millis(3500);
@@ -94,11 +92,17 @@ pub(crate) struct Appended {
     pub contended: bool,
 }
 
-/// Writes `record` as the generation after the newest one. `seen` is the generation whose content it already has, 0 for none.
+/// Writes `record` as the generation after the newest one. `seen` is the generation whose content it already has, 0 for none; `ahead` is
+/// what [`Series::look_ahead`] found a moment ago.
 ///
 /// # Errors
 /// When the remote refuses or fails, or other jobs were faster for minutes.
-pub(crate) async fn append(series: &Series<'_>, record: &mut dyn Draft, seen: u64) -> Result<Appended, RemoteError> {
+pub(crate) async fn append(
+    series: &Series<'_>,
+    record: &mut dyn Draft,
+    seen: u64,
+    mut ahead: Option<Ahead>,
+) -> Result<Appended, RemoteError> {
     let written = Appended { number: 0, entries: 0, bytes: 0, contended: false };
     let mut writer = Writer {
         series,
@@ -115,9 +119,10 @@ pub(crate) async fn append(series: &Series<'_>, record: &mut dyn Draft, seen: u6
         // They are likely to come all at once. Jobs that come a little later see the offers of the others and need no reservation.
         let most = (series.writers as u64 * EACH).min(MOST_DELAY);
         series.clock.sleep(Duration::from_millis(series.clock.random(most))).await;
+        ahead = None;
     }
     for _ in 0..ROUNDS {
-        if let Some(done) = writer.round().await? {
+        if let Some(done) = writer.round(ahead.take()).await? {
             return Ok(done);
         }
         if series.clock.now().saturating_sub(begin) > LONGEST {
@@ -153,12 +158,20 @@ pub(super) struct Writer<'a, 'b> {
 
 impl Writer<'_, '_> {
     /// Tries to write the next number once. None if it has to be retried.
-    async fn round(&mut self) -> Result<Option<Appended>, RemoteError> {
-        if self.look().await? == Some(TakenIn::Covered) {
+    async fn round(&mut self, ahead: Option<Ahead>) -> Result<Option<Appended>, RemoteError> {
+        let leads = std::mem::take(&mut self.leads);
+        let found = match ahead {
+            Some(ahead) => ahead,
+            None if leads || self.written.contended => {
+                Ahead { newest: self.series.newest().await?, ..Ahead::default() }
+            }
+            None => self.series.look_ahead().await?,
+        };
+        if self.see(found.newest).await? == Some(TakenIn::Covered) {
             return Ok(Some(self.done(self.seen)));
         }
         // If other jobs are queued, a reservation would be useless.
-        if !std::mem::take(&mut self.leads) && (self.written.contended || self.others_wait().await?) {
+        if !leads && (self.written.contended || self.is_missing(found.offer).await?) {
             self.written.contended = true;
             return self.line_up(None).await;
         }
@@ -193,40 +206,15 @@ impl Writer<'_, '_> {
         }
     }
 
-    pub(super) fn minute(&self) -> u64 {
-        self.series.clock.seconds() / MINUTE
-    }
-
-    /// The prefix of all offers of a minute.
-    pub(super) fn offers_of(&self, minute: u64) -> String {
-        format!("{}{minute}.", self.series.prefix)
-    }
-
-    /// The prefixes of all offers of these minutes, the newest first.
-    pub(super) fn recent(&self) -> Vec<String> {
-        let minute = self.minute();
-        [minute + 1, minute, minute.saturating_sub(1)].map(|minute| self.offers_of(minute)).into()
-    }
-
-    /// The newest offer that can be looked up.
-    async fn last_offer(&self) -> Result<Option<Entry>, RemoteError> {
-        if !self.is_readable() {
-            return Ok(None);
-        }
-        let recent = self.recent();
-        let found = self.series.find(Kind::Offer, &recent).await?;
-        Ok(found.filter(|entry| recent.iter().any(|prefix| entry.name.starts_with(prefix))))
-    }
-
     /// Returns whether the newest offer is that of this job, or there is none.
     async fn is_last(&self) -> Result<bool, RemoteError> {
-        let last = self.last_offer().await?.map(|last| last.name);
+        let last = self.series.last_offer().await?.map(|last| last.name);
         Ok(last.is_none() || last.as_ref() == self.offer.as_ref().map(|offer| &offer.1))
     }
 
-    /// Returns whether there is an offer that no generation contains yet.
-    async fn others_wait(&self) -> Result<bool, RemoteError> {
-        let Some(last) = self.last_offer().await? else { return Ok(false) };
+    /// Returns whether there is an offer, of which this is the last one, that no generation contains yet.
+    async fn is_missing(&self, last: Option<Entry>) -> Result<bool, RemoteError> {
+        let Some(last) = last else { return Ok(false) };
         Ok(self.record.read(&last, MAX_SIZE).await?.is_some_and(|bytes| !self.record.has(&last, bytes)))
     }
 
@@ -247,10 +235,13 @@ impl Writer<'_, '_> {
 
     /// Merges the newest generation, if it differs from the last one seen.
     async fn look(&mut self) -> Result<Option<TakenIn>, RemoteError> {
-        if !self.is_readable() {
-            return Ok(None);
-        }
-        let Some(newest) = self.newest().await? else { return Ok(None) };
+        let newest = self.series.newest().await?;
+        self.see(newest).await
+    }
+
+    /// Merges the generation that was found, if it differs from the last one seen.
+    async fn see(&mut self, newest: Option<Newest>) -> Result<Option<TakenIn>, RemoteError> {
+        let Some(newest) = newest else { return Ok(None) };
         // A lagging lookup can return an older one.
         if newest.number <= self.seen && newest.number.abs_diff(self.seen) < 1000 {
             return Ok(None);
@@ -267,12 +258,6 @@ impl Writer<'_, '_> {
     async fn take_in(&mut self, entry: &Entry) -> Result<TakenIn, RemoteError> {
         let bytes = self.record.read(entry, MAX_SIZE).await?;
         Ok(bytes.map_or(TakenIn::Unusable, |bytes| self.record.take_in(entry, bytes)))
-    }
-
-    async fn newest(&self) -> Result<Option<Newest>, RemoteError> {
-        let prefix = std::slice::from_ref(&self.series.prefix);
-        let newest = self.series.patiently(|| find(self.series.remote, self.series.kind, prefix)).await?;
-        Ok(newest.filter(|newest| newest.entry.name.starts_with(&self.series.prefix)))
     }
 
     /// Returns whether a generation written meanwhile lacks what this job wrote as `number`, or the reverse: one of the two jobs

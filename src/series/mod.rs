@@ -41,7 +41,7 @@ pub use error::RecordError;
 pub(crate) use find::find;
 pub(crate) use hit::Hit;
 pub(crate) use number::{generation_name, generation_of, generation_prefix, next_number};
-pub(crate) use place::Series;
+pub(crate) use place::{Ahead, Series};
 pub(crate) use record::{Record, read_json, write_json};
 pub(crate) use search::{Found, MAX_SIZE, Search, decode_to_merge, find_record, most_bytes, read_generation};
 pub(crate) use union::{greater, lesser, union};

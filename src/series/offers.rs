@@ -19,13 +19,13 @@ const SMALL: u64 = 8 << 20;
 impl Writer<'_, '_> {
     /// Stores this job's offer in a free slot, unless it has done so in these minutes. Without a slot, this job proceeds alone.
     pub(super) async fn offer(&mut self) -> Result<(), RemoteError> {
-        let minute = self.minute();
+        let minute = self.series.minute();
         if self.offer.as_ref().is_some_and(|offer| offer.0 + 1 >= minute) {
             return Ok(());
         }
         for _ in 0..SLOTS_TRIED {
             let slot = self.series.clock.random(1 << DIGITS);
-            let name = format!("{}{slot:0DIGITS$b}", self.offers_of(minute));
+            let name = format!("{}{slot:0DIGITS$b}", self.series.offers_of(minute));
             if self.put(Kind::Offer, &name).await? == Put::Stored {
                 self.offer = Some((minute, name));
                 break;
@@ -68,7 +68,7 @@ impl Writer<'_, '_> {
         let Some((minute, _)) = &self.offer else { return Ok(false) };
         let first = self.series.clock.random(16);
         for range in [first, (first + 7) % 16] {
-            let prefix = format!("{}{range:04b}", self.offers_of(*minute));
+            let prefix = format!("{}{range:04b}", self.series.offers_of(*minute));
             let found = self.series.find(Kind::Offer, std::slice::from_ref(&prefix)).await?;
             if !found.is_some_and(|entry| entry.name.starts_with(&prefix)) {
                 return Ok(false);
@@ -80,7 +80,7 @@ impl Writer<'_, '_> {
     /// Returns all visible offers of these minutes. A lookup returns only the newest entry of a prefix; the others are below the
     /// prefixes that branch off on the way to it, so there are about two lookups per offer.
     async fn offers(&self) -> Vec<Entry> {
-        let (mut prefixes, mut all) = (self.recent(), Vec::new());
+        let (mut prefixes, mut all) = (self.series.recent(), Vec::new());
         let whole: Vec<usize> = prefixes.iter().map(|prefix| prefix.len() + DIGITS).collect();
         // Each round searches below the entries of the previous one; all minutes have names of the same length.
         let whole = whole.into_iter().max().unwrap_or(0);

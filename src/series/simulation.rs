@@ -66,7 +66,7 @@ async fn write(world: &World, number: u64, arrival: u64) -> Result<Appended, Rem
         clock: world,
         writers: if number < 1000 { 0 } else { 100 },
     };
-    append(&series, &mut record, seen.map_or(0, |seen| seen.number)).await
+    append(&series, &mut record, seen.map_or(0, |seen| seen.number), None).await
 }
 
 /// What the newest generation has after everything has settled.
@@ -190,5 +190,45 @@ fn a_job_that_is_passed_by_while_it_writes_loses_nothing() {
         let both = world.run(async { futures_util::join!(write(&world, 1, 0), write(&world, 2, 300)) });
         assert!(both.0.is_ok() && both.1.is_ok());
         assert_eq!(newest(&world).1, BTreeSet::from([1, 2]), "seed {seed}, {slowly} ms");
+    }
+}
+
+/// A number of a writer that others do not meet. Returns the times of the lookups of its append.
+fn write_alone(world: &World, ahead: bool) -> Vec<u64> {
+    let mut record = Numbers { world, all: BTreeSet::from([1]), own: BTreeSet::from([1]) };
+    let prefix = PREFIX.into();
+    let series = Series { remote: world, kind: Kind::Snapshot, prefix, clock: world, writers: 0 };
+    world.run(async {
+        let ahead = if ahead { Some(series.look_ahead().await.unwrap()) } else { None };
+        world.inside().lookups.clear();
+        append(&series, &mut record, 0, ahead).await.unwrap();
+    });
+    std::mem::take(&mut world.inside().lookups)
+}
+
+#[test]
+fn a_writer_that_is_alone_waits_for_one_lookup_and_for_none_if_it_has_looked_ahead() {
+    for seed in 0..8 {
+        let lookups = write_alone(&World::new(seed), false);
+        // Each takes 200 ms at least.
+        assert!(lookups.len() == 2 && lookups[0].abs_diff(lookups[1]) < 200, "one after the other: {lookups:?}");
+        assert!(write_alone(&World::new(seed), true).is_empty());
+    }
+}
+
+#[test]
+fn what_is_written_after_a_look_ahead_is_not_lost() {
+    for seed in 0..8 {
+        let world = World::new(seed);
+        let mut record = Numbers { world: &world, all: BTreeSet::from([1]), own: BTreeSet::from([1]) };
+        let prefix = PREFIX.into();
+        let series = Series { remote: &world, kind: Kind::Snapshot, prefix, clock: &world, writers: 0 };
+        world.run(async {
+            let ahead = series.look_ahead().await.unwrap();
+            let now = world.inside().now;
+            write(&world, 2, now).await.unwrap();
+            append(&series, &mut record, 0, Some(ahead)).await.unwrap();
+        });
+        assert_eq!(newest(&world).1, BTreeSet::from([1, 2]), "seed {seed}");
     }
 }

@@ -7,11 +7,12 @@
 //! 3. A new file replaces whatever had its name. JSON is written and synced under another name first and then renamed, so that
 //!    it is either complete or absent.
 
+mod hand_over;
+
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -32,6 +33,8 @@ pub(crate) const LOCK: &str = "lock";
 pub(crate) const RECORD: &str = "restore.json";
 /// What was saved while the job runs, for the last save.
 pub(crate) const CHECKPOINTS: &str = "checkpoints.json";
+/// The generation that was written last while the job runs, as it is in the cache.
+pub(crate) const CHECKPOINTS_SNAPSHOT: &str = "checkpoints.snapshot";
 /// The lock of the process that saves while the job runs.
 pub(crate) const CHECKPOINTS_LOCK: &str = "checkpoints.lock";
 /// The request to that process to end.
@@ -171,9 +174,17 @@ impl OwnFolder {
     /// # Errors
     /// When it cannot be read or parsed.
     pub(crate) fn read_json<T: DeserializeOwned>(&self, name: &str) -> io::Result<Option<T>> {
+        self.open_file(name)?.map(read_record).transpose()
+    }
+
+    /// Opens a file for reading; None if it does not exist.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub(crate) fn open_file(&self, name: &str) -> io::Result<Option<File>> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         match rustix::fs::openat(&self.fd, name, flags, Mode::empty()) {
-            Ok(fd) => read_record(fd.into()).map(Some),
+            Ok(fd) => Ok(Some(fd.into())),
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -272,38 +283,6 @@ impl OwnFolder {
         let own = users.folder(&user.to_string())?;
         if rustix::fs::fstat(&own.fd)?.st_uid != user {
             rustix::fs::fchown(&own.fd, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)))?;
-        }
-        Ok(())
-    }
-
-    /// Makes the owner of the store the owner of the folder, and of files that root or another user has left in it. Only root can do that.
-    ///
-    /// # Errors
-    /// When the owner of the folder cannot be changed.
-    pub(crate) fn hand_over(&self) -> io::Result<()> {
-        let Some((user, group)) = self.owner else { return Ok(()) };
-        let give = |file: &dyn AsFd| rustix::fs::fchown(file, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)));
-        if rustix::fs::fstat(&self.fd)?.st_uid != user {
-            give(&self.fd)?;
-        }
-        for name in self.names()? {
-            // Files that are mounted, or about to be, belong to root.
-            if name == MOUNTS || name == USERS || self.path.ends_with(LAYERS) {
-                continue;
-            }
-            if let Ok(inner) = open_folder(&self.fd, Path::new(&name)) {
-                let inner = Self { path: self.path.join(&name), fd: inner, owner: self.owner };
-                inner.hand_over()?;
-                continue;
-            }
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            let Ok(file) = rustix::fs::openat(&self.fd, &*name, flags, Mode::empty()) else { continue };
-            let file = File::from(file);
-            let metadata = file.metadata()?;
-            // A file with a second hard link may be any file of root's.
-            if metadata.is_file() && metadata.nlink() == 1 && metadata.uid() != user {
-                give(&file)?;
-            }
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::super::base::{Base, load_base};
 use super::super::checkpoint::Moment;
 use super::super::commit::{Pushed, push_snapshot};
+use super::super::last;
 use super::super::record::RestoreRecord;
 use super::super::repack::Turn;
 use super::super::restore::{assign, for_lane};
@@ -105,7 +106,8 @@ pub(super) async fn restore(context: &Context, view: &View, limit: u64) -> (Path
 /// Saves, as `save_paths` does.
 pub(super) async fn save(context: &Context, view: &View, valid: &Paths, needs: &Needs, record: &RestoreRecord) {
     let mut notes = Vec::new();
-    let Ok(mut base) = load_base(context, record, valid, &mut notes).await else { return };
+    let Ok(search) = last::find(context, None, &mut notes).await else { return };
+    let Ok(mut base) = load_base(context, search, record, valid, &mut notes).await else { return };
     let bases = [&base.same_key, &base.near];
     let known: BTreeSet<StorePath> =
         bases.into_iter().flatten().flat_map(|snapshot| snapshot.paths.keys().map(|key| key.0.clone())).collect();
@@ -158,7 +160,7 @@ pub(super) async fn save(context: &Context, view: &View, valid: &Paths, needs: &
     }
     keep_held(&mut snapshot);
     finish_snapshot(context, &mut snapshot, view.now);
-    push_snapshot(context, snapshot, newest, &lost_entries, &mut notes, &mut Pushed::default()).await.unwrap();
+    push_snapshot(context, snapshot, (newest, None), &lost_entries, &mut notes, &mut Pushed::default()).await.unwrap();
 }
 
 /// Digests that no other set of paths has.

@@ -46,7 +46,7 @@ pub(crate) use self::manage::CacheShelf;
 pub(crate) use self::pull_request::Pull;
 pub(crate) use self::pulls::{ChangedFile, PullRequest, Pulls};
 pub(crate) use self::requests::{CallError, Refused, Requests};
-pub(crate) use self::rest::{CacheEntryInfo, Rest};
+pub(crate) use self::rest::{CacheEntryInfo, Rest, Usage};
 pub(crate) use self::runs::{RunList, Runs, WorkflowJob};
 pub(crate) use self::token::TokenScope;
 pub use self::token::scopes;
