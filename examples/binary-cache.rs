@@ -71,12 +71,12 @@ async fn answer(State(cache): State<Arc<Cache>>, request: Request) -> Response {
         Method::PUT => receive(&cache, &file, request.into_body()).await,
         _ => return status(StatusCode::METHOD_NOT_ALLOWED),
     };
-    done.unwrap_or_else(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => status(StatusCode::NOT_FOUND),
-        _ => {
-            eprintln!("{}: {error}", file.display());
-            status(StatusCode::INTERNAL_SERVER_ERROR)
+    done.unwrap_or_else(|error| {
+        if error.kind() == std::io::ErrorKind::NotFound {
+            return status(StatusCode::NOT_FOUND);
         }
+        eprintln!("{}: {error}", file.display());
+        status(StatusCode::INTERNAL_SERVER_ERROR)
     })
 }
 

@@ -55,7 +55,8 @@ mod tests {
         let mut hash = blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof();
         let mut noise = vec![0; 300_000];
         hash.fill(&mut noise);
-        let lines: String = noise.chunks(4).map(|four| format!("{:?}\n", &four[..3])).collect();
+        let lines: Vec<String> = noise.chunks(4).map(|four| format!("{:?}\n", &four[..3])).collect();
+        let lines = lines.concat();
         lines.into_bytes()[..1 << 20].to_vec()
     }
 
@@ -92,8 +93,9 @@ mod tests {
         for end in [0, 1, 5, 8, 20_000, frame.len() - 1] {
             assert_eq!(parts(&frame[..end], end as u32), [&frame[..end]], "{end}");
         }
-        let noise = [7; 300_000];
-        let lengths: Vec<usize> = parts(&noise, 300_000 | UNCOMPRESSED_BLOCK).iter().map(|part| part.len()).collect();
+        let noise = vec![7; 300_000];
+        let lengths: Vec<usize> =
+            parts(&noise, noise.len() as u32 | UNCOMPRESSED_BLOCK).iter().map(|part| part.len()).collect();
         assert_eq!(lengths, [131_072, 131_072, 37_856]);
     }
 }
