@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown, symlink};
 use std::path::Path;
@@ -19,18 +19,13 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps};
 use crate::base::disk;
 use crate::layer::nar::{self, NarHasher};
 use crate::layer::pack::Rejected;
-use crate::layer::squashfs::{
-    BLOCK_SIZE, BlockReader, FileInode, Image, ImageError, Inode, Listed, MODIFICATION_TIME, Piece,
-};
+use crate::layer::squashfs::{BlockReader, FileInode, Image, ImageError, Inode, Listed, MODIFICATION_TIME, Piece};
 use crate::store::tree::remove_tree;
 use crate::store::{PathInfo, StorePath, path_lock};
 
 /// Prefix of temporary names in the store directory. Only one process attaches at a time (the caller holds a lock), so a file
 /// with this prefix at the start was left by a killed process.
 pub const TEMPORARY_PREFIX: &str = ".nix-cache-unpack.";
-
-/// A block of a file that is not stored.
-static ZEROS: [u8; BLOCK_SIZE] = [0; BLOCK_SIZE];
 
 /// Where and how to unpack.
 pub struct Target<'a> {
@@ -274,7 +269,7 @@ impl Unpacker<'_> {
                     written = at;
                 }
                 Piece::Hole(length) => {
-                    payload.write_all(&ZEROS[..length])?;
+                    io::copy(&mut io::repeat(0).take(length as u64), &mut payload)?;
                     at += length as u64;
                 }
             }
