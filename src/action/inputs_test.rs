@@ -25,7 +25,7 @@ fn defaults() {
     assert_eq!((inputs.action, inputs.packing.include), (Action::Both, Include::All));
     assert!(!inputs.save.when.is_never() && inputs.may_save());
     assert_eq!((inputs.files.no_eval_cache, inputs.job.no_summarize, inputs.lookup_only), (false, false, false));
-    assert_eq!((inputs.save_timeout(), inputs.packing.compression_level), (Duration::from_mins(10), 6));
+    assert_eq!((inputs.save_timeout(), inputs.packing.compression_level), (Duration::from_mins(10), 5));
     assert_eq!((inputs.secrets.token.is_none(), inputs.packing.max_size, inputs.job.matrix), (true, None, Value::Null));
 }
 

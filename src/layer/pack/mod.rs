@@ -67,7 +67,7 @@ impl Default for Options {
 }
 
 /// The default zstd level, chosen by measurement.
-pub const DEFAULT_LEVEL: i32 = 6;
+pub const DEFAULT_LEVEL: i32 = 5;
 
 /// A path that must not be packed, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
