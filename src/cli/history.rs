@@ -15,9 +15,10 @@ use crate::app::place::remote;
 use crate::app::print::{print, print_json};
 use crate::app::runs::read_runs;
 use crate::base::{env_vars, human, secrets};
-use crate::history::{self, History, Run, history_key, to_csv};
+use crate::history::{self, History, Import, Run, history_key, to_csv};
 use crate::remote::Remote;
 use crate::report::text;
+use crate::series::Loaded;
 use crate::series::sign::Keyring;
 
 #[derive(Debug, Args)]
@@ -109,25 +110,32 @@ async fn import(command: &HistoryCommand, remote: &dyn Remote, keys: &Keyring, k
         ));
     }
     let mut runs = command.files.iter().map(|file| read_runs(file)).collect::<Result<Vec<_>, _>>()?.concat();
-    let mut loaded = None;
+    let loaded = if remote.is_readable() {
+        history::load(remote, key, keys).await.map_err(Failure::work)?
+    } else {
+        Loaded::default()
+    };
     if command.github {
-        let requests = requests(secrets::var)?;
-        let known = loaded.insert(history::load(remote, key, keys).await.map_err(Failure::work)?);
-        let collected = collect(requests, &known.record).await;
+        let collected = collect(requests(secrets::var)?, &loaded.record).await;
         if let (0, Some(why)) = (collected.total, &collected.why) {
             return Err(Failure::work(why));
         }
         collected.tell();
         runs.extend(collected.runs);
-        if runs.is_empty() {
-            tracing::info!("There is nothing to import.");
-            return Ok(());
-        }
     }
-    let read = human::count(runs.len() as u64, "run");
-    let added = history::append(remote, key, keys, (loaded, History::of(runs)), &mut Vec::new()).await;
+    if runs.is_empty() {
+        tracing::info!("There is nothing to import.");
+        return Ok(());
+    }
+    let runs = History::of(runs);
+    let import = Import::of(&loaded.record, &runs);
+    if import.is_nothing() {
+        tracing::info!("{} The history stays as it is.", import.sentence());
+        return Ok(());
+    }
+    let added = history::append(remote, key, keys, (Some(loaded), runs), &mut Vec::new()).await;
     let added = added.map_err(Failure::work)?;
-    tracing::info!("{read} imported; the history is generation {} of {key}.", added.number);
+    tracing::info!("{} The history is generation {} of {key}.", import.sentence(), added.number);
     Ok(())
 }
 

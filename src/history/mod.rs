@@ -8,6 +8,7 @@ mod before_save;
 mod csv;
 mod forecast;
 mod guard;
+mod import;
 mod median;
 mod origin;
 mod run;
@@ -33,6 +34,7 @@ pub(crate) use artifact::{Bounds, artifact, artifact_name, run_in_name, texts_in
 pub(crate) use before_save::{BeforeSave, before_save};
 pub(crate) use csv::to_csv;
 pub(crate) use guard::{FOLLOW, JobOf, Recorded, SPARED, STOPPED, TEST, decide};
+pub(crate) use import::Import;
 pub(crate) use median::lower_median;
 pub(crate) use origin::Origin;
 #[cfg(test)]

@@ -104,7 +104,7 @@ fn records_of_forks_are_imported_as_far_as_github_confirms_them() {
     let refused = nix_cache(&place, &fake, RestPermission::None, &import);
     assert!(refused.code == Some(1) && refused.log.contains("needs the permission `actions: read`"), "{refused:?}");
     let imported = nix_cache(&place, &fake, RestPermission::Read, &import);
-    assert!(imported.code == Some(0) && imported.log.contains("1 run imported"), "{imported:?}");
+    assert!(imported.code == Some(0) && imported.log.contains("1 run read: 1 imported."), "{imported:?}");
     assert!(imported.log.contains("7 records of jobs in artifacts: 1 read, 6 left out."), "{imported:?}");
     for (name, _, why) in &hostile[..6] {
         assert!(imported.log.contains(&format!("{name} is left out: {why}")), "{why}: {imported:?}");
@@ -209,6 +209,6 @@ fn githubs_client_reads_our_artifacts_and_we_read_its() {
     let remote = format!("dir:{}", place.machine.path("imported").display());
     let import = ["history", "import", "--github", "--remote", &remote];
     let imported = nix_cache(&place, &other, RestPermission::Read, &import);
-    assert!(imported.code == Some(0) && imported.log.contains("1 run imported"), "{imported:?}");
+    assert!(imported.code == Some(0) && imported.log.contains("1 run read: 1 imported."), "{imported:?}");
     assert_eq!(exported(&place, &remote)[0]["sha"], json!(HEAD));
 }

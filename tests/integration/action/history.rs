@@ -52,39 +52,56 @@ fn each_job_is_in_the_history_and_compared_with_those_before_it() {
     assert_eq!((runs.len(), &runs[0]["hit"], &runs[1]["hit"]), (2, &"miss".into(), &"exact".into()), "{exported}");
     assert_eq!(shown(&["export", "--format", "csv"]).out.lines().count(), 3);
 
-    // Imported elsewhere, and once more: nothing is counted twice.
+    // Imported elsewhere: a run that is known changes nothing, and no generation is written for nothing.
     let (file, cache) = (place.machine.path("runs.jsonl"), place.machine.path("elsewhere"));
-    fs::write(&file, &exported).unwrap();
     let remote = format!("dir:{}", cache.display());
-    for _ in 0..2 {
-        let import = ["history", "import", file.to_str().unwrap(), "--remote", &remote];
-        let imported = Run::of(place.machine.nix_cache(&import));
-        assert_eq!(imported.code, Some(0), "{imported:?}");
+    let import = |text: &str| {
+        fs::write(&file, text).unwrap();
+        Run::of(place.machine.nix_cache(&["history", "import", file.to_str().unwrap(), "--remote", &remote]))
+    };
+    let (one, two) = exported.split_once('\n').unwrap();
+    for (text, said) in [
+        (one, "1 run read: 1 imported. The history is generation 1 of"),
+        (&*exported, "2 runs read: 1 imported, 1 known already. The history is generation 2 of"),
+        (&exported, "2 runs read: 2 known already. The history stays as it is."),
+        (two, "1 run read: 1 known already. The history stays as it is."),
+        ("", "There is nothing to import."),
+    ] {
+        let imported = import(text);
+        assert!(imported.code == Some(0) && imported.log.contains(said), "{said}: {imported:?}");
     }
+    let written = walkdir::WalkDir::new(&cache).into_iter().map(Result::unwrap);
+    let written: Vec<_> = written.filter(|entry| entry.file_type().is_file()).collect();
+    assert_eq!(written.len(), 2, "{written:?}");
     let copy = Run::of(place.machine.nix_cache(&["history", "export", "--remote", &remote]));
     assert_eq!(copy.out, exported);
-    fs::write(&file, "{\"hit\": \"exact\"}\n{\"hit\": 7}\n").unwrap();
-    let wrong = Run::of(place.machine.nix_cache(&["history", "import", file.to_str().unwrap(), "--remote", &remote]));
+    let wrong = import("{\"hit\": \"exact\"}\n{\"hit\": 7}\n");
     assert_eq!(wrong.code, Some(2));
     assert!(wrong.log.contains("Line 2 of ") && wrong.log.contains("runs.jsonl"), "{wrong:?}");
 }
 
-/// Five records of this lane in which the cache cost more than it saved: restored in 60 s what a substituter sends in a second.
-fn import_losses(place: &Place, fake: &Fake) {
-    let records = (0..5_u64).map(|number| {
+/// Imports a record of this lane for each pair of the bytes that came from the cache and the milliseconds of the restore, oldest first. A substituter
+/// sends ten bytes in a microsecond.
+fn import_runs(place: &Place, fake: &Fake, runs: &[(u64, u64)]) {
+    let record = |(number, (bytes, restore)): (u64, &(u64, u64))| {
         serde_json::json!({
             "time": 1_799_000_000 + number, "run": number, "lane": "CI/build", "system": crate::support::machine::system(),
-            "status": "success", "hit": "exact", "restore-ms": 60_000, "save-ms": 9_000, "downloaded": 90_000_000,
-            "cached-built": 0, "cached-bytes": 10_000_000, "fetched-bytes": 100_000_000, "fetched-ms": 10_000,
+            "status": "success", "hit": "exact", "restore-ms": restore, "save-ms": 9_000, "downloaded": 90_000_000,
+            "cached-built": 0, "cached-bytes": bytes, "fetched-bytes": 100_000_000, "fetched-ms": 10_000,
         })
         .to_string()
-    });
-    let file = place.machine.path("losses.jsonl");
-    fs::write(&file, records.collect::<Vec<_>>().join("\n")).unwrap();
+    };
+    let file = place.machine.path("imported.jsonl");
+    fs::write(&file, (0..).zip(runs).map(record).collect::<Vec<_>>().join("\n")).unwrap();
     let mut command = place.machine.nix_cache(&["history", "import", file.to_str().unwrap(), "--remote", "github"]);
     command.envs(fake.env());
     assert_eq!(Run::of(command).code, Some(0));
 }
+
+/// A run in which the cache cost more than it saved: restored in 60 s what a substituter sends in a second.
+const LOSS: (u64, u64) = (10_000_000, 60_000);
+/// One in which it saved a minute less the save.
+const GAIN: (u64, u64) = (600_000_000, 0);
 
 #[test]
 fn a_lane_that_loses_time_stops_using_the_cache_and_says_so() {
@@ -94,7 +111,7 @@ fn a_lane_that_loses_time_stops_using_the_cache_and_says_so() {
     // What is there to be restored.
     let (first, _) = run(&place, &job(&place, &fake, "first"));
     assert_eq!(first["save"]["outcome"], "saved", "{first}");
-    import_losses(&place, &fake);
+    import_runs(&place, &fake, &[LOSS; 5]);
     let stopped = job(&place, &fake, "stopped");
     let (report, summary) = run(&place, &stopped);
     assert_eq!((&report["guard"]["state"], &report["key"]["hit"]), (&"stopped".into(), &"miss".into()), "{report}");
@@ -114,6 +131,27 @@ fn a_lane_that_loses_time_stops_using_the_cache_and_says_so() {
     off.input("guard", "off");
     let (report, _) = run(&place, &off);
     assert_eq!((&report["guard"], &report["key"]["hit"]), (&serde_json::Value::Null, &"exact".into()), "{report}");
+}
+
+#[test]
+fn what_the_next_run_would_not_restore_is_not_saved() {
+    let Some(nix) = nix::all().first() else { return };
+    let place = Place::new(nix);
+    let fake = Fake::start(FakeConfig::default());
+    // The lane has gained and lost, and is not stopped yet. Nothing is there to be restored, so this run is the fifth that does not make up for it.
+    import_runs(&place, &fake, &[LOSS, GAIN, LOSS, LOSS, LOSS, LOSS]);
+    let (last, summary) = run(&place, &job(&place, &fake, "last"));
+    assert_eq!((&last["guard"], &last["key"]["hit"]), (&serde_json::Value::Null, &"miss".into()), "{last}");
+    assert_eq!((&last["save"]["outcome"], &last["save"]["reason"]), (&"skipped".into(), &"cost-guard".into()));
+    assert!(summary.contains("because the next run would not restore it"), "{summary}");
+    assert_eq!(fake.saved().len(), 0);
+    // And so it is.
+    let next = job(&place, &fake, "next").restore().report;
+    assert_eq!(next["guard"]["state"], "stopped", "{next}");
+    let mut off = job(&place, &fake, "off");
+    off.input("guard", "off");
+    let (report, _) = run(&place, &off);
+    assert_eq!(report["save"]["outcome"], "saved", "{report}");
 }
 
 /// A fork's job may read the cache and write nothing.
@@ -144,7 +182,7 @@ fn the_record_of_a_fork_is_an_artifact_which_the_history_and_the_dashboard_read(
     let import = ["history", "import", folder.to_str().unwrap(), "--remote", &remote];
     let imported = Run::of(place.machine.nix_cache(&import));
     assert_eq!(imported.code, Some(0), "{imported:?}");
-    assert!(imported.log.contains("1 run imported") && imported.log.contains("hostile.zip"), "{imported:?}");
+    assert!(imported.log.contains("1 run read: 1 imported.") && imported.log.contains("hostile.zip"), "{imported:?}");
     let exported = Run::of(place.machine.nix_cache(&["history", "export", "--remote", &remote])).out;
     assert!(exported.contains("\"hit\":\"miss\"") && exported.lines().count() == 1, "{exported}");
     let out = place.machine.path("page");
