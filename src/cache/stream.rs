@@ -240,3 +240,41 @@ fn read_tables(path: &PathBuf) -> std::io::Result<()> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::digest::Digests;
+    use crate::snapshot::Stored;
+    use crate::store::{NarHash, PathInfo, SharedMap, SharedSet};
+
+    fn info(name: &str, nar_size: u64) -> PathInfo {
+        PathInfo {
+            path: format!("{}-{name}", "0".repeat(32)).parse().unwrap(),
+            nar_hash: NarHash([0; 32]),
+            nar_size,
+            references: SharedSet::new(),
+            deriver: None,
+            signatures: SharedSet::new(),
+            ca: None,
+            registration_time: 1,
+            ultimate: false,
+            outputs: SharedMap::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_with_the_tables_is_what_the_derivations_of_a_layer_take() {
+        let head = |infos: &[PathInfo]| {
+            let digests = Digests { size: 1 << 30, chunks: vec![Sha([1; 32])] };
+            let (id, mut snapshot) = (digests.id(), Snapshot::default());
+            let stored = Stored { digests: digests.clone(), entry: "layer".into() };
+            snapshot.add_layer((digests, None), stored, infos.iter().cloned(), 1);
+            parts(id, &snapshot.layers[&id], &snapshot, &BTreeMap::from([(id, 0)])).unwrap().head
+        };
+        let output = info("a", 1 << 30);
+        assert_eq!(head(std::slice::from_ref(&output)), 0);
+        assert_eq!(head(&[output.clone(), info("a.drv", 40_000), info("b.drv", 20_000)]), 15_000);
+        assert_eq!(head(&[output, info("a.drv", 1 << 30)]), LARGEST_HEAD);
+    }
+}

@@ -165,3 +165,55 @@ impl Blobs {
         disk::usable(Path::new(&format!("/proc/self/fd/{}", self.file.as_raw_fd()))) == 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::{Blob, Layout, StreamPlan, StreamedLayer};
+    use super::*;
+    use crate::base::digest::Sha;
+    use crate::remote::{Handover, Kind};
+
+    const CHUNK: usize = 4096;
+
+    /// The chunks of a layer of eight that were asked for when its tables had arrived, before anything was mounted or read.
+    async fn asked_for(head: u64) -> Vec<u32> {
+        let folder = tempfile::tempdir().unwrap();
+        let handover = Handover::Directory { path: folder.path().to_owned() };
+        let remote = handover.clone().open().unwrap();
+        let bytes: Vec<u8> = (0..8).flat_map(|number| [number; CHUNK]).collect();
+        let (id, size) = (Sha::of(&bytes), bytes.len() as u64);
+        let chunks = bytes.chunks(CHUNK).map(Sha::of).collect();
+        remote.put_bytes(Kind::Layer, "layer", bytes.into()).await.unwrap();
+        let location = folder.path().join(Kind::Layer.word()).join("layer").display().to_string();
+        let plan = StreamPlan {
+            remote: handover,
+            blobs: vec![Blob { id, entry: "layer".into(), location, size, chunk_size: CHUNK as u64, chunks }],
+            layers: vec![StreamedLayer { id, parts: vec![(0, 0, size)], head }],
+            hot: Vec::new(),
+            patience_ms: 60_000,
+            pause_ms: 1,
+            give_up_ms: 1,
+            fill_after_ms: 0,
+        };
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(Layout::of(&plan).size).unwrap();
+        let blobs = Arc::new(Blobs::open(plan, file, remote).unwrap());
+        let begun = tokio::spawn(Arc::clone(&blobs).begin());
+        while !blobs.has_tables.load(Ordering::Relaxed) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let asked = {
+            let work = blobs.work();
+            (0..8).filter(|chunk| work.pending.contains_key(&(0, *chunk)) || blobs.is_here((0, *chunk))).collect()
+        };
+        begun.abort();
+        asked
+    }
+
+    #[tokio::test]
+    async fn derivations_are_asked_for_together_with_the_tables() {
+        // The superblock, and the end of the layer.
+        assert_eq!(asked_for(0).await, [0, 7]);
+        assert_eq!(asked_for(CHUNK as u64 * 2 + 1).await, [0, 1, 2, 7]);
+    }
+}
