@@ -8,7 +8,6 @@ use super::given::ActionInputs;
 use super::job::{Job, Place};
 use super::outputs::set_all;
 use crate::app::Failure;
-use crate::app::comment::requests;
 use crate::app::dashboard::{Scene, make, sentences};
 use crate::dashboard::{HeldEntry, Written};
 use crate::remote::Kind;
@@ -32,8 +31,7 @@ pub(super) async fn run() -> Result<(), Failure> {
         repository: &job.facts.repository,
         server: job.facts.server_url.as_deref(),
         held: held(&place).await,
-        jobs: if inputs.dashboard.github_days > 0 { Some(requests(|name| job.variable(name))?) } else { None },
-        artifacts: if inputs.dashboard.github_artifacts { Some(requests(|name| job.variable(name))?) } else { None },
+        variable: &|name| job.variable(name),
     };
     let written = make(&inputs.dashboard, scene).await?;
     let sentences = sentences(&written);

@@ -4,9 +4,9 @@
 //! used as without a guard. The post step reads it once more while it counts paths, because a job knows at its end what it needed.
 
 use std::fmt::Write;
-use std::time::Duration;
 
 use super::fill;
+use super::history::LIMIT;
 use super::inputs::{GuardWhen, HistoryPlace};
 use super::job::{Job, Place};
 use crate::base::clock::now;
@@ -14,9 +14,6 @@ use crate::base::note::{Code, Note};
 use crate::flake::current_system;
 use crate::history::{self, BeforeSave, History, JobOf, Recorded, Run, history_key};
 use crate::report::{Guard, Outcome, Severity, text};
-
-/// Longest time for the history.
-const LIMIT: Duration = Duration::from_secs(10);
 
 /// Reads the history and decides. None for the cache as usual.
 pub(super) async fn decide(job: &Job, place: &Place) -> Option<Guard> {
@@ -46,12 +43,8 @@ fn job_of<'a>(job: &'a Job, system: &'a str) -> JobOf<'a> {
 /// Whether the job will be in the history.
 fn recorded(job: &Job, place: &Place) -> Recorded {
     let inputs = &job.inputs;
-    let is_read_only = place.github.as_ref().is_some_and(|github| {
-        !github.mode().writable()
-            || !github.scopes().is_empty() && github.scopes().iter().all(|scope| !scope.writable())
-    });
     let is_artifact = inputs.history.place == HistoryPlace::Artifact;
-    let is_recorded = !is_read_only && !is_artifact && !inputs.save.when.is_never();
+    let is_recorded = place.may_write() && !is_artifact && !inputs.save.when.is_never();
     if is_recorded { Recorded::Yes } else { Recorded::No }
 }
 

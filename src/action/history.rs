@@ -12,7 +12,6 @@ use crate::base::clock::now;
 use crate::base::note::{Code, Note};
 use crate::history::{self, Failed, History, Run, history_key};
 use crate::remote::RemoteError;
-use crate::remote::github::TokenScope;
 use crate::report::{Action, Report};
 use crate::series::Loaded;
 
@@ -21,8 +20,8 @@ pub(super) type Read = Result<Loaded<History>, RemoteError>;
 /// Earlier runs, as they are read.
 pub(super) type Reading = JoinHandle<Read>;
 
-/// Longest time that a save waits for the history.
-const BEFORE_SAVE: Duration = Duration::from_secs(10);
+/// Longest time that the guard waits for the history, before a restore and before a save.
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
 /// Begins to read the history, beside a save. None where that is not wanted, or not allowed.
 pub(super) fn begin_to_read(job: &Job, place: &Place) -> Option<Reading> {
@@ -34,7 +33,7 @@ pub(super) fn begin_to_read(job: &Job, place: &Place) -> Option<Reading> {
 
 /// What was read, if it is here soon; otherwise `reading` goes on.
 pub(super) async fn read_soon(reading: Option<&mut Reading>) -> Option<Read> {
-    tokio::time::timeout(BEFORE_SAVE, finish(reading?)).await.ok()
+    tokio::time::timeout(LIMIT, finish(reading?)).await.ok()
 }
 
 async fn finish(reading: &mut Reading) -> Read {
@@ -89,11 +88,8 @@ enum Collector {
 /// Chooses where the record goes. None for nowhere.
 fn collector(job: &Job, place: &Place) -> Option<Collector> {
     let github = place.github.as_ref();
-    let is_read_only = github.is_some_and(|github| {
-        !github.mode().writable() || !github.scopes().is_empty() && !github.scopes().iter().any(TokenScope::writable)
-    });
     // Where signatures are required, nobody would read what is not signed.
-    let is_kept = !is_read_only && (!job.keys.asks_for_signatures() || job.keys.can_sign());
+    let is_kept = place.may_write() && (!job.keys.asks_for_signatures() || job.keys.can_sign());
     match job.inputs.history.place {
         HistoryPlace::Artifact => Some(Collector::Artifact),
         _ if job.inputs.save.when.is_never() => None,

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::Failure;
 use super::adoption::github_jobs;
 use super::artifacts::collect;
+use super::comment::requests;
 use super::runs::read_runs;
 use super::settings::DashboardArgs;
 use crate::base::clock::now;
@@ -13,7 +14,6 @@ use crate::dashboard::{Facts, Goal, GoalError, Goals, HeldEntry, State, Written,
 use crate::history::{self, History, history_key};
 use crate::plan::RULES_FILE;
 use crate::remote::Remote;
-use crate::remote::github::Requests;
 use crate::report::text;
 use crate::series::sign::Keyring;
 
@@ -29,14 +29,16 @@ pub(crate) struct Scene<'a> {
     /// The address of the repository's server; None outside of GitHub.
     pub server: Option<&'a str>,
     pub held: Vec<HeldEntry>,
-    /// A connection to GitHub, if its runs are to be read, and one if artifacts are.
-    pub jobs: Option<Requests>,
-    pub artifacts: Option<Requests>,
+    /// The variables from which a connection to GitHub is opened, if something there is to be read.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
 }
 
 /// Writes the dashboard.
 pub(crate) async fn make(args: &DashboardArgs, scene: Scene<'_>) -> Result<Written, Failure> {
     let goals = goals(args, scene.from)?;
+    // Each has its own patience with limits of requests.
+    let connection = |is_wanted: bool| is_wanted.then(|| requests(scene.variable)).transpose();
+    let (jobs, artifacts) = (connection(args.github_days > 0)?, connection(args.github_artifacts)?);
     let mut runs = History::default();
     for file in &args.runs {
         runs = History::of(runs.runs.into_values().chain(read_runs(&scene.from.join(file))?));
@@ -47,7 +49,7 @@ pub(crate) async fn make(args: &DashboardArgs, scene: Scene<'_>) -> Result<Writt
         runs = History::of(runs.runs.into_values().chain(known.record.runs.into_values()));
     }
     let mut unread = None;
-    if let Some(requests) = scene.artifacts {
+    if let Some(requests) = artifacts {
         let collected = collect(requests, &runs).await;
         collected.tell();
         unread = (collected.why.is_some() || !collected.refused.is_empty()).then(|| collected.sentence());
@@ -60,7 +62,7 @@ pub(crate) async fn make(args: &DashboardArgs, scene: Scene<'_>) -> Result<Writt
     facts.address = address(scene.server, scene.repository);
     facts.held = scene.held;
     facts.unread = unread;
-    if let Some(requests) = scene.jobs {
+    if let Some(requests) = jobs {
         facts.github = Some(github_jobs(requests, args.github_days).await);
     }
     let folder = scene.from.join(&args.out);

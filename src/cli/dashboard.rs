@@ -6,7 +6,6 @@ use clap::Args;
 
 use super::verbs;
 use crate::app::Failure;
-use crate::app::comment::requests;
 use crate::app::dashboard::{Scene, make, sentences};
 use crate::app::place::remote;
 use crate::app::settings::DashboardArgs;
@@ -38,8 +37,7 @@ pub(super) async fn dashboard(command: &DashboardCommand) -> Result<(), Failure>
         repository: "",
         server: None,
         held: Vec::new(),
-        jobs: if args.github_days > 0 { Some(requests(secrets::var)?) } else { None },
-        artifacts: if args.github_artifacts { Some(requests(secrets::var)?) } else { None },
+        variable: &secrets::var,
     };
     for sentence in sentences(&make(args, scene).await?) {
         tracing::info!("{sentence}");

@@ -9,7 +9,7 @@
 //! a loss.
 
 use super::saving::Costs;
-use super::{History, Run, RunKind, lower_median};
+use super::{Run, RunKind, lower_median};
 
 /// The last runs, restores and saves that are looked at.
 const MEASURED: usize = 5;
@@ -38,13 +38,14 @@ pub(super) struct Forecast {
 }
 
 impl Forecast {
-    /// The forecast for a lane with these successful runs, newest first. None as long as something about it is unknown.
-    pub(super) fn of(history: &History, costs: &Costs, runs: &[&Run]) -> Option<Self> {
+    /// The forecast for a lane with these successful runs, newest first; `all` are those of all lanes, oldest first. None as long as something about it
+    /// is unknown.
+    pub(super) fn of(all: &[&Run], costs: &Costs, runs: &[&Run]) -> Option<Self> {
         let restores: Vec<&Run> = runs.iter().copied().filter(|run| is_restore(run)).take(MEASURED).collect();
         let needs = runs.iter().take(MEASURED).filter_map(|run| need(costs, run));
         let saves = |runs: &[&Run]| -> Vec<f64> { runs.iter().filter_map(|run| Some(run.save_ms? as f64)).collect() };
         let whole_save = saves(runs).into_iter().fold(0.0, f64::max);
-        let measured = size(runs).zip(per_byte(history, runs.first()?, &restores));
+        let measured = size(runs).zip(per_byte(all, runs.first()?, &restores));
         Some(Self {
             need: needs.reduce(f64::max)?,
             restore: measured.map_or(LEAST_OF_SAVE * whole_save, |(size, per_byte)| size as f64 * per_byte),
@@ -105,16 +106,15 @@ fn size(runs: &[&Run]) -> Option<u64> {
 }
 
 /// Milliseconds a byte that is restored, in the fastest of the last restores of the lane, or else of the system. None without any.
-fn per_byte(history: &History, lane: &Run, restores: &[&Run]) -> Option<f64> {
+fn per_byte(all: &[&Run], lane: &Run, restores: &[&Run]) -> Option<f64> {
     let fastest = |runs: &[&Run]| {
         runs.iter().filter_map(|run| Some(run.restore_ms? as f64 / run.downloaded as f64)).reduce(f64::min)
     };
     if restores.len() >= LEAST_RESTORES {
         return fastest(restores);
     }
-    let is_wanted =
-        |run: &&Run| !run.is_foreign && run.system == lane.system && run.kind == RunKind::Job && is_restore(run);
-    let anywhere: Vec<&Run> = history.by_time().into_iter().rev().filter(is_wanted).take(MEASURED).collect();
+    let is_wanted = |run: &&Run| run.system == lane.system && run.kind == RunKind::Job && is_restore(run);
+    let anywhere: Vec<&Run> = all.iter().copied().rev().filter(is_wanted).take(MEASURED).collect();
     if anywhere.len() >= LEAST_RESTORES {
         return fastest(&anywhere);
     }

@@ -65,6 +65,13 @@ pub(crate) struct JobOf<'a> {
     pub git_ref: &'a str,
 }
 
+impl JobOf<'_> {
+    /// Whether a record is of a job of this lane, on this system.
+    pub(super) fn is_of_lane(&self, run: &Run) -> bool {
+        run.lane == self.lane && run.system == self.system && run.kind == RunKind::Job
+    }
+}
+
 /// Whether the run restored only what is small, and saved nothing.
 pub(super) fn is_sparing(run: &Run) -> bool {
     spares(&run.guard)
@@ -92,17 +99,20 @@ fn total<'a>(times: impl IntoIterator<Item = &'a i64>) -> i64 {
 
 /// Decides how the next run of a lane uses the cache. None as usual.
 pub(crate) fn decide(history: &History, job: JobOf<'_>, recorded: Recorded) -> Option<Guard> {
-    let costs = Costs::of(history.own(), job.lane, job.system);
-    let is_of_lane = |run: &&Run| run.lane == job.lane && run.system == job.system && run.kind == RunKind::Job;
-    let mut of_lane: Vec<&Run> = history.own().filter(is_of_lane).collect();
-    of_lane.sort_by_key(|run| std::cmp::Reverse((run.time, run.run, run.attempt)));
+    decide_after(&history.own_by_time(), job, recorded)
+}
+
+/// The same after these runs, oldest first.
+pub(super) fn decide_after(runs: &[&Run], job: JobOf<'_>, recorded: Recorded) -> Option<Guard> {
+    let costs = Costs::of(runs.iter().copied(), job.lane, job.system);
+    let of_lane: Vec<&Run> = runs.iter().copied().rev().filter(|run| job.is_of_lane(run)).collect();
     let measured: Vec<&Run> = of_lane.iter().copied().filter(|run| run.status == "success").collect();
     // A run that spared the cache counts however it ended; the others are judged by their success.
-    let runs: Vec<&Run> = of_lane.into_iter().filter(|run| is_sparing(run) || run.status == "success").collect();
-    let last = *runs.first()?;
+    let judged: Vec<&Run> = of_lane.into_iter().filter(|run| is_sparing(run) || run.status == "success").collect();
+    let last = *judged.first()?;
     let can_test = recorded == Recorded::Yes && last.git_ref == job.git_ref;
-    let forecast = LazyCell::new(Box::new(move || Forecast::of(history, &costs, &measured)) as Box<dyn FnOnce() -> _>);
-    let known = Known { costs, runs, forecast };
+    let forecast = LazyCell::new(Box::new(move || Forecast::of(runs, &costs, &measured)) as Box<dyn FnOnce() -> _>);
+    let known = Known { costs, runs: judged, forecast };
     match &*last.guard {
         FOLLOW => known.after_follow(last, can_test),
         TEST => known.after_test(last, can_test),

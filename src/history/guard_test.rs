@@ -1,29 +1,19 @@
 //! When the guard stops a lane, tests it, and uses the cache as usual again.
 
 use super::*;
-
-const LANE: JobOf<'_> = JobOf { lane: "CI/build", system: "x86_64-linux", git_ref: "refs/heads/main" };
+use crate::history::sample::{LANE, PULL, of_lane};
 
 /// A run that restored 100 MB in a second and saved for `save` seconds, where a substituter would have taken ten seconds.
 fn run(number: u64, save: u64, guard: &str) -> Run {
     Run {
-        time: number,
-        run: number,
-        lane: LANE.lane.into(),
-        system: LANE.system.into(),
-        git_ref: LANE.git_ref.into(),
-        status: "success".into(),
         hit: "exact".into(),
         restore_ms: Some(1_000),
         save_ms: Some(save * 1_000),
         downloaded: 50_000_000,
-        cached_built: Some(0),
         cached_bytes: Some(100_000_000),
         fetched_bytes: Some(100_000_000),
         fetched_ms: Some(10_000),
-        built_ms: Some(0),
-        guard: guard.into(),
-        ..Run::default()
+        ..of_lane(number, guard)
     }
 }
 
@@ -177,7 +167,7 @@ fn a_lane_that_may_not_gain_measures_one_restore_before_it_saves_again() {
     assert_eq!(of(Recorded::Yes, LANE.git_ref), Some((FOLLOW.to_owned(), None)));
     // Nobody sees what the others measure.
     let spared = Some((SPARED.to_owned(), Some(-20_000)));
-    assert_eq!((of(Recorded::No, LANE.git_ref), of(Recorded::Yes, "refs/pull/1/merge")), (spared.clone(), spared));
+    assert_eq!((of(Recorded::No, LANE.git_ref), of(Recorded::Yes, PULL.git_ref)), (spared.clone(), spared));
     // It took as long as the save: the cache pays, and is used. It took longer than what it saves.
     let follow = |restore: u64| Run {
         restore_ms: Some(restore * 1_000),
@@ -250,9 +240,8 @@ fn only_a_job_whose_record_is_seen_by_the_next_one_is_a_test() {
     let runs: Vec<Run> = (0..5).map(|number| run(number, DEAR, "")).chain((5..20).map(need)).collect();
     let history = History::of(runs);
     let decided = |job, recorded| decide(&history, job, recorded).unwrap().state;
-    let pull = JobOf { git_ref: "refs/pull/1/merge", ..LANE };
     assert_eq!(decided(LANE, Recorded::Yes), TEST);
-    assert_eq!((decided(LANE, Recorded::No), decided(pull, Recorded::Yes)), (STOPPED.to_owned(), STOPPED.to_owned()));
+    assert_eq!((decided(LANE, Recorded::No), decided(PULL, Recorded::Yes)), (STOPPED.to_owned(), STOPPED.to_owned()));
 }
 
 #[test]

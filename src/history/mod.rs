@@ -80,13 +80,18 @@ impl History {
     /// The runs, oldest first.
     pub(crate) fn by_time(&self) -> Vec<&Run> {
         let mut runs: Vec<&Run> = self.runs.values().collect();
-        runs.sort_by_key(|run| (run.time, run.id()));
+        runs.sort_by_cached_key(|run| (run.time, run.id()));
         runs
     }
 
     /// The runs by which anything is decided.
     pub(crate) fn own(&self) -> impl Iterator<Item = &Run> {
         self.runs.values().filter(|run| !run.is_foreign)
+    }
+
+    /// The same, oldest first.
+    fn own_by_time(&self) -> Vec<&Run> {
+        self.by_time().into_iter().filter(|run| !run.is_foreign).collect()
     }
 
     /// Keeps the newest runs. Those of other repositories, of which anybody can start many, give way first.
@@ -170,6 +175,8 @@ pub(crate) async fn append(
     series::add(&Target { remote, key, keys, prune: History::prune }, loaded, runs, notes).await
 }
 
+#[cfg(test)]
+mod sample;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

@@ -113,7 +113,7 @@ pub fn pack(store: &Path, items: &[Item], file: &File, options: Options, progres
     pack_with(store, items, (&|_| None, &Older::default()), file, options, progress)
 }
 
-/// Gives the rank of a path, if it has one.
+/// The rank of a path, if it has one.
 pub(crate) type Rank<'a> = &'a dyn Fn(&StorePath) -> Option<usize>;
 
 /// Like [`pack`]; of all paths but derivations, those with a rank come first, in the order of their ranks. Blocks of `older` layers are used
@@ -131,6 +131,7 @@ pub(crate) fn pack_with(
 ) -> io::Result<Outcome> {
     let mut sorted: Vec<(usize, &Item)> =
         items.iter().map(|item| (rank(&item.path).unwrap_or(usize::MAX), item)).collect();
+    // Derivations come first: a restore reads all of them, and of a streamed layer they are here soon only if they lie together.
     let key = |(rank, item): &(usize, &Item)| (!item.path.is_derivation(), *rank);
     sorted.sort_by(|one, other| key(one).cmp(&key(other)).then_with(|| packing_order(&one.1.path, &other.1.path)));
     sorted.dedup_by(|a, b| a.1.path == b.1.path);
@@ -165,11 +166,10 @@ pub(crate) fn pack_with(
     }))
 }
 
-/// The order in which paths without a rank are packed. Derivations come first: a restore reads all of them, and of a streamed layer they
-/// are here soon only if they lie together. Outputs and versions of one package are adjacent, because they are similar and used together.
+/// The order in which derivations, and other paths without a rank, are packed. Outputs and versions of one package are adjacent, because they are
+/// similar and used together.
 pub(crate) fn packing_order(a: &StorePath, b: &StorePath) -> Ordering {
-    let key = |path: &StorePath| !path.is_derivation();
-    key(a).cmp(&key(b)).then_with(|| a.name().cmp(b.name())).then_with(|| a.cmp(b))
+    a.name().cmp(b.name()).then_with(|| a.cmp(b))
 }
 
 fn pad(out: &mut DigestWriter<impl Write>) -> io::Result<()> {

@@ -44,11 +44,7 @@ where
                 return own;
             }
             parts.headers.remove("host");
-            let sent = http
-                .request(parts.method, format!("http://{real}{path}"))
-                .headers(parts.headers)
-                .header("connection", "close")
-                .body(body);
+            let sent = http.request(parts.method, format!("http://{real}{path}")).headers(parts.headers).body(body);
             let answered = sent.send().await.unwrap();
             let mut response = Response::builder().status(answered.status());
             *response.headers_mut().unwrap() = answered.headers().clone();
