@@ -146,6 +146,11 @@ fn only_what_the_spread_does_not_explain_is_called_worse() {
     // Where the runs differ a lot, the same value is nothing special, and a few runs say nothing.
     assert!(trend(&steady(&[95, 40, 80, 20, 99, 60, 30]), &now(20, 60_000)).unwrap().remarks.is_empty());
     assert!(trend(&steady(&[95, 95, 95]), &now(10, 60_000)).unwrap().remarks.is_empty());
+    // Runs that failed ended early, so they are not what a success is compared with.
+    let failed = |number| Run { status: "failure".into(), job_ms: Some(1_000), ..run(number, number, 100) };
+    let red = History::of(usual.runs.into_values().chain((10..40).map(failed)));
+    let found = trend(&red, &now(95, 60_500)).unwrap();
+    assert_eq!((found.runs, found.job_median_ms, found.remarks.len()), (7, Some(60_000), 0), "{found:?}");
     // Other lanes, other systems, later runs and the run itself are not compared with.
     let other = Run { lane: "CI/other".into(), ..run(1, 1, 1) };
     let system = Run { system: "aarch64-linux".into(), ..run(2, 2, 1) };

@@ -24,7 +24,9 @@ const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█']
 /// Compares `run` with the last runs of its lane before it; None where there are none.
 pub(crate) fn trend(history: &History, run: &Run) -> Option<Trend> {
     let before: Vec<&Run> = history.by_time().into_iter().filter(|other| is_before(other, run)).collect();
-    let last = &before[before.len().saturating_sub(RUNS)..];
+    // A job that fails builds less and ends early, so a success after many failures would be called slow.
+    let last: Vec<&Run> = before.iter().copied().filter(|run| run.status != "failure").collect();
+    let last = &last[last.len().saturating_sub(RUNS)..];
     if last.is_empty() {
         return None;
     }
