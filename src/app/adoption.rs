@@ -1,6 +1,7 @@
 //! Reads what GitHub knows of the jobs of the last days, for the comparison of the time before the cache with the time since.
 
 use crate::base::clock::now;
+use crate::base::human;
 use crate::dashboard::{GithubJob, GithubJobs};
 use crate::remote::github::{Requests, RunList, Runs, WorkflowJob};
 
@@ -23,7 +24,6 @@ pub(crate) async fn github_jobs(requests: Requests, days: u64) -> GithubJobs {
         match runs.jobs(id).await {
             Ok(jobs) => {
                 found.read += 1;
-                found.failed += jobs.iter().filter(|job| job.conclusion.as_deref() == Some("failure")).count() as u64;
                 found.jobs.extend(jobs.iter().filter_map(job_of));
             }
             Err(why) => {
@@ -32,13 +32,23 @@ pub(crate) async fn github_jobs(requests: Requests, days: u64) -> GithubJobs {
             }
         }
     }
-    if found.why.is_none() && found.read < found.total {
-        found.why = Some(format!("one page reads the jobs of at most {MOST_READ} runs, spread over all days."));
-    }
     if let Some(why) = &found.why {
-        tracing::info!("The jobs of {} of {} runs were read: {why}", found.read, found.total);
+        tracing::warn!("{}", unread(&found, why));
+    } else if found.read < found.total {
+        let why = format!("one page reads the jobs of at most {MOST_READ} runs, spread over all days.");
+        tracing::info!("{}", unread(&found, &why));
+        found.why = Some(why);
     }
     found
+}
+
+/// What was not read, in a sentence.
+fn unread(found: &GithubJobs, why: &str) -> String {
+    if found.total == 0 {
+        return format!("The jobs of the last {} days were not read: {why}", found.days);
+    }
+    let (read, all) = (human::number(found.read), human::count(found.total, "run"));
+    format!("The jobs of {read} of {all} were read: {why}")
 }
 
 /// At most [`MOST_READ`] of `ids`, in an order in which each part of the list is spread over all of it.
@@ -51,11 +61,13 @@ fn spread(ids: &[u64]) -> Vec<u64> {
     (0..PASSES).flat_map(|pass| kept.iter().skip(pass).step_by(PASSES).copied().collect::<Vec<_>>()).collect()
 }
 
-/// A job that succeeded, if its times make sense.
+/// A job that succeeded or failed, if its times make sense.
 fn job_of(job: &WorkflowJob) -> Option<GithubJob> {
-    if job.conclusion.as_deref() != Some("success") {
-        return None;
-    }
+    let has_failed = match job.conclusion.as_deref()? {
+        "success" => false,
+        "failure" | "timed_out" => true,
+        _ => return None,
+    };
     let time = |text: &Option<String>| {
         let time = chrono::DateTime::parse_from_rfc3339(text.as_deref()?).ok()?;
         u64::try_from(time.timestamp()).ok()
@@ -65,7 +77,7 @@ fn job_of(job: &WorkflowJob) -> Option<GithubJob> {
     let queued_ms = time(&job.created_at).and_then(|created| started.checked_sub(created)?.checked_mul(1000));
     let workflow = job.workflow_name.as_deref().unwrap_or_default();
     let name = if workflow.is_empty() { job.name.clone() } else { format!("{workflow} / {}", job.name) };
-    Some(GithubJob { name: crate::report::text::cut(&name, LONGEST), ended, ms, queued_ms })
+    Some(GithubJob { name: crate::report::text::cut(&name, LONGEST), ended, ms, queued_ms, has_failed })
 }
 
 #[cfg(test)]
@@ -98,6 +110,8 @@ mod tests {
         };
         let found = job_of(&job).unwrap();
         assert_eq!((&*found.name, found.ms, found.queued_ms), ("CI / build", 300_000, Some(30_000)));
+        let failed = job_of(&WorkflowJob { conclusion: text("timed_out"), ..job.clone() }).unwrap();
+        assert_eq!((found.has_failed, failed.has_failed), (false, true));
         for wrong in [
             WorkflowJob { conclusion: text("skipped"), ..job.clone() },
             WorkflowJob { conclusion: None, ..job.clone() },

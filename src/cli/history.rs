@@ -164,7 +164,9 @@ fn table(runs: &[&Run]) -> String {
         );
     }
     let (count, lanes) = (human::count(runs.len() as u64, "run"), human::count(lanes.len() as u64, "lane"));
-    out + &format!("{count} of {lanes}; the last one with nix-cache {}.\n", last.version)
+    let version = &last.version;
+    let with = if version.is_empty() { String::new() } else { format!("; the last one with nix-cache {version}") };
+    out + &format!("{count} of {lanes}{with}.\n")
 }
 
 /// What a plan decided, and what an audit found.

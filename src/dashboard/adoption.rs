@@ -17,7 +17,7 @@ const LEAST: usize = 3;
 /// Most rows of the table.
 const ROWS: usize = 12;
 
-/// A job that GitHub ran, and that succeeded.
+/// A job that GitHub ran, and that succeeded or failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct GithubJob {
     /// Its workflow and its name.
@@ -27,17 +27,15 @@ pub(crate) struct GithubJob {
     pub ms: u64,
     /// How long it waited for a machine.
     pub queued_ms: Option<u64>,
+    pub has_failed: bool,
 }
 
 /// What was read of GitHub's runs.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct GithubJobs {
     pub days: u64,
-    /// The jobs that succeeded.
     pub jobs: Vec<GithubJob>,
-    /// Jobs that failed.
-    pub failed: u64,
-    /// Runs whose jobs were read, and runs that there are.
+    /// Runs whose jobs were read, and runs that there are: 0 if that could not be read either.
     pub read: u64,
     pub total: u64,
     /// Why not all were read; None if all were.
@@ -66,15 +64,24 @@ pub(crate) struct Adoption {
     pub jobs: Vec<Comparison>,
     /// By what share the jobs that are known on both sides are shorter; negative if they are longer.
     pub reduction: Option<f64>,
+    /// Which share of all jobs succeeded, from 0 to 1; null with too few jobs.
+    pub success_before: Option<f64>,
+    pub success_since: Option<f64>,
 }
 
 /// Compares jobs that ended before `since` with later ones.
 pub(crate) fn adoption(jobs: &[GithubJob], since: Option<u64>) -> Adoption {
     let mut names: BTreeMap<&str, [Vec<&GithubJob>; 2]> = BTreeMap::new();
-    for job in jobs {
-        let is_since = since.is_some_and(|since| job.ended >= since);
-        names.entry(&job.name).or_default()[usize::from(is_since)].push(job);
+    let is_since = |job: &GithubJob| since.is_some_and(|since| job.ended >= since);
+    for job in jobs.iter().filter(|job| !job.has_failed) {
+        names.entry(&job.name).or_default()[usize::from(is_since(job))].push(job);
     }
+    let success = |of_side: bool| {
+        let side: Vec<&GithubJob> = jobs.iter().filter(|job| is_since(job) == of_side).collect();
+        let good = side.iter().filter(|job| !job.has_failed).count();
+        (side.len() >= LEAST).then(|| good as f64 / side.len() as f64)
+    };
+    let [success_before, success_since] = [false, true].map(success);
     let middle = |jobs: &[&GithubJob]| (jobs.len() >= LEAST).then(|| median(jobs.iter().map(|job| job.ms))).flatten();
     let mut jobs: Vec<Comparison> = names
         .into_iter()
@@ -93,7 +100,7 @@ pub(crate) fn adoption(jobs: &[GithubJob], since: Option<u64>) -> Adoption {
     let (before, after) =
         known.fold((0.0, 0.0), |sum, (before, after, runs)| (sum.0 + before * runs, sum.1 + after * runs));
     jobs.sort_by_key(|job| std::cmp::Reverse(job.runs_before + job.runs_since));
-    Adoption { since, jobs, reduction: (before > 0.0).then(|| 1.0 - after / before) }
+    Adoption { since, jobs, reduction: (before > 0.0).then(|| 1.0 - after / before), success_before, success_since }
 }
 
 /// The section of the page; nothing if GitHub's runs were not read.
@@ -126,6 +133,9 @@ pub(super) fn section(view: &View<'_>) -> Html {
 
 /// What the table says, and what it was made of.
 fn sentences(read: &GithubJobs, adoption: &Adoption, goal: Option<f64>) -> Vec<String> {
+    if let (0, Some(why)) = (read.total, &read.why) {
+        return vec![format!("The jobs of the last {} days were not read: {why}", read.days)];
+    }
     let mut said = Vec::new();
     match (adoption.since, adoption.reduction) {
         (None, _) => said.push("The history has no run, so all of these jobs count as before the cache.".to_owned()),
@@ -153,8 +163,11 @@ fn sentences(read: &GithubJobs, adoption: &Adoption, goal: Option<f64>) -> Vec<S
             read.days
         ),
     });
-    if read.failed > 0 {
-        said.push(format!("{} not counted.", text::count(read.failed, "job that failed is|jobs that failed are")));
+    let success = [(adoption.success_before, "before"), (adoption.success_since, "since")];
+    let success = success.iter().filter_map(|(share, when)| Some(format!("{} {when}", text::percent((*share)?))));
+    let success: Vec<String> = success.collect();
+    if !success.is_empty() {
+        said.push(format!("Success rate of all jobs: {}.", success.join(", ")));
     }
     said
 }
@@ -168,7 +181,7 @@ mod tests {
     use super::*;
 
     fn job(name: &str, ended: u64, minutes: u64) -> GithubJob {
-        GithubJob { name: name.to_owned(), ended, ms: minutes * 60_000, queued_ms: Some(5_000) }
+        GithubJob { name: name.to_owned(), ended, ms: minutes * 60_000, queued_ms: Some(5_000), has_failed: false }
     }
 
     #[test]
@@ -184,6 +197,12 @@ mod tests {
         assert_eq!((lint.before_ms, lint.since_ms, lint.runs_before), (Some(60_000), None, 8));
         assert_eq!((build.before_ms, build.since_ms, build.queued_ms), (Some(1_320_000), Some(660_000), Some(5_000)));
         assert_eq!(adoption(&jobs, None).reduction, None);
+        assert_eq!((found.success_before, found.success_since), (Some(1.0), Some(1.0)));
+        // Jobs that failed early are not shorter.
+        let failed = |ended| GithubJob { has_failed: true, ..job("CI / build", ended, 1) };
+        let with = adoption(&[jobs, vec![failed(1), failed(11)]].concat(), Some(10));
+        assert_eq!((&with.jobs, with.reduction), (&found.jobs, Some(0.5)));
+        assert_eq!((with.success_before, with.success_since), (Some(11.0 / 12.0), Some(0.75)));
         assert_eq!(adoption(&[], Some(1)), Adoption { since: Some(1), ..Adoption::default() });
     }
 
@@ -206,5 +225,14 @@ mod tests {
         let slower = Adoption { reduction: Some(-0.1), ..found };
         assert!(sentences(&read, &slower, None)[0].contains("10.0 % longer."));
         assert!(sentences(&read, &Adoption::default(), None)[0].contains("has no run"));
+        let known = Adoption { success_before: Some(0.9), success_since: Some(0.95), ..Adoption::default() };
+        let success = "Success rate of all jobs: 90.0 % before, 95.0 % since.";
+        assert!(sentences(&read, &known, None)[2] == success, "{:?}", sentences(&read, &known, None));
+        // How many there are is not known either: they do not count as absent.
+        let unread = GithubJobs { read: 0, total: 0, why: Some("GitHub answers 403.".to_owned()), ..read };
+        assert_eq!(
+            sentences(&unread, &known, None),
+            ["The jobs of the last 90 days were not read: GitHub answers 403."]
+        );
     }
 }

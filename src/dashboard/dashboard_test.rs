@@ -65,6 +65,7 @@ fn the_time_before_the_cache_is_compared_with_the_time_since() {
         ended,
         ms: minutes * 60_000,
         queued_ms: None,
+        has_failed: false,
     };
     let jobs = (1..=5).flat_map(|n| {
         [job("CI / <script>alert(1)</script>", since - n, 20), job("CI / <script>alert(1)</script>", since + n, 12)]
