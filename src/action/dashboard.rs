@@ -67,7 +67,7 @@ const HEAD: [&str; 4] = ["Goal", "Wanted", "In the last 30 days", ""];
 
 fn rows(written: &Written) -> Vec<Vec<String>> {
     let row = |goal: &crate::dashboard::Goal| {
-        let value = goal.value.map_or("unknown".to_owned(), |value| format!("{:.1} %", value * 100.0));
+        let value = goal.value.map_or("unknown".to_owned(), text::signed_percent);
         vec![goal.name.to_owned(), text::percent(goal.wanted), value, goal.state.word().to_owned()]
     };
     written.goals.iter().map(row).collect()
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn the_action_declares_just_what_is_set() {
-        let goal = Goal { name: "hit-rate", wanted: 0.9, value: Some(0.85), state: State::Missed };
+        let goal = Goal { name: "hit-rate", wanted: 0.9, value: Some(0.8996), state: State::Missed };
         let figures = Figures { hit_rate: Some(0.85), ..Figures::default() };
         let written = Written { index: "/d/index.html".into(), runs: 3, goals: vec![goal], figures };
         let all = outputs(&written);
@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(declared(include_str!("../../dashboard/action.yml")), set);
         assert!(declared(include_str!("../../hook/action.yml")).is_superset(&set));
         assert_eq!(all[2].1, r#"{"hit-rate":"missed"}"#);
-        assert!(sentences(&written)[1].contains("missed: 85.0 %"), "{:?}", sentences(&written));
-        assert_eq!(rows(&written)[0][1..], ["90.0 %", "85.0 %", "missed"]);
+        assert!(sentences(&written)[1].contains("missed: 89.9 %"), "{:?}", sentences(&written));
+        assert_eq!(rows(&written)[0][1..], ["90.0 %", "89.9 %", "missed"]);
     }
 }

@@ -44,7 +44,7 @@ pub(crate) async fn github_jobs(requests: Requests, days: u64) -> GithubJobs {
 
 /// What was not read, in a sentence.
 fn unread(found: &GithubJobs, why: &str) -> String {
-    if found.total == 0 {
+    if found.read == 0 {
         return format!("The jobs of the last {} days were not read: {why}", found.days);
     }
     let (read, all) = (human::number(found.read), human::count(found.total, "run"));

@@ -133,7 +133,7 @@ pub(super) fn section(view: &View<'_>) -> Html {
 
 /// What the table says, and what it was made of.
 fn sentences(read: &GithubJobs, adoption: &Adoption, goal: Option<f64>) -> Vec<String> {
-    if let (0, Some(why)) = (read.total, &read.why) {
+    if let (0, Some(why)) = (read.read, &read.why) {
         return vec![format!("The jobs of the last {} days were not read: {why}", read.days)];
     }
     let mut said = Vec::new();
@@ -173,7 +173,7 @@ fn sentences(read: &GithubJobs, adoption: &Adoption, goal: Option<f64>) -> Vec<S
 }
 
 fn longer_or_shorter(share: f64) -> String {
-    format!("{} {}", text::percent(share.abs()), if share < 0.0 { "longer" } else { "shorter" })
+    format!("{} {}", text::unbounded_percent(share.abs()), if share < 0.0 { "longer" } else { "shorter" })
 }
 
 #[cfg(test)]
@@ -224,14 +224,17 @@ mod tests {
         );
         let slower = Adoption { reduction: Some(-0.1), ..found };
         assert!(sentences(&read, &slower, None)[0].contains("10.0 % longer."));
+        let thrice = Adoption { reduction: Some(-2.0), ..slower };
+        assert!(sentences(&read, &thrice, None)[0].contains("200.0 % longer."));
         assert!(sentences(&read, &Adoption::default(), None)[0].contains("has no run"));
         let known = Adoption { success_before: Some(0.9), success_since: Some(0.95), ..Adoption::default() };
         let success = "Success rate of all jobs: 90.0 % before, 95.0 % since.";
         assert!(sentences(&read, &known, None)[2] == success, "{:?}", sentences(&read, &known, None));
         // How many there are is not known either: they do not count as absent.
-        let unread = GithubJobs { read: 0, total: 0, why: Some("GitHub answers 403.".to_owned()), ..read };
+        let unread = |total| GithubJobs { read: 0, total, why: Some("GitHub answers 403.".to_owned()), ..read.clone() };
+        assert_eq!(sentences(&unread(350), &known, None), sentences(&unread(0), &known, None));
         assert_eq!(
-            sentences(&unread, &known, None),
+            sentences(&unread(0), &known, None),
             ["The jobs of the last 90 days were not read: GitHub answers 403."]
         );
     }

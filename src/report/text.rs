@@ -31,13 +31,18 @@ pub(crate) fn long_time(ms: u64) -> String {
 
 /// Formats a share of 1 in percent with one decimal, rounded down so that only 1 is `100 %`.
 pub(crate) fn percent(share: f64) -> String {
-    let tenths = (share.clamp(0.0, 1.0) * 1000.0).floor();
-    if tenths >= 1000.0 { "100 %".to_owned() } else { format!("{:.1} %", tenths / 10.0) }
+    unbounded_percent(share.clamp(0.0, 1.0))
 }
 
-/// As [`percent`], for a share that may be negative.
+/// As [`percent`], for a share that may be negative, and then of any size.
 pub(crate) fn signed_percent(share: f64) -> String {
-    if share < 0.0 { format!("−{}", percent(-share)) } else { percent(share) }
+    if share < 0.0 { format!("−{}", unbounded_percent(-share)) } else { percent(share) }
+}
+
+/// As [`percent`], for a share that may be greater than 1.
+pub(crate) fn unbounded_percent(share: f64) -> String {
+    let tenths = (share * 1000.0).floor();
+    if (1000.0..1001.0).contains(&tenths) { "100 %".to_owned() } else { format!("{:.1} %", tenths / 10.0) }
 }
 
 #[cfg(test)]
@@ -51,7 +56,8 @@ mod tests {
         assert_eq!((time(4), time(1250), time(185_000)), ("4 ms".into(), "1.2 s".into(), "3 min 05 s".into()));
         assert_eq!((long_time(15_000_000), long_time(372_000)), ("4 h 10 min".into(), "6 min 12 s".into()));
         assert_eq!((long_time(120_400), long_time(20_000)), ("2 min".into(), "20 s".into()));
-        assert_eq!((percent(0.9999), percent(1.0)), ("99.9 %".into(), "100 %".into()));
+        assert_eq!((percent(0.9999), percent(1.0), percent(1.5)), ("99.9 %".into(), "100 %".into(), "100 %".into()));
+        assert_eq!((signed_percent(-1.5), unbounded_percent(2.0)), ("−150.0 %".into(), "200.0 %".into()));
     }
 
     proptest! {
