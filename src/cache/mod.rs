@@ -7,6 +7,7 @@
 mod attaching;
 mod base;
 mod checkpoint;
+mod coarse;
 mod commit;
 mod dead;
 mod drvs;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::Context;
+use super::coarse::Kinds;
 use super::commit::{Pushed, push_first_layer, push_layer};
 use super::layers::known_blocks;
 use super::older;
@@ -28,18 +29,27 @@ use crate::store::{Paths, StorePath};
 const LIKELY_RATIO: u64 = 3;
 /// NAR size from which paths that are used by different lanes get a separate layer.
 const LEAST: u64 = 64 << 20;
+/// NAR size from which paths of large files, or of many small ones, get a separate layer.
+const LEAST_OF_KIND: u64 = 16 << 20;
 /// NAR size from which a layer is split, so that the upload begins before everything is packed.
 const MOST: u64 = 1 << 30;
 
-/// Splits `paths` into at most `room` layers, so that paths used by the same lanes are together, except for those in `apart`. `lane`
-/// uses all of `used`; the paths of other lanes are in the snapshot.
+/// The paths of a layer that is to be made, and the bytes of a block of a large file in it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    pub paths: BTreeSet<StorePath>,
+    pub block_size: usize,
+}
+
+/// Splits `paths` into at most `room` layers, so that paths used by the same lanes are together, except for those in `apart`, and of these
+/// those of the same kind. `lane` uses all of `used`; the paths of other lanes are in the snapshot.
 pub(super) fn parts(
     (paths, apart): (&BTreeSet<StorePath>, &BTreeSet<StorePath>),
     snapshot: &Snapshot,
     (lane, used): (&str, &BTreeSet<StorePath>),
-    valid: &Paths,
+    (valid, kinds): (&Paths, &Kinds),
     room: usize,
-) -> Vec<BTreeSet<StorePath>> {
+) -> Vec<Part> {
     let mut groups: BTreeMap<(bool, BTreeSet<&str>), BTreeSet<StorePath>> = BTreeMap::new();
     for path in paths {
         let others = snapshot.lanes.iter().filter(|(name, other)| *name != lane && other.paths.contains_key(path));
@@ -58,13 +68,24 @@ pub(super) fn parts(
         groups.sort();
     }
     let mut room = room.saturating_sub(groups.len());
-    let mut parts = Vec::new();
+    let mut of_kinds = Vec::new();
     for (bytes, paths) in groups.into_iter().rev() {
+        let (large, small): (BTreeSet<_>, BTreeSet<_>) = paths.iter().cloned().partition(|path| kinds.is_large(path));
+        let large_bytes = size(&large);
+        if room > 0 && large_bytes.min(bytes - large_bytes) >= LEAST_OF_KIND {
+            room -= 1;
+            of_kinds.extend([(large_bytes, large), (bytes - large_bytes, small)]);
+        } else {
+            of_kinds.push((bytes, paths));
+        }
+    }
+    let mut parts = Vec::new();
+    for (bytes, paths) in of_kinds {
         let pieces = (bytes.div_ceil(MOST).max(1) as usize).min(1 + room);
         room -= pieces - 1;
         parts.extend(split(paths, bytes / pieces as u64, pieces, valid));
     }
-    parts
+    parts.into_iter().map(|paths| Part { block_size: kinds.block_size(&paths), paths }).collect()
 }
 
 /// Splits `paths` into `pieces` of about `bytes` each, in the order in which they are packed.
@@ -122,7 +143,7 @@ pub(super) async fn make_layers(
     context: &Context,
     valid: &Paths,
     snapshot: &Snapshot,
-    parts: Vec<BTreeSet<StorePath>>,
+    parts: Vec<Part>,
     lost: &BTreeSet<String>,
     pushed: &mut Pushed,
     is_packed: &(dyn Fn() + Sync),
@@ -173,18 +194,20 @@ async fn pack_part(
     context: &Context,
     valid: &Paths,
     before: (&Snapshot, &[PathBuf]),
-    part: Option<BTreeSet<StorePath>>,
+    part: Option<Part>,
     mut left_out: BTreeSet<StorePath>,
     notes: &mut Vec<Note>,
 ) -> Result<PackedPart, SaveError> {
     let start = Instant::now();
-    let mut paths = part.unwrap_or_default();
+    let Some(Part { mut paths, block_size }) = part else {
+        return Ok((None, left_out, 0.0));
+    };
     loop {
         paths.retain(|path| !left_out.contains(path));
         if paths.is_empty() {
             return Ok((None, left_out, start.elapsed().as_secs_f64()));
         }
-        match pack_once(context, valid, before, &paths).await? {
+        match pack_once(context, valid, before, (&paths, block_size)).await? {
             (Outcome::Packed(packed), recipe, digests, file) => {
                 let ready = Ready { packed, recipe, digests, file, paths };
                 return Ok((Some(ready), left_out, start.elapsed().as_secs_f64()));
@@ -208,7 +231,7 @@ async fn pack_once(
     context: &Context,
     valid: &Paths,
     (snapshot, older): (&Snapshot, &[PathBuf]),
-    paths: &BTreeSet<StorePath>,
+    (paths, block_size): (&BTreeSet<StorePath>, usize),
 ) -> Result<(Outcome, Option<Recipe>, Digests, tempfile::NamedTempFile), SaveError> {
     let total = paths.iter().map(|path| valid[path].nar_size).sum();
     let progress = Progress::start("packing", total);
@@ -216,7 +239,7 @@ async fn pack_once(
         paths.iter().map(|path| Item { path: path.clone(), nar_hash: valid[path].nar_hash }).collect();
     let (store, folder) = (context.place.dirs.real_store(), work_folder(context, total / LIKELY_RATIO)?);
     let (options, counter) = (
-        Options { level: context.packing.level, threads: context.packing.threads, ..Options::new() },
+        Options { level: context.packing.level, threads: context.packing.threads, block_size },
         progress.bytes.clone(),
     );
     let known = known_blocks(&context.place.dirs, snapshot);
@@ -303,3 +326,7 @@ fn work_folder(context: &Context, needed: u64) -> std::io::Result<PathBuf> {
     }
     disk::ensure(&context.place.temporary, needed).map(|()| context.place.temporary.clone())
 }
+
+#[cfg(test)]
+#[path = "parts_test.rs"]
+mod tests;

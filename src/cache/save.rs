@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use super::Context;
 use super::base::{Base, load_base};
 use super::checkpoint::{self, Checkpoints, Moment};
+use super::coarse::Kinds;
 use super::commit::{Pushed, push_snapshot};
 use super::last;
 use super::others::look_beside;
@@ -318,7 +319,9 @@ async fn push(
     snapshot.drop_redundant_layers();
     let (to_pack, apart) = plan(context, &mut snapshot, new, valid, &selection.lane, (base.moment, base.turn, time));
     let room = base.turn.most_layers().saturating_sub(snapshot.layers.len());
-    let parts = parts((&to_pack, &apart), &snapshot, (&context.identity.lane, &selection.lane), valid, room);
+    let kinds = Kinds::of(&context.place.dirs.real_store(), &to_pack).await;
+    let used = (&*context.identity.lane, &selection.lane);
+    let parts = parts((&to_pack, &apart), &snapshot, used, (valid, &kinds), room);
     let all_packed = Notify::new();
     let is_packed = || {
         base.let_go();

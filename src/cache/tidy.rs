@@ -13,6 +13,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use super::Context;
+use super::coarse::Kinds;
 use super::commit::{Pushed, push_snapshot};
 use super::fetch::folder;
 use super::layers::{fetch_layers, known_usage};
@@ -93,7 +94,9 @@ async fn join_here(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool,
     let mut fewer = snapshot.clone();
     fewer.drop_layers(&again);
     let room = MAX_LAYERS.saturating_sub(fewer.layers.len());
-    let parts = parts((&paths, &none), &fewer, (&work.context.identity.lane, work.lane), work.valid, room);
+    let kinds = Kinds::of(&work.context.place.dirs.real_store(), &paths).await;
+    let used = (&*work.context.identity.lane, work.lane);
+    let parts = parts((&paths, &none), &fewer, used, (work.valid, &kinds), room);
     let made = make_layers(work.context, work.valid, &fewer, parts, work.lost, work.pushed, &|| {}).await?;
     work.outcome.phases.extend(made.phases);
     if !made.left_out.is_empty() {
@@ -112,7 +115,7 @@ fn add(snapshot: &mut Snapshot, layers: Vec<super::parts::MadeLayer>, valid: &Pa
     }
 }
 
-/// Packs layers of other jobs into one.
+/// Packs layers of other jobs into fewer.
 async fn join_elsewhere(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool, SaveError> {
     let start = Instant::now();
     let mut chosen = layers_to_fetch(snapshot, work.valid);
@@ -181,7 +184,10 @@ async fn join(
     }
     let mut fewer = snapshot.clone();
     fewer.drop_layers(chosen);
-    let parts = vec![infos.keys().cloned().collect()];
+    let (paths, none) = (infos.keys().cloned().collect(), BTreeSet::new());
+    let kinds = Kinds::of(&dirs.real_store(), &paths).await;
+    let used = (&*work.context.identity.lane, work.lane);
+    let parts = parts((&paths, &none), &fewer, used, (&infos, &kinds), chosen.len() - 1);
     let made = make_layers(&context, &infos, &fewer, parts, work.lost, work.pushed, &|| {}).await?;
     if !made.left_out.is_empty() {
         return Ok(false);

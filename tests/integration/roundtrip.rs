@@ -4,6 +4,7 @@ mod addressed;
 mod damage;
 mod inspect;
 mod keep;
+mod kinds;
 mod lanes;
 mod mixed;
 mod recipes;
