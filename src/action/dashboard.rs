@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn the_action_declares_just_what_is_set() {
-        let goal = Goal { name: "hit-rate", wanted: 0.9, value: Some(0.8996), state: State::Missed };
+        let goal = Goal { name: "hit-rate", wanted: 0.9, value: Some(0.8996), state: State::Missed, is_githubs: false };
         let figures = Figures { hit_rate: Some(0.85), ..Figures::default() };
         let written = Written { index: "/d/index.html".into(), runs: 3, goals: vec![goal], figures };
         let all = outputs(&written);

@@ -22,8 +22,9 @@ pub(crate) async fn github_jobs(requests: Requests, days: u64) -> GithubJobs {
     let mut found = GithubJobs { days, total, why, ..GithubJobs::default() };
     for id in spread(&ids) {
         match runs.jobs(id).await {
-            Ok(jobs) => {
+            Ok((jobs, more)) => {
                 found.read += 1;
+                found.unread_jobs += more;
                 found.jobs.extend(jobs.iter().filter_map(job_of));
             }
             Err(why) => {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::cache::coarse::Files;
 use crate::layer::squashfs::{BLOCK_SIZE, FRAGMENT_SIZE};
-use crate::store::{NarHash, PathInfo, SharedMap, SharedSet};
+use crate::store::PathInfo;
 
 const MIB: u64 = 1 << 20;
 
@@ -13,18 +13,7 @@ fn store(large: &[u64], small: &[u64]) -> (Paths, Kinds) {
     let files = files.chain(small.iter().map(|mib| (mib, Files { small: mib * 500, large: MIB })));
     let infos = files.enumerate().map(|(number, (mib, files))| {
         let path: StorePath = format!("{number:032}-p").parse().unwrap();
-        let info = PathInfo {
-            path: path.clone(),
-            nar_hash: NarHash([0; 32]),
-            nar_size: mib * MIB,
-            references: SharedSet::new(),
-            deriver: None,
-            signatures: SharedSet::new(),
-            ca: None,
-            registration_time: 1,
-            ultimate: false,
-            outputs: SharedMap::new(),
-        };
+        let info = PathInfo { nar_size: mib * MIB, ..PathInfo::sample(path.clone()) };
         (path, info, files)
     });
     let (mut valid, mut kinds) = (Paths::default(), Kinds::default());

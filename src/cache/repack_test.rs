@@ -3,21 +3,15 @@
 use super::*;
 use crate::layer::digest::Digests;
 use crate::snapshot::Stored;
-use crate::store::{NarHash, Paths, SharedMap, SharedSet};
+use crate::store::{NarHash, Paths};
 
 fn info(number: u64, size: u64, references: &[u64]) -> PathInfo {
     let path = |number: u64| format!("{number:032}-p").parse().unwrap();
     PathInfo {
-        path: path(number),
         nar_hash: NarHash([number as u8; 32]),
         nar_size: size,
         references: references.iter().map(|number| path(*number)).collect(),
-        deriver: None,
-        signatures: SharedSet::new(),
-        ca: None,
-        registration_time: 1,
-        ultimate: false,
-        outputs: SharedMap::new(),
+        ..PathInfo::sample(path(number))
     }
 }
 

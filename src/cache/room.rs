@@ -187,7 +187,7 @@ mod tests {
     use super::*;
     use crate::layer::digest::Digests;
     use crate::snapshot::Stored;
-    use crate::store::{NarHash, SharedMap, SharedSet};
+    use crate::store::NarHash;
 
     fn path(number: u8) -> StorePath {
         format!("{number:032}-p").parse().unwrap()
@@ -195,16 +195,10 @@ mod tests {
 
     fn info(number: u8, size: u64, references: &[u8]) -> PathInfo {
         PathInfo {
-            path: path(number),
             nar_hash: NarHash([number; 32]),
             nar_size: size,
             references: references.iter().copied().map(path).collect(),
-            deriver: None,
-            signatures: SharedSet::new(),
-            ca: None,
-            registration_time: 1,
-            ultimate: false,
-            outputs: SharedMap::new(),
+            ..PathInfo::sample(path(number))
         }
     }
 

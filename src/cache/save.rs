@@ -319,7 +319,7 @@ async fn push(
     snapshot.drop_redundant_layers();
     let (to_pack, apart) = plan(context, &mut snapshot, new, valid, &selection.lane, (base.moment, base.turn, time));
     let room = base.turn.most_layers().saturating_sub(snapshot.layers.len());
-    let kinds = Kinds::of(&context.place.dirs.real_store(), &to_pack).await;
+    let kinds = Kinds::of(&context.place.dirs.real_store(), &to_pack).await?;
     let used = (&*context.identity.lane, &selection.lane);
     let parts = parts((&to_pack, &apart), &snapshot, used, (valid, &kinds), room);
     let all_packed = Notify::new();

@@ -246,21 +246,10 @@ mod tests {
     use super::*;
     use crate::layer::digest::Digests;
     use crate::snapshot::Stored;
-    use crate::store::{NarHash, PathInfo, SharedMap, SharedSet};
+    use crate::store::PathInfo;
 
     fn info(name: &str, nar_size: u64) -> PathInfo {
-        PathInfo {
-            path: format!("{}-{name}", "0".repeat(32)).parse().unwrap(),
-            nar_hash: NarHash([0; 32]),
-            nar_size,
-            references: SharedSet::new(),
-            deriver: None,
-            signatures: SharedSet::new(),
-            ca: None,
-            registration_time: 1,
-            ultimate: false,
-            outputs: SharedMap::new(),
-        }
+        PathInfo { nar_size, ..PathInfo::sample(format!("{}-{name}", "0".repeat(32)).parse().unwrap()) }
     }
 
     #[test]

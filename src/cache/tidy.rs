@@ -18,7 +18,7 @@ use super::commit::{Pushed, push_snapshot};
 use super::fetch::folder;
 use super::layers::{fetch_layers, known_usage};
 use super::outcome::{Phase, SaveOutcome};
-use super::parts::{make_layers, parts};
+use super::parts::{MadeLayer, Part, make_layers, parts};
 use super::repack::{MAX_LAYERS, Turn, layers_to_fetch, layers_to_repack, users};
 use super::save_error::SaveError;
 use super::used::finish_snapshot;
@@ -94,7 +94,7 @@ async fn join_here(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool,
     let mut fewer = snapshot.clone();
     fewer.drop_layers(&again);
     let room = MAX_LAYERS.saturating_sub(fewer.layers.len());
-    let kinds = Kinds::of(&work.context.place.dirs.real_store(), &paths).await;
+    let kinds = Kinds::of(&work.context.place.dirs.real_store(), &paths).await?;
     let used = (&*work.context.identity.lane, work.lane);
     let parts = parts((&paths, &none), &fewer, used, (work.valid, &kinds), room);
     let made = make_layers(work.context, work.valid, &fewer, parts, work.lost, work.pushed, &|| {}).await?;
@@ -108,14 +108,14 @@ async fn join_here(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool,
     Ok(true)
 }
 
-fn add(snapshot: &mut Snapshot, layers: Vec<super::parts::MadeLayer>, valid: &Paths) {
+fn add(snapshot: &mut Snapshot, layers: Vec<MadeLayer>, valid: &Paths) {
     for layer in layers {
         let infos = layer.paths.iter().map(|path| valid[path].clone());
         snapshot.add_layer((layer.digests, layer.recipe), layer.stored, infos, now());
     }
 }
 
-/// Packs layers of other jobs into fewer.
+/// Packs layers of other jobs into one.
 async fn join_elsewhere(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool, SaveError> {
     let start = Instant::now();
     let mut chosen = layers_to_fetch(snapshot, work.valid);
@@ -184,10 +184,10 @@ async fn join(
     }
     let mut fewer = snapshot.clone();
     fewer.drop_layers(chosen);
-    let (paths, none) = (infos.keys().cloned().collect(), BTreeSet::new());
-    let kinds = Kinds::of(&dirs.real_store(), &paths).await;
-    let used = (&*work.context.identity.lane, work.lane);
-    let parts = parts((&paths, &none), &fewer, used, (&infos, &kinds), chosen.len() - 1);
+    let paths = infos.keys().cloned().collect();
+    let kinds = Kinds::of(&dirs.real_store(), &paths).await?;
+    // One layer, as it is counted by those who chose them.
+    let parts = vec![Part { block_size: kinds.block_size(&paths), paths }];
     let made = make_layers(&context, &infos, &fewer, parts, work.lost, work.pushed, &|| {}).await?;
     if !made.left_out.is_empty() {
         return Ok(false);

@@ -201,7 +201,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::store::{NarHash, SharedMap, SharedSet};
+    use crate::store::SharedMap;
 
     fn path(name: &str) -> StorePath {
         format!("{}-{name}", "0".repeat(32)).parse().unwrap()
@@ -209,16 +209,10 @@ mod tests {
 
     fn info(name: &str, references: &[&str]) -> PathInfo {
         PathInfo {
-            path: path(name),
-            nar_hash: NarHash([7; 32]),
-            nar_size: 120,
             references: references.iter().map(|name| path(name)).collect(),
-            deriver: None,
-            signatures: SharedSet::new(),
-            ca: None,
             registration_time: 100,
             ultimate: true,
-            outputs: SharedMap::new(),
+            ..PathInfo::sample(path(name))
         }
     }
 

@@ -40,6 +40,8 @@ pub(crate) struct GithubJobs {
     pub total: u64,
     /// Why not all were read; None if all were.
     pub why: Option<String>,
+    /// Jobs of runs that were read, but have too many to read all.
+    pub unread_jobs: u64,
 }
 
 /// One job before and since.
@@ -163,6 +165,10 @@ fn sentences(read: &GithubJobs, adoption: &Adoption, goal: Option<f64>) -> Vec<S
             read.days
         ),
     });
+    if read.unread_jobs > 0 {
+        let unread = text::count(read.unread_jobs, "job was not read|jobs were not read");
+        said.push(format!("Of runs with very many jobs, {unread}."));
+    }
     let success = [(adoption.success_before, "before"), (adoption.success_since, "since")];
     let success = success.iter().filter_map(|(share, when)| Some(format!("{} {when}", text::percent((*share)?))));
     let success: Vec<String> = success.collect();
@@ -222,6 +228,9 @@ mod tests {
             said.contains("of 400 of 1,240 runs in 90 days") && said.ends_with("GitHub limits requests."),
             "{said}"
         );
+        let many = GithubJobs { unread_jobs: 1_200, why: None, ..read.clone() };
+        let said = sentences(&many, &found, None).join(" ");
+        assert!(said.contains("Of runs with very many jobs, 1,200 jobs were not read."), "{said}");
         let slower = Adoption { reduction: Some(-0.1), ..found };
         assert!(sentences(&read, &slower, None)[0].contains("10.0 % longer."));
         let thrice = Adoption { reduction: Some(-2.0), ..slower };

@@ -7,8 +7,12 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 use super::Figures;
+use super::adoption::Adoption;
 use crate::base::bounds::{MAX_TEXT, read_text};
 use crate::base::toml_text::{from_toml, line_at};
+
+/// The goal of shorter jobs.
+pub(super) const REDUCTION: &str = "job-time-reduction";
 
 /// What a repository wants to reach, each as a share of 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -81,6 +85,8 @@ pub(crate) struct Goal {
     pub wanted: f64,
     pub value: Option<f64>,
     pub state: State,
+    /// Whether the value is from GitHub's own records of jobs instead of the history.
+    pub is_githubs: bool,
 }
 
 impl Goals {
@@ -116,11 +122,13 @@ impl Goals {
         })
     }
 
-    /// The goals that are set, and whether `figures` reach them.
-    pub(super) fn measured(&self, figures: &Figures) -> Vec<Goal> {
+    /// The goals that are set, and whether `figures` reach them. For how much shorter jobs are, `adoption` counts where it is known: it
+    /// compares jobs that ran without the cache, where the history can only calculate what they would have taken.
+    pub(super) fn measured(&self, figures: &Figures, adoption: Option<&Adoption>) -> Vec<Goal> {
+        let seen = adoption.and_then(|adoption| adoption.reduction);
         let all = [
             ("hit-rate", self.hit_rate, figures.hit_rate),
-            ("job-time-reduction", self.job_time_reduction, figures.reduction),
+            (REDUCTION, self.job_time_reduction, seen.or(figures.reduction)),
             ("success-rate", self.success_rate, figures.success_rate),
         ];
         let measured = |(name, goal, value): (&'static str, Option<f64>, Option<f64>)| {
@@ -130,7 +138,7 @@ impl Goals {
                 Some(value) if value >= goal => State::Reached,
                 Some(_) => State::Missed,
             };
-            Some(Goal { name, wanted: goal, value, state })
+            Some(Goal { name, wanted: goal, value, state, is_githubs: name == REDUCTION && seen.is_some() })
         };
         all.into_iter().filter_map(measured).collect()
     }
@@ -169,8 +177,22 @@ mod tests {
     fn a_goal_whose_value_is_unknown_is_neither_reached_nor_missed() {
         let goals = Goals { hit_rate: Some(0.9), job_time_reduction: Some(0.4), success_rate: Some(0.95) };
         let figures = Figures { hit_rate: Some(0.9), success_rate: Some(0.949), ..Figures::default() };
-        let states: Vec<State> = goals.measured(&figures).iter().map(|goal| goal.state).collect();
+        let states: Vec<State> = goals.measured(&figures, None).iter().map(|goal| goal.state).collect();
         assert_eq!(states, [State::Reached, State::Unknown, State::Missed]);
-        assert!(Goals::default().measured(&figures).is_empty());
+        assert!(Goals::default().measured(&figures, None).is_empty());
+    }
+
+    #[test]
+    fn what_github_recorded_decides_over_what_was_calculated() {
+        let goals = Goals { job_time_reduction: Some(0.4), ..Goals::default() };
+        let figures = Figures { reduction: Some(0.3), ..Figures::default() };
+        let one = |adoption: Option<&Adoption>| {
+            let goal = goals.measured(&figures, adoption)[0];
+            (goal.value, goal.state, goal.is_githubs)
+        };
+        assert_eq!(one(None), (Some(0.3), State::Missed, false));
+        assert_eq!(one(Some(&Adoption::default())), (Some(0.3), State::Missed, false));
+        let adoption = Adoption { reduction: Some(0.5), ..Adoption::default() };
+        assert_eq!(one(Some(&adoption)), (Some(0.5), State::Reached, true));
     }
 }

@@ -110,9 +110,9 @@ impl Facts {
 pub(crate) fn write(facts: &Facts, folder: &Path) -> std::io::Result<Written> {
     let without = Without::of(&facts.runs);
     let (figures, before) = figures::recent(&facts.runs, &without);
-    let goals = facts.goals.measured(&figures);
     let since = facts.runs.iter().find(|run| run.kind == RunKind::Job).map(|run| run.time);
     let adoption = facts.github.as_ref().map(|read| adoption::adoption(&read.jobs, since));
+    let goals = facts.goals.measured(&figures, adoption.as_ref());
     let data = Data {
         schema: 1,
         title: &facts.title,

@@ -10,7 +10,7 @@ use super::bins::{Bin, bins, moment};
 use super::chart::{Chart, Series, Unit};
 use super::failures::{Recovery, recovery};
 use super::figures::{DAYS, Figures};
-use super::goals::{Goal, State};
+use super::goals::{Goal, REDUCTION, State};
 use super::html::Html;
 use super::tables::{self, signed};
 use crate::base::digest::Sha;
@@ -127,8 +127,7 @@ fn figures(view: &View<'_>, bins: &[Bin<'_>]) -> Html {
         format!("{of}, jobs {} {word} than without the cache", text::percent(share.abs()))
     });
     let why = "too few runs without a hit to compare with".to_owned();
-    let saved =
-        figure("Time saved", now.saved_ms.map(signed), reduction.or(Some(why)), &goal(view, "job-time-reduction"));
+    let saved = figure("Time saved", now.saved_ms.map(signed), reduction.or(Some(why)), &goal(view, REDUCTION));
     let success = figure(
         "Success rate",
         share(now.success_rate),
@@ -184,8 +183,9 @@ fn goal(view: &View<'_>, name: &str) -> Html {
         },
         goal.state.word(),
     );
+    let source = if goal.is_githubs { ", by GitHub's records" } else { "" };
     Html::of(format_args!(
-        "<p class=\"state {word}\">{sign} goal of {} {word}</p>",
+        "<p class=\"state {word}\">{sign} goal of {} {word}{source}</p>",
         Html::text(&text::signed_percent(goal.wanted))
     ))
 }

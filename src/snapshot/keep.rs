@@ -211,25 +211,14 @@ mod tests {
     use super::*;
     use crate::layer::digest::Digests;
     use crate::snapshot::Stored;
-    use crate::store::{NarHash, PathInfo, SharedMap, SharedSet};
+    use crate::store::PathInfo;
 
     fn path(number: u64, name: &str) -> StorePath {
         format!("{number:032}-{name}").parse().unwrap()
     }
 
     fn info(path: &StorePath) -> PathInfo {
-        PathInfo {
-            path: path.clone(),
-            nar_hash: NarHash([0; 32]),
-            nar_size: 1,
-            references: SharedSet::new(),
-            deriver: None,
-            signatures: SharedSet::new(),
-            ca: None,
-            registration_time: 1,
-            ultimate: false,
-            outputs: SharedMap::new(),
-        }
+        PathInfo { nar_size: 1, ..PathInfo::sample(path.clone()) }
     }
 
     /// A save of `lane` at `now` that used `used`; those that are new come in a layer of their own.

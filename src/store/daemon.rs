@@ -199,22 +199,10 @@ impl Daemon {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{NarHash, SharedMap, SharedSet};
     use std::os::unix::net::UnixListener;
 
     fn info() -> PathInfo {
-        PathInfo {
-            path: "00000000000000000000000000000000-a".parse().unwrap(),
-            nar_hash: NarHash([0; 32]),
-            nar_size: 200,
-            references: SharedSet::new(),
-            deriver: None,
-            signatures: SharedSet::new(),
-            ca: None,
-            registration_time: 0,
-            ultimate: false,
-            outputs: SharedMap::new(),
-        }
+        PathInfo { nar_size: 200, ..PathInfo::sample("00000000000000000000000000000000-a".parse().unwrap()) }
     }
 
     /// The view of a path through a listener that answers with these bytes.

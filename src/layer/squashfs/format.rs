@@ -1,11 +1,11 @@
 //! Constants and the superblock.
 
-/// Bytes of a block of a large file before compression, in the images that are written: the most that squashfs can have.
+/// Bytes of a block of a large file before compression, in images of mostly large files: the most that squashfs can have.
 pub const BLOCK_SIZE: usize = 1024 * 1024;
 /// Smaller files share blocks, which have at most this many bytes: the kernel caches three of them, and decompresses a whole one for
-/// each small file that is read.
+/// each small file that is read. In images of many small files, blocks of large files have this size as well.
 pub const FRAGMENT_SIZE: usize = 128 * 1024;
-/// The block sizes of images that are read. That of older layers is the size of a fragment.
+/// The block sizes of images that are written and read.
 const BLOCK_SIZES: [u32; 2] = [FRAGMENT_SIZE as u32, BLOCK_SIZE as u32];
 /// The time stamp of everything in the image, in seconds since 1970: what Nix gives store paths.
 pub(crate) const MODIFICATION_TIME: u32 = 1;

@@ -55,6 +55,7 @@ struct RunPage {
 
 #[derive(Deserialize)]
 struct JobPage {
+    total_count: u64,
     jobs: Vec<WorkflowJob>,
 }
 
@@ -116,22 +117,24 @@ impl Runs {
         Ok(total)
     }
 
-    /// The jobs of the last attempt of a run.
+    /// The jobs of the last attempt of a run, and how many more than the first 500 it has.
     ///
     /// # Errors
     /// A sentence.
-    pub(crate) async fn jobs(&self, run: u64) -> Result<Vec<WorkflowJob>, String> {
-        let mut all = Vec::new();
+    pub(crate) async fn jobs(&self, run: u64) -> Result<(Vec<WorkflowJob>, u64), String> {
+        let (mut all, mut total) = (Vec::new(), 0);
         for page in 1..=JOB_PAGES {
             let path = format!("/actions/runs/{run}/jobs?filter=latest&per_page={PER_PAGE}&page={page}");
             let answer: JobPage = self.answer("list the jobs of a run", &path).await?;
             let is_last = (answer.jobs.len() as u64) < PER_PAGE;
+            total = answer.total_count;
             all.extend(answer.jobs);
             if is_last {
                 break;
             }
         }
-        Ok(all)
+        let more = if all.len() as u64 == JOB_PAGES * PER_PAGE { total.saturating_sub(all.len() as u64) } else { 0 };
+        Ok((all, more))
     }
 
     async fn answer<T: serde::de::DeserializeOwned>(&self, what: &str, path: &str) -> Result<T, String> {
