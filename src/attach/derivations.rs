@@ -46,7 +46,8 @@ pub(crate) fn read(layers: &[(&AttachLayer, File)], placed: &BTreeMap<StorePath,
 }
 
 fn read_image(file: &File, wanted: &[&PathInfo], threads: usize) -> Option<Vec<(StorePath, Outputs)>> {
-    let image = Image::open(file.try_clone().ok()?).ok()?;
+    // Inodes lie in the order of the paths, and content in that of the names.
+    let image = Image::open(file.try_clone().ok()?).ok()?.keeping_inodes();
     let root = image.root().ok()?;
     let inodes: HashMap<&[u8], u64> = root.iter().map(|listed| (&*listed.name, listed.inode)).collect();
     let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::with_capacity(wanted.len())));

@@ -11,8 +11,8 @@ use super::format::{METADATA_SIZE, UNCOMPRESSED_METADATA};
 
 /// Metadata is small and read often, so it gets a higher level than data.
 const LEVEL: i32 = 9;
-/// Number of decompressed blocks of a table in each of two generations, 2 MiB in total. Reading a store path uses the same few
-/// blocks.
+/// Number of decompressed blocks of a table in each of two generations, 2 MiB in total, unless more are asked for. Reading a store path uses
+/// the same few blocks.
 const KEPT: usize = 128;
 
 /// A position in a table: the start of its compressed block, relative to the table, and the byte in it.
@@ -111,6 +111,8 @@ struct Block {
 struct Kept {
     newer: HashMap<u64, Arc<Block>>,
     older: HashMap<u64, Arc<Block>>,
+    /// Most blocks in each.
+    most: usize,
     decompressor: zstd::bulk::Decompressor<'static>,
 }
 
@@ -119,8 +121,13 @@ impl Metadata {
     pub(super) fn new(file: Arc<File>, start: u64, end: u64) -> Result<Self, ImageError> {
         let length = end.checked_sub(start).ok_or(ImageError::Malformed("its tables overlap"))?;
         let decompressor = zstd::bulk::Decompressor::new()?;
-        let kept = Kept { newer: HashMap::new(), older: HashMap::new(), decompressor };
+        let kept = Kept { newer: HashMap::new(), older: HashMap::new(), most: KEPT, decompressor };
         Ok(Self { file, start, length, kept: Mutex::new(kept) })
+    }
+
+    /// From now on, keeps `most` decompressed blocks in each generation.
+    pub(super) fn keep(&self, most: usize) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).most = most;
     }
 
     /// Creates a cursor at byte `offset` of the block that begins at `block`.
@@ -141,7 +148,7 @@ impl Metadata {
             Some(block) => block,
             None => Arc::new(self.read(at, &mut kept.decompressor)?),
         };
-        if kept.newer.len() >= KEPT {
+        if kept.newer.len() >= kept.most {
             kept.older = std::mem::take(&mut kept.newer);
         }
         kept.newer.insert(at, Arc::clone(&block));

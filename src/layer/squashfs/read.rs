@@ -14,6 +14,9 @@ use super::format::{
 use super::metadata::{Cursor, Metadata};
 use super::tree::{Content, Fragment};
 
+/// Number of decompressed blocks of inodes in each of two generations, for [`Image::keeping_inodes`].
+const MANY_KEPT: usize = 1024;
+
 /// An opened image.
 pub struct Image {
     pub(super) file: Arc<File>,
@@ -98,6 +101,14 @@ impl Image {
             entries: AtomicU64::new(u64::from(superblock.inodes) * 2),
             file,
         })
+    }
+
+    /// Keeps up to 16 MiB of decompressed inodes in memory instead of 2 MiB: for who reads very many of them in another order than that in which
+    /// they lie, since each block has those of some 200 files.
+    #[must_use]
+    pub(crate) fn keeping_inodes(self) -> Self {
+        self.inodes.keep(MANY_KEPT);
+        self
     }
 
     /// The names in the root, each with the reference of its inode.
