@@ -2,7 +2,7 @@
 # Every check and test, from a fresh clone on: installs what they need on Debian or Ubuntu, then formatting, lints, tests. Prints each step and
 # how long it took, and closes with one line of counts.
 #
-# What can be set: NIX_CACHE_TEST_KILLS (how often a restore or save is killed, default 200).
+# What can be set: NIX_CACHE_TEST_KILLS (how often a restore or save is killed, default 80; a campaign is 200 and more).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -55,7 +55,7 @@ step "The hook"
 node --test tests/hook/ >target/hook-tests.log 2>&1 || { cat target/hook-tests.log; exit 1; }
 tail -n 8 target/hook-tests.log
 step "Tests"
-export NIX_CACHE_TEST_REQUIRE_ALL=1 NIX_CACHE_TEST_KILLS=${NIX_CACHE_TEST_KILLS:-200}
+export NIX_CACHE_TEST_REQUIRE_ALL=1 NIX_CACHE_TEST_KILLS=${NIX_CACHE_TEST_KILLS:-80}
 cargo test --locked 2>&1 | tee target/tests.log
 ended
 
