@@ -7,7 +7,8 @@
 #   --folder DIR        where everything is done (default: target/compare); 25 GB of room, not below a world-writable folder
 #   --repeat N          rounds whose median is taken (default: 3)
 #   --quick             a small store, one round, no pauses: to try the script itself
-#   --cases LIST        of main, bump, commits, jobs (default: all); jobs are whole jobs that read and compute
+#   --cases LIST        of main, bump, commits, jobs, layers (default: the first four); jobs are whole jobs that read and compute, layers
+#                       such jobs that stream from few layers and from many
 #   --links LIST        of link, local (default: both)
 #   --candidates LIST   of tar, mount, unpack, stream, nix copy (default: all)
 #   --help              this text

@@ -11,16 +11,12 @@ use crate::base::digest::{DigestError, Sha};
 
 /// The base name of a store path, `<32 characters of hash>-<name>`, without the store directory. Clones share the text, because
 /// there may be a hundred thousand paths and each referrer names them.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+///
+/// All of it is hashed, and not only its hash part: whoever writes a snapshot chooses that, and many that begin with the same characters
+/// would make a table of them as slow as a list.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(try_from = "String")]
 pub struct StorePath(Arc<str>);
-
-/// Hashes the first characters, which are a hash already.
-impl std::hash::Hash for StorePath {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        state.write(self.0.as_bytes().get(..16).unwrap_or_default());
-    }
-}
 
 /// A text that is not the base name of a store path.
 #[derive(Debug, thiserror::Error)]
@@ -237,6 +233,19 @@ pub(crate) mod shared_infos {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_that_begin_or_end_alike_are_spread_over_a_table() {
+        use std::hash::{BuildHasher, RandomState};
+        let state = RandomState::new();
+        let alike = |name: fn(u32) -> String| {
+            let hashes = (0..1000).map(|number| state.hash_one(name(number).parse::<StorePath>().unwrap()));
+            hashes.collect::<std::collections::HashSet<u64>>().len()
+        };
+        assert_eq!(alike(|number| format!("{number:032}-path")), 1000);
+        assert_eq!(alike(|number| format!("{}-path-{number}", "0".repeat(32))), 1000);
+        assert_eq!(alike(|number| format!("{number:04}{}-path", "0".repeat(28))), 1000);
+    }
 
     #[test]
     fn what_is_signed_of_a_path_is_what_nix_signs() {

@@ -163,7 +163,10 @@ def after_download(step, said, figure, start_time):
         begin = int(Path(step["times"]).read_text().split()[-2])
         return figure["seconds"] - (begin - start_time) / 1e9
     if step.get("phases"):
-        figure["phases"] = {phase["name"]: phase["seconds"] for phase in json.loads(said)["phases"]}
+        outcome = json.loads(said)
+        figure["phases"] = {phase["name"]: phase["seconds"] for phase in outcome["phases"]}
+        if isinstance(outcome.get("layers"), list):
+            figure["entries"] = len(outcome["layers"])
         return figure["seconds"] - sum(figure["phases"].get(name, 0) for name in ("snapshot", "fetch"))
     return None
 

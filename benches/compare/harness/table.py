@@ -97,7 +97,8 @@ def jobs(figures, link):
             for name in names:
                 value, ratio = figures.median(link, case, name, what), figures.ratio(link, case, name, what)
                 cells.append("" if value is None else f"{value:.1f} s" + (f", {ratio:.2f}" if ratio is not None and name != "tar" else ""))
-            lines.append(row(title.removeprefix("job: "), *cells))
+            entries = figures.median(link, case, "stream", "entries") if what == "seconds" and "saves" in case else None
+            lines.append(row(title.removeprefix("job: ") + (f" ({entries:.0f} layers)" if entries else ""), *cells))
         if lost(figures, link, case, "tar") is not None:
             lines.append(row("seconds lost, of the same in a store that is there", *(number(lost(figures, link, case, name), "{:.1f} s") for name in names)))
     return lines if any(figures.some(link, case, name) for case in cases for name in names) else []
