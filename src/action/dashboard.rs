@@ -67,7 +67,7 @@ const HEAD: [&str; 4] = ["Goal", "Wanted", "In the last 30 days", ""];
 
 fn rows(written: &Written) -> Vec<Vec<String>> {
     let row = |goal: &crate::dashboard::Goal| {
-        let value = goal.value.map_or("unknown".to_owned(), text::signed_percent);
+        let value = goal.value.map_or("unknown".to_owned(), text::signed_percent) + goal.source();
         vec![goal.name.to_owned(), text::percent(goal.wanted), value, goal.state.word().to_owned()]
     };
     written.goals.iter().map(row).collect()
@@ -96,7 +96,7 @@ mod tests {
     fn the_action_declares_just_what_is_set() {
         let goal = Goal { name: "hit-rate", wanted: 0.9, value: Some(0.8996), state: State::Missed, is_githubs: false };
         let figures = Figures { hit_rate: Some(0.85), ..Figures::default() };
-        let written = Written { index: "/d/index.html".into(), runs: 3, goals: vec![goal], figures };
+        let mut written = Written { index: "/d/index.html".into(), runs: 3, goals: vec![goal], figures };
         let all = outputs(&written);
         let set: BTreeSet<_> = all.iter().map(|(name, _)| *name).collect();
         assert_eq!(declared(include_str!("../../dashboard/action.yml")), set);
@@ -104,5 +104,8 @@ mod tests {
         assert_eq!(all[2].1, r#"{"hit-rate":"missed"}"#);
         assert!(sentences(&written)[1].contains("missed: 89.9 %"), "{:?}", sentences(&written));
         assert_eq!(rows(&written)[0][1..], ["90.0 %", "89.9 %", "missed"]);
+        written.goals[0].is_githubs = true;
+        assert!(sentences(&written)[1].contains("missed: 89.9 %, by GitHub's records."), "{:?}", sentences(&written));
+        assert_eq!(rows(&written)[0][2], "89.9 %, by GitHub's records");
     }
 }

@@ -83,8 +83,9 @@ pub(crate) fn sentences(written: &Written) -> Vec<String> {
     let goal = |goal: &Goal| {
         let wanted = format!("The goal `{}` of {}", goal.name, text::percent(goal.wanted));
         match (goal.state, goal.value) {
-            (State::Reached, Some(value)) => format!("{wanted} is reached: {}.", text::signed_percent(value)),
-            (State::Missed, Some(value)) => format!("{wanted} is missed: {}.", text::signed_percent(value)),
+            (State::Reached | State::Missed, Some(value)) => {
+                format!("{wanted} is {}: {}{}.", goal.state.word(), text::signed_percent(value), goal.source())
+            }
             _ => format!("Whether {} is reached is not known.", wanted.replacen("The", "the", 1)),
         }
     };

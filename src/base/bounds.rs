@@ -9,6 +9,7 @@ use std::io::{self, BufReader, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use memchr::memchr2;
 use serde::de::DeserializeOwned;
 
 /// Largest answer of a service in JSON or text, in bytes.
@@ -162,9 +163,12 @@ impl Weight {
     }
 
     /// Adds the next bytes of the JSON.
-    pub(crate) fn add(&mut self, json: &[u8]) {
-        for byte in json {
-            let more = 1 + self.cost(*byte);
+    pub(crate) fn add(&mut self, mut json: &[u8]) {
+        while let Some((byte, rest)) = json.split_first() {
+            // Most of it is texts, of which only the end and escapes matter.
+            let plain = if self.in_text && !self.escaped { memchr2(b'"', b'\\', json).unwrap_or(json.len()) } else { 0 };
+            let more = if plain > 0 { plain as u64 } else { 1 + self.cost(*byte) };
+            json = if plain > 0 { &json[plain..] } else { rest };
             self.total = self.total.saturating_add(more);
             self.record = if self.depth > 2 { self.record + more } else { 0 };
             if self.record > self.costs.record {

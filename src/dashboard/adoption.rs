@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::draw::known;
 use super::figures::median;
+use super::goals::Goal;
 use super::html::{Html, table};
 use super::page::View;
 use super::tables::{card, more, name};
@@ -125,7 +126,7 @@ pub(super) fn section(view: &View<'_>) -> Html {
     };
     let rows: Vec<Vec<Html>> = adoption.jobs.iter().take(ROWS).map(row).collect();
     let head = ["Job", "Runs before", "Time before", "Runs since", "Time since", "Change", "Waited for a machine"];
-    let text = sentences(read, adoption, view.facts.goals.job_time_reduction).join(" ");
+    let text = sentences(read, adoption, view.goals.iter().find(|goal| goal.is_githubs)).join(" ");
     let note = Html::of(format_args!("<p class=note>{}</p>\n", Html::text(&text)));
     if rows.is_empty() {
         return card([Html::of(format_args!("<h3>Before the cache, and since</h3>\n")), note]);
@@ -134,7 +135,7 @@ pub(super) fn section(view: &View<'_>) -> Html {
 }
 
 /// What the table says, and what it was made of.
-fn sentences(read: &GithubJobs, adoption: &Adoption, goal: Option<f64>) -> Vec<String> {
+fn sentences(read: &GithubJobs, adoption: &Adoption, goal: Option<&Goal>) -> Vec<String> {
     if let (0, Some(why)) = (read.read, &read.why) {
         return vec![format!("The jobs of the last {} days were not read: {why}", read.days)];
     }
@@ -150,8 +151,7 @@ fn sentences(read: &GithubJobs, adoption: &Adoption, goal: Option<f64>) -> Vec<S
         (Some(since), Some(share)) => {
             let day = super::bins::moment(since, "%-d %b %Y");
             let goal = goal.map_or(String::new(), |goal| {
-                let word = if share >= goal { "reached" } else { "missed" };
-                format!(" (goal of {}: {word})", text::percent(goal))
+                format!(" (goal of {}: {})", text::percent(goal.wanted), goal.state.word())
             });
             said.push(format!("Since {day}, jobs are {}{goal}.", longer_or_shorter(share)));
         }
@@ -184,6 +184,7 @@ fn longer_or_shorter(share: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Figures, Goals};
     use super::*;
 
     fn job(name: &str, ended: u64, minutes: u64) -> GithubJob {
@@ -222,7 +223,9 @@ mod tests {
             ..GithubJobs::default()
         };
         let found = Adoption { since: Some(1_790_000_000), reduction: Some(0.35), ..Adoption::default() };
-        let said = sentences(&read, &found, Some(0.4)).join(" ");
+        let goals = Goals { job_time_reduction: Some(0.4), ..Goals::default() };
+        let goals = goals.measured(&Figures::default(), Some(&found));
+        let said = sentences(&read, &found, goals.first()).join(" ");
         assert!(said.starts_with("Since 21 Sep 2026, jobs are 35.0 % shorter (goal of 40.0 %: missed)."), "{said}");
         assert!(
             said.contains("of 400 of 1,240 runs in 90 days") && said.ends_with("GitHub limits requests."),

@@ -89,6 +89,13 @@ pub(crate) struct Goal {
     pub is_githubs: bool,
 }
 
+impl Goal {
+    /// Where its value is from, to be added to it; empty if that is the history.
+    pub(crate) fn source(&self) -> &'static str {
+        if self.is_githubs { ", by GitHub's records" } else { "" }
+    }
+}
+
 impl Goals {
     /// The goals in the file at `path`, called `name` in messages; none where there is no file.
     ///

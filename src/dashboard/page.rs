@@ -183,7 +183,7 @@ fn goal(view: &View<'_>, name: &str) -> Html {
         },
         goal.state.word(),
     );
-    let source = if goal.is_githubs { ", by GitHub's records" } else { "" };
+    let source = goal.source();
     Html::of(format_args!(
         "<p class=\"state {word}\">{sign} goal of {} {word}{source}</p>",
         Html::text(&text::signed_percent(goal.wanted))

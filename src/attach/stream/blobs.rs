@@ -5,7 +5,7 @@
 //! 3. A chunk is compared with its digest before it is written, and marked as present after it. If the disk is full, it is used from
 //!    memory and fetched again later.
 //! 4. Fetching is retried as long as there is hope ([`super::patience`]).
-//! 5. Reads one after the other are fetched ahead, more with each.
+//! 5. What readers probably read next is fetched ahead ([`super::ahead`]), as far as that keeps no read waiting.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
@@ -18,6 +18,7 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, watch};
 
+use super::ahead::Readers;
 use super::patience::Failure;
 use super::plan::{Chunk, Layout, Mark, Order, StreamPlan};
 use super::touched::Touched;
@@ -26,8 +27,8 @@ use crate::remote::{Entry, Kind, Remote};
 
 /// Number of bytes that may be in flight for reads.
 const FOR_READS: usize = 16 << 20;
-/// Largest number of chunks that are fetched ahead of reads one after the other.
-const AHEAD: u32 = 8;
+/// The same for what is fetched ahead of reads.
+const FOR_AHEAD: usize = 8 << 20;
 /// Longest time that the background waits for the end of the restore.
 const RESTORE: Duration = Duration::from_secs(30);
 
@@ -54,6 +55,8 @@ pub(super) struct Blobs {
     here: Vec<Vec<AtomicBool>>,
     work: Mutex<Work>,
     slots: Semaphore,
+    /// Those for what is fetched ahead.
+    ahead: Arc<Semaphore>,
     /// What is asked for first is fetched one list after the other.
     pub lists: Semaphore,
     /// Whether the background is to stop.
@@ -76,8 +79,8 @@ pub(super) struct Work {
     /// Stored bytes of which some were given up. For others of the same, there is less hope.
     pub hopeless: BTreeSet<u32>,
     pub touched: Touched,
-    /// For stored bytes that are read one after the other: the next chunk that a read would miss, and how many are fetched ahead of it.
-    ahead: HashMap<u32, (u32, u32)>,
+    /// By stored bytes: who reads them one chunk after the other.
+    readers: HashMap<u32, Readers>,
 }
 
 impl Work {
@@ -119,6 +122,7 @@ impl Blobs {
         let may_fill = was_ordered(Order::Fill)?;
         let largest = plan.blobs.iter().map(|blob| blob.chunk_size as usize).max().unwrap_or(1);
         let slots = Semaphore::new((FOR_READS / largest.max(1)).max(2));
+        let ahead = Arc::new(Semaphore::new((FOR_AHEAD / largest.max(1)).max(1)));
         Ok(Self {
             plan,
             file,
@@ -127,6 +131,7 @@ impl Blobs {
             here,
             work: Mutex::new(work),
             slots,
+            ahead,
             lists: Semaphore::new(1),
             stopped: AtomicBool::new(stopped || aborted),
             aborted: watch::Sender::new(aborted),
@@ -153,22 +158,26 @@ impl Blobs {
         self.work().touched.add((&self.file, &self.layout), layer as u32, part);
     }
 
-    /// Fetches a chunk that a read misses, and those behind it if reads come one after the other.
-    pub(super) fn miss(self: &Arc<Self>, chunk: Chunk) -> Waiting {
-        let waiting = self.need(chunk);
-        let (blob, number) = chunk;
-        let last = self.plan.blobs[blob as usize].chunks.len() as u32;
-        let ahead = {
-            let mut work = self.work();
-            let (next, ahead) = work.ahead.get(&blob).copied().unwrap_or((u32::MAX, 0));
-            let ahead = if number == next { (ahead * 2).clamp(1, AHEAD) } else { 0 };
-            work.ahead.insert(blob, (number + 1 + ahead, ahead));
-            number + 1..last.min(number + 1 + ahead)
-        };
-        for number in ahead {
-            drop(self.need((blob, number)));
+    /// Fetches what probably follows a read of some chunks, all of one layer and in order. Chunks for which there is no room are left to a
+    /// later read.
+    pub(super) fn read_on(self: &Arc<Self>, chunks: impl IntoIterator<Item = Chunk>) {
+        for (blob, number) in chunks {
+            let is_missed = !self.is_here((blob, number));
+            let count = self.plan.blobs[blob as usize].chunks.len() as u32;
+            let wanted = self.work().readers.entry(blob).or_default().read(number, is_missed);
+            let missing = (wanted.start..wanted.end.min(count)).filter(|number| !self.is_here((blob, *number)));
+            for number in missing {
+                if self.work().pending.contains_key(&(blob, number)) {
+                    continue;
+                }
+                let Ok(room) = Arc::clone(&self.ahead).try_acquire_owned() else { return };
+                let mut arrives = self.need((blob, number));
+                tokio::spawn(async move {
+                    let _ = arrives.wait_for(Option::is_some).await;
+                    drop(room);
+                });
+            }
         }
-        waiting
     }
 
     /// Fetches a chunk for a read, unless it is being fetched already.

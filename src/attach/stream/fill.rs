@@ -175,8 +175,8 @@ mod tests {
 
     const CHUNK: usize = 4096;
 
-    /// The chunks of a layer of eight that were asked for when its tables had arrived, before anything was mounted or read.
-    async fn asked_for(head: u64) -> Vec<u32> {
+    /// A layer of eight chunks of which none is here.
+    async fn layer(head: u64) -> (tempfile::TempDir, Arc<Blobs>) {
         let folder = tempfile::tempdir().unwrap();
         let handover = Handover::Directory { path: folder.path().to_owned() };
         let remote = handover.clone().open().unwrap();
@@ -197,15 +197,23 @@ mod tests {
         };
         let file = tempfile::tempfile().unwrap();
         file.set_len(Layout::of(&plan).size).unwrap();
-        let blobs = Arc::new(Blobs::open(plan, file, remote).unwrap());
+        (folder, Arc::new(Blobs::open(plan, file, remote).unwrap()))
+    }
+
+    /// The chunks that are here or being fetched.
+    fn asked(blobs: &Blobs) -> Vec<u32> {
+        let work = blobs.work();
+        (0..8).filter(|chunk| work.pending.contains_key(&(0, *chunk)) || blobs.is_here((0, *chunk))).collect()
+    }
+
+    /// The chunks that were asked for when the tables had arrived, before anything was mounted or read.
+    async fn asked_for(head: u64) -> Vec<u32> {
+        let (_folder, blobs) = layer(head).await;
         let begun = tokio::spawn(Arc::clone(&blobs).begin());
         while !blobs.has_tables.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        let asked = {
-            let work = blobs.work();
-            (0..8).filter(|chunk| work.pending.contains_key(&(0, *chunk)) || blobs.is_here((0, *chunk))).collect()
-        };
+        let asked = asked(&blobs);
         begun.abort();
         asked
     }
@@ -215,5 +223,16 @@ mod tests {
         // The superblock, and the end of the layer.
         assert_eq!(asked_for(0).await, [0, 7]);
         assert_eq!(asked_for(CHUNK as u64 * 2 + 1).await, [0, 1, 2, 7]);
+    }
+
+    #[tokio::test]
+    async fn what_readers_go_on_to_is_asked_for_before_they_read_it() {
+        let (_folder, blobs) = layer(0).await;
+        for (chunk, expected) in [(0, &[0][..]), (6, &[0, 6]), (1, &[0, 1, 2, 6]), (2, &[0, 1, 2, 3, 4, 6])] {
+            let mut arrives = blobs.need((0, chunk));
+            blobs.read_on([(0, chunk)]);
+            assert_eq!(asked(&blobs), expected);
+            arrives.wait_for(Option::is_some).await.unwrap();
+        }
     }
 }

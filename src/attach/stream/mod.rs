@@ -10,6 +10,7 @@
 //! 3. The plan with the addresses and the token goes through pipes. It is in no argument, environment or file.
 //! 4. The mount ends with a detach, or with the machine.
 
+mod ahead;
 mod blobs;
 mod control;
 mod elsewhere;

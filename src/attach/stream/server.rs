@@ -247,7 +247,12 @@ impl Server {
         let pieces = self.blobs.plan.pieces(reading.layer, reading.offset, u64::from(reading.size));
         let length: u64 = pieces.iter().map(|piece| piece.length).sum();
         self.blobs.touch(reading.layer, (reading.offset, length));
-        if pieces.iter().all(|piece| self.blobs.is_here(piece.chunk)) {
+        let is_here = pieces.iter().all(|piece| self.blobs.is_here(piece.chunk));
+        // What is read comes before what may be.
+        let wanted: Vec<_> =
+            if is_here { Vec::new() } else { pieces.iter().map(|piece| self.blobs.need(piece.chunk)).collect() };
+        self.blobs.read_on(pieces.iter().map(|piece| piece.chunk));
+        if is_here {
             let here = pieces.iter().map(|piece| (*piece, Arrived::Here)).collect::<Vec<_>>();
             self.finish(&reading, &here);
             return;
@@ -255,7 +260,6 @@ impl Server {
         let server = Arc::clone(self);
         let mut waiting = lock(&self.waiting);
         let task = tokio::spawn(async move {
-            let wanted: Vec<_> = pieces.iter().map(|piece| server.blobs.miss(piece.chunk)).collect();
             let mut arrived = Vec::new();
             for (piece, mut wanted) in pieces.into_iter().zip(wanted) {
                 let found = wanted.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
