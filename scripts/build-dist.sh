@@ -33,7 +33,7 @@ fi
   echo "| --- | --- |"
   echo "| commit | $commit |"
   echo "| hash of the source (\`scripts/source-hash.sh\`, in \`--version\`) | $(scripts/source-hash.sh) |"
-  echo "| flags of rustc | \`-C target-feature=+crt-static\`, \`-C force-unwind-tables=no\`, on x86_64 \`-z pack-relative-relocs\` and \`-C llvm-args=-enable-machine-outliner\`, \`--remap-path-prefix\` for source, crates, compiler and target |"
+  echo "| flags of rustc | \`-C target-feature=+crt-static\`, \`-C force-unwind-tables=no\`, on x86_64 \`-z pack-relative-relocs\`, \`--remap-path-prefix\` for source, crates, compiler and target |"
   echo "| profile | \`release\` in Cargo.toml: fat LTO, one codegen unit, optimised for size but for what works on every byte, \`panic = abort\`, stripped |"
   for file in dist/nix-cache-*; do
     echo "| \`$(basename "$file")\` | $(stat -c %s "$file") bytes, $(scripts/dist/inspect.sh --kind "$file") |"

@@ -53,12 +53,10 @@ clean+=("CFLAGS=${c_flags# }" CC_SHELL_ESCAPED_FLAGS=1
 if [ ${#cpus[@]} -eq 0 ]; then cpus=(x86_64 aarch64); fi
 # Where the linker knows them: an eighth of the room that relocations take.
 relocations="${separator}-Clink-arg=-Wl,-z,pack-relative-relocs"
-# What several functions have in common becomes one: a twentieth of the binary. For aarch64, LLVM does so anyway.
-outlining=-Cllvm-args=-enable-machine-outliner
 for cpu in "${cpus[@]}"; do
-  flags=$rust_flags last=()
-  if [ "$cpu" = x86_64 ]; then flags+=$relocations last=("$outlining"); fi
+  flags=$rust_flags
+  if [ "$cpu" = x86_64 ]; then flags+=$relocations; fi
   echo "compiling for $cpu" >&2
-  "${clean[@]}" "CARGO_ENCODED_RUSTFLAGS=$flags" "$cargo" rustc --release --locked --bin nix-cache --target "$cpu-unknown-linux-gnu" -- "${last[@]}" >&2
+  "${clean[@]}" "CARGO_ENCODED_RUSTFLAGS=$flags" "$cargo" rustc --release --locked --bin nix-cache --target "$cpu-unknown-linux-gnu" >&2
   install -m 755 "$target/$cpu-unknown-linux-gnu/release/nix-cache" "$out/nix-cache-$cpu-linux"
 done

@@ -166,7 +166,8 @@ impl Weight {
     pub(crate) fn add(&mut self, mut json: &[u8]) {
         while let Some((byte, rest)) = json.split_first() {
             // Most of it is texts, of which only the end and escapes matter.
-            let plain = if self.in_text && !self.escaped { memchr2(b'"', b'\\', json).unwrap_or(json.len()) } else { 0 };
+            let plain =
+                if self.in_text && !self.escaped { memchr2(b'"', b'\\', json).unwrap_or(json.len()) } else { 0 };
             let more = if plain > 0 { plain as u64 } else { 1 + self.cost(*byte) };
             json = if plain > 0 { &json[plain..] } else { rest };
             self.total = self.total.saturating_add(more);

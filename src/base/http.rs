@@ -46,7 +46,7 @@ fn build(ca_file: Option<&Path>, base: &dyn Fn() -> ClientBuilder) -> Result<Cli
     }
     base().build().or_else(|error| {
         tracing::debug!("using the built-in CA certificates, the system has none: {}", chain(&error));
-        base().tls_certs_only(built_in_certificates()?).build().map_err(|error| unavailable(&error))
+        base().tls_backend_preconfigured(with_built_in_roots()).build().map_err(|error| unavailable(&error))
     })
 }
 
@@ -108,9 +108,10 @@ fn certificates_of(file: &Path) -> Option<Vec<Certificate>> {
     Some(certificates)
 }
 
-fn built_in_certificates() -> Result<Vec<Certificate>, HttpError> {
-    let all = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
-    all.map(|der| Certificate::from_der(der).map_err(|error| unavailable(&error))).collect()
+/// Trusts the certificates of Mozilla.
+fn with_built_in_roots() -> rustls::ClientConfig {
+    let roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
 }
 
 fn unavailable(error: &reqwest::Error) -> HttpError {
@@ -149,8 +150,8 @@ mod tests {
         client(None).unwrap();
         client(Some(Path::new("/does/not/exist.pem"))).unwrap();
         client(None).unwrap();
-        assert!(built_in_certificates().unwrap().len() > 50);
-        base().tls_certs_only(built_in_certificates().unwrap()).build().unwrap();
+        assert!(webpki_roots::TLS_SERVER_ROOTS.len() > 50);
+        base().tls_backend_preconfigured(with_built_in_roots()).build().unwrap();
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::layer::recipe::{self, Recipe};
 use crate::remote::RemoteError;
 use crate::snapshot::{Snapshot, Stored};
 use crate::store::own::{OwnFolder, PACKING_PREFIX};
-use crate::store::{Paths, StorePath};
+use crate::store::{PathInfo, Paths, StorePath};
 
 /// Typical compression ratio of store paths: about one third.
 const LIKELY_RATIO: u64 = 3;
@@ -119,10 +119,21 @@ pub(super) struct Made {
 pub(super) struct MadeLayer {
     pub digests: Digests,
     pub recipe: Option<Recipe>,
+    /// Bytes behind its blocks.
+    pub tables: u64,
     pub stored: Stored,
     pub paths: BTreeSet<StorePath>,
     /// Their NAR sizes, as read.
     pub nar_sizes: BTreeMap<StorePath, u64>,
+}
+
+impl MadeLayer {
+    /// Adds the layer with `infos` of its paths to `snapshot`, at the time `now`.
+    pub(super) fn add_to(self, snapshot: &mut Snapshot, infos: impl IntoIterator<Item = PathInfo>, now: u64) {
+        let id = self.digests.id();
+        snapshot.add_layer((self.digests, self.recipe), self.stored, infos, now);
+        snapshot.layers.entry(id).and_modify(|layer| layer.tables = self.tables);
+    }
 }
 
 /// A layer that is packed but not stored yet.
@@ -297,8 +308,9 @@ async fn store(
     } else {
         push_first_layer(context, &digests, file.path(), pushed).await?
     };
-    let Packed { digests: layer_digests, nar_sizes, .. } = packed;
-    let layer = MadeLayer { digests: layer_digests, recipe, stored: Stored { digests, entry }, paths, nar_sizes };
+    let Packed { digests: layer_digests, nar_sizes, tables, .. } = packed;
+    let stored = Stored { digests, entry };
+    let layer = MadeLayer { digests: layer_digests, recipe, tables, stored, paths, nar_sizes };
     Ok(Some((layer, start.elapsed().as_secs_f64())))
 }
 

@@ -345,7 +345,8 @@ async fn push(
         pushed.stored.insert(layer.stored.digests.id());
         let size = |path: &StorePath| layer.nar_sizes.get(path).copied().unwrap_or(valid[path].nar_size);
         let infos = layer.paths.iter().map(|path| PathInfo { nar_size: size(path), ..valid[path].clone() });
-        snapshot.add_layer((layer.digests, layer.recipe), layer.stored, infos, time);
+        let infos: Vec<PathInfo> = infos.collect();
+        layer.add_to(&mut snapshot, infos, time);
     }
     snapshot.realisations.extend(base.realisations.iter().map(|one| (one.id.clone(), one.clone())));
     keep_held(&mut snapshot);

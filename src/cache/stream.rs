@@ -184,7 +184,8 @@ fn parts(id: Sha, layer: &Layer, snapshot: &Snapshot, numbers: &BTreeMap<Sha, u3
     };
     let derivations = layer.paths.iter().filter(|(path, _)| path.is_derivation());
     let bytes: u64 = derivations.filter_map(|key| Some(snapshot.paths.get(key)?.info.nar_size)).sum();
-    Some(StreamedLayer { id, parts, head: (bytes / DERIVATION_RATIO).min(LARGEST_HEAD) })
+    let head = (bytes / DERIVATION_RATIO).min(LARGEST_HEAD);
+    Some(StreamedLayer { id, parts, head, tables: layer.tables })
 }
 
 async fn start(dirs: &StoreDirs, plan: StreamPlan) -> Result<PathBuf, String> {

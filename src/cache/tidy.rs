@@ -110,8 +110,8 @@ async fn join_here(work: &mut Work<'_>, snapshot: &mut Snapshot) -> Result<bool,
 
 fn add(snapshot: &mut Snapshot, layers: Vec<MadeLayer>, valid: &Paths) {
     for layer in layers {
-        let infos = layer.paths.iter().map(|path| valid[path].clone());
-        snapshot.add_layer((layer.digests, layer.recipe), layer.stored, infos, now());
+        let infos: Vec<PathInfo> = layer.paths.iter().map(|path| valid[path].clone()).collect();
+        layer.add_to(snapshot, infos, now());
     }
 }
 

@@ -45,7 +45,7 @@ fn snapshot(paths: &[(StorePath, u64, Vec<StorePath>)]) -> Snapshot {
     let lane = snapshot.lanes.entry(LANE.to_owned()).or_default();
     lane.save(paths.iter().map(|(path, ..)| path.clone()), 5);
     let digests = Digests { size: 1, chunks: Vec::new() };
-    let layer = Layer { digests, recipe: None, paths: held, nar_bytes: 1, created: 5 };
+    let layer = Layer { digests, recipe: None, paths: held, nar_bytes: 1, created: 5, tables: 0 };
     snapshot.layers.insert(Sha([1; 32]), layer);
     snapshot
 }

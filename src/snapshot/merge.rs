@@ -50,6 +50,7 @@ fn merge_layer(layer: &mut Layer, other: Layer) {
     layer.recipe = layer.recipe.take().max(other.recipe);
     layer.nar_bytes = layer.nar_bytes.max(other.nar_bytes);
     layer.created = layer.created.min(other.created);
+    layer.tables = layer.tables.max(other.tables);
 }
 
 /// An entry is stored under a later name only if the earlier one is lost.

@@ -101,6 +101,8 @@ pub struct Layer {
     pub nar_bytes: u64,
     /// When it was packed, in seconds since 1970.
     pub created: u64,
+    /// Bytes at its end that every mount reads first: the tables of the image, and the index. 0 if that is not known.
+    pub tables: u64,
 }
 
 impl Layer {
@@ -220,7 +222,7 @@ impl Snapshot {
         now: u64,
     ) {
         self.stored.insert(stored.digests.id(), stored);
-        let mut layer = Layer { digests, recipe, paths: BTreeSet::new(), nar_bytes: 0, created: now };
+        let mut layer = Layer { digests, recipe, paths: BTreeSet::new(), nar_bytes: 0, created: now, tables: 0 };
         let mut new = Vec::new();
         let mut held = Vec::new();
         for mut info in infos {

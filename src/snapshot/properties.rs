@@ -36,11 +36,11 @@ fn info() -> impl Strategy<Value = PathInfo> {
 #[allow(clippy::needless_pass_by_value, reason = "the strategy that comes out of it outlives the caller's list")]
 fn layer(keys: Vec<PathKey>) -> impl Strategy<Value = Layer> {
     let paths = proptest::sample::subsequence(keys.clone(), 0..=keys.len());
-    (1..5u8, option::of(vec(5..9u8, 1..4)), paths, 0..9u64, 0..9u64).prop_map(
-        |(number, recipe, paths, nar_bytes, created)| {
+    (1..5u8, option::of(vec(5..9u8, 1..4)), paths, 0..9u64, 0..9u64, 0..9u64).prop_map(
+        |(number, recipe, paths, nar_bytes, created, tables)| {
             let digests = digests(number);
             let recipe = recipe.map(|parts| recipe_of(&digests, &parts));
-            Layer { digests, recipe, paths: paths.into_iter().collect(), nar_bytes, created }
+            Layer { digests, recipe, paths: paths.into_iter().collect(), nar_bytes, created, tables }
         },
     )
 }

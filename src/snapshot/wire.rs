@@ -57,6 +57,11 @@ struct WirePath {
     used: u64,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 #[derive(Serialize, Deserialize)]
 struct WireLayer {
     size: u64,
@@ -65,6 +70,8 @@ struct WireLayer {
     paths: Vec<u32>,
     nar_bytes: u64,
     created: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    tables: u64,
     /// Each a number into `stored`, an offset and a length.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     recipe: Vec<(u32, u64, u64)>,
@@ -162,6 +169,7 @@ pub(super) fn write(snapshot: &Snapshot, out: impl Write) -> serde_json::Result<
         paths: layer.paths.iter().filter_map(|key| places.get(key).copied()).collect(),
         nar_bytes: layer.nar_bytes,
         created: layer.created,
+        tables: layer.tables,
         recipe: layer.recipe.iter().flat_map(|recipe| &recipe.0).filter_map(segment).collect(),
     };
     let layers = snapshot.layers.values().map(layer).collect();
@@ -255,9 +263,9 @@ impl TryFrom<Wire> for Snapshot {
             let held = distinct(layer.paths).map(|number| keys.get(number as usize).cloned().ok_or_else(outside));
             let held = held.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
             let id = digests.id();
-            let (nar_bytes, created) = (layer.nar_bytes, layer.created);
+            let (nar_bytes, created, tables) = (layer.nar_bytes, layer.created, layer.tables);
             let recipe = (!layer.recipe.is_empty()).then(|| recipe(&layer.recipe, &stored_ids)).transpose()?;
-            let layer = Layer { digests, recipe, paths: held, nar_bytes, created };
+            let layer = Layer { digests, recipe, paths: held, nar_bytes, created, tables };
             let length = layer.recipe.as_ref().map_or(layer.digests.size, Recipe::length);
             if length != layer.digests.size || !layer.stored().iter().all(|id| stored.contains_key(id)) {
                 return Err(RecordError::damaged("a layer does not match its recipe"));

@@ -21,8 +21,11 @@ use crate::remote::RemoteError;
 const IN_FLIGHT: usize = 16 << 20;
 /// Bytes of one request, if a chunk is not larger.
 const RANGE: u64 = 4 << 20;
-/// The tables are probably not more than this part of a layer: what ends it is fetched before the superblock says where they begin.
+/// The tables are probably not more than this part of a layer, if the snapshot does not say where they begin.
 const TABLES: u64 = 200;
+/// Nor, whatever it says, more than this part or so many bytes: they are fetched before the superblock says where they begin.
+const LARGEST_TABLES: u64 = 8;
+const LEAST_TABLES: u64 = 1 << 20;
 /// Number of concurrent requests. More would only slow down the reads.
 const BACKGROUND: usize = 4;
 /// The same for what is probably read first.
@@ -57,7 +60,10 @@ impl Blobs {
     /// Fetches the tables of a layer: they are at its end, and the superblock says where they begin.
     async fn fetch_tables(self: &Arc<Self>, layer: usize) {
         let size = self.plan.layers[layer].size();
-        let probably = (size / TABLES).max(1);
+        let probably = match self.plan.layers[layer].tables {
+            0 => (size / TABLES).max(1),
+            known => known.min((size / LARGEST_TABLES).max(LEAST_TABLES)),
+        };
         for piece in self.plan.pieces(layer, size.saturating_sub(probably), probably) {
             drop(self.need(piece.chunk));
         }
@@ -176,7 +182,7 @@ mod tests {
     const CHUNK: usize = 4096;
 
     /// A layer of eight chunks of which none is here.
-    async fn layer(head: u64) -> (tempfile::TempDir, Arc<Blobs>) {
+    async fn layer(head: u64, tables: u64) -> (tempfile::TempDir, Arc<Blobs>) {
         let folder = tempfile::tempdir().unwrap();
         let handover = Handover::Directory { path: folder.path().to_owned() };
         let remote = handover.clone().open().unwrap();
@@ -188,7 +194,7 @@ mod tests {
         let plan = StreamPlan {
             remote: handover,
             blobs: vec![Blob { id, entry: "layer".into(), location, size, chunk_size: CHUNK as u64, chunks }],
-            layers: vec![StreamedLayer { id, parts: vec![(0, 0, size)], head }],
+            layers: vec![StreamedLayer { id, parts: vec![(0, 0, size)], head, tables }],
             hot: Vec::new(),
             patience_ms: 60_000,
             pause_ms: 1,
@@ -207,8 +213,8 @@ mod tests {
     }
 
     /// The chunks that were asked for when the tables had arrived, before anything was mounted or read.
-    async fn asked_for(head: u64) -> Vec<u32> {
-        let (_folder, blobs) = layer(head).await;
+    async fn asked_for(head: u64, tables: u64) -> Vec<u32> {
+        let (_folder, blobs) = layer(head, tables).await;
         let begun = tokio::spawn(Arc::clone(&blobs).begin());
         while !blobs.has_tables.load(Ordering::Relaxed) {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -221,13 +227,20 @@ mod tests {
     #[tokio::test]
     async fn derivations_are_asked_for_together_with_the_tables() {
         // The superblock, and the end of the layer.
-        assert_eq!(asked_for(0).await, [0, 7]);
-        assert_eq!(asked_for(CHUNK as u64 * 2 + 1).await, [0, 1, 2, 7]);
+        assert_eq!(asked_for(0, 0).await, [0, 7]);
+        assert_eq!(asked_for(CHUNK as u64 * 2 + 1, 0).await, [0, 1, 2, 7]);
+    }
+
+    #[tokio::test]
+    async fn tables_are_asked_for_at_once_where_the_snapshot_says_where_they_begin() {
+        assert_eq!(asked_for(0, CHUNK as u64 + 1).await, [0, 6, 7]);
+        // It may say anything.
+        assert_eq!(asked_for(0, u64::MAX).await, [0, 1, 2, 3, 4, 5, 6, 7]);
     }
 
     #[tokio::test]
     async fn what_readers_go_on_to_is_asked_for_before_they_read_it() {
-        let (_folder, blobs) = layer(0).await;
+        let (_folder, blobs) = layer(0, 0).await;
         for (chunk, expected) in [(0, &[0][..]), (6, &[0, 6]), (1, &[0, 1, 2, 6]), (2, &[0, 1, 2, 3, 4, 6])] {
             let mut arrives = blobs.need((0, chunk));
             blobs.read_on([(0, chunk)]);

@@ -93,6 +93,9 @@ pub struct StreamedLayer {
     pub parts: Vec<(u32, u64, u64)>,
     /// Bytes at its start that the restore itself is expected to read: its derivations.
     pub head: u64,
+    /// Bytes at its end that a mount reads first; 0 if that is not known.
+    #[serde(default)]
+    pub tables: u64,
 }
 
 impl StreamedLayer {
@@ -285,8 +288,8 @@ mod tests {
             remote: Handover::Directory { path: "/x".into() },
             blobs: vec![blob(25), blob(10)],
             layers: vec![
-                StreamedLayer { id: Sha([1; 32]), parts: vec![(0, 5, 20), (1, 0, 4)], head: 12 },
-                StreamedLayer { id: Sha([2; 32]), parts: vec![(1, 0, 10)], head: 0 },
+                StreamedLayer { id: Sha([1; 32]), parts: vec![(0, 5, 20), (1, 0, 4)], head: 12, tables: 0 },
+                StreamedLayer { id: Sha([2; 32]), parts: vec![(1, 0, 10)], head: 0, tables: 0 },
             ],
             hot: vec![(0, 2), (1, 0)],
             patience_ms: 1,

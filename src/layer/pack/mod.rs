@@ -91,6 +91,8 @@ pub struct Packed {
     pub bytes: u64,
     /// The part of these bytes that are copies of files already in the layer.
     pub duplicate_bytes: u64,
+    /// Bytes behind its blocks: the tables of the image, and the index.
+    pub tables: u64,
     /// The parts of its blocks, in the order of the file.
     pub blocks: Vec<StoredBlock>,
 }
@@ -147,12 +149,14 @@ pub(crate) fn pack_with(
     }
     let mut tree = walked.tree;
     written.complete(&mut tree);
-    let tables = write_tables(&tree, &written.fragments, out.position())?;
+    let end_of_blocks = out.position();
+    let tables = write_tables(&tree, &written.fragments, end_of_blocks)?;
     out.write_all(&tables.tail)?;
     pad(&mut out)?;
     out.write_all(&encode_index(&written.stored))?;
     pad(&mut out)?;
     out.flush()?;
+    let behind_blocks = out.position() - end_of_blocks;
     let mut digests = out.finish().1;
     file.write_all_at(&tables.superblock, 0)?;
     refresh_first_chunk(&mut digests, file)?;
@@ -162,6 +166,7 @@ pub(crate) fn pack_with(
         nar_sizes: walked.nar_sizes,
         bytes: walked.bytes,
         duplicate_bytes: walked.duplicate_bytes,
+        tables: behind_blocks,
         blocks: written.stored,
     }))
 }

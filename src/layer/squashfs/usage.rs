@@ -193,13 +193,14 @@ impl Places {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::FileExt;
     use std::sync::atomic::{AtomicU64, AtomicUsize};
 
     use super::*;
     use crate::layer::hash_of;
     use crate::layer::pack::older::Older;
     use crate::layer::pack::{Item, Options, Outcome, pack, pack_with};
-    use crate::layer::squashfs::check_with_usage;
+    use crate::layer::squashfs::{SUPERBLOCK_SIZE, check_with_usage, tables_start};
 
     fn noise(seed: u64, size: usize) -> Vec<u8> {
         let mut out = vec![0; size];
@@ -242,6 +243,9 @@ mod tests {
         assert_eq!((bytes(&[empty]), bytes(&[&path("other")])), (0, 0));
         let data: u64 = packed.blocks.iter().map(|block| u64::from(block.length)).sum();
         assert_eq!((length(&usage.all_spans()), usage.paths()), (data, 4));
+        let mut superblock = [0; SUPERBLOCK_SIZE];
+        file.read_exact_at(&mut superblock, 0).unwrap();
+        assert_eq!(packed.digests.size - packed.tables, tables_start(&superblock).unwrap());
 
         let mut kept = usage.encode();
         assert_eq!(Usage::decode(&kept), Some(usage));
