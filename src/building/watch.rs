@@ -68,6 +68,11 @@ impl Build {
         name_of(&self.derivation)
     }
 
+    /// Sets when it ended: not before it began, whosever end that was.
+    fn end_at(&mut self, at: Duration) {
+        self.end = at.max(self.start);
+    }
+
     /// The phase it came to.
     #[must_use]
     pub(crate) fn phase(&self) -> Option<&str> {
@@ -354,16 +359,18 @@ impl Watch {
         let told = |build: &Build| self.messages.iter().any(|message| names(&message.text, &build.derivation));
         let instead = |build: &Build| build.known == Known::ByOrder && build.ending == Ending::Failed && !told(build);
         if let Some(other) = self.builds.iter().position(instead) {
-            let (end, ending) = (self.builds[named].end, self.builds[named].ending);
-            (self.builds[named].end, self.builds[other].end) = (self.builds[other].end, end);
+            let (one, two, ending) = (self.builds[named].end, self.builds[other].end, self.builds[named].ending);
+            self.builds[named].end_at(two);
+            self.builds[other].end_at(one);
             self.builds[other].ending = ending;
         }
         self.builds[named].ending = Ending::Failed;
     }
 
     fn end(&mut self, id: u64, at: Duration, ending: Ending, known: Known) -> Shown {
-        let Some(build) = self.running.remove(&id) else { return Shown::Nothing };
-        self.builds.push(Build { end: at.max(build.start), ending, known, ..build });
+        let Some(mut build) = self.running.remove(&id) else { return Shown::Nothing };
+        build.end_at(at);
+        self.builds.push(Build { ending, known, ..build });
         Shown::Ended(self.builds.len() - 1)
     }
 }

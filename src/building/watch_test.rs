@@ -160,6 +160,23 @@ fn phases_and_lines_belong_to_their_build() {
     assert_eq!((build.phase(), build.log.tail(1), build.end), (Some("checkPhase"), vec!["hello"], ms(7)));
 }
 
+#[test]
+fn an_end_that_changes_places_is_not_before_the_start() {
+    let mut watch = watch();
+    build(&mut watch, 1, 0);
+    build(&mut watch, 3, 1);
+    watch.observe(Event::Start { id: 4, activity: Activity::Builds }, ms(2));
+    watch.observe(Event::Progress { id: 4, counts: [0, 0, 5, 0] }, ms(3));
+    watch.observe(Event::Progress { id: 4, counts: [0, 0, 0, 1] }, ms(4));
+    build(&mut watch, 7, 5);
+    watch.observe(Event::Stop { id: 3 }, ms(6));
+    watch.observe(Event::Stop { id: 7 }, ms(7));
+    let named = watch.builds[1].derivation.clone();
+    watch.observe(Event::Said(Message { text: named, ..Message::default() }), ms(8));
+    let ends: Vec<_> = watch.builds.iter().map(|build| (build.start, build.end, build.ending)).collect();
+    assert_eq!(ends, [(ms(1), ms(7), Ending::Stopped), (ms(5), ms(5), Ending::Failed)]);
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     let id = 1_u64..8;
     prop_oneof![

@@ -206,7 +206,7 @@ proptest! {
 fn sample() -> Snapshot {
     let mut runner = TestRunner::deterministic();
     let mut all = Snapshot::default();
-    for _ in 0..3 {
+    for _ in 0..5 {
         all.merge(snapshot().new_tree(&mut runner).unwrap().current());
     }
     assert!(!all.paths.is_empty() && !all.layers.is_empty() && !all.lanes.is_empty());

@@ -209,10 +209,10 @@ impl Unfinished<'_> {
     }
 
     async fn end(mut self, written: Result<Put, Fault>, what: &str) -> Result<Put, RemoteError> {
-        self.done = true;
         if !matches!(written, Ok(Put::Stored)) {
             self.client.abort(self.key, &self.id).await;
         }
+        self.done = true;
         written.map_err(|fault| self.client.error(fault, what))
     }
 }

@@ -64,6 +64,22 @@ fn error(status: u16, code: &str, message: &str) -> Response<Body> {
     )
 }
 
+/// Number of uploads that are neither completed nor aborted.
+fn uploads(scene: &Scene) -> usize {
+    plain(scene.server, "GET", &format!("/{}?uploads", scene.bucket)).matches("<UploadId>").count()
+}
+
+/// Waits until there are none. A busy server takes its time.
+async fn await_no_uploads(scene: &Scene, seen: &Seen) {
+    for _ in 0..600 {
+        if uploads(scene) == 0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("the parts of a dropped upload stay: {:?}", paths(seen));
+}
+
 /// The part before the query.
 fn paths(seen: &Seen) -> Vec<String> {
     seen.all().iter().map(|line| line.split('?').next().unwrap().to_owned()).collect()
@@ -209,10 +225,9 @@ async fn an_upload_that_fails_or_is_dropped_leaves_no_parts() {
         is_second.then(|| error(403, "AccessDenied", "Access Denied"))
     };
     let Some((scene, _)) = behind(fails).await else { return };
-    let uploads = || plain(scene.server, "GET", &format!("/{}?uploads", scene.bucket)).matches("<UploadId>").count();
     let remote = scene.remote();
     assert!(remote.put_bytes(Kind::Layer, "l", noise(11 << 20)).await.is_err());
-    assert_eq!((uploads(), remote.find(Kind::Layer, &["l".to_owned()]).await.unwrap().map(|_| ())), (0, None));
+    assert_eq!((uploads(&scene), remote.find(Kind::Layer, &["l".to_owned()]).await.unwrap().map(|_| ())), (0, None));
 
     // One whose second part is never answered, and whose task is dropped.
     let started = Arc::new(AtomicUsize::new(0));
@@ -230,20 +245,36 @@ async fn an_upload_that_fails_or_is_dropped_leaves_no_parts() {
         let remote = Arc::clone(&remote);
         async move { remote.put_bytes(Kind::Layer, "l", noise(11 << 20)).await }
     });
-    let uploads = || plain(scene.server, "GET", &format!("/{}?uploads", scene.bucket)).matches("<UploadId>").count();
     while started.load(Ordering::Relaxed) == 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     task.abort();
     let _ = task.await;
-    // A busy server takes its time.
-    for _ in 0..600 {
-        if uploads() == 0 {
-            return;
+    await_no_uploads(&scene, &seen).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_is_dropped_while_it_is_being_aborted_leaves_no_parts() {
+    let (asked, is_dropped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (counted, dropped) = (Arc::clone(&asked), Arc::clone(&is_dropped));
+    let fails = move |ask: &Ask<'_>, _: &mut HeaderMap| {
+        if ask.path.contains("partNumber=2") {
+            return Some(error(403, "AccessDenied", "Access Denied"));
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        let is_abort = ask.method == "DELETE";
+        counted.fetch_add(usize::from(is_abort), Ordering::Relaxed);
+        (is_abort && dropped.load(Ordering::Relaxed) == 0).then(|| error(503, "SlowDown", "Reduce your request rate"))
+    };
+    let Some((scene, seen)) = behind(fails).await else { return };
+    let remote = scene.remote();
+    let task = tokio::spawn(async move { remote.put_bytes(Kind::Layer, "l", noise(11 << 20)).await });
+    while asked.load(Ordering::Relaxed) == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    panic!("the parts of a dropped upload stay: {:?}", paths(&seen));
+    task.abort();
+    assert!(task.await.unwrap_err().is_cancelled(), "it had ended before");
+    is_dropped.store(1, Ordering::Relaxed);
+    await_no_uploads(&scene, &seen).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
