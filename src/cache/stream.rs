@@ -12,7 +12,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use super::Context;
-use super::fetch::{Fetched, look_up, wanted_of};
+use super::fetch::{Fetched, Wanted, look_up, wanted_of};
 use super::layers::{Ready, fetch_layers, keep_index};
 use super::mode::ModeRequest;
 use super::outcome::{LayerFetch, LayerState, RestoreOutcome};
@@ -91,11 +91,12 @@ async fn stream_layers(context: &Context, snapshot: &Snapshot, ids: &BTreeSet<Sh
     let remote = &context.place.remote;
     let handover = remote.handover().ok_or_else(|| format!("{} cannot be read by a server", remote.describe()))?;
     let layers: BTreeMap<Sha, &Layer> = ids.iter().map(|id| (*id, &snapshot.layers[id])).collect();
-    let wanted = wanted_of(snapshot, layers.values().copied());
+    let mut wanted = wanted_of(snapshot, layers.values().copied());
+    small_first(&mut wanted);
     let looked_up = futures_util::future::join_all(wanted.iter().map(|wanted| look_up(context, wanted))).await;
     let mut ready = Ready::default();
     let (mut blobs, mut numbers) = (Vec::new(), BTreeMap::new());
-    for found in looked_up {
+    for (found, wanted) in looked_up.into_iter().zip(&wanted) {
         let (entry, stored) = match found {
             Ok(found) => found,
             Err(lost) => {
@@ -124,6 +125,7 @@ async fn stream_layers(context: &Context, snapshot: &Snapshot, ids: &BTreeSet<Sh
             size: stored.digests.size,
             chunk_size: CHUNK_SIZE,
             chunks: stored.digests.chunks.clone(),
+            ahead: chunks_of_path(wanted),
         });
     }
     let streamed: Vec<StreamedLayer> =
@@ -157,6 +159,16 @@ async fn stream_layers(context: &Context, snapshot: &Snapshot, ids: &BTreeSet<Sh
     indexed.await.map_err(|error| error.to_string())?;
     ready.files = files;
     Ok(ready)
+}
+
+/// Sorts what is fetched in the background: first what has most paths for its bytes. Until everything is here, fewer reads wait then.
+fn small_first(wanted: &mut [Wanted<'_>]) {
+    wanted.sort_by_key(|wanted| wanted.stored.digests.size / (wanted.paths as u64).max(1));
+}
+
+/// How many chunks a path has on average.
+fn chunks_of_path(wanted: &Wanted<'_>) -> u32 {
+    (wanted.stored.digests.size as f64 / wanted.paths.max(1) as f64 / CHUNK_SIZE as f64).round() as u32
 }
 
 /// What the last job of this lane read, in its order: numbers of blobs, and of chunks in them.
@@ -251,6 +263,18 @@ mod tests {
 
     fn info(name: &str, nar_size: u64) -> PathInfo {
         PathInfo { nar_size, ..PathInfo::sample(format!("{}-{name}", "0".repeat(32)).parse().unwrap()) }
+    }
+
+    #[test]
+    fn what_has_most_paths_for_its_bytes_is_fetched_first() {
+        let stored = [(700, 1), (400, 100), (900, 0), (500, 2000)].map(|(size, paths)| {
+            (Stored { digests: Digests { size: size << 20, chunks: vec![Sha([1; 32])] }, entry: "layer".into() }, paths)
+        });
+        let mut wanted = stored.iter().map(|(stored, paths)| Wanted { stored, paths: *paths }).collect::<Vec<_>>();
+        small_first(&mut wanted);
+        let sizes = wanted.iter().map(|wanted| wanted.stored.digests.size >> 20).collect::<Vec<_>>();
+        assert_eq!(sizes, [500, 400, 700, 900]);
+        assert_eq!(wanted.iter().map(chunks_of_path).collect::<Vec<_>>(), [0, 4, 700, 900]);
     }
 
     #[test]

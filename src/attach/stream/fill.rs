@@ -193,7 +193,7 @@ mod tests {
         let location = folder.path().join(Kind::Layer.word()).join("layer").display().to_string();
         let plan = StreamPlan {
             remote: handover,
-            blobs: vec![Blob { id, entry: "layer".into(), location, size, chunk_size: CHUNK as u64, chunks }],
+            blobs: vec![Blob { id, entry: "layer".into(), location, size, chunk_size: CHUNK as u64, chunks, ahead: 0 }],
             layers: vec![StreamedLayer { id, parts: vec![(0, 0, size)], head, tables }],
             hot: Vec::new(),
             patience_ms: 60_000,
@@ -247,5 +247,17 @@ mod tests {
             assert_eq!(asked(&blobs), expected);
             arrives.wait_for(Option::is_some).await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn a_first_read_asks_for_as_much_as_is_usual() {
+        let (_folder, mut blobs) = layer(0, 0).await;
+        Arc::get_mut(&mut blobs).unwrap().plan.blobs[0].ahead = 2;
+        let mut arrives = blobs.need((0, 1));
+        blobs.read_on([(0, 1)]);
+        assert_eq!(asked(&blobs), [1, 2, 3]);
+        arrives.wait_for(Option::is_some).await.unwrap();
+        blobs.read_on([(0, 6)]);
+        assert_eq!(asked(&blobs), [1, 2, 3, 7], "there is nothing behind the last one");
     }
 }

@@ -145,8 +145,10 @@ fn work(order: &Order, plan: &[u8], fuse: &OwnedFd, local: &File) -> io::Result<
     let (mut ours, theirs) = UnixStream::pair()?;
     let mut command = Command::new("/proc/self/exe");
     command.args(["stream", "worker"]).env_clear().current_dir("/");
-    // glibc would keep tens of megabytes of freed buffers, for each thread.
-    command.env(env_vars::GLIBC_TUNABLES, "glibc.malloc.mmap_threshold=131072:glibc.malloc.arena_max=2");
+    // glibc would keep tens of megabytes of freed buffers, for each thread. But those of a few MiB are used again: if they were returned
+    // each time, the kernel would fill three times as many bytes with zeros as are streamed.
+    let tunables = "glibc.malloc.mmap_threshold=8388608:glibc.malloc.trim_threshold=8388608:glibc.malloc.arena_max=1";
+    command.env(env_vars::GLIBC_TUNABLES, tunables);
     command.envs(std::env::var_os(env_vars::NIX_CACHE_LOG).map(|value| (env_vars::NIX_CACHE_LOG, value)));
     // It takes these rights itself. A process that starts with a user's rights can be inspected by that user until it forbids it.
     if let Some((user, group)) = order.worker {

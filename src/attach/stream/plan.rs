@@ -74,6 +74,9 @@ pub struct Blob {
     pub chunk_size: u64,
     /// The SHA-256 of each chunk.
     pub chunks: Vec<Sha>,
+    /// How many chunks behind a first read are probably read too: those of a path.
+    #[serde(default)]
+    pub ahead: u32,
 }
 
 /// Omits the location.
@@ -283,6 +286,7 @@ mod tests {
             size,
             chunk_size: 10,
             chunks: vec![Sha([0; 32]); size.div_ceil(10) as usize],
+            ahead: 0,
         };
         StreamPlan {
             remote: Handover::Directory { path: "/x".into() },
