@@ -7,7 +7,6 @@
 //!    are registered.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::sleep;
@@ -190,15 +189,16 @@ fn mount_held(
     let ambiguous = ambiguous(&inspection.names);
     let is_ambiguous = |info: &&Arc<PathInfo>| ambiguous.contains(info.path.as_str().as_bytes());
     let mut result = MountedLayers { is_mounted: true, placed: BTreeMap::new(), to_unpack: Vec::new(), probe: None };
+    let before = Present::of(dirs, layers.iter().map(|layer| layer.infos.len()).sum());
     for layer in layers {
         let (twice, once): (Vec<&Arc<PathInfo>>, Vec<&Arc<PathInfo>>) = layer.infos.iter().partition(is_ambiguous);
         for info in once {
             // An invalid path of the same name would hide the layer's path.
-            let place = dirs.real(&info.path);
-            if rights::as_owner(dirs, || clear(&place))
-                .and_then(|cleared| cleared)
-                .map_err(refused("Removing a leftover"))?
-            {
+            let is_free = !before.has(dirs, &info.path)
+                || rights::as_owner(dirs, || clear(&dirs.real(&info.path)))
+                    .and_then(|cleared| cleared)
+                    .map_err(refused("Removing a leftover"))?;
+            if is_free {
                 result.placed.insert(info.path.clone(), InPlace::mounted(info));
             }
         }
@@ -232,9 +232,6 @@ fn mount_held(
 
 /// Removes a leftover; returns false if a Nix process is working on it.
 fn clear(place: &Path) -> std::io::Result<bool> {
-    if fs::symlink_metadata(place).is_err() {
-        return Ok(true);
-    }
     let Some(_lock) = path_lock(place)? else { return Ok(false) };
     remove_tree(place)?;
     Ok(true)

@@ -6,12 +6,13 @@
 //! small then, and the lock files of one batch are reused for the next. References come first: the valid paths are closed after
 //! each batch.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::{fs, io};
 
 use super::CacheError;
+use crate::base::quick::QuickMap;
 use crate::store::tree::remove_tree;
 use crate::store::{self, PathInfo, PathLock, Paths, Present, StoreDirs, StorePath, path_lock};
 
@@ -113,6 +114,9 @@ fn whole_groups(
 ) -> Paths<Arc<PathInfo>> {
     let closed = infos.closed_subset(&is_valid);
     infos.extend(lost.into_iter().map(|info| (info.path.clone(), info)));
+    if closed.len() == infos.len() {
+        return infos;
+    }
     let useless = infos.useless_without(infos.keys().filter(|path| !closed.contains(*path)));
     infos.retain(|path, _| !useless.contains(path));
     infos
@@ -125,9 +129,9 @@ type Group<'a> = Vec<&'a PathInfo>;
 /// Splits `infos` into groups, each after those that it refers to. Groups in a cycle, which Nix never has, are left out.
 fn groups(infos: &Paths<Arc<PathInfo>>) -> Vec<Group<'_>> {
     // Groups have numbers: names would need more memory than the whole snapshot.
-    let mut numbers: HashMap<(bool, &StorePath), u32> = HashMap::new();
+    let mut numbers: QuickMap<(bool, &StorePath), u32> = QuickMap::default();
     let mut members: Vec<Group<'_>> = Vec::new();
-    let mut group_of: HashMap<&StorePath, u32> = HashMap::with_capacity(infos.len());
+    let mut group_of: QuickMap<&StorePath, u32> = QuickMap::with_capacity_and_hasher(infos.len(), Default::default());
     for info in infos.values() {
         // A path without a deriver is a group of its own, even if it is a derivation.
         let name = (info.deriver.is_some(), info.deriver.as_ref().unwrap_or(&info.path));

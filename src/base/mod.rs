@@ -16,6 +16,7 @@ pub(crate) mod note;
 pub(crate) mod platform;
 pub(crate) mod printing;
 pub(crate) mod process;
+pub(crate) mod quick;
 pub(crate) mod secrets;
 pub(crate) mod threads;
 pub(crate) mod toml_text;

@@ -1,9 +1,10 @@
 //! Closures: what a set of paths needs, and what needs it.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 
 use super::{PathInfo, Paths, StorePath};
+use crate::base::quick::{QuickMap, QuickSet};
 
 impl<I: Borrow<PathInfo>> Paths<I> {
     /// Returns the paths of these that `roots` need, including the roots, like `nix-store --query --requisites`. References
@@ -32,6 +33,10 @@ impl<I: Borrow<PathInfo>> Paths<I> {
     /// Returns the paths of these that need one of `of`, including these, like `nix-store --query --referrers-closure`.
     #[must_use]
     pub fn referrers_closure<'a>(&'a self, of: impl IntoIterator<Item = &'a StorePath>) -> BTreeSet<StorePath> {
+        let mut of = of.into_iter().peekable();
+        if of.peek().is_none() {
+            return BTreeSet::new();
+        }
         let referrers = self.referrers();
         follow(of, |path, found| {
             found.extend(referrers.get(path).into_iter().flatten());
@@ -66,12 +71,15 @@ impl<I: Borrow<PathInfo>> Paths<I> {
     /// missing reference is left out, and so is everything that refers to it.
     #[must_use]
     pub(crate) fn closed_subset(&self, valid: &dyn Fn(&StorePath) -> bool) -> BTreeSet<StorePath> {
-        let referrers = self.referrers();
         let lacks = |info: &PathInfo| {
             info.references.iter().any(|reference| !self.contains_key(reference) && !valid(reference))
         };
-        let mut out: HashSet<&StorePath> =
+        let mut out: QuickSet<&StorePath> =
             self.iter().filter(|(_, info)| lacks((*info).borrow())).map(|(path, _)| path).collect();
+        if out.is_empty() {
+            return self.keys().cloned().collect();
+        }
+        let referrers = self.referrers();
         let mut queue: Vec<&StorePath> = out.iter().copied().collect();
         while let Some(path) = queue.pop() {
             if valid(path) {
@@ -86,8 +94,8 @@ impl<I: Borrow<PathInfo>> Paths<I> {
         self.keys().filter(|path| !out.contains(path)).cloned().collect()
     }
 
-    fn referrers(&self) -> HashMap<&StorePath, Vec<&StorePath>> {
-        let mut referrers: HashMap<&StorePath, Vec<&StorePath>> = HashMap::new();
+    fn referrers(&self) -> QuickMap<&StorePath, Vec<&StorePath>> {
+        let mut referrers: QuickMap<&StorePath, Vec<&StorePath>> = QuickMap::default();
         for (path, info) in self {
             for reference in &info.borrow().references {
                 referrers.entry(reference).or_default().push(path);
@@ -102,7 +110,7 @@ fn follow<'a>(
     start: impl IntoIterator<Item = &'a StorePath>,
     next: impl Fn(&StorePath, &mut Vec<&'a StorePath>) -> bool,
 ) -> BTreeSet<StorePath> {
-    let mut seen = HashSet::new();
+    let mut seen = QuickSet::default();
     let mut reached = BTreeSet::new();
     let mut queue: Vec<&StorePath> = start.into_iter().collect();
     while let Some(path) = queue.pop() {

@@ -33,9 +33,12 @@ pub(super) fn open_for_writing(dirs: &StoreDirs) -> Result<Connection, StoreErro
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let db = Connection::open_with_flags(dirs.db_path(), flags).map_err(&failed)?;
     db.busy_timeout(locks::PATIENCE).map_err(&failed)?;
-    // With the 2 MiB of SQLite's default, a large batch writes the same pages to the log again and again.
-    db.execute_batch("pragma foreign_keys = on; pragma synchronous = normal; pragma cache_size = -16384;")
-        .map_err(&failed)?;
+    // With the 2 MiB of SQLite's default, a large batch writes the same pages to the log again and again. And with its 1,000 pages of
+    // log, it writes them to the database after each batch; Nix has the same limit as this.
+    db.execute_batch(
+        "pragma foreign_keys = on; pragma synchronous = normal; pragma cache_size = -16384; pragma wal_autocheckpoint = 40000;",
+    )
+    .map_err(&failed)?;
     check_tables(&db, dirs)?;
     Ok(db)
 }

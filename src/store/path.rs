@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{STORE_DIR, SharedMap, SharedSet};
-use crate::base::digest::{DigestError, Sha};
+use crate::base::digest::{DigestError, Sha, write_hex};
 
 /// The base name of a store path, `<32 characters of hash>-<name>`, without the store directory. Clones share the text, because
 /// there may be a hundred thousand paths and each referrer names them.
@@ -126,7 +126,7 @@ impl NarHash {
 
 impl fmt::Display for NarHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write_hex(&self.0, f)
     }
 }
 

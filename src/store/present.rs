@@ -1,9 +1,8 @@
 //! Which store paths have files. To look for many, the store directory is read once: the kernel takes long to look up each name in a
 //! mounted image of very many.
 
-use std::collections::HashSet;
-
 use super::{StoreDirs, StorePath};
+use crate::base::quick::QuickSet;
 
 /// From this number on, one reading of the directory is cheaper than looking each path up.
 const MANY: usize = 256;
@@ -11,7 +10,7 @@ const MANY: usize = 256;
 /// The names in the store directory, if it was worth it to read them; by default, each path is looked up.
 #[derive(Debug, Default)]
 pub(crate) struct Present {
-    names: Option<HashSet<Box<[u8]>>>,
+    names: Option<QuickSet<Box<[u8]>>>,
 }
 
 impl Present {

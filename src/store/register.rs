@@ -4,12 +4,13 @@
 //! derivations have separate tables: see [`super::add_realisations`].
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::error::{list, show};
 use super::{PathInfo, Present, STORE_DIR, StoreDirs, StoreError, StoreLock, StorePath, database, locks};
+use crate::base::quick::QuickMap;
 
 /// The result of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,11 +89,11 @@ impl<'a> Registration<'a> {
 fn valid_ids<'a>(
     transaction: &Transaction<'_>,
     batch: &BTreeMap<&'a StorePath, &'a PathInfo>,
-) -> rusqlite::Result<HashMap<&'a StorePath, i64>> {
+) -> rusqlite::Result<QuickMap<&'a StorePath, i64>> {
     let mentioned: BTreeSet<&StorePath> =
         batch.values().flat_map(|info| info.references.iter().chain([&info.path])).collect();
     let mut statement = transaction.prepare("select id from ValidPaths where path = ?1")?;
-    let mut ids = HashMap::new();
+    let mut ids = QuickMap::default();
     for path in mentioned {
         if let Some(id) = statement.query_row([path.full(STORE_DIR)], |row| row.get(0)).optional()? {
             ids.insert(path, id);
@@ -104,7 +105,7 @@ fn valid_ids<'a>(
 fn check(
     dirs: &StoreDirs,
     new: &[&PathInfo],
-    valid: &HashMap<&StorePath, i64>,
+    valid: &QuickMap<&StorePath, i64>,
     present: Option<&Present>,
 ) -> Result<(), StoreError> {
     let place = || show(&dirs.db_path());
@@ -156,8 +157,8 @@ fn unstorable(info: &PathInfo) -> Option<String> {
 /// Returns the paths that are in a cycle of references or need one; normally there are none. A path may refer to itself. Nix
 /// does not accept cycles, because garbage collection, deletion and export need an order.
 pub(crate) fn circle<'a>(new: &[&'a PathInfo]) -> Vec<&'a StorePath> {
-    let mut waits_for: HashMap<&StorePath, usize> = new.iter().map(|info| (&info.path, 0)).collect();
-    let mut referrers: HashMap<&StorePath, Vec<&StorePath>> = HashMap::new();
+    let mut waits_for: QuickMap<&StorePath, usize> = new.iter().map(|info| (&info.path, 0)).collect();
+    let mut referrers: QuickMap<&StorePath, Vec<&StorePath>> = QuickMap::default();
     for info in new {
         for reference in info.references.iter().filter(|reference| **reference != info.path) {
             if waits_for.contains_key(reference) {
@@ -187,7 +188,7 @@ pub(crate) fn circle<'a>(new: &[&'a PathInfo]) -> Vec<&'a StorePath> {
 fn insert<'a>(
     transaction: &Transaction<'_>,
     new: &[&'a PathInfo],
-    mut ids: HashMap<&'a StorePath, i64>,
+    mut ids: QuickMap<&'a StorePath, i64>,
 ) -> rusqlite::Result<()> {
     let mut add_path = transaction.prepare(
         "insert into ValidPaths (path, hash, registrationTime, deriver, narSize, ultimate, sigs, ca)

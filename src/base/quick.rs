@@ -1,0 +1,13 @@
+//! Hash tables of very many paths.
+//!
+//! The hash of the standard library takes 7 % of the CPU time of a restore of 60,000 paths (perf). This one is random in each process too, so that nobody can
+//! choose paths that collide.
+
+use std::collections::{HashMap, HashSet};
+
+use foldhash::quality::RandomState;
+
+/// A map with a quick hash.
+pub(crate) type QuickMap<K, V> = HashMap<K, V, RandomState>;
+/// A set with a quick hash.
+pub(crate) type QuickSet<K> = HashSet<K, RandomState>;
