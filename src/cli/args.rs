@@ -114,7 +114,7 @@ pub(super) enum StreamPart {
 
 #[derive(Debug, Args)]
 pub(super) struct LoggingArgs {
-    /// Log more (environment: `NIX_CACHE_LOG`, such as `debug` or `nix_cache=trace`)
+    /// Log more (environment: `NIX_CACHE_LOG`, such as `nix_cache=debug`, or `debug` for the libraries too)
     #[arg(short, long, global = true)]
     pub verbose: bool,
     /// Log only warnings and errors

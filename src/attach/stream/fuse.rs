@@ -119,7 +119,7 @@ pub(super) fn resend(fuse: impl std::os::fd::AsFd) -> bool {
 fn send(fuse: impl std::os::fd::AsFd, unique: u64, error: i32, body: &[u8]) -> bool {
     let header = Message::new().word((16 + body.len()) as u32).word(error.cast_unsigned()).long(unique).0;
     rustix::io::writev(fuse, &[IoSlice::new(&header), IoSlice::new(body)])
-        .inspect_err(|error| tracing::trace!("request {unique} is not answered: {error}"))
+        .inspect_err(|error| tracing::debug!("request {unique} is not answered: {error}"))
         .is_ok()
 }
 
