@@ -50,7 +50,8 @@ impl Service {
         let streamed = Streamed(self.store());
         assert_streamed(&Run::of(self.tuned(&streamed.0, "restore", &STREAM, tuning)).json());
         let status = status(&streamed.0);
-        assert!(status["bytes-here"].as_u64().unwrap() + (8 << 20) < status["bytes"].as_u64().unwrap(), "{status}");
+        // What the restore reads is not what a job reads: nothing is fetched ahead of it.
+        assert!(status["bytes-here"].as_u64().unwrap() + (16 << 20) < status["bytes"].as_u64().unwrap(), "{status}");
         streamed
     }
 
@@ -94,8 +95,8 @@ fn passing_faults_only_cost_time() {
         on_downloads(FaultName::Stall).bytes(100_000).times(3),
     ]);
     assert!(odd["retries"].as_u64() > Some(0), "{odd}");
-    // An outage that outlasts the retries of a single read.
-    let outage = service.survives(&[on_downloads(FaultName::Error).status(503).times(30)]);
+    // An outage that outlasts the retries of a read and of those ahead of it.
+    let outage = service.survives(&[on_downloads(FaultName::Error).status(503).times(200)]);
     assert!(outage["retries"].as_u64() > Some(0), "{outage}");
 }
 
