@@ -42,7 +42,7 @@ fi
 step "Formatting"
 cargo fmt --check
 step "Lints"
-cargo clippy --all-targets --locked -- -D warnings -A clippy::default-trait-access
+cargo clippy --all-targets --locked -- -D warnings
 step "The crates"
 python3 scripts/check-crates.py
 step "YAML"

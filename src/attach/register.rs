@@ -11,6 +11,8 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::{fs, io};
 
+use foldhash::quality::RandomState;
+
 use super::CacheError;
 use crate::base::quick::QuickMap;
 use crate::store::tree::remove_tree;
@@ -131,7 +133,8 @@ fn groups(infos: &Paths<Arc<PathInfo>>) -> Vec<Group<'_>> {
     // Groups have numbers: names would need more memory than the whole snapshot.
     let mut numbers: QuickMap<(bool, &StorePath), u32> = QuickMap::default();
     let mut members: Vec<Group<'_>> = Vec::new();
-    let mut group_of: QuickMap<&StorePath, u32> = QuickMap::with_capacity_and_hasher(infos.len(), Default::default());
+    let mut group_of: QuickMap<&StorePath, u32> =
+        QuickMap::with_capacity_and_hasher(infos.len(), RandomState::default());
     for info in infos.values() {
         // A path without a deriver is a group of its own, even if it is a derivation.
         let name = (info.deriver.is_some(), info.deriver.as_ref().unwrap_or(&info.path));

@@ -1,7 +1,7 @@
 //! Hash tables of very many paths.
 //!
-//! The hash of the standard library takes 7 % of the CPU time of a restore of 60,000 paths (perf). This one is random in each process too, so that nobody can
-//! choose paths that collide.
+//! The hash of the standard library takes 7 % of the CPU time of a restore of 60,000 paths (perf). This one has a random seed in each
+//! process too, so that who writes a snapshot does not know which paths collide.
 
 use std::collections::{HashMap, HashSet};
 

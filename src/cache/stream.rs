@@ -163,12 +163,17 @@ async fn stream_layers(context: &Context, snapshot: &Snapshot, ids: &BTreeSet<Sh
 
 /// Sorts what is fetched in the background: first what has most paths for its bytes. Until everything is here, fewer reads wait then.
 fn small_first(wanted: &mut [Wanted<'_>]) {
-    wanted.sort_by_key(|wanted| wanted.stored.digests.size / (wanted.paths as u64).max(1));
+    wanted.sort_by_key(bytes_of_path);
 }
 
-/// How many chunks a path has on average.
+/// How many bytes a path has on average.
+fn bytes_of_path(wanted: &Wanted<'_>) -> u64 {
+    wanted.stored.digests.size / (wanted.paths as u64).max(1)
+}
+
+/// The same in chunks, rounded.
 fn chunks_of_path(wanted: &Wanted<'_>) -> u32 {
-    (wanted.stored.digests.size as f64 / wanted.paths.max(1) as f64 / CHUNK_SIZE as f64).round() as u32
+    (bytes_of_path(wanted).saturating_add(CHUNK_SIZE / 2) / CHUNK_SIZE) as u32
 }
 
 /// What the last job of this lane read, in its order: numbers of blobs, and of chunks in them.

@@ -163,9 +163,9 @@ impl Blobs {
     pub(super) fn read_on(self: &Arc<Self>, chunks: impl IntoIterator<Item = Chunk>) {
         for (blob, number) in chunks {
             let is_missed = !self.is_here((blob, number));
-            let (count, first) =
-                (self.plan.blobs[blob as usize].chunks.len() as u32, self.plan.blobs[blob as usize].ahead);
-            let wanted = self.work().readers.entry(blob).or_default().read(number, is_missed, first);
+            let stored = &self.plan.blobs[blob as usize];
+            let count = stored.chunks.len() as u32;
+            let wanted = self.work().readers.entry(blob).or_default().read(number, is_missed, stored.ahead);
             let missing = (wanted.start..wanted.end.min(count)).filter(|number| !self.is_here((blob, *number)));
             for number in missing {
                 if self.work().pending.contains_key(&(blob, number)) {

@@ -50,7 +50,7 @@ impl Service {
         let streamed = Streamed(self.store());
         assert_streamed(&Run::of(self.tuned(&streamed.0, "restore", &STREAM, tuning)).json());
         let status = status(&streamed.0);
-        // What the restore reads is not what a job reads: nothing is fetched ahead of it.
+        // The restore itself reads little.
         assert!(status["bytes-here"].as_u64().unwrap() + (16 << 20) < status["bytes"].as_u64().unwrap(), "{status}");
         streamed
     }
