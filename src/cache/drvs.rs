@@ -194,7 +194,7 @@ async fn use_drvs(
     // Before anything of it is in the store.
     vouch::take_over(&context.place.dirs, valid, missing.values().copied(), signers, false)?;
     let restored = attach_layers(context, &found, (&missing, &assigned), valid, Admit::Computed, outcome).await?;
-    vouch::note_inodes(&context.place.dirs, &restored)?;
+    vouch::note_inodes(&context.place.dirs, &restored, context.packing.threads)?;
     outcome.paths_restored = restored.len() as u64;
     outcome.nar_bytes_restored = restored.iter().map(|path| missing[path].nar_size).sum();
     outcome.paths_lost = before - outcome.paths_restored;

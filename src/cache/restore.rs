@@ -210,7 +210,7 @@ async fn use_snapshot(
     let counting = count_signed(context, &missing, is_signed);
     let restored = attach_layers(context, &found, (&missing, &assigned), valid, Admit::Sound, outcome).await?;
     note_layers(record, &outcome.layers);
-    vouch::note_inodes(&context.place.dirs, &restored)?;
+    vouch::note_inodes(&context.place.dirs, &restored, context.packing.threads)?;
     outcome.vouched = Some(vouched(&found, counting.await?, missing.len() as u64));
     outcome.paths_restored = restored.len() as u64;
     outcome.nar_bytes_restored = restored.iter().map(|path| missing[path].nar_size).sum();

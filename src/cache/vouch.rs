@@ -59,13 +59,18 @@ pub(super) fn take_over<'a>(
 }
 
 /// Records the inodes of the `restored` paths, but not of derivations: those prove themselves by their bytes, and there can be very many.
-pub(super) fn note_inodes(dirs: &StoreDirs, restored: &BTreeSet<StorePath>) -> Result<(), CacheError> {
+/// The kernel looks for each name in every layer, so a few threads share them.
+pub(super) fn note_inodes(dirs: &StoreDirs, restored: &BTreeSet<StorePath>, threads: usize) -> Result<(), CacheError> {
     change(dirs, |ledger| {
-        for (path, entry) in
-            ledger.paths.iter_mut().filter(|(path, _)| !path.is_derivation() && restored.contains(*path))
-        {
-            entry.file = File::at(dirs, path);
-        }
+        let is_noted = |path: &StorePath| !path.is_derivation() && restored.contains(path);
+        let mut noted: Vec<_> = ledger.paths.iter_mut().filter(|(path, _)| is_noted(path)).collect();
+        let share = noted.len().div_ceil(threads.max(1)).max(1);
+        let note = |part: &mut [(&StorePath, &mut Entry)]| {
+            for (path, entry) in part {
+                entry.file = File::at(dirs, path);
+            }
+        };
+        std::thread::scope(|scope| noted.chunks_mut(share).for_each(|part| drop(scope.spawn(move || note(part)))));
     })
 }
 
@@ -263,6 +268,29 @@ mod tests {
             info.registration_time = 49;
         }
         assert_eq!(tainted_by(known, &["tool"]), ["tool"]);
+    }
+
+    #[test]
+    fn the_inodes_of_all_restored_paths_are_noted_by_any_number_of_threads() {
+        let folder = tempfile::tempdir().unwrap();
+        let dirs = StoreDirs::new(Some(folder.path()));
+        fs::create_dir_all(dirs.state_dir()).unwrap();
+        fs::create_dir_all(dirs.real_store()).unwrap();
+        let infos: Vec<PathInfo> = ["a", "b", "c", "d", "e", "other", "f.drv"].map(|name| info(name, &[])).into();
+        for info in &infos {
+            fs::write(dirs.real(&info.path), "").unwrap();
+        }
+        let restored = infos.iter().map(|info| info.path.clone()).filter(|path| path.name() != "other").collect();
+        for threads in [0, 1, 2, 5, 100] {
+            take_over(&dirs, &Paths::default(), infos.iter(), Vec::new(), false).unwrap();
+            note_inodes(&dirs, &restored, threads).unwrap();
+            let ledger = load(&dirs).unwrap().unwrap();
+            for (path, entry) in &ledger.paths {
+                let noted = File::at(&dirs, path).filter(|_| path.name().len() == 1);
+                assert_eq!(entry.file, noted, "{path}, {threads} threads");
+            }
+            assert_eq!(ledger.paths.len(), infos.len());
+        }
     }
 
     #[test]

@@ -159,8 +159,11 @@ impl Blobs {
     }
 
     /// Fetches what probably follows a read of some chunks, all of one layer and in order. Chunks for which there is no room are left to a
-    /// later read.
+    /// later read. Until the tables are here, nothing follows: a restore reads them, and must not wait for anything else.
     pub(super) fn read_on(self: &Arc<Self>, chunks: impl IntoIterator<Item = Chunk>) {
+        if !self.has_tables.load(Ordering::Relaxed) {
+            return;
+        }
         for (blob, number) in chunks {
             let is_missed = !self.is_here((blob, number));
             let stored = &self.plan.blobs[blob as usize];

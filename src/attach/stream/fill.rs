@@ -241,6 +241,7 @@ mod tests {
     #[tokio::test]
     async fn what_readers_go_on_to_is_asked_for_before_they_read_it() {
         let (_folder, blobs) = layer(0, 0).await;
+        blobs.has_tables.store(true, Ordering::Relaxed);
         for (chunk, expected) in [(0, &[0][..]), (6, &[0, 6]), (1, &[0, 1, 2, 6]), (2, &[0, 1, 2, 3, 4, 6])] {
             let mut arrives = blobs.need((0, chunk));
             blobs.read_on([(0, chunk)]);
@@ -253,11 +254,16 @@ mod tests {
     async fn a_first_read_asks_for_as_much_as_is_usual() {
         let (_folder, mut blobs) = layer(0, 0).await;
         Arc::get_mut(&mut blobs).unwrap().plan.blobs[0].ahead = 2;
+        let mut arrives = blobs.need((0, 0));
+        blobs.read_on([(0, 0)]);
+        assert_eq!(asked(&blobs), [0], "a restore that waits for the tables reads it");
+        arrives.wait_for(Option::is_some).await.unwrap();
+        blobs.has_tables.store(true, Ordering::Relaxed);
         let mut arrives = blobs.need((0, 1));
         blobs.read_on([(0, 1)]);
-        assert_eq!(asked(&blobs), [1, 2, 3]);
+        assert_eq!(asked(&blobs), [0, 1, 2, 3]);
         arrives.wait_for(Option::is_some).await.unwrap();
         blobs.read_on([(0, 6)]);
-        assert_eq!(asked(&blobs), [1, 2, 3, 7], "there is nothing behind the last one");
+        assert_eq!(asked(&blobs), [0, 1, 2, 3, 7], "there is nothing behind the last one");
     }
 }
