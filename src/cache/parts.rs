@@ -1,4 +1,4 @@
-//! Groups paths into layers, and packs and stores the layers: while one is uploaded, the next one is packed.
+//! Groups paths into layers, and packs and stores the layers: while one is uploaded, the next ones are packed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -160,34 +160,44 @@ pub(super) async fn make_layers(
     is_packed: &(dyn Fn() + Sync),
 ) -> Result<Made, SaveError> {
     let mut made = Made::default();
-    let (mut packing, mut sending) = (0.0, 0.0);
-    let (mut count, mut bytes) = (0, 0);
-    let mut waiting: Option<Ready> = None;
     let older = if parts.is_empty() { Vec::new() } else { older::files_of(context, snapshot).await };
-    for part in parts.into_iter().map(Some).chain([None]) {
-        if part.is_none() {
-            is_packed();
-        }
-        let left_out = std::mem::take(&mut made.left_out);
-        let pack = pack_part(context, valid, (snapshot, &older), part, left_out, &mut made.notes);
-        let ((ready, left_out, seconds), sent) = {
-            let (packed, sent) = tokio::join!(pack, store(context, waiting.take(), lost, pushed));
-            (packed?, sent)
-        };
-        made.left_out = left_out;
-        packing += seconds;
-        if let Some((layer, seconds)) = sent? {
-            sending += seconds;
-            made.layers.push(layer);
-        }
-        if let Some(ready) = &ready {
+    // One layer waits besides the two that are being packed and uploaded, so that neither waits for the other if they differ in size.
+    let (packed, to_send) = tokio::sync::mpsc::channel::<Ready>(1);
+    let (left_out, notes) = (&mut made.left_out, &mut made.notes);
+    let packing = async move {
+        let (mut seconds, mut count, mut bytes) = (0.0, 0, 0);
+        for part in parts {
+            let before = std::mem::take(left_out);
+            let (ready, without, took) = pack_part(context, valid, (snapshot, &older), part, before, notes).await?;
+            *left_out = without;
+            seconds += took;
+            let Some(ready) = ready else { continue };
             count += ready.paths.len() as u64;
             bytes += ready.packed.bytes;
+            if packed.send(ready).await.is_err() {
+                // Storing an earlier one has failed, and says why.
+                break;
+            }
         }
-        waiting = ready;
-    }
-    if count > 0 {
-        made.phases.push(Phase::measured("pack", packing, count, bytes));
+        is_packed();
+        Ok::<_, SaveError>(Phase::measured("pack", seconds, count, bytes))
+    };
+    let layers = &mut made.layers;
+    let sending = async {
+        let mut seconds = 0.0;
+        // What is left when it fails is dropped with the channel.
+        let mut to_send = to_send;
+        while let Some(ready) = to_send.recv().await {
+            let (layer, took) = store(context, ready, lost, pushed).await?;
+            layers.push(layer);
+            seconds += took;
+        }
+        Ok::<_, RemoteError>(seconds)
+    };
+    let (packing, sending) = tokio::join!(packing, sending);
+    let (sending, packing) = (sending?, packing?);
+    if packing.count > 0 {
+        made.phases.push(packing);
         made.phases.push(Phase::measured("upload", sending, made.layers.len() as u64, pushed.bytes));
     }
     for layer in &mut made.layers {
@@ -205,14 +215,11 @@ async fn pack_part(
     context: &Context,
     valid: &Paths,
     before: (&Snapshot, &[PathBuf]),
-    part: Option<Part>,
+    Part { mut paths, block_size }: Part,
     mut left_out: BTreeSet<StorePath>,
     notes: &mut Vec<Note>,
 ) -> Result<PackedPart, SaveError> {
     let start = Instant::now();
-    let Some(Part { mut paths, block_size }) = part else {
-        return Ok((None, left_out, 0.0));
-    };
     loop {
         paths.retain(|path| !left_out.contains(path));
         if paths.is_empty() {
@@ -294,14 +301,13 @@ async fn pack_once(
     Ok(work.await??)
 }
 
-/// Stores a layer, if there is one. Returns it with the duration in seconds.
+/// Stores a layer. Returns it with the duration in seconds.
 async fn store(
     context: &Context,
-    ready: Option<Ready>,
+    Ready { packed, recipe, digests, file, paths }: Ready,
     lost: &BTreeSet<String>,
     pushed: &mut Pushed,
-) -> Result<Option<(MadeLayer, f64)>, RemoteError> {
-    let Some(Ready { packed, recipe, digests, file, paths }) = ready else { return Ok(None) };
+) -> Result<(MadeLayer, f64), RemoteError> {
     let start = Instant::now();
     let entry = if context.place.remote.is_readable() {
         push_layer(&*context.place.remote, &digests, file.path(), lost, pushed).await?
@@ -311,7 +317,7 @@ async fn store(
     let Packed { digests: layer_digests, nar_sizes, tables, .. } = packed;
     let stored = Stored { digests, entry };
     let layer = MadeLayer { digests: layer_digests, recipe, tables, stored, paths, nar_sizes };
-    Ok(Some((layer, start.elapsed().as_secs_f64())))
+    Ok((layer, start.elapsed().as_secs_f64()))
 }
 
 /// Creates a file for a layer that is being packed. It is locked meanwhile, so that it is not removed as a leftover.
