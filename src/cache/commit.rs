@@ -91,10 +91,12 @@ pub(super) async fn push_layer(
     Err(RemoteError::Failed(format!("Cannot store layer {id}: all of its names are taken.")))
 }
 
-/// Waits for `work`. None, and ends it, if that `is_needless` becomes known meanwhile.
+/// Waits for `work`. None, and ends it, if that `is_needless` becomes known before it is done.
 async fn unless<T>(is_needless: impl Future<Output = bool>, work: impl Future<Output = T>) -> Option<T> {
     tokio::pin!(is_needless, work);
     tokio::select! {
+        // A lookup that took longer than the upload has found what was uploaded.
+        biased;
         done = &mut work => Some(done),
         is_needless = &mut is_needless => if is_needless { None } else { Some(work.await) },
     }
@@ -227,5 +229,26 @@ impl Draft for SnapshotDraft<'_> {
         self.snapshot.drop_redundant_layers();
         self.snapshot.forget_dropped();
         if covered { TakenIn::Covered } else { TakenIn::Merged }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_done_counts_even_if_it_is_known_to_be_needless_then() {
+        for _ in 0..100 {
+            assert_eq!(unless(ready(true), ready(1)).await, Some(1));
+        }
+        assert_eq!(unless(ready(true), pending::<u8>()).await, None);
+        assert_eq!(unless(ready(false), ready(1)).await, Some(1));
+        let later = async {
+            tokio::task::yield_now().await;
+            1
+        };
+        assert_eq!(unless(ready(false), later).await, Some(1), "it is waited for");
     }
 }
