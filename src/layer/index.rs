@@ -45,6 +45,24 @@ pub fn truncate(hash: &blake3::Hash) -> ContentHash {
     out
 }
 
+/// The hash of a large file, made of those of its blocks, so that its bytes are hashed only once.
+pub(super) struct LargeHash(blake3::Hasher);
+
+impl LargeHash {
+    pub(super) fn new() -> Self {
+        Self(blake3::Hasher::new_derive_key("nix-cache: hashes of the blocks of a file"))
+    }
+
+    /// The next block has this hash.
+    pub(super) fn block(&mut self, hash: &ContentHash) {
+        self.0.update(hash);
+    }
+
+    pub(super) fn finish(&self) -> ContentHash {
+        truncate(&self.0.finalize())
+    }
+}
+
 /// The entries for a block with these stored bytes and this size word.
 pub(super) fn entries(stored: &[u8], word: u32) -> Vec<StoredBlock> {
     let entry = |part: &[u8]| StoredBlock { hash: content_hash(part), length: part.len() as u32 };

@@ -127,13 +127,10 @@ impl Older {
         self.blocks.is_empty()
     }
 
-    /// The block of a large file that has these bytes.
-    pub(super) fn large(&self, bytes: &[u8]) -> Option<&OldBlock> {
-        if self.large.is_empty() {
-            return None;
-        }
-        let block = self.block(*self.large.get(&content_hash(bytes))?);
-        (block.size as usize == bytes.len()).then_some(block)
+    /// The block of a large file with this hash.
+    pub(super) fn large(&self, hash: &ContentHash, size: usize) -> Option<&OldBlock> {
+        let block = self.block(*self.large.get(hash)?);
+        (block.size as usize == size).then_some(block)
     }
 
     /// The place of a small file with this hash.

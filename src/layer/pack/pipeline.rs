@@ -64,9 +64,20 @@ impl From<WriterGone> for Stopped {
 pub(super) struct BlockSender {
     jobs: Sender<Job>,
     steps: Sender<Step>,
+    spare: (Sender<Vec<u8>>, Receiver<Vec<u8>>),
 }
 
 impl BlockSender {
+    /// A buffer for a block, with whatever is in it. New memory for each block would have to be cleared by the kernel.
+    pub(super) fn buffer(&self) -> Vec<u8> {
+        self.spare.1.try_recv().unwrap_or_default()
+    }
+
+    /// A buffer that is not sent.
+    pub(super) fn done_with(&self, buffer: Vec<u8>) {
+        let _ = self.spare.0.try_send(buffer);
+    }
+
     /// The next block of the content with this number.
     pub(super) fn block(&self, content: u32, block: Vec<u8>) -> Result<(), WriterGone> {
         if block.iter().all(|byte| *byte == 0) {
@@ -140,14 +151,16 @@ pub(super) fn run<W: Write + Send, T>(
 ) -> io::Result<(T, Written)> {
     let (jobs, job_queue) = bounded(QUEUE);
     let (steps, step_queue) = bounded(QUEUE);
+    let spare = bounded(QUEUE);
     std::thread::scope(|scope| {
         for _ in 0..options.threads.max(1) {
             let queue: Receiver<Job> = job_queue.clone();
-            scope.spawn(move || compress_all(&queue, options.level));
+            let spare = spare.0.clone();
+            scope.spawn(move || compress_all(&queue, &spare, options.level));
         }
         drop(job_queue);
         let writer = scope.spawn(move || write_all(out, &step_queue));
-        let sender = BlockSender { jobs, steps };
+        let sender = BlockSender { jobs, steps, spare };
         let produced = produce(&sender);
         drop(sender);
         let written = writer.join().map_err(|_| io::Error::other("the thread that writes the layer broke off"))??;
@@ -166,7 +179,7 @@ pub(in crate::layer) fn compressor(level: i32) -> io::Result<zstd::bulk::Compres
     Ok(compressor)
 }
 
-fn compress_all(queue: &Receiver<Job>, level: i32) {
+fn compress_all(queue: &Receiver<Job>, spare: &Sender<Vec<u8>>, level: i32) {
     let (mut small, mut large) = (zstd::bulk::Compressor::new(level), compressor(level));
     let mut buffer = vec![0; BLOCK_SIZE];
     for Job { source, reply } in queue {
@@ -179,7 +192,10 @@ fn compress_all(queue: &Receiver<Job>, level: i32) {
             (Source::Plain(block), Ok(compressor)) => {
                 let compressed = compressor.compress_to_buffer(&block, &mut buffer[..block.len() - 1]);
                 let (word, bytes) = match compressed {
-                    Ok(size) => (size as u32, buffer[..size].to_vec()),
+                    Ok(size) => {
+                        let _ = spare.try_send(block);
+                        (size as u32, buffer[..size].to_vec())
+                    }
                     Err(_) => (block.len() as u32 | UNCOMPRESSED_BLOCK, block),
                 };
                 Ok(Compressed { word, parts: entries(&bytes, word), bytes })

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::older::{Older, Place};
 use super::pipeline::{BlockSender, Stopped, WriterGone};
 use super::{Item, Rejected};
-use crate::layer::index::{ContentHash, content_hash, truncate};
+use crate::layer::index::{ContentHash, LargeHash, content_hash};
 use crate::layer::nar::{self, NarHasher};
 use crate::layer::squashfs::{Content, FRAGMENT_SIZE, Fragment, Kind, MAX_FILE, MAX_INODES, MAX_LISTING, Tree};
 use crate::store::StorePath;
@@ -292,7 +292,9 @@ impl Walker<'_> {
         if self.fragment.is_empty() {
             return Ok(());
         }
-        let block = std::mem::replace(&mut self.fragment, Vec::with_capacity(FRAGMENT_SIZE));
+        let mut next = self.sender.buffer();
+        next.clear();
+        let block = std::mem::replace(&mut self.fragment, next);
         self.fragments += 1;
         if self.is_useless() { Ok(()) } else { self.sender.fragment(block) }
     }
@@ -329,17 +331,17 @@ impl Walker<'_> {
         nar: &mut NarHasher,
     ) -> Result<u32, NotPacked> {
         let mut payload = nar.start_regular(source.nar_name, source.executable, source.size)?;
-        let mut hash = blake3::Hasher::new();
+        let mut hash = LargeHash::new();
+        let mut block = self.sender.buffer();
         let mut left = source.size;
         while left > 0 {
-            let part = left.min(FRAGMENT_SIZE as u64) as usize;
-            file.read_exact(&mut self.buffer[..part])?;
-            hash.update(&self.buffer[..part]);
-            payload.write_all(&self.buffer[..part])?;
-            left -= part as u64;
+            left -= read_block(file, &mut block, left.min(self.walked.tree.block_size as u64))?;
+            hash.block(&content_hash(&block));
+            payload.write_all(&block)?;
         }
         payload.finish()?;
-        let hash = truncate(&hash.finalize());
+        self.sender.done_with(block);
+        let hash = hash.finish();
         if let Some(known) = self.known(&hash, source.size) {
             return Ok(known);
         }
@@ -360,24 +362,31 @@ impl Walker<'_> {
     ) -> Result<(ContentHash, u32), NotPacked> {
         let number = self.walked.tree.add_content(Content { size, ..Content::default() });
         self.large_sizes.insert(size);
-        let mut hash = blake3::Hasher::new();
-        let mut left = size;
+        let (mut whole, mut left) = (LargeHash::new(), size);
         while left > 0 {
-            let mut block = vec![0; left.min(self.walked.tree.block_size as u64) as usize];
-            file.read_exact(&mut block)?;
-            hash.update(&block);
+            let mut block = self.sender.buffer();
+            left -= read_block(file, &mut block, left.min(self.walked.tree.block_size as u64))?;
+            let hash = content_hash(&block);
+            whole.block(&hash);
             also(&block)?;
-            left -= block.len() as u64;
             if self.is_useless() {
-                continue;
-            }
-            match self.older.large(&block) {
-                Some(old) => self.sender.old_block(number, old.clone())?,
-                None => self.sender.block(number, block)?,
+                self.sender.done_with(block);
+            } else if let Some(old) = self.older.large(&hash, block.len()) {
+                self.sender.old_block(number, old.clone())?;
+                self.sender.done_with(block);
+            } else {
+                self.sender.block(number, block)?;
             }
         }
-        Ok((truncate(&hash.finalize()), number))
+        Ok((whole.finish(), number))
     }
+}
+
+/// Reads the next `size` bytes of a file into `block`, instead of what is in it. Returns `size`.
+fn read_block(file: &mut File, block: &mut Vec<u8>, size: u64) -> io::Result<u64> {
+    block.resize(size as usize, 0);
+    file.read_exact(block)?;
+    Ok(size)
 }
 
 /// Opens a file without following a symlink.
