@@ -10,7 +10,7 @@ use std::path::Path;
 
 use walkdir::WalkDir;
 
-use crate::layer::squashfs::{BLOCK_SIZE, FRAGMENT_SIZE};
+use crate::layer::squashfs::{BLOCK_SIZE, FRAGMENT_SIZE, LARGE_FILE};
 use crate::store::StorePath;
 
 /// In large blocks are paths that have more than so many bytes in large files for each small one. Of a store made of 1,356 packages of
@@ -42,7 +42,7 @@ impl Files {
         let sizes = sizes.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len());
         sizes.fold(Self::default(), |files, size| match size {
             0 => files,
-            size if size < FRAGMENT_SIZE as u64 => Self { small: files.small + 1, ..files },
+            size if size < LARGE_FILE as u64 => Self { small: files.small + 1, ..files },
             size => Self { large: files.large + size, ..files },
         })
     }
@@ -108,14 +108,12 @@ mod tests {
     fn files_are_counted_by_their_size() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("below")).unwrap();
-        for (name, size) in
-            [("empty", 0), ("small", FRAGMENT_SIZE - 1), ("below/small", 1), ("below/large", FRAGMENT_SIZE)]
-        {
+        for (name, size) in [("empty", 0), ("small", LARGE_FILE - 1), ("below/small", 1), ("below/large", LARGE_FILE)] {
             std::fs::write(folder.path().join(name), vec![1; size]).unwrap();
         }
         std::os::unix::fs::symlink("large", folder.path().join("link")).unwrap();
-        assert_eq!(Files::below(folder.path()), Files { small: 2, large: FRAGMENT_SIZE as u64 });
-        assert_eq!(Files::below(&folder.path().join("below/large")), Files { small: 0, large: FRAGMENT_SIZE as u64 });
+        assert_eq!(Files::below(folder.path()), Files { small: 2, large: LARGE_FILE as u64 });
+        assert_eq!(Files::below(&folder.path().join("below/large")), Files { small: 0, large: LARGE_FILE as u64 });
         assert_eq!(Files::below(&folder.path().join("missing")), Files::default());
     }
 

@@ -6,15 +6,17 @@
 //!
 //! Source of the format: RFC 8878, section 3.1.1.
 
-use super::squashfs::{FRAGMENT_SIZE, UNCOMPRESSED_BLOCK};
+use super::squashfs::UNCOMPRESSED_BLOCK;
 
+/// Most bytes of one of zstd's own blocks before compression.
+pub(super) const ZSTD_BLOCK: usize = 128 * 1024;
 /// A part has at least this many bytes, unless it is the last one: each costs an entry in the index.
 const LEAST: usize = 16 * 1024;
 
 /// Splits the stored bytes of a block with this size word. What is not a sound frame is one part.
 pub(super) fn parts(stored: &[u8], word: u32) -> Vec<&[u8]> {
     if word & UNCOMPRESSED_BLOCK != 0 {
-        return stored.chunks(FRAGMENT_SIZE).collect();
+        return stored.chunks(ZSTD_BLOCK).collect();
     }
     split(stored).unwrap_or_else(|| vec![stored])
 }

@@ -130,20 +130,22 @@ fn only_files_that_changed_are_sent() {
     assert!(without > bytes + 200_000, "{without} without, {bytes} with them");
 }
 
-/// Layers of earlier commits have blocks of 128 KiB.
+/// Layers of many small files have smaller blocks, and in those of earlier commits they have 128 KiB.
 #[test]
 fn a_layer_with_smaller_blocks_is_read_and_its_small_files_are_used_again() {
-    let store = tempfile::tempdir().unwrap();
-    let (old, new) = (path("0", "tool-1.0"), path("1", "tool-1.1"));
-    write(store.path(), &old, &files());
-    write(store.path(), &new, &files());
-    let (base, base_packed) = packed_in_blocks(FRAGMENT_SIZE, store.path(), &[&old], &Older::default());
-    let known = known(&base_packed);
-    assert_eq!(sent(&base, &base_packed, &files(), &KnownBlocks::default()), base_packed.digests.size);
-    let (layer, packed_new) = packed(store.path(), &[&new], &older(&base, &known));
-    let bytes = sent(&layer, &packed_new, &files(), &known);
-    let large: usize = files().iter().filter(|(name, _)| name.starts_with("large")).map(|(_, file)| file.1).sum();
-    assert!(bytes < large as u64 + 10_000, "{bytes} for {large}");
+    for block_size in [128 << 10, FRAGMENT_SIZE] {
+        let store = tempfile::tempdir().unwrap();
+        let (old, new) = (path("0", "tool-1.0"), path("1", "tool-1.1"));
+        write(store.path(), &old, &files());
+        write(store.path(), &new, &files());
+        let (base, base_packed) = packed_in_blocks(block_size, store.path(), &[&old], &Older::default());
+        let known = known(&base_packed);
+        assert_eq!(sent(&base, &base_packed, &files(), &KnownBlocks::default()), base_packed.digests.size);
+        let (layer, packed_new) = packed(store.path(), &[&new], &older(&base, &known));
+        let bytes = sent(&layer, &packed_new, &files(), &known);
+        let large: usize = files().iter().filter(|(name, _)| name.starts_with("large")).map(|(_, file)| file.1).sum();
+        assert!(bytes < large as u64 + 10_000, "{bytes} for {large}, blocks of {block_size}");
+    }
 }
 
 #[test]

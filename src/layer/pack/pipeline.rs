@@ -7,8 +7,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::Options;
 use super::older::OldBlock;
 use crate::layer::digest::DigestWriter;
+use crate::layer::frame::ZSTD_BLOCK;
 use crate::layer::index::{StoredBlock, entries};
-use crate::layer::squashfs::{BLOCK_SIZE, FRAGMENT_SIZE, Tree, UNCOMPRESSED_BLOCK};
+use crate::layer::squashfs::{BLOCK_SIZE, Tree, UNCOMPRESSED_BLOCK};
 
 /// Blocks that may wait for the writer: 24 MiB, and as much again after compression.
 const QUEUE: usize = 24;
@@ -183,7 +184,7 @@ fn compress_all(queue: &Receiver<Job>, spare: &Sender<Vec<u8>>, level: i32) {
     let (mut small, mut large) = (zstd::bulk::Compressor::new(level), compressor(level));
     let mut buffer = vec![0; BLOCK_SIZE];
     for Job { source, reply } in queue {
-        let is_large = matches!(&source, Source::Plain(block) if block.len() > FRAGMENT_SIZE);
+        let is_large = matches!(&source, Source::Plain(block) if block.len() > ZSTD_BLOCK);
         let done = match (source, if is_large { &mut large } else { &mut small }) {
             (Source::Old(block), _) => {
                 block.stored().map(|bytes| Compressed { word: block.word, parts: entries(&bytes, block.word), bytes })

@@ -14,7 +14,9 @@ use super::pipeline::{BlockSender, Stopped, WriterGone};
 use super::{Item, Rejected};
 use crate::layer::index::{ContentHash, LargeHash, content_hash};
 use crate::layer::nar::{self, NarHasher};
-use crate::layer::squashfs::{Content, FRAGMENT_SIZE, Fragment, Kind, MAX_FILE, MAX_INODES, MAX_LISTING, Tree};
+use crate::layer::squashfs::{
+    Content, FRAGMENT_SIZE, Fragment, Kind, LARGE_FILE, MAX_FILE, MAX_INODES, MAX_LISTING, Tree,
+};
 use crate::store::StorePath;
 
 /// The result of the walk.
@@ -75,7 +77,7 @@ pub(super) fn walk(
         fragment: Vec::with_capacity(FRAGMENT_SIZE),
         fragments: 0,
         in_older: BTreeMap::new(),
-        buffer: vec![0; FRAGMENT_SIZE],
+        buffer: vec![0; LARGE_FILE],
     };
     let mut roots = Vec::with_capacity(items.len());
     for item in items {
@@ -109,10 +111,11 @@ struct Walker<'a> {
     buffer: Vec<u8>,
 }
 
-/// A fragment block shorter than this is cut only if it is full.
-const FRAGMENT_LEAST: usize = 32 * 1024;
+/// A fragment block shorter than this is cut only if it is full. Small files take less if more of them share a block: of 1,356 packages of
+/// Debian, 187 MB, and 199 MB with a least of 32 KiB and an average of 64 KiB.
+const FRAGMENT_LEAST: usize = 128 * 1024;
 /// Average number of bytes between two cuts beyond that.
-const FRAGMENT_MEAN: u64 = 64 * 1024;
+const FRAGMENT_MEAN: u64 = 128 * 1024;
 
 /// Returns whether a fragment block ends after a small file. This depends on the content of the file, and is more likely for a
 /// large one. After changed files, blocks are therefore soon cut at the same places as in an older layer, and are identical.
@@ -207,7 +210,7 @@ impl Walker<'_> {
             )));
         }
         let source = Source { path: full, nar_name: name, executable: metadata.mode() & 0o100 != 0, size };
-        let content = if size < FRAGMENT_SIZE as u64 {
+        let content = if size < LARGE_FILE as u64 {
             self.small(&mut file, &source, nar)?
         } else if self.large_sizes.contains(&size) {
             self.large_that_may_be_known(&mut file, &source, nar)?
@@ -249,7 +252,7 @@ impl Walker<'_> {
 
     /// Adds a small file to the current fragment block.
     fn append(&mut self, number: u32, bytes: &[u8], hash: &ContentHash) -> Result<(), WriterGone> {
-        if self.fragment.len() + bytes.len() > FRAGMENT_SIZE {
+        if self.fragment.len() + bytes.len() > FRAGMENT_SIZE.min(self.walked.tree.block_size) {
             self.flush_fragment()?;
         }
         let place = Fragment { index: self.fragments, offset: self.fragment.len() as u32 };
@@ -269,7 +272,7 @@ impl Walker<'_> {
             }
             let block = self.older.block(number);
             let used: u32 = files.iter().map(|(_, place)| place.size).sum();
-            if used < block.size / 2 {
+            if used < block.size / 2 || block.size as usize > self.walked.tree.block_size {
                 let plain = block.plain().map_err(Stopped::Failed)?;
                 for (content, Place { offset, size, .. }) in files {
                     let bytes = &plain[offset as usize..(offset + size) as usize];

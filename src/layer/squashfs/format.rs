@@ -2,11 +2,13 @@
 
 /// Bytes of a block of a large file before compression, in images of mostly large files: the most that squashfs can have.
 pub const BLOCK_SIZE: usize = 1024 * 1024;
-/// Smaller files share blocks, which have at most this many bytes: the kernel caches three of them, and decompresses a whole one for
-/// each small file that is read. In images of many small files, blocks of large files have this size as well.
-pub const FRAGMENT_SIZE: usize = 128 * 1024;
-/// The block sizes of images that are written and read.
-const BLOCK_SIZES: [u32; 2] = [FRAGMENT_SIZE as u32, BLOCK_SIZE as u32];
+/// Files of fewer bytes share blocks.
+pub const LARGE_FILE: usize = 128 * 1024;
+/// Most bytes of a block that small files share: the kernel caches three of them, and decompresses a whole one for each small file that
+/// is read. In images of many small files, blocks of large files have this size as well.
+pub const FRAGMENT_SIZE: usize = 256 * 1024;
+/// The block sizes of images that are read. Those of 128 KiB were written until 28 November 2026.
+const BLOCK_SIZES: [u32; 3] = [128 * 1024, FRAGMENT_SIZE as u32, BLOCK_SIZE as u32];
 /// The time stamp of everything in the image, in seconds since 1970: what Nix gives store paths.
 pub(crate) const MODIFICATION_TIME: u32 = 1;
 /// Flag in the size word of an uncompressed data block or fragment.
@@ -155,7 +157,7 @@ mod tests {
         assert_eq!(Superblock::decode(&bytes).as_ref(), Ok(&superblock));
         let older = Superblock { block: 128 << 10, ..superblock.clone() };
         assert_eq!(Superblock::decode(&older.encode()), Ok(older));
-        let other = Superblock { block: 256 << 10, ..superblock };
+        let other = Superblock { block: 512 << 10, ..superblock };
         assert!(Superblock::decode(&other.encode()).unwrap_err().contains("block size"));
         bytes[20] = 1; // gzip
         assert!(Superblock::decode(&bytes).unwrap_err().contains("compression"));

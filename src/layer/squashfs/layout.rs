@@ -4,7 +4,7 @@
 use std::ops::RangeInclusive;
 
 use super::error::ImageError;
-use super::format::{FRAGMENT_SIZE, SUPERBLOCK_SIZE, UNCOMPRESSED_BLOCK};
+use super::format::{FRAGMENT_SIZE, LARGE_FILE, SUPERBLOCK_SIZE, UNCOMPRESSED_BLOCK};
 use super::tree::{Content, Fragment};
 use super::usage::Places;
 
@@ -50,10 +50,10 @@ impl Contents {
         let slot = self.by_number.get_mut((number as usize).wrapping_sub(1)).ok_or(unknown)?;
         *slot = match (content.size, content.fragment) {
             (0, None) => Data::Nowhere,
-            (1.., Some(Fragment { index, offset })) if content.size < FRAGMENT_SIZE as u64 => {
+            (1.., Some(Fragment { index, offset })) if content.size < LARGE_FILE as u64 => {
                 Data::Small(index, offset, content.size as u32)
             }
-            (size, None) if size >= FRAGMENT_SIZE as u64 => {
+            (size, None) if size >= LARGE_FILE as u64 => {
                 if self.large.len() >= MAX_LARGE {
                     return Err(ImageError::Malformed("it has more large files than a layer can have"));
                 }
@@ -87,7 +87,7 @@ impl Contents {
 
     /// Checks that the contents fill the image up to byte `end` with the `fragments`, each with its start and size word.
     pub(super) fn check(&self, fragments: &[(u64, u32)], end: u64) -> Result<(), ImageError> {
-        check_small(&self.by_number, fragments)?;
+        check_small(&self.by_number, fragments, self.block.min(FRAGMENT_SIZE as u32))?;
         let mut layout = Layout { fragments, at: SUPERBLOCK_SIZE as u64, placed: 0, large: Vec::new() };
         for data in &self.by_number {
             if let Data::Large(number) = *data {
@@ -104,9 +104,9 @@ impl Contents {
     }
 }
 
-/// Checks that every one of the `fragments` has small files, of which two share all bytes or none. A fragment of an older layer may
+/// Checks that every one of the `fragments` has at most so many bytes and has small files, of which two share all bytes or none. A fragment of an older layer may
 /// also have bytes that belong to no file.
-fn check_small(contents: &[Data], fragments: &[(u64, u32)]) -> Result<(), ImageError> {
+fn check_small(contents: &[Data], fragments: &[(u64, u32)], most: u32) -> Result<(), ImageError> {
     let place = |data: &Data| match *data {
         Data::Small(index, offset, size) => Some((index, offset, size)),
         _ => None,
@@ -124,8 +124,8 @@ fn check_small(contents: &[Data], fragments: &[(u64, u32)]) -> Result<(), ImageE
             filled = offset.saturating_add(size);
         }
         // What follows the last file is not known.
-        let plain = if word & UNCOMPRESSED_BLOCK == 0 { FRAGMENT_SIZE as u32 } else { word ^ UNCOMPRESSED_BLOCK };
-        if filled == 0 || filled > plain || plain > FRAGMENT_SIZE as u32 {
+        let plain = if word & UNCOMPRESSED_BLOCK == 0 { most } else { word ^ UNCOMPRESSED_BLOCK };
+        if filled == 0 || filled > plain || plain > most {
             return Err(ImageError::Malformed("a fragment has no files, or more bytes than one can have"));
         }
         stored(*word, plain)?;
@@ -211,7 +211,12 @@ mod tests {
 
     /// Whether the packer could have placed these small files, in these fragments.
     fn accepted(files: &[(u32, u32, u64)], fragments: &[u32]) -> bool {
-        let mut contents = Contents::new(files.len() as u32, 1 << 20);
+        accepted_in(1 << 20, files, fragments)
+    }
+
+    /// The same in an image with blocks of this size.
+    fn accepted_in(block: u32, files: &[(u32, u32, u64)], fragments: &[u32]) -> bool {
+        let mut contents = Contents::new(files.len() as u32, block);
         for (number, &(index, offset, size)) in (1..).zip(files) {
             let content = Content { size, fragment: Some(Fragment { index, offset }), ..Content::default() };
             contents.add(number, &content).unwrap();
@@ -240,5 +245,11 @@ mod tests {
             !accepted(&[(0, 0, 10)], &[block]) && !accepted(&[(0, 0, 10)], &[(block + 1) | WHOLE]),
             "too many bytes"
         );
+        let older = 128 << 10;
+        assert!(
+            accepted_in(older, &[(0, older - 10, 10)], &[7]) && accepted_in(older, &[(0, 0, 10)], &[older | WHOLE])
+        );
+        assert!(!accepted_in(older, &[(0, older - 5, 10)], &[7]), "outside of a block of an image of earlier commits");
+        assert!(!accepted_in(older, &[(0, 0, 10)], &[(older + 1) | WHOLE]), "more bytes than its blocks have");
     }
 }

@@ -23,7 +23,7 @@ pub(crate) use blocks::{BlockReader, Piece, read_block};
 pub(crate) use check::{Checked, check_with_usage};
 pub use check::{Member, check};
 pub use error::ImageError;
-pub use format::{BLOCK_SIZE, FRAGMENT_SIZE, SUPERBLOCK_SIZE};
+pub use format::{BLOCK_SIZE, FRAGMENT_SIZE, LARGE_FILE, SUPERBLOCK_SIZE};
 pub(crate) use format::{MAX_FILE, MAX_INODES, MAX_LISTING};
 pub(crate) use format::{MODIFICATION_TIME, UNCOMPRESSED_BLOCK, image_length, round_up_to_page, tables_start};
 pub use owner::set_owner;

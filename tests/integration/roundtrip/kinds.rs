@@ -44,7 +44,7 @@ fn blocks_are_large_where_files_are_and_later_saves_take_them_over() {
     add(&first, "large", large, 1);
     add(&first, "small", small, 1);
     first.save(&cache, KEY, &[]);
-    assert_eq!(block_sizes(&cache), [128 << 10, 1 << 20]);
+    assert_eq!(block_sizes(&cache), [256 << 10, 1 << 20]);
 
     let second = machine.store("second");
     assert_eq!(second.restore(&cache, KEY, &[])["hit"], "exact");
