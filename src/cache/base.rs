@@ -6,10 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use super::Context;
 use super::checkpoint::Moment;
 use super::proof::{Proof, prove};
-use super::record::RestoreRecord;
+use super::record::{self, RestoreRecord};
 use super::repack::Turn;
 use super::search::Search;
-use super::system::{find_fitting, is_exact, note_foreign, own_key};
+use super::system::{find_fitting, is_exact, note_foreign, own_key, own_prefixes};
 use super::to_pack::keep_held;
 use crate::base::note::{Code, Note};
 use crate::remote::RemoteError;
@@ -60,10 +60,35 @@ impl Base {
     }
 }
 
-/// Finds the base, and its lost parts. `search` is that for the primary key.
+/// The restored snapshot, and what is to be said about it.
+pub(super) struct Near {
+    /// The name of its generation.
+    name: String,
+    search: Result<Search, RemoteError>,
+    notes: Vec<Note>,
+}
+
+impl Near {
+    async fn find(context: &Context, name: String) -> Self {
+        let mut notes = Vec::new();
+        let search = find_fitting(context, std::slice::from_ref(&name), &mut notes).await;
+        Self { name, search, notes }
+    }
+
+    /// Finds the snapshot that the last restore has used, if it has another key. So it is here as soon as the newest one of the primary
+    /// key.
+    pub(super) async fn ahead(context: &Context) -> Option<Self> {
+        let is_readable = context.place.remote.is_readable();
+        let name = is_readable.then(|| record::matched(&context.place.dirs)).flatten()?;
+        let is_own = own_prefixes(context).iter().any(|prefix| name.starts_with(prefix));
+        if is_own { None } else { Some(Self::find(context, name).await) }
+    }
+}
+
+/// Finds the base, and its lost parts. `search` is that for the primary key, and `ahead` what was found at the same time.
 pub(super) async fn load_base(
     context: &Context,
-    search: Search,
+    (search, ahead): (Search, Option<Near>),
     record: &RestoreRecord,
     valid: &Paths,
     notes: &mut Vec<Note>,
@@ -92,7 +117,13 @@ pub(super) async fn load_base(
     let newest = newest.filter(|(newest, _)| *newest == key).map_or(0, |(_, number)| number);
     let mut near = None;
     if let Some(name) = record.matched.as_ref().filter(|name| !name.starts_with(&prefix)) {
-        let search = find_fitting(context, std::slice::from_ref(name), notes).await?;
+        let Near { search, notes: about, .. } = match ahead.filter(|ahead| ahead.name == *name) {
+            Some(ahead) => ahead,
+            None => Box::pin(Near::find(context, name.clone())).await,
+        };
+        let is_said = notes.iter().any(|note| note.code == Code::SnapshotOtherSystem);
+        notes.extend(about.into_iter().filter(|note| !(is_said && note.code == Code::SnapshotOtherSystem)));
+        let search = search?;
         near = search.found.map(|found| found.snapshot);
         if let Some(near) = &mut near {
             // These numbers belong to the other key.

@@ -138,7 +138,7 @@ pub(crate) async fn checkpoint(context: &Context, so_far: &mut Checkpoints, most
     let find = Box::pin(last::find(context, earlier.as_ref(), &mut outcome.notes));
     let (read, newest) = tokio::join!(read_store(context), find);
     let (lock, here, _, roots, record) = read.map_err(|error| CheckpointError::of(&error))?;
-    let past = Past { record, newest, trace: None, earlier, moment: Moment::Running { most }, lock };
+    let past = Past { record, newest, near: None, trace: None, earlier, moment: Moment::Running { most }, lock };
     let pushed =
         save_paths(context, here, &roots, past, &mut outcome).await.map_err(|error| CheckpointError::of(&error))?;
     if outcome.saved.is_none() {

@@ -75,7 +75,8 @@ pub(crate) async fn save_drvs(context: &Context, wanted: &BTreeSet<StorePath>) -
     }
     let (here, none) = (Here { valid, realisations: Vec::new() }, BTreeSet::new());
     let record = RestoreRecord::begin(&context.identity.run, BTreeSet::new(), None);
-    let past = Past { record: Some(record), newest, trace: None, earlier: None, moment: Moment::End, lock: None };
+    let past =
+        Past { record: Some(record), newest, near: None, trace: None, earlier: None, moment: Moment::End, lock: None };
     if let Err(error) = save_paths(context, here, &none, past, &mut outcome).await {
         note_error(&error, &mut outcome);
     }

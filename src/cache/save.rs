@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use super::Context;
-use super::base::{Base, load_base};
+use super::base::{Base, Near, load_base};
 use super::checkpoint::{self, Checkpoints, Moment};
 use super::coarse::Kinds;
 use super::commit::{Pushed, push_snapshot};
@@ -60,7 +60,7 @@ pub(crate) async fn save_after(context: &Context, streamed: Finished) -> Result<
     }
     let (earlier, mut notes) = (checkpoint::load(context), Vec::new());
     let find = Box::pin(last::find(context, earlier.as_ref(), &mut notes));
-    let (read, newest) = tokio::join!(read_store(context), find);
+    let (read, newest, near) = tokio::join!(read_store(context), find, Box::pin(Near::ahead(context)));
     let (_lock, here, withheld, roots, mut record) = read?;
     if let Some(record) = &mut record {
         record.damaged.extend(streamed.damaged);
@@ -70,7 +70,7 @@ pub(crate) async fn save_after(context: &Context, streamed: Finished) -> Result<
     }
     outcome.phases.push(Phase::end("read the store", start, here.valid.len() as u64, 0));
     outcome.notes.append(&mut notes);
-    let past = Past { record, newest, trace: streamed.trace, earlier, moment: Moment::End, lock: None };
+    let past = Past { record, newest, near, trace: streamed.trace, earlier, moment: Moment::End, lock: None };
     if let Err(error) = save_paths(context, here, &roots, past, &mut outcome).await {
         note_error(&error, &mut outcome);
     }
@@ -84,7 +84,7 @@ pub(super) type Found = (Option<StoreLock>, Here, Option<Withheld>, BTreeSet<Sto
 /// Reads the store, without what this job must not sign.
 pub(super) async fn read_store(context: &Context) -> Result<Found, CacheError> {
     let (dirs, threads, keys) = (context.place.dirs.clone(), context.packing.threads, context.place.keys.clone());
-    let read = tokio::task::spawn_blocking(move || {
+    tokio::task::spawn_blocking(move || {
         let lock = store::gc_lock(&dirs)?;
         let valid = store::read_all(&dirs)?;
         let withheld = if keys.can_sign() { Some(vouch::withheld(&dirs, &valid, &keys, threads)?) } else { None };
@@ -98,8 +98,8 @@ pub(super) async fn read_store(context: &Context) -> Result<Found, CacheError> {
         }
         let roots = store::roots(&dirs);
         Ok::<_, CacheError>((lock, Here { valid, realisations }, withheld, roots, record::load(&dirs)?))
-    });
-    read.await?
+    })
+    .await?
 }
 
 pub(super) fn empty_outcome(context: &Context) -> SaveOutcome {
@@ -129,8 +129,9 @@ pub(super) struct Here {
 /// What the job did before a save.
 pub(super) struct Past {
     pub record: Option<RestoreRecord>,
-    /// The newest generation of the key, which was searched for while the store was read.
+    /// The newest generation of the key, and perhaps the restored one: they were searched for while the store was read.
     pub newest: Result<Search, RemoteError>,
+    pub near: Option<Near>,
     /// What it read of streamed layers.
     pub trace: Option<Trace>,
     /// What it has saved already.
@@ -145,7 +146,7 @@ pub(super) async fn save_paths(
     context: &Context,
     Here { valid, realisations }: Here,
     roots: &BTreeSet<StorePath>,
-    Past { record, newest, trace, earlier, moment, lock }: Past,
+    Past { record, newest, near, trace, earlier, moment, lock }: Past,
     outcome: &mut SaveOutcome,
 ) -> Result<Pushed, SaveError> {
     let mut record = record.unwrap_or_else(|| RestoreRecord::begin(&context.identity.run, BTreeSet::new(), None));
@@ -156,7 +157,7 @@ pub(super) async fn save_paths(
             record.matched = None;
         }
     }
-    let mut base = load_base(context, newest?, &record, &valid, &mut outcome.notes).await?;
+    let mut base = load_base(context, (newest?, near), &record, &valid, &mut outcome.notes).await?;
     (base.moment, base.lock) = (moment, Mutex::new(lock));
     let mut context = context.clone();
     context.identity.key.clone_from(&base.key);
@@ -320,8 +321,7 @@ async fn push(
     let (to_pack, apart) = plan(context, &mut snapshot, new, valid, &selection.lane, (base.moment, base.turn, time));
     let room = base.turn.most_layers().saturating_sub(snapshot.layers.len());
     let kinds = Kinds::of(&context.place.dirs.real_store(), &to_pack).await?;
-    let used = (&*context.identity.lane, &selection.lane);
-    let parts = parts((&to_pack, &apart), &snapshot, used, (valid, &kinds), room);
+    let parts = parts((&to_pack, &apart), &snapshot, (&context.identity.lane, &selection.lane), (valid, &kinds), room);
     let all_packed = Notify::new();
     let is_packed = || {
         base.let_go();

@@ -107,7 +107,7 @@ pub(super) async fn restore(context: &Context, view: &View, limit: u64) -> (Path
 pub(super) async fn save(context: &Context, view: &View, valid: &Paths, needs: &Needs, record: &RestoreRecord) {
     let mut notes = Vec::new();
     let Ok(search) = last::find(context, None, &mut notes).await else { return };
-    let Ok(mut base) = load_base(context, search, record, valid, &mut notes).await else { return };
+    let Ok(mut base) = load_base(context, (search, None), record, valid, &mut notes).await else { return };
     let bases = [&base.same_key, &base.near];
     let known: BTreeSet<StorePath> =
         bases.into_iter().flatten().flat_map(|snapshot| snapshot.paths.keys().map(|key| key.0.clone())).collect();
