@@ -138,12 +138,15 @@ def demands(figures):
         ("restore, link model: bytes", figures.ratio(link, "restore", "mount", "down"), 1.15),
         ("restore without the download: time", figures.ratio(local, "restore", "mount", "local-seconds"), 0.10),
         ("cold save, no link limit: time", figures.ratio(local, "cold save", "mount"), 1.0),
-        ("cold save, no link limit: bytes", figures.ratio(local, "cold save", "mount", "up"), 1.15),
+        ("cold save, link model: time", figures.ratio(link, "cold save", "mount"), 0.86),
+        ("lock bump, save, link model: time", figures.ratio(link, "lock bump, save", "mount"), 0.20),
+        ("lock bump, save, link model: bytes", figures.ratio(link, "lock bump, save", "mount", "up"), 0.18),
     ]
     for way, name in ((local, "no link limit"), (link, "link model")):
         found += [
             (f"5 % changed, {name}: time", figures.ratio(way, changed, "mount"), 0.15),
-            (f"5 % changed, {name}: bytes", figures.ratio(way, changed, "mount", "up"), 0.06),
+            (f"5 % changed, {name}: bytes", figures.ratio(way, changed, "mount", "up"), 0.010),
+            (f"cold save, {name}: bytes", figures.ratio(way, "cold save", "mount", "up"), 1.0),
             (f"nothing new, {name}: time to a cold save", figures.ratio(way, nothing, "mount", to="cold save"), 0.05),
             (f"nothing new, {name}: bytes up", figures.median(way, nothing, "mount", "up"), 0),
         ]

@@ -1,7 +1,7 @@
 //! Every process that serves the store sees the mount, or nothing is mounted.
 
 use super::daemon::{with_daemon, with_daemon_started};
-use super::{assert_plain, benches, full, mounts_of, path_named};
+use super::{Bench, assert_plain, benches, full, mounts_of, nixes, path_named};
 use crate::support::realnix::Root;
 
 /// Restores, and uses everything through the daemon. What the daemon took for damaged would be valid no more at the end.
@@ -16,14 +16,23 @@ const USE: &str = "restore \"$1\" \"$2\"
 /// Starts the daemon as the words in `start` say and asserts how the layers got into the store.
 fn assert_mode(root: Root, start: &str, mode: &str) {
     for bench in benches() {
-        let Some(said) = with_daemon_started(&bench, root, start, USE) else { continue };
-        assert!(said.contains(&format!("\"mode\": \"{mode}\"")), "{said}");
-        assert_eq!(said.contains("\"not-mounted\""), mode == "unpack", "{said}");
-        assert!(mode == "mount" || said.contains("does not see what is mounted on /nix/store"), "{said}");
-        let store = bench.machine.store("mounted");
-        assert_plain(&store);
-        assert_eq!(store.valid().is_empty(), mode == "mount");
+        assert_mode_of(&bench, (root, start), "mount", mode);
     }
+    // Streamed layers are seen by whom mounted ones are.
+    if let Some(bench) = nixes().last().map(Bench::new) {
+        assert_mode_of(&bench, (root, start), "stream", if mode == "mount" { "stream" } else { mode });
+    }
+}
+
+/// As [`assert_mode`], after a restore for which a mode was asked.
+fn assert_mode_of(bench: &Bench, (root, start): (Root, &str), asked: &str, mode: &str) {
+    let Some(said) = with_daemon_started(bench, root, start, &format!("MODE={asked}\n{USE}")) else { return };
+    assert!(said.contains(&format!("\"mode\": \"{mode}\"")), "{said}");
+    assert_eq!(said.contains("\"not-mounted\""), mode == "unpack", "{said}");
+    assert!(mode != "unpack" || said.contains("does not see what is mounted on /nix/store"), "{said}");
+    let store = bench.machine.store("mounted");
+    assert_plain(&store);
+    assert_eq!(store.valid().is_empty(), mode != "unpack");
 }
 
 #[test]
@@ -78,26 +87,37 @@ fn a_socket_that_nobody_serves_is_in_nobodys_way() {
 #[test]
 fn a_namespace_that_was_made_since_keeps_the_mount() {
     for bench in benches() {
-        let store = bench.machine.store("mounted");
-        let script = "restore() { nix_cache restore --restore-mode mount --format json --primary-key \"$1\" --remote \"dir:$2\"; }
-            restore \"$1\" \"$2\"
-            unshare --mount --propagation private sh -c 'cd /nix/store; exec sleep 600' & other=$!
-            trap 'kill $other || true' EXIT
-            for step in $(seq 200); do
-                test \"$(readlink /proc/$other/cwd)\" = /nix/store && break; sleep 0.05
-            done
-            before=$(nix-store --verify --check-contents 2>&1; nix path-info --all)
-            ! nix_cache detach
-            test \"$before\" = \"$(nix-store --verify --check-contents 2>&1; nix path-info --all)\"
-            kill $other; wait $other || true
-            nix_cache detach";
-        let mut command = crate::support::realnix::at_nix(&store, Root::Private, script);
-        let said = super::run(command.arg("sh").arg(super::KEY).arg(&bench.cache));
-        assert!(said.contains("(sleep)") && said.contains("mount namespace of its own"), "{said}");
-        assert!(said.contains("Unmounted."), "{said}");
-        assert_plain(&store);
+        assert_kept_by_a_namespace(&bench, "mount");
+    }
+    if let Some(bench) = nixes().last().map(Bench::new) {
+        assert_kept_by_a_namespace(&bench, "stream");
     }
 }
+
+fn assert_kept_by_a_namespace(bench: &Bench, mode: &str) {
+    let store = bench.machine.store("mounted");
+    let script = format!("MODE={mode}\n{WITH_ANOTHER_NAMESPACE}");
+    let mut command = crate::support::realnix::at_nix(&store, Root::Private, &script);
+    let said = super::run(command.arg("sh").arg(super::KEY).arg(&bench.cache));
+    assert!(said.contains(&format!("\"mode\": \"{mode}\"")), "{said}");
+    assert!(said.contains("(sleep)") && said.contains("mount namespace of its own"), "{said}");
+    assert!(said.contains("Unmounted."), "{said}");
+    assert_plain(&store);
+}
+
+/// Restores, and detaches while a process has a namespace that was made since, and after that.
+const WITH_ANOTHER_NAMESPACE: &str = "
+    nix_cache restore --restore-mode $MODE --format json --primary-key \"$1\" --remote \"dir:$2\"
+    unshare --mount --propagation private sh -c 'cd /nix/store; exec sleep 600' & other=$!
+    trap 'kill $other || true' EXIT
+    for step in $(seq 200); do
+        test \"$(readlink /proc/$other/cwd)\" = /nix/store && break; sleep 0.05
+    done
+    before=$(nix-store --verify --check-contents 2>&1; nix path-info --all)
+    ! nix_cache detach
+    test \"$before\" = \"$(nix-store --verify --check-contents 2>&1; nix path-info --all)\"
+    kill $other; wait $other || true
+    nix_cache detach";
 
 #[test]
 fn mount_points_may_have_any_name() {

@@ -1,5 +1,6 @@
 //! Streamed layers: everything that is done with mounted ones, while their bytes arrive or do not.
 
+mod arriving;
 mod control;
 mod damage;
 mod faults;

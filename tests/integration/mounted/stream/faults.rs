@@ -111,7 +111,12 @@ fn a_worker_that_is_killed_again_and_again_costs_no_read() {
     let mut verify = store.command("nix-store");
     let verify = verify.args(["--verify", "--check-contents"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
     let (mut killed, mut random) = (BTreeSet::new(), Random::new());
-    for _ in 0..kills() {
+    // 50 of the 80 with which the tests are run.
+    let most = kills() * 5 / 8;
+    for _ in 0..4 * kills() {
+        if killed.len() as u64 == most {
+            break;
+        }
         std::thread::sleep(Duration::from_millis(20 + random.below(80)));
         let pid = status(store)["pid"].as_i64().unwrap();
         if killed.insert(pid) {
@@ -121,7 +126,7 @@ fn a_worker_that_is_killed_again_and_again_costs_no_read() {
     }
     service.fake.clear_faults();
     let output = verify.wait_with_output().unwrap();
-    assert!(output.status.success() && killed.len() as u64 > kills() / 2, "{killed:?} {}", both(&output));
+    assert!(output.status.success() && killed.len() as u64 == most, "{killed:?} {}", both(&output));
     store.assert_verifies();
     detach_cleanly(store);
     assert_no_stream(store);

@@ -9,7 +9,7 @@ use super::*;
 use crate::support::fake::{Fault, FaultName, Operation};
 
 /// Reads this many files, all at once, in processes that end well only if every byte arrives.
-fn readers(store: &TestStore, files: std::ops::Range<u64>) -> Vec<Child> {
+pub(super) fn readers(store: &TestStore, files: std::ops::Range<u64>) -> Vec<Child> {
     let one = store.dirs().real(&path_named(store, "one"));
     let original = store.machine.path("one-source/one");
     let compare = |number| {
@@ -20,14 +20,14 @@ fn readers(store: &TestStore, files: std::ops::Range<u64>) -> Vec<Child> {
     files.map(compare).collect()
 }
 
-fn assert_all_read(readers: Vec<Child>) {
+pub(super) fn assert_all_read(readers: Vec<Child>) {
     for reader in readers {
         let output = reader.wait_with_output().unwrap();
         assert!(output.status.success(), "a read failed or was wrong: {output:?}");
     }
 }
 
-fn assert_nothing_lost(streamed: &Streamed) {
+pub(super) fn assert_nothing_lost(streamed: &Streamed) {
     let status = status(&streamed.0);
     assert_eq!(status["lost"], serde_json::json!({}), "{status}");
     detach_cleanly(&streamed.0);

@@ -1,0 +1,78 @@
+//! A store of which bytes are still missing: what Nix does with it, a detach, and a worker that stands still.
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::faults::Service;
+use super::outage::{assert_all_read, assert_nothing_lost, readers};
+use super::*;
+use crate::support::fake::{Fault, FaultName, Operation};
+
+/// How many bytes are here, of how many.
+fn arrived(store: &TestStore) -> (u64, u64) {
+    let status = status(store);
+    let [here, all] = ["bytes-here", "bytes"].map(|field| status[field].as_u64().unwrap());
+    (here, all)
+}
+
+#[test]
+fn a_store_is_collected_optimised_and_verified_before_all_of_it_is_here() {
+    let Some(service) = Service::new() else { return };
+    let saved = service.machine.store("saved");
+    add(&saved, "two", 10);
+    assert!(Run::of(service.verb(&saved, "save", &[])).json()["saved"].is_object());
+    // Bytes a second of each connection.
+    service.fake.fault(Fault::new(FaultName::Trickle).on(Operation::Download).bytes(400_000));
+    let streamed = service.streamed_with("stall=300,blob_delay=20,rpc_delay=20");
+    let store = &streamed.0;
+    let one = full(&path_named(store, "one"));
+    store.nix_store(&["--add-root", service.machine.path("root").to_str().unwrap(), "--realise", &one]);
+    store.nix_store(&["--gc"]);
+    let names = || store.valid().iter().map(|path| path.name().to_owned()).collect::<Vec<_>>();
+    assert_eq!(names(), ["one"]);
+    let (collected, all) = arrived(store);
+    assert!(collected + (8 << 20) < all, "{collected} of {all} bytes were here");
+    let tool = |option: &[&str]| store.command("nix-store").args(option).spawn().unwrap();
+    let tools = [tool(&["--optimise"]), tool(&["--verify", "--check-contents"])];
+    wait_for("the arrival of more", || arrived(store).0 > collected);
+    let (during, _) = arrived(store);
+    assert!(during < all, "{during} of {all} bytes were here");
+    service.fake.clear_faults();
+    for mut tool in tools {
+        assert!(tool.wait().unwrap().success());
+    }
+    assert_eq!(names(), ["one"]);
+    store.assert_verifies();
+    assert_nothing_lost(&streamed);
+}
+
+#[test]
+fn a_worker_that_stands_still_for_a_while_costs_only_time() {
+    let Some(service) = Service::new() else { return };
+    let streamed = service.streamed();
+    let worker = Pid::from_raw(status(&streamed.0)["pid"].as_i64().unwrap() as i32).unwrap();
+    kill_process(worker, Signal::STOP).unwrap();
+    let mut readers = readers(&streamed.0, 5..9);
+    std::thread::sleep(Duration::from_secs(5));
+    assert!(readers.iter_mut().all(|reader| reader.try_wait().unwrap().is_none()), "nobody serves them");
+    kill_process(worker, Signal::CONT).unwrap();
+    assert_all_read(readers);
+    assert_eq!(status(&streamed.0)["pid"], worker.as_raw_nonzero().get());
+    assert_nothing_lost(&streamed);
+}
+
+#[test]
+fn a_stream_is_not_detached_below_readers_that_wait() {
+    let Some(service) = Service::new() else { return };
+    let streamed = service.streamed();
+    let store = &streamed.0;
+    service.fake.fault(Fault::new(FaultName::Hang).on(Operation::Download));
+    let mut readers = readers(store, 8..12);
+    wait_for("reads that wait", || status(store)["waiting"].as_u64() > Some(0));
+    let refused = run_detach(store);
+    assert!(refused.code == Some(1) && refused.log.contains("the store is in use"), "{refused:?}");
+    assert!(readers.iter_mut().all(|reader| reader.try_wait().unwrap().is_none()), "their bytes are missing");
+    service.fake.clear_faults();
+    assert_all_read(readers);
+    store.assert_verifies();
+    assert_nothing_lost(&streamed);
+}
