@@ -134,7 +134,8 @@ fn a_full_disk_costs_no_read() {
         run_detach(store);
         assert_no_stream(store);
     }
-    unmount(&root, UnmountFlags::empty()).unwrap();
+    // The folder of the stream is gone a moment before its processes are.
+    wait_for("the end of every use of the disk", || unmount(&root, UnmountFlags::empty()).is_ok());
 }
 
 /// What Nix does with a whole store, while the background fetches.
