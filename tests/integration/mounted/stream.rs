@@ -36,6 +36,13 @@ fn status(store: &TestStore) -> Value {
     serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
 }
 
+/// How many bytes are here, of how many.
+fn arrived(store: &TestStore) -> (u64, u64) {
+    let status = status(store);
+    let [here, all] = ["bytes-here", "bytes"].map(|field| status[field].as_u64().unwrap());
+    (here, all)
+}
+
 fn becomes(is_so: impl Fn() -> bool) -> bool {
     for _ in 0..1500 {
         if is_so() {
@@ -128,8 +135,7 @@ fn a_restore_fetches_little_of_a_layer_with_derivations_between_large_paths() {
     let (streamed, outcome) = streamed(machine.store("streamed"), &cache, &[], "stream_fill=600000");
     assert_streamed(&outcome);
     assert_eq!(streamed.0.valid(), saved.valid());
-    let status = status(&streamed.0);
-    let [here, all] = ["bytes-here", "bytes"].map(|field| status[field].as_u64().unwrap());
+    let (here, all) = arrived(&streamed.0);
     assert!(all > derivations.len() as u64 * (2 << 20) && here < 5 << 20, "{here} of {all} bytes");
 }
 

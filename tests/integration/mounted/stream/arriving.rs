@@ -7,13 +7,6 @@ use super::outage::{assert_all_read, assert_nothing_lost, readers};
 use super::*;
 use crate::support::fake::{Fault, FaultName, Operation};
 
-/// How many bytes are here, of how many.
-fn arrived(store: &TestStore) -> (u64, u64) {
-    let status = status(store);
-    let [here, all] = ["bytes-here", "bytes"].map(|field| status[field].as_u64().unwrap());
-    (here, all)
-}
-
 #[test]
 fn a_store_is_collected_optimised_and_verified_before_all_of_it_is_here() {
     let Some(service) = Service::new() else { return };

@@ -111,10 +111,10 @@ fn a_worker_that_is_killed_again_and_again_costs_no_read() {
     let mut verify = store.command("nix-store");
     let verify = verify.args(["--verify", "--check-contents"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
     let (mut killed, mut random) = (BTreeSet::new(), Random::new());
-    // 50 of the 80 with which the tests are run.
-    let most = kills() * 5 / 8;
-    for _ in 0..4 * kills() {
-        if killed.len() as u64 == most {
+    // 50 of the 80 with which the tests are run, and always more than half.
+    let least = (kills() * 5 / 8).max(kills() / 2 + 1);
+    for turn in 0..4 * kills() {
+        if turn >= kills() && killed.len() as u64 >= least {
             break;
         }
         std::thread::sleep(Duration::from_millis(20 + random.below(80)));
@@ -126,7 +126,7 @@ fn a_worker_that_is_killed_again_and_again_costs_no_read() {
     }
     service.fake.clear_faults();
     let output = verify.wait_with_output().unwrap();
-    assert!(output.status.success() && killed.len() as u64 == most, "{killed:?} {}", both(&output));
+    assert!(output.status.success() && killed.len() as u64 >= least, "{killed:?} {}", both(&output));
     store.assert_verifies();
     detach_cleanly(store);
     assert_no_stream(store);
