@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use super::Context;
 use super::checkpoint::Moment;
 use super::proof::{Proof, prove};
-use super::record::{self, RestoreRecord};
+use super::record::RestoreRecord;
 use super::repack::Turn;
 use super::search::Search;
 use super::system::{find_fitting, is_exact, note_foreign, own_key, own_prefixes};
@@ -77,9 +77,8 @@ impl Near {
 
     /// Finds the snapshot that the last restore has used, if it has another key. So it is here as soon as the newest one of the primary
     /// key.
-    pub(super) async fn ahead(context: &Context) -> Option<Self> {
-        let is_readable = context.place.remote.is_readable();
-        let name = is_readable.then(|| record::matched(&context.place.dirs)).flatten()?;
+    pub(super) async fn ahead(context: &Context, record: Option<&RestoreRecord>) -> Option<Self> {
+        let name = record.filter(|_| context.place.remote.is_readable())?.matched.clone()?;
         let is_own = own_prefixes(context).iter().any(|prefix| name.starts_with(prefix));
         if is_own { None } else { Some(Self::find(context, name).await) }
     }

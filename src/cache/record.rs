@@ -87,12 +87,6 @@ pub fn load(dirs: &StoreDirs) -> Result<Option<RestoreRecord>, CacheError> {
     }
 }
 
-/// The name of the generation that the last restore into this store has used, if it can be read.
-pub(super) fn matched(dirs: &StoreDirs) -> Option<String> {
-    let record = newest(dirs).ok()??.read_json::<RestoreRecord>(RECORD).ok()??;
-    (record.format == FORMAT).then_some(record.matched)?
-}
-
 /// Writes the record atomically.
 ///
 /// # Errors

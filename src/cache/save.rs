@@ -60,8 +60,10 @@ pub(crate) async fn save_after(context: &Context, streamed: Finished) -> Result<
     }
     let (earlier, mut notes) = (checkpoint::load(context), Vec::new());
     let find = Box::pin(last::find(context, earlier.as_ref(), &mut notes));
-    let (read, newest, near) = tokio::join!(read_store(context), find, Box::pin(Near::ahead(context)));
-    let (_lock, here, withheld, roots, mut record) = read?;
+    let mut record = read_record(context).await?;
+    let ahead = Box::pin(Near::ahead(context, record.as_ref()));
+    let (read, newest, near) = tokio::join!(read_store(context), find, ahead);
+    let (_lock, here, withheld, roots) = read?;
     if let Some(record) = &mut record {
         record.damaged.extend(streamed.damaged);
     }
@@ -79,7 +81,13 @@ pub(crate) async fn save_after(context: &Context, streamed: Finished) -> Result<
 }
 
 /// The store as a save finds it, with the lock that keeps its paths.
-pub(super) type Found = (Option<StoreLock>, Here, Option<Withheld>, BTreeSet<StorePath>, Option<RestoreRecord>);
+pub(super) type Found = (Option<StoreLock>, Here, Option<Withheld>, BTreeSet<StorePath>);
+
+/// Reads the record of the last restore; None if there is none.
+pub(super) async fn read_record(context: &Context) -> Result<Option<RestoreRecord>, CacheError> {
+    let dirs = context.place.dirs.clone();
+    tokio::task::spawn_blocking(move || record::load(&dirs)).await?
+}
 
 /// Reads the store, without what this job must not sign.
 pub(super) async fn read_store(context: &Context) -> Result<Found, CacheError> {
@@ -97,7 +105,7 @@ pub(super) async fn read_store(context: &Context) -> Result<Found, CacheError> {
             realisations.clear();
         }
         let roots = store::roots(&dirs);
-        Ok::<_, CacheError>((lock, Here { valid, realisations }, withheld, roots, record::load(&dirs)?))
+        Ok::<_, CacheError>((lock, Here { valid, realisations }, withheld, roots))
     })
     .await?
 }

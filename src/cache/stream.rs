@@ -146,6 +146,7 @@ async fn stream_layers(context: &Context, snapshot: &Snapshot, ids: &BTreeSet<Sh
         pause_ms: ms(tuning.blob_delay),
         give_up_ms: ms(tuning.stream_give_up),
         fill_after_ms: ms(tuning.stream_fill),
+        resend: tuning.stream_resend,
     };
     let folder = start(&context.place.dirs, plan).await?;
     let files: BTreeMap<Sha, PathBuf> = names.into_iter().map(|id| (id, folder.join(id.to_string()))).collect();

@@ -74,6 +74,9 @@ pub struct Tuning {
     pub stream_give_up: Duration,
     /// How long after the tables of streamed layers the background begins. At once.
     pub stream_fill: Duration,
+    /// Whether the next worker of a stream lets the kernel send again what its predecessor left unanswered, where the kernel can (since
+    /// Linux 6.9). If not, it answers what is in its table. Yes.
+    pub stream_resend: bool,
     /// Layers of fewer bytes are downloaded, unless streaming is asked for. 64 MiB: downloading them takes little longer than a
     /// stream takes to start, and cannot fail while the job runs.
     pub stream_from: u64,
@@ -127,6 +130,7 @@ impl Default for Tuning {
             stream_patience: Duration::from_mins(5),
             stream_give_up: Duration::from_secs(30),
             stream_fill: Duration::ZERO,
+            stream_resend: true,
             stream_from: 64 * MIB,
             checkpoint_interval: Duration::from_mins(1),
             checkpoint_look: Duration::from_secs(5),
@@ -152,7 +156,7 @@ impl Tuning {
     }
 
     /// The defaults, with the delays in `text`: `name=milliseconds`, separated by commas. Names are those of the fields here;
-    /// `stream_from` is in bytes. Invalid items are ignored.
+    /// `stream_from` is in bytes, and `stream_resend` is 0 or 1. Invalid items are ignored.
     #[must_use]
     pub fn from_text(text: &str) -> Self {
         let mut tuning = Self::default();
@@ -179,6 +183,10 @@ impl Tuning {
                 "rest_patience" => &mut tuning.rest_patience,
                 "stream_from" => {
                     tuning.stream_from = value.trim().parse().unwrap_or(tuning.stream_from);
+                    continue;
+                }
+                "stream_resend" => {
+                    tuning.stream_resend = value.trim() != "0";
                     continue;
                 }
                 "rest_pause" => &mut tuning.rest_pause,

@@ -200,6 +200,7 @@ mod tests {
             pause_ms: 1,
             give_up_ms: 1,
             fill_after_ms: 0,
+            resend: true,
         };
         let file = tempfile::tempfile().unwrap();
         file.set_len(Layout::of(&plan).size).unwrap();

@@ -56,6 +56,8 @@ pub struct StreamPlan {
     pub give_up_ms: u64,
     /// How long after those, and after the restore, the rest begins.
     pub fill_after_ms: u64,
+    /// Whether the kernel may be asked for what an earlier worker left unanswered.
+    pub resend: bool,
 }
 
 /// An entry of the remote.
@@ -300,6 +302,7 @@ mod tests {
             pause_ms: 1,
             give_up_ms: 1,
             fill_after_ms: 0,
+            resend: true,
         }
     }
 

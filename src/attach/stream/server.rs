@@ -141,7 +141,7 @@ impl Server {
 
     /// Answers what an earlier worker left unanswered: the kernel sends it again, or it is in the table.
     fn take_over(self: &Arc<Self>) {
-        let is_sent_again = fuse::resend(&self.fuse);
+        let is_sent_again = self.blobs.plan.resend && fuse::resend(&self.fuse);
         let mut left = Vec::new();
         for slot in 0..SLOTS {
             let mut bytes = [0; SLOT];

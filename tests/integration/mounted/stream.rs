@@ -3,6 +3,7 @@
 mod arriving;
 mod control;
 mod damage;
+mod dying;
 mod faults;
 mod layers;
 mod outage;

@@ -92,6 +92,12 @@ fn what_a_worker_knew_survives_it() {
     for field in ["bytes-here", "touched", "read", "is-finished"] {
         assert_eq!(before[field], after[field], "{field}");
     }
+    // What is missing still comes when it is read, and nothing else.
+    let file = |folder: &Path| fs::read(folder.join("file-15")).unwrap();
+    let one = store.dirs().real(&path_named(store, "one"));
+    assert_eq!(file(&one), file(&store.machine.path("one-source/one")));
+    let (here, all) = arrived(store);
+    assert!(before["bytes-here"].as_u64() < Some(here) && here + (8 << 20) < all, "{here} of {all} bytes");
     detach_cleanly(store);
     let said = stream(store, "status");
     assert!(said.code == Some(0) && said.out.contains("No layers are streamed"), "{said:?}");

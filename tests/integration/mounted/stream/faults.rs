@@ -1,10 +1,8 @@
-//! A service that misbehaves, and processes that die, while a job reads.
+//! A service that misbehaves while a job reads.
 
 use super::*;
-use crate::kill::kills;
 use crate::support::cache::entries as cache_entries;
 use crate::support::fake::{Fake, FakeConfig, Fault, FaultName, Operation};
-use crate::support::random::Random;
 
 /// Short waits; nothing is fetched but what is read.
 pub(super) const QUICK: &str = "stall=300,blob_delay=20,rpc_delay=20,stream_give_up=300,stream_fill=600000";
@@ -98,38 +96,6 @@ fn passing_faults_only_cost_time() {
     // An outage that outlasts the retries of a read and of those ahead of it.
     let outage = service.survives(&[on_downloads(FaultName::Error).status(503).times(200)]);
     assert!(outage["retries"].as_u64() > Some(0), "{outage}");
-}
-
-#[test]
-fn a_worker_that_is_killed_again_and_again_costs_no_read() {
-    let Some(service) = Service::new() else { return };
-    let streamed = service.streamed();
-    let store = &streamed.0;
-    // Slow enough for kills to hit reads, however many there are.
-    let speed = 12_000_000 / (kills() / 10).max(1);
-    service.fake.fault(Fault::new(FaultName::Trickle).on(Operation::Download).bytes(speed / 4));
-    let mut verify = store.command("nix-store");
-    let verify = verify.args(["--verify", "--check-contents"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
-    let (mut killed, mut random) = (BTreeSet::new(), Random::new());
-    // 50 of the 80 with which the tests are run, and always more than half.
-    let least = (kills() * 5 / 8).max(kills() / 2 + 1);
-    for turn in 0..4 * kills() {
-        if turn >= kills() && killed.len() as u64 >= least {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(20 + random.below(80)));
-        let pid = status(store)["pid"].as_i64().unwrap();
-        if killed.insert(pid) {
-            let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
-            rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
-        }
-    }
-    service.fake.clear_faults();
-    let output = verify.wait_with_output().unwrap();
-    assert!(output.status.success() && killed.len() as u64 >= least, "{killed:?} {}", both(&output));
-    store.assert_verifies();
-    detach_cleanly(store);
-    assert_no_stream(store);
 }
 
 /// A process that starts with the rights of a user can be inspected by that user until it forbids it, so a user who kills workers

@@ -1,9 +1,10 @@
 //! The order of reads, which the next job of the lane gets from the start.
 
-use nix_cache::snapshot::Snapshot;
+use nix_cache::base::digest::Sha;
+use nix_cache::snapshot::{Layer, Snapshot};
 
 use super::*;
-use crate::support::cache::assert_whole;
+use crate::support::cache::{assert_whole, copy};
 
 fn newest(cache: &Path) -> Snapshot {
     let snapshots = assert_whole(cache);
@@ -96,5 +97,61 @@ fn after_a_change_of_the_lock_paths_of_the_same_names_are_fetched_first() {
     wait_for("the fetch of the path of the same name", || here() >= 6 << 20);
     std::thread::sleep(Duration::from_millis(100));
     assert!(here() < 10 << 20, "{} of the other path came too", here());
+    detach_cleanly(&second.0);
+}
+
+/// The layer of the path with this name in the newest snapshot.
+fn layer_of(cache: &Path, name: &str) -> Sha {
+    let snapshot = newest(cache);
+    let holds = |layer: &Layer| layer.paths.iter().any(|(path, _)| path.name() == name);
+    *snapshot.layers.iter().find(|(_, layer)| holds(layer)).unwrap().0
+}
+
+#[test]
+fn after_layers_are_packed_again_the_paths_that_a_job_read_are_fetched_first() {
+    let Some(nix) = nixes().last() else { return };
+    let machine = Machine::new(nix);
+    let (cache, aside) = (machine.path("cache"), machine.path("aside"));
+    let names: Vec<String> = (0..9).map(|number| format!("path-{number}")).collect();
+    let saved = machine.store("saved");
+    for name in &names[..8] {
+        add(&saved, name, 3);
+        assert!(saved.save(&cache, KEY, &[])["saved"].is_object());
+    }
+    assert_eq!(newest(&cache).layers.len(), 8);
+    // A ninth layer is too many. Which of the others are packed with it shows in a copy of the cache.
+    copy(&cache, &aside);
+    add(&saved, &names[8], 3);
+    assert!(saved.save(&aside, KEY, &[])["saved"].is_object());
+    let read =
+        names[..8].iter().find(|name| layer_of(&cache, name) != layer_of(&aside, name)).expect("one is packed again");
+
+    let idle = "stream_fill=600000";
+    let (first, outcome) = streamed(machine.store("first"), &cache, &[], idle);
+    assert_streamed(&outcome);
+    let path = first.0.dirs().real(&path_named(&first.0, read));
+    for number in 0..3 {
+        fs::read(path.join(format!("file-{number}"))).unwrap();
+    }
+    assert_eq!(first.0.save(&cache, KEY, &[])["reason"], "lane-grew");
+    detach_cleanly(&first.0);
+    let before = layer_of(&cache, read);
+    assert!(saved.save(&cache, KEY, &[])["saved"].is_object());
+    assert_ne!(layer_of(&cache, read), before);
+
+    let (second, outcome) = streamed(machine.store("second"), &cache, &[], idle);
+    assert_streamed(&outcome);
+    let units = newest(&cache).lanes["default"].trace.units.clone();
+    let here = || status(&second.0)["bytes-here"].as_u64().unwrap();
+    wait_for("the fetch of what was read", || here() >= 3 << 20);
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(here() < 20 << 20, "{} bytes came; the trace: {units:?}", here());
+    // They are those of that path.
+    fs::rename(&cache, machine.path("away")).unwrap();
+    let path = second.0.dirs().real(&path_named(&second.0, read));
+    for number in 0..3 {
+        let original = machine.path(&format!("{read}-source/{read}/file-{number}"));
+        assert_eq!(fs::read(path.join(format!("file-{number}"))).unwrap(), fs::read(original).unwrap());
+    }
     detach_cleanly(&second.0);
 }
