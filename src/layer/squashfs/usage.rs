@@ -18,6 +18,8 @@ use crate::store::StorePath;
 /// Largest number of recorded spans: 24 MiB.
 const MAX_SPANS: usize = 1 << 20;
 const ENTRY: usize = 24;
+/// Fetching a path with so many bytes although nobody reads them costs hardly any time.
+const SMALL: u64 = 1 << 20;
 /// Largest encoded usage in bytes.
 pub(crate) const MAX_USAGE: u64 = 32 + (MAX_SPANS * ENTRY) as u64;
 
@@ -58,7 +60,9 @@ impl Usage {
         paths.filter(|path| self.spans_of(std::iter::once(*path)).iter().any(is_in)).collect()
     }
 
-    /// For each of the parts `units` of `size` bytes: those of `paths` that have bytes in it.
+    /// For each of the parts `units` of `size` bytes: those of `paths` that were probably read if this part was. One of more than
+    /// [`SMALL`] bytes must have the whole part, because a part with one of its ends is also read for the tables of the image, or for
+    /// the path beside it.
     pub(crate) fn by_unit<'a>(
         &self,
         paths: impl Iterator<Item = &'a StorePath>,
@@ -67,9 +71,14 @@ impl Usage {
     ) -> BTreeMap<u32, Vec<&'a StorePath>> {
         let mut found: BTreeMap<u32, Vec<&StorePath>> = BTreeMap::new();
         for path in paths {
-            for (from, to) in self.spans_of(std::iter::once(path)) {
+            let spans = self.spans_of(std::iter::once(path));
+            let is_small = length(&spans) <= SMALL;
+            for (from, to) in spans {
                 for unit in units.range((from / size) as u32..=((to - 1) / size) as u32) {
-                    found.entry(*unit).or_default().push(path);
+                    let start = u64::from(*unit) * size;
+                    if is_small || (from <= start && start + size <= to) {
+                        found.entry(*unit).or_default().push(path);
+                    }
                 }
             }
         }
@@ -257,9 +266,9 @@ mod tests {
     fn paths_with_a_rank_come_first_in_an_image_that_is_still_ours() {
         let store = tempfile::tempdir().unwrap();
         let paths = ["a", "b", "c"].map(|name| format!("{}-{name}", "0".repeat(32)).parse::<StorePath>().unwrap());
-        for (path, seed) in paths.iter().zip(1..) {
+        for ((path, seed), size) in paths.iter().zip(1..).zip([2 << 20, 2 << 20, 1 << 20]) {
             fs::create_dir(store.path().join(path.as_str())).unwrap();
-            fs::write(store.path().join(path.as_str()).join("large"), noise(seed, 1 << 20)).unwrap();
+            fs::write(store.path().join(path.as_str()).join("large"), noise(seed, size)).unwrap();
         }
         let item = |path: &StorePath| Item {
             path: path.clone(),
@@ -278,10 +287,10 @@ mod tests {
         let usage = checked.usage.unwrap();
         let start = |path: &StorePath| usage.spans_of(std::iter::once(path))[0].0;
         assert!(start(c) < start(a) && start(a) < start(b));
-        // What is read of the second MiB belongs to two of them.
-        let units = BTreeSet::from([0, 8]);
+        // The superblock is before the first path, so that each part in which a path ends is that of the next one too.
+        let units = BTreeSet::from([0, 8, 9, 24, 25]);
         let found = usage.by_unit(paths.iter(), &units, 128 << 10);
-        assert_eq!(found.into_iter().collect::<Vec<_>>(), [(0, vec![c]), (8, vec![a, c])]);
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), [(0, vec![c]), (8, vec![c]), (9, vec![a]), (25, vec![b])]);
         assert_eq!(usage.with_bytes_in(paths.iter(), &[(start(b), start(b) + 1)]), [b]);
     }
 }

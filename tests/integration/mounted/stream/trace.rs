@@ -115,13 +115,13 @@ fn after_layers_are_packed_again_the_paths_that_a_job_read_are_fetched_first() {
     let names: Vec<String> = (0..9).map(|number| format!("path-{number}")).collect();
     let saved = machine.store("saved");
     for name in &names[..8] {
-        add(&saved, name, 3);
+        add(&saved, name, 8);
         assert!(saved.save(&cache, KEY, &[])["saved"].is_object());
     }
     assert_eq!(newest(&cache).layers.len(), 8);
     // A ninth layer is too many. Which of the others are packed with it shows in a copy of the cache.
     copy(&cache, &aside);
-    add(&saved, &names[8], 3);
+    add(&saved, &names[8], 8);
     assert!(saved.save(&aside, KEY, &[])["saved"].is_object());
     let read =
         names[..8].iter().find(|name| layer_of(&cache, name) != layer_of(&aside, name)).expect("one is packed again");
@@ -130,7 +130,7 @@ fn after_layers_are_packed_again_the_paths_that_a_job_read_are_fetched_first() {
     let (first, outcome) = streamed(machine.store("first"), &cache, &[], idle);
     assert_streamed(&outcome);
     let path = first.0.dirs().real(&path_named(&first.0, read));
-    for number in 0..3 {
+    for number in 0..8 {
         fs::read(path.join(format!("file-{number}"))).unwrap();
     }
     assert_eq!(first.0.save(&cache, KEY, &[])["reason"], "lane-grew");
@@ -142,14 +142,14 @@ fn after_layers_are_packed_again_the_paths_that_a_job_read_are_fetched_first() {
     let (second, outcome) = streamed(machine.store("second"), &cache, &[], idle);
     assert_streamed(&outcome);
     let units = newest(&cache).lanes["default"].trace.units.clone();
-    let here = || status(&second.0)["bytes-here"].as_u64().unwrap();
-    wait_for("the fetch of what was read", || here() >= 3 << 20);
-    std::thread::sleep(Duration::from_millis(100));
-    assert!(here() < 20 << 20, "{} bytes came; the trace: {units:?}", here());
+    wait_for("the fetch of what was read", || arrived(&second.0).0 >= 8 << 20);
+    std::thread::sleep(Duration::from_millis(500));
+    let (here, all) = arrived(&second.0);
+    assert!(here < all / 2, "{here} of {all} bytes came; the trace: {units:?}");
     // They are those of that path.
     fs::rename(&cache, machine.path("away")).unwrap();
     let path = second.0.dirs().real(&path_named(&second.0, read));
-    for number in 0..3 {
+    for number in 0..8 {
         let original = machine.path(&format!("{read}-source/{read}/file-{number}"));
         assert_eq!(fs::read(path.join(format!("file-{number}"))).unwrap(), fs::read(original).unwrap());
     }
