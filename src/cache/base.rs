@@ -62,29 +62,27 @@ impl Base {
 
 /// The restored snapshot, and what is to be said about it.
 pub(super) struct Near {
-    /// The name of its generation.
-    name: String,
     search: Result<Search, RemoteError>,
     notes: Vec<Note>,
 }
 
 impl Near {
-    async fn find(context: &Context, name: String) -> Self {
+    async fn find(context: &Context, name: &String) -> Self {
         let mut notes = Vec::new();
-        let search = find_fitting(context, std::slice::from_ref(&name), &mut notes).await;
-        Self { name, search, notes }
+        let search = Box::pin(find_fitting(context, std::slice::from_ref(name), &mut notes)).await;
+        Self { search, notes }
     }
 
-    /// Finds the snapshot that the last restore has used, if it has another key. So it is here as soon as the newest one of the primary
-    /// key.
+    /// Finds the snapshot that the restore of `record` has used, if it has another key. So it is here as soon as the newest one of the
+    /// primary key.
     pub(super) async fn ahead(context: &Context, record: Option<&RestoreRecord>) -> Option<Self> {
-        let name = record.filter(|_| context.place.remote.is_readable())?.matched.clone()?;
+        let name = record.filter(|_| context.place.remote.is_readable())?.matched.as_ref()?;
         let is_own = own_prefixes(context).iter().any(|prefix| name.starts_with(prefix));
         if is_own { None } else { Some(Self::find(context, name).await) }
     }
 }
 
-/// Finds the base, and its lost parts. `search` is that for the primary key, and `ahead` what was found at the same time.
+/// Finds the base, and its lost parts. `search` is that for the primary key, and `ahead` what was found for `record` at the same time.
 pub(super) async fn load_base(
     context: &Context,
     (search, ahead): (Search, Option<Near>),
@@ -116,9 +114,9 @@ pub(super) async fn load_base(
     let newest = newest.filter(|(newest, _)| *newest == key).map_or(0, |(_, number)| number);
     let mut near = None;
     if let Some(name) = record.matched.as_ref().filter(|name| !name.starts_with(&prefix)) {
-        let Near { search, notes: about, .. } = match ahead.filter(|ahead| ahead.name == *name) {
+        let Near { search, notes: about } = match ahead {
             Some(ahead) => ahead,
-            None => Box::pin(Near::find(context, name.clone())).await,
+            None => Near::find(context, name).await,
         };
         let is_said = notes.iter().any(|note| note.code == Code::SnapshotOtherSystem);
         notes.extend(about.into_iter().filter(|note| !(is_said && note.code == Code::SnapshotOtherSystem)));

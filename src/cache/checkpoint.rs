@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Context;
 use super::outcome::SaveReason;
-use super::save::{Past, empty_outcome, read_record, read_store, save_paths};
+use super::save::{Past, empty_outcome, read_store, save_paths};
 use super::to_pack::LIKELY_RATIO;
 use super::trust::objection;
 use super::{last, record, record::RestoreRecord};
@@ -136,7 +136,7 @@ pub(crate) async fn checkpoint(context: &Context, so_far: &mut Checkpoints, most
     let mut outcome = empty_outcome(context);
     let earlier = (so_far.saves > 0).then(|| so_far.clone());
     let find = Box::pin(last::find(context, earlier.as_ref(), &mut outcome.notes));
-    let (record, read, newest) = tokio::join!(read_record(context), read_store(context), find);
+    let (record, read, newest) = tokio::join!(record::read(&context.place.dirs), read_store(context), find);
     let (lock, here, _, roots) = read.map_err(|error| CheckpointError::of(&error))?;
     let record = record.map_err(|error| CheckpointError::of(&error))?;
     let past = Past { record, newest, near: None, trace: None, earlier, moment: Moment::Running { most }, lock };

@@ -87,6 +87,12 @@ pub fn load(dirs: &StoreDirs) -> Result<Option<RestoreRecord>, CacheError> {
     }
 }
 
+/// As [`load`], without blocking other tasks.
+pub(super) async fn read(dirs: &StoreDirs) -> Result<Option<RestoreRecord>, CacheError> {
+    let dirs = dirs.clone();
+    tokio::task::spawn_blocking(move || load(&dirs)).await?
+}
+
 /// Writes the record atomically.
 ///
 /// # Errors

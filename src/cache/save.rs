@@ -60,9 +60,8 @@ pub(crate) async fn save_after(context: &Context, streamed: Finished) -> Result<
     }
     let (earlier, mut notes) = (checkpoint::load(context), Vec::new());
     let find = Box::pin(last::find(context, earlier.as_ref(), &mut notes));
-    let mut record = read_record(context).await?;
-    let ahead = Box::pin(Near::ahead(context, record.as_ref()));
-    let (read, newest, near) = tokio::join!(read_store(context), find, ahead);
+    let mut record = record::read(&context.place.dirs).await?;
+    let (read, newest, near) = tokio::join!(read_store(context), find, Near::ahead(context, record.as_ref()));
     let (_lock, here, withheld, roots) = read?;
     if let Some(record) = &mut record {
         record.damaged.extend(streamed.damaged);
@@ -83,12 +82,6 @@ pub(crate) async fn save_after(context: &Context, streamed: Finished) -> Result<
 /// The store as a save finds it, with the lock that keeps its paths.
 pub(super) type Found = (Option<StoreLock>, Here, Option<Withheld>, BTreeSet<StorePath>);
 
-/// Reads the record of the last restore; None if there is none.
-pub(super) async fn read_record(context: &Context) -> Result<Option<RestoreRecord>, CacheError> {
-    let dirs = context.place.dirs.clone();
-    tokio::task::spawn_blocking(move || record::load(&dirs)).await?
-}
-
 /// Reads the store, without what this job must not sign.
 pub(super) async fn read_store(context: &Context) -> Result<Found, CacheError> {
     let (dirs, threads, keys) = (context.place.dirs.clone(), context.packing.threads, context.place.keys.clone());
@@ -104,8 +97,7 @@ pub(super) async fn read_store(context: &Context) -> Result<Found, CacheError> {
         if withheld.as_ref().is_some_and(|withheld| withheld.realisations) {
             realisations.clear();
         }
-        let roots = store::roots(&dirs);
-        Ok::<_, CacheError>((lock, Here { valid, realisations }, withheld, roots))
+        Ok::<_, CacheError>((lock, Here { valid, realisations }, withheld, store::roots(&dirs)))
     })
     .await?
 }

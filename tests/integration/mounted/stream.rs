@@ -15,6 +15,8 @@ mod trace;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::*;
 use crate::support::program::notes;
 use crate::support::random::mix;
@@ -42,6 +44,11 @@ fn arrived(store: &TestStore) -> (u64, u64) {
     let status = status(store);
     let [here, all] = ["bytes-here", "bytes"].map(|field| status[field].as_u64().unwrap());
     (here, all)
+}
+
+/// The process that fetches.
+fn worker(store: &TestStore) -> Pid {
+    Pid::from_raw(status(store)["pid"].as_i64().unwrap() as i32).unwrap()
 }
 
 fn becomes(is_so: impl Fn() -> bool) -> bool {

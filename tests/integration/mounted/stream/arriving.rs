@@ -1,9 +1,7 @@
 //! A store of which bytes are still missing: what Nix does with it, a detach, and a worker that stands still.
 
-use rustix::process::{Pid, Signal, kill_process};
-
 use super::faults::Service;
-use super::outage::{assert_all_read, assert_nothing_lost, readers};
+use super::outage::{assert_all_read, assert_nothing_lost, readers, waiting_readers};
 use super::*;
 use crate::support::fake::{Fault, FaultName, Operation};
 
@@ -42,14 +40,14 @@ fn a_store_is_collected_optimised_and_verified_before_all_of_it_is_here() {
 fn a_worker_that_stands_still_for_a_while_costs_only_time() {
     let Some(service) = Service::new() else { return };
     let streamed = service.streamed();
-    let worker = Pid::from_raw(status(&streamed.0)["pid"].as_i64().unwrap() as i32).unwrap();
-    kill_process(worker, Signal::STOP).unwrap();
+    let stopped = worker(&streamed.0);
+    kill_process(stopped, Signal::STOP).unwrap();
     let mut readers = readers(&streamed.0, 5..9);
     std::thread::sleep(Duration::from_secs(5));
     assert!(readers.iter_mut().all(|reader| reader.try_wait().unwrap().is_none()), "nobody serves them");
-    kill_process(worker, Signal::CONT).unwrap();
+    kill_process(stopped, Signal::CONT).unwrap();
     assert_all_read(readers);
-    assert_eq!(status(&streamed.0)["pid"], worker.as_raw_nonzero().get());
+    assert_eq!(worker(&streamed.0), stopped);
     assert_nothing_lost(&streamed);
 }
 
@@ -58,9 +56,7 @@ fn a_stream_is_not_detached_below_readers_that_wait() {
     let Some(service) = Service::new() else { return };
     let streamed = service.streamed();
     let store = &streamed.0;
-    service.fake.fault(Fault::new(FaultName::Hang).on(Operation::Download));
-    let mut readers = readers(store, 8..12);
-    wait_for("reads that wait", || status(store)["waiting"].as_u64() > Some(0));
+    let mut readers = waiting_readers(&service, store);
     let refused = run_detach(store);
     assert!(refused.code == Some(1) && refused.log.contains("the store is in use"), "{refused:?}");
     assert!(readers.iter_mut().all(|reader| reader.try_wait().unwrap().is_none()), "their bytes are missing");

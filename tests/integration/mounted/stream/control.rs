@@ -15,10 +15,9 @@ pub(super) fn stream(store: &TestStore, word: &str) -> Run {
 
 /// Kills the worker of a store, and waits for the next one.
 pub(super) fn kill_worker(store: &TestStore) {
-    let pid = status(store)["pid"].as_i64().unwrap();
-    let process = rustix::process::Pid::from_raw(pid as i32).unwrap();
-    rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
-    wait_for("another worker", || status(store)["pid"].as_i64() != Some(pid));
+    let killed = worker(store);
+    kill_process(killed, Signal::KILL).unwrap();
+    wait_for("another worker", || worker(store) != killed);
 }
 
 /// Asserts that the worker of a store never needed more memory than a server may.

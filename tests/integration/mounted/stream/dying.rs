@@ -2,21 +2,19 @@
 
 use std::process::Stdio;
 
-use rustix::process::{Pid, Signal, kill_process};
-
+use super::control::kill_worker;
 use super::faults::{QUICK, Service};
-use super::outage::{assert_all_read, assert_nothing_lost, readers};
+use super::outage::{assert_all_read, assert_nothing_lost, readers, waiting_readers};
 use super::*;
 use crate::kill::kills;
 use crate::support::fake::{Fault, FaultName, Operation};
 use crate::support::random::Random;
 
-fn process(pid: &Value) -> Pid {
-    Pid::from_raw(pid.as_i64().unwrap() as i32).unwrap()
-}
-
-/// Reads a whole store while its worker is killed `times` times. Not every kill hits a new worker; at least `least` do.
-fn killed_often(service: &Service, tuning: &str, times: u64, least: u64) {
+/// Reads a whole store while its workers are killed.
+fn killed_often(service: &Service, tuning: &str) {
+    let times = kills();
+    // 50 of the 80 with which the tests are run, and always more than half.
+    let least = (times * 5 / 8).max(times / 2 + 1);
     let streamed = service.streamed_with(tuning);
     let store = &streamed.0;
     // Slow enough for kills to hit reads, however many there are.
@@ -30,9 +28,10 @@ fn killed_often(service: &Service, tuning: &str, times: u64, least: u64) {
             break;
         }
         std::thread::sleep(Duration::from_millis(20 + random.below(80)));
-        let pid = status(store)["pid"].clone();
-        if killed.insert(pid.as_i64()) {
-            kill_process(process(&pid), Signal::KILL).unwrap();
+        let worker = worker(store);
+        // It may still be the one that was killed last.
+        if killed.insert(worker.as_raw_nonzero()) {
+            kill_process(worker, Signal::KILL).unwrap();
         }
     }
     service.fake.clear_faults();
@@ -45,8 +44,7 @@ fn killed_often(service: &Service, tuning: &str, times: u64, least: u64) {
 #[test]
 fn a_worker_that_is_killed_again_and_again_costs_no_read() {
     let Some(service) = Service::new() else { return };
-    // 50 of the 80 with which the tests are run, and always more than half.
-    killed_often(&service, QUICK, kills(), (kills() * 5 / 8).max(kills() / 2 + 1));
+    killed_often(&service, QUICK);
 }
 
 /// As on Linux before 6.9, where the kernel sends no request again: the next worker knows them from its table.
@@ -54,16 +52,12 @@ fn a_worker_that_is_killed_again_and_again_costs_no_read() {
 fn a_killed_worker_costs_no_read_where_the_kernel_sends_nothing_again() {
     let Some(service) = Service::new() else { return };
     let tuning = format!("{QUICK},stream_resend=0");
-    killed_often(&service, &tuning, kills(), (kills() / 4).max(4));
+    killed_often(&service, &tuning);
     // All of these wait for a worker that dies.
     let streamed = service.streamed_with(&tuning);
     let store = &streamed.0;
-    service.fake.fault(Fault::new(FaultName::Hang).on(Operation::Download));
-    let readers = readers(store, 8..12);
-    wait_for("reads that wait", || status(store)["waiting"].as_u64() > Some(0));
-    let first = status(store);
-    kill_process(process(&first["pid"]), Signal::KILL).unwrap();
-    wait_for("the next worker", || status(store)["pid"] != first["pid"]);
+    let readers = waiting_readers(&service, store);
+    kill_worker(store);
     assert!(status(store)["waiting"].as_u64() > Some(0), "{}", status(store));
     service.fake.clear_faults();
     assert_all_read(readers);
@@ -76,8 +70,8 @@ fn a_guard_that_is_killed_costs_no_read() {
     let Some(service) = Service::new() else { return };
     let streamed = service.streamed();
     let store = &streamed.0;
-    let worker = status(store)["pid"].clone();
-    let said = fs::read_to_string(format!("/proc/{worker}/status")).unwrap();
+    let goes_on = worker(store);
+    let said = fs::read_to_string(format!("/proc/{}/status", goes_on.as_raw_nonzero())).unwrap();
     let guard = said.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim();
     let named = fs::read(format!("/proc/{guard}/cmdline")).unwrap();
     assert!(named.ends_with(b"\0stream\0guard\0"), "{}", String::from_utf8_lossy(&named));
@@ -89,6 +83,6 @@ fn a_guard_that_is_killed_costs_no_read() {
     assert_all_read(readers(store, 5..9));
     assert!(service.fake.stats().struck(FaultName::Corrupt) > 0);
     store.assert_verifies();
-    assert_eq!(status(store)["pid"], worker);
+    assert_eq!(worker(store), goes_on);
     assert_nothing_lost(&streamed);
 }

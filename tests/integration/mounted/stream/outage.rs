@@ -20,6 +20,14 @@ pub(super) fn readers(store: &TestStore, files: std::ops::Range<u64>) -> Vec<Chi
     files.map(compare).collect()
 }
 
+/// Reads some files of which no byte comes.
+pub(super) fn waiting_readers(service: &Service, store: &TestStore) -> Vec<Child> {
+    service.fake.fault(Fault::new(FaultName::Hang).on(Operation::Download));
+    let readers = readers(store, 8..12);
+    wait_for("reads that wait", || status(store)["waiting"].as_u64() > Some(0));
+    readers
+}
+
 pub(super) fn assert_all_read(readers: Vec<Child>) {
     for reader in readers {
         let output = reader.wait_with_output().unwrap();
