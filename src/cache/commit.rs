@@ -44,14 +44,13 @@ pub(super) struct Pushed {
 }
 
 /// Stores the file of a layer, or the new bytes of its recipe. Returns the name of its entry: its id, or its id and a unique suffix
-/// if the plain name was reserved but never finished, or its bytes are `lost`.
+/// if the plain name was reserved but never finished, or its bytes are `lost`. And whether it was sent, or was already there.
 pub(super) async fn push_layer(
     remote: &dyn Remote,
     digests: &Digests,
     file: &Path,
     lost: &BTreeSet<String>,
-    pushed: &mut Pushed,
-) -> Result<String, RemoteError> {
+) -> Result<(String, bool), RemoteError> {
     let id = digests.id().to_string();
     let mut name = id.clone();
     if lost.contains(&name) {
@@ -65,26 +64,24 @@ pub(super) async fn push_layer(
             let is_there = confirmed_within(remote, Kind::Layer, &name, 1, Duration::ZERO);
             let Some(put) = unless(is_there, put).await else {
                 tracing::info!("Layer {id} is already in the cache.");
-                return Ok(name);
+                return Ok((name, false));
             };
             put
         } else {
             put.await
         };
         if put? == Put::Stored {
-            pushed.bytes += digests.size;
-            pushed.entries += 1;
-            return Ok(name);
+            return Ok((name, true));
         }
         if name == id {
             let tries = 3 + (digests.size / LAYER_RATE).min(LAYER_TRIES);
             if confirmed_within(remote, Kind::Layer, &name, tries as u32, LAYER_DELAY).await {
                 tracing::info!("Another job has stored layer {id}.");
-                return Ok(name);
+                return Ok((name, false));
             }
             tracing::info!("Layer {id} was reserved but never finished, so it is stored under another name.");
         } else if confirmed(remote, Kind::Layer, &name).await {
-            return Ok(name);
+            return Ok((name, false));
         }
         name = format!("{id}-{}", series::nonce());
     }
@@ -104,19 +101,12 @@ async fn unless<T>(is_needless: impl Future<Output = bool>, work: impl Future<Ou
 
 /// Like [`push_layer`], for a job that may not look anything up. Layers are named after the key instead of their content: once such
 /// a job has saved this key, the first name is taken, and later jobs do not upload layers that no snapshot would refer to. The
-/// name is also taken if a job was killed while uploading, so one more name can be used each day.
-pub(super) async fn push_first_layer(
-    context: &Context,
-    digests: &Digests,
-    file: &Path,
-    pushed: &mut Pushed,
-) -> Result<String, RemoteError> {
-    let name = format!("first-{}-{}", Sha::of(context.identity.key.as_bytes()), pushed.entries + 1);
+/// name is also taken if a job was killed while uploading, so one more name can be used each day. `number` counts the layers of the save.
+pub(super) async fn push_first_layer(context: &Context, file: &Path, number: u64) -> Result<String, RemoteError> {
+    let name = format!("first-{}-{number}", Sha::of(context.identity.key.as_bytes()));
     let today = format!("{name}-{}", now() / (24 * 3600));
     for name in [name, today] {
         if context.place.remote.put_file(Kind::Layer, &name, file).await? == Put::Stored {
-            pushed.bytes += digests.size;
-            pushed.entries += 1;
             return Ok(name);
         }
     }

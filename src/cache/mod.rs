@@ -36,6 +36,7 @@ mod save;
 mod save_error;
 mod search;
 mod select;
+mod sending;
 mod settle;
 mod stream;
 mod streamed;

@@ -1,5 +1,6 @@
-//! Groups paths into layers, and packs and stores the layers: while one is uploaded, the next ones are packed.
+//! Groups paths into layers, and packs and stores the layers: while some are uploaded, the next one is packed.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use super::older;
 use super::outcome::Phase;
 use super::progress::Progress;
 use super::save_error::SaveError;
+use super::sending::Queue;
 use crate::base::digest::Sha;
 use crate::base::disk;
 use crate::base::note::{Code, Note};
@@ -85,6 +87,8 @@ pub(super) fn parts(
         room -= pieces - 1;
         parts.extend(split(paths, bytes / pieces as u64, pieces, valid));
     }
+    // When the last one is packed, it alone is still to be uploaded, so it is the smallest.
+    parts.sort_by_key(|paths| Reverse(size(paths)));
     parts.into_iter().map(|paths| Part { block_size: kinds.block_size(&paths), paths }).collect()
 }
 
@@ -161,12 +165,13 @@ pub(super) async fn make_layers(
 ) -> Result<Made, SaveError> {
     let mut made = Made::default();
     let older = if parts.is_empty() { Vec::new() } else { older::files_of(context, snapshot).await };
-    // One layer waits besides the two that are being packed and uploaded, so that neither waits for the other if they differ in size.
-    let (packed, to_send) = tokio::sync::mpsc::channel::<Ready>(1);
+    let (queue, sending) = Queue::new();
     let (left_out, notes) = (&mut made.left_out, &mut made.notes);
     let packing = async move {
         let (mut seconds, mut count, mut bytes) = (0.0, 0, 0);
         for part in parts {
+            // If storing an earlier one has failed, the error says why.
+            let Some(place) = queue.place().await else { break };
             let before = std::mem::take(left_out);
             let (ready, without, took) = pack_part(context, valid, (snapshot, &older), part, before, notes).await?;
             *left_out = without;
@@ -174,26 +179,18 @@ pub(super) async fn make_layers(
             let Some(ready) = ready else { continue };
             count += ready.paths.len() as u64;
             bytes += ready.packed.bytes;
-            if packed.send(ready).await.is_err() {
-                // Storing an earlier one has failed, and says why.
-                break;
-            }
+            place.fill(ready);
         }
         is_packed();
         Ok::<_, SaveError>(Phase::measured("pack", seconds, count, bytes))
     };
-    let layers = &mut made.layers;
-    let sending = async {
-        let mut seconds = 0.0;
-        // What is left when it fails is dropped with the channel.
-        let mut to_send = to_send;
-        while let Some(ready) = to_send.recv().await {
-            let (layer, took) = store(context, ready, lost, pushed).await?;
-            layers.push(layer);
-            seconds += took;
-        }
-        Ok::<_, RemoteError>(seconds)
-    };
+    let (layers, before) = (&mut made.layers, pushed.entries);
+    let store = async |number, ready| store(context, ready, lost, before + number + 1).await;
+    let sending = sending.run(store, |(layer, sent): (MadeLayer, Option<u64>)| {
+        pushed.bytes += sent.unwrap_or(0);
+        pushed.entries += u64::from(sent.is_some());
+        layers.push(layer);
+    });
     let (packing, sending) = tokio::join!(packing, sending);
     let (sending, packing) = (sending?, packing?);
     if packing.count > 0 {
@@ -301,23 +298,23 @@ async fn pack_once(
     Ok(work.await??)
 }
 
-/// Stores a layer. Returns it with the duration in seconds.
+/// Stores a layer, the one with this `number` in this save. Returns it with the bytes that were sent; None if they were there.
 async fn store(
     context: &Context,
     Ready { packed, recipe, digests, file, paths }: Ready,
     lost: &BTreeSet<String>,
-    pushed: &mut Pushed,
-) -> Result<(MadeLayer, f64), RemoteError> {
-    let start = Instant::now();
-    let entry = if context.place.remote.is_readable() {
-        push_layer(&*context.place.remote, &digests, file.path(), lost, pushed).await?
+    number: u64,
+) -> Result<(MadeLayer, Option<u64>), RemoteError> {
+    let (entry, is_new) = if context.place.remote.is_readable() {
+        push_layer(&*context.place.remote, &digests, file.path(), lost).await?
     } else {
-        push_first_layer(context, &digests, file.path(), pushed).await?
+        (push_first_layer(context, file.path(), number).await?, true)
     };
+    let sent = is_new.then_some(digests.size);
     let Packed { digests: layer_digests, nar_sizes, tables, .. } = packed;
     let stored = Stored { digests, entry };
     let layer = MadeLayer { digests: layer_digests, recipe, tables, stored, paths, nar_sizes };
-    Ok((layer, start.elapsed().as_secs_f64()))
+    Ok((layer, sent))
 }
 
 /// Creates a file for a layer that is being packed. It is locked meanwhile, so that it is not removed as a leftover.

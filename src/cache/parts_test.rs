@@ -36,7 +36,9 @@ fn made(large: &[u64], small: &[u64], room: usize) -> Vec<(usize, usize)> {
 
 #[test]
 fn large_files_and_many_small_ones_are_in_layers_of_their_own() {
-    assert_eq!(made(&[30, 40], &[20, 30, 40], 8), [(2, BLOCK_SIZE), (3, FRAGMENT_SIZE)]);
+    assert_eq!(made(&[30, 70], &[20, 30, 40], 8), [(2, BLOCK_SIZE), (3, FRAGMENT_SIZE)]);
+    // The smallest one comes last.
+    assert_eq!(made(&[30, 40], &[20, 30, 40], 8), [(3, FRAGMENT_SIZE), (2, BLOCK_SIZE)]);
     // Large layers are split further, as far as there is room.
     assert_eq!(
         made(&[1000, 1000], &[800, 700], 8),
