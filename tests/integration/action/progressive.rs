@@ -18,7 +18,7 @@ use crate::support::machine::system;
 use crate::support::nix;
 
 /// Far longer than anything here takes.
-const PATIENCE: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_mins(5);
 /// A save after a moment instead of a minute.
 const TUNING: &str =
     "rpc_delay=100,rpc_timeout=10000,finalize_delay=300,blob_delay=50,checkpoint_interval=200,checkpoint_look=100";
