@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Measures nix-cache against the tar pipeline of cache-nix-action, run by GitHub's own cache client, and against `nix copy`:
-# on a realistic store of 3 GB, through the fake cache service, with a model of a hosted runner's link and without one.
+# Measures nix-cache against the tar pipeline of cache-nix-action, run by GitHub's own cache client, and against `nix copy` and a
+# substituter: on a realistic store of 3 GB, through the fake cache service, with a model of a hosted runner's link and without one.
 #
 #   benches/compare/run.sh [OPTION]...
 #
@@ -10,11 +10,12 @@
 #   --cases LIST        of main, bump, commits, jobs, layers (default: the first four); jobs are whole jobs that read and compute, layers
 #                       such jobs that stream from few layers and from many
 #   --links LIST        of link, local (default: both)
-#   --candidates LIST   of tar, mount, unpack, stream, nix copy (default: all)
+#   --candidates LIST   of tar, mount, unpack, stream, nix copy, substituter (default: all)
 #   --help              this text
 #
-# It installs what it needs on Debian, must be root (it mounts, in mount namespaces of its own) and wants a quiet machine: about
-# an hour, most of it the tar pipeline. The tables go to standard output and to DIR/result.md, every figure to DIR/result.json.
+# It installs what it needs on Debian, must be root (it mounts, in mount namespaces of its own) and wants a quiet machine: some
+# hours, most of it `nix copy` over the link, which fetches one path after the other; without it, about two. The tables go to
+# standard output and to DIR/result.md, every figure to DIR/result.json.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)

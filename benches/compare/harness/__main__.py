@@ -14,7 +14,7 @@ from .table import tables
 PROJECT = Path(__file__).parents[3]
 ROUNDS = {"main": rounds.main_round, "bump": rounds.bump_round, "commits": rounds.commits_round, "jobs": shapes.jobs_round, "layers": layers.layers_round}
 # What takes part where not everything does.
-ABLE = {"main": ("tar", "mount", "unpack", "nix copy"), "jobs": ("tar", "mount", "stream", "nix copy"), "layers": ("stream",)}
+ABLE = {"main": ("tar", "mount", "unpack", "nix copy"), "jobs": ("tar", "mount", "stream", "nix copy", "substituter"), "layers": ("stream",)}
 OTHERS = ("tar", "mount", "nix copy")
 
 
@@ -25,7 +25,7 @@ def arguments():
     parser.add_argument("--quick", action="store_true", help="a small store and one round, to try the script itself")
     parser.add_argument("--cases", default="main,bump,commits,jobs", help="main (cold save, restore, nothing changed, 5 %% changed), bump, commits, jobs (reading and computing), layers (few and many)")
     parser.add_argument("--links", default="link,local", help="link (the model of a hosted runner's), local (no limit)")
-    parser.add_argument("--candidates", default="tar,mount,unpack,stream,nix copy", help="tar is what the ratios refer to")
+    parser.add_argument("--candidates", default="tar,mount,unpack,stream,nix copy,substituter", help="tar is what the ratios refer to")
     return parser.parse_args()
 
 

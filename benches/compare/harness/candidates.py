@@ -113,6 +113,9 @@ class Tar:
 class NixCopy:
     """`nix copy` to a binary cache, and back: in a folder, or through a server as slow as the link."""
 
+    # Of a job that reads a part, it gets that part and what it refers to; the others always restore all.
+    gets_parts = True
+
     def __init__(self, place):
         self.place = place
 
@@ -120,18 +123,32 @@ class NixCopy:
         return BinaryCache(self.place.binary_cache, folder, link)
 
     def _copy(self, job, name, ends, paths, **more):
-        command = ["nix", "copy", "--no-check-sigs", *ends, *paths]
-        return job.step(name, command, self.place.env | {"XDG_CACHE_HOME": str(job.folder / "cache")}, **more)
+        return self._nix(job, name, ["copy", "--no-check-sigs", *ends, *paths], **more)
+
+    def _nix(self, job, name, arguments, **more):
+        return job.step(name, ["nix", *arguments], self.place.env | {"XDG_CACHE_HOME": str(job.folder / "cache")}, **more)
 
     def restore(self, job, name, paths):
         ends = ["--from", job.service.url, "--to", job.store]
         return self._copy(job, name, ends, paths, ready=paths)
 
-    def save(self, job, name, paths):
-        ends = ["--from", job.store, "--to", f"{job.service.url}?compression=zstd"]
+    def save(self, job, name, paths, url=None):
+        ends = ["--from", job.store, "--to", f"{url or job.service.url}?compression=zstd"]
         return self._copy(job, name, ends, paths)
 
     save_again = save
+
+    def put(self, job, name, paths):
+        """A save that is not measured: into the folder itself, since over the link it takes ten minutes."""
+        return self.save(job, name, paths, f"file://{job.service.folder}")
+
+
+class Substituter(NixCopy):
+    """The same binary cache as a substituter: Nix fetches what it is asked for, several paths at once."""
+
+    def restore(self, job, name, paths):
+        ends = ["--store", job.store, "--substituters", job.service.url, "--option", "require-sigs", "false"]
+        return self._nix(job, name, ["build", "--no-link", *ends, *paths], ready=paths)
 
 
 def candidates(place):
@@ -142,4 +159,5 @@ def candidates(place):
         "unpack": Layers(place, "unpack"),
         "stream": Layers(place, "stream"),
         "nix copy": NixCopy(place),
+        "substituter": Substituter(place),
     }

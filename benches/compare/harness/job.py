@@ -49,6 +49,12 @@ def read_meter(meter):
     return {"up": numbers["bytes_up"], "down": numbers["bytes_down"], "held": numbers["stored_bytes"]}
 
 
+def valid(store, env):
+    """The paths that Nix knows in a store."""
+    command = ["nix", "path-info", "--all", "--store", store]
+    return subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+
+
 def first_file(path):
     """The first file at or below a path, in the order of names; none if there are only directories and links."""
     try:
@@ -76,8 +82,7 @@ def read_first(path):
 
 def await_ready(store, wanted, env):
     """Asks Nix for all paths, and reads the first file of each that is wanted, by as many threads as there are processors."""
-    command = ["nix", "path-info", "--all", "--store", store]
-    known = set(subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout.split())
+    known = set(valid(store, env))
     missing = [path for path in wanted if path not in known]
     if missing:
         raise Failed(f"{len(missing)} paths are not valid after the restore, such as {missing[0]}")
@@ -98,8 +103,7 @@ def files_below(path):
 
 def work(store, reads, env, start):
     """Does what a job does: reads all files of some paths, in order, and computes in between. Returns when it could begin."""
-    command = ["nix", "path-info", "--all", "--store", store]
-    known = set(subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout.split())
+    known = set(valid(store, env))
     missing = [path for path in reads["paths"] if path not in known]
     if missing:
         raise Failed(f"{len(missing)} paths are not valid after the restore, such as {missing[0]}")
@@ -174,10 +178,7 @@ def after_download(step, said, figure, start_time):
 def change(step, store):
     """Brings the paths that a build would have made into the store, and makes the new environment its root."""
     env = step["env"]
-    valid = subprocess.run(
-        ["nix", "path-info", "--all", "--store", store], env=env, check=True, stdout=subprocess.PIPE, text=True
-    ).stdout.split()
-    new = sorted(set(step["change"]) - set(valid))
+    new = sorted(set(step["change"]) - set(valid(store, env)))
     export = subprocess.Popen(["nix-store", "--store", step["from"], "--export", *new], env=env, stdout=subprocess.PIPE)
     subprocess.run(["nix-store", "--store", store, "--import"], env=env, check=True, stdin=export.stdout, stdout=subprocess.DEVNULL)
     if export.wait() != 0:
@@ -200,8 +201,8 @@ def main(file):
         figure = timed(step, job["store"])
         after = read_meter(job["meter"])
         figure |= {"up": after["up"] - before["up"], "down": after["down"] - before["down"], "held": after["held"]}
-        if "folder" in job["meter"] and "ready" in step:
-            figure["down"] = cached_bytes(job["meter"]["folder"], step["ready"])
+        if "folder" in job["meter"] and ("ready" in step or "reads" in step):
+            figure["down"] = cached_bytes(job["meter"]["folder"], valid(job["store"], step["env"]))
         if not step.get("aside"):
             figures[step["name"]] = figure
     print(json.dumps(figures))

@@ -98,7 +98,9 @@ def opened(bench, names, link):
 def fill(bench, name, service, key, labels):
     """Saves the base state cold, and gives the steps' figures the name of the case."""
     job = bench.job(f"{name} cold", service, key, store=bench.base)
-    bench.run(job, [bench.candidates[name].save(job, "cold save", bench.states["base"]["paths"])], labels)
+    candidate = bench.candidates[name]
+    save = getattr(candidate, "put", candidate.save) if labels.get("aside") else candidate.save
+    bench.run(job, [save(job, "cold save", bench.states["base"]["paths"])], labels)
     machine.remove([Path(bench.base, "nix/var/nix-cache")], wait=False)
 
 

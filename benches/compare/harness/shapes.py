@@ -53,11 +53,12 @@ def run(bench, name, service, shape, labels):
     candidate = bench.candidates[name]
     job = replace(bench.job(f"{name} {shape.name}", service, "bench-1"), lane="".join(letter if letter.isalnum() else "-" for letter in shape.name))
     paths = bench.states["base"]["paths"]
-    restore = candidate.restore(job, f"job: {shape.name}", paths)
+    read = chosen(paths, shape.share)
+    restore = candidate.restore(job, f"job: {shape.name}", read if getattr(candidate, "gets_parts", False) else paths)
     restore.pop("ready", None)
     # With a store that only tries the script, nothing is computed for long.
     compute = shape.compute if bench.wait else shape.compute / 20
-    reads = {"paths": chosen(paths, shape.share), "readers": READERS, "compute": compute}
+    reads = {"paths": read, "readers": READERS, "compute": compute}
     # What a job loses to a cache is what it takes longer than in a store that is already there.
     steps = [restore | {"reads": reads | {"again": name == "tar" and compute > 0}}]
     if name == "stream" and labels["candidate"] == "stream":

@@ -88,7 +88,7 @@ def lost(figures, link, case, candidate):
 
 def jobs(figures, link):
     """One line for each shape of a job: seconds from the start of the restore to its end, and until it could begin."""
-    names = ("tar", "mount", "stream", "stream with trace", "nix copy")
+    names = ("tar", "mount", "stream", "stream with trace", "nix copy", "substituter")
     cases = list(dict.fromkeys(figure["case"] for figure in figures.all if figure["case"].startswith("job: ")))
     lines = [row("job", *names), row("---", *["---:"] * len(names))]
     for case in cases:
