@@ -9,12 +9,19 @@ use nix_cache::layer::hash_of;
 use nix_cache::store::{NarHash, StorePath};
 
 use super::machine::TestStore;
-use super::rows::{dangling, rows};
+use super::rows::{PathRow, dangling, rows};
 
 impl TestStore {
     /// The base names of all valid paths.
     pub(crate) fn valid(&self) -> BTreeSet<StorePath> {
         rows(self).paths.keys().map(|path| StorePath::from_full(path, "/nix/store").unwrap()).collect()
+    }
+
+    /// The base names of all valid paths that builds made.
+    pub(crate) fn outputs(&self) -> BTreeSet<StorePath> {
+        let is_output = |(path, row): (String, PathRow)| row.deriver.is_some().then_some(path);
+        let outputs = rows(self).paths.into_iter().filter_map(is_output);
+        outputs.map(|path| StorePath::from_full(&path, "/nix/store").unwrap()).collect()
     }
 
     /// Asserts that every valid path is there with the bytes that the database says, and refers to valid paths only.
