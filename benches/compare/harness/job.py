@@ -55,6 +55,14 @@ def valid(store, env):
     return subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
 
 
+def require(store, wanted, env):
+    """Asks Nix for all paths, and fails if one that is wanted is not among them."""
+    known = set(valid(store, env))
+    missing = [path for path in wanted if path not in known]
+    if missing:
+        raise Failed(f"{len(missing)} paths are not valid after the restore, such as {missing[0]}")
+
+
 def first_file(path):
     """The first file at or below a path, in the order of names; none if there are only directories and links."""
     try:
@@ -82,10 +90,7 @@ def read_first(path):
 
 def await_ready(store, wanted, env):
     """Asks Nix for all paths, and reads the first file of each that is wanted, by as many threads as there are processors."""
-    known = set(valid(store, env))
-    missing = [path for path in wanted if path not in known]
-    if missing:
-        raise Failed(f"{len(missing)} paths are not valid after the restore, such as {missing[0]}")
+    require(store, wanted, env)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda path: read_first(store + path), wanted, chunksize=64))
 
@@ -103,10 +108,7 @@ def files_below(path):
 
 def work(store, reads, env, start):
     """Does what a job does: reads all files of some paths, in order, and computes in between. Returns when it could begin."""
-    known = set(valid(store, env))
-    missing = [path for path in reads["paths"] if path not in known]
-    if missing:
-        raise Failed(f"{len(missing)} paths are not valid after the restore, such as {missing[0]}")
+    require(store, reads["paths"], env)
     read_first(store + reads["paths"][0])
     begun = time.monotonic() - start
     pause = reads["compute"] * reads["readers"] / len(reads["paths"])

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use super::job::Job;
 use super::place::Place;
-use super::progressive::{endless, has_saved, is_saving, job, kill_all, name, wait, worker};
+use super::progressive::{TUNING, endless, has_saved, is_saving, job, kill_all, name, saved, wait, worker};
 use crate::push::servers::{Answer, server};
 use crate::push::tools::program;
 use crate::push::{fetch, file, files};
@@ -17,8 +17,11 @@ use crate::signed::key;
 use crate::support::fake::{Fake, FakeConfig};
 use crate::support::{moto, nix};
 
-/// A push may take as long as the time between two saves. These processes give way to all others, of which there may be many.
-const PATIENT: &str = "rpc_delay=100,finalize_delay=300,blob_delay=50,checkpoint_interval=10000,checkpoint_look=100";
+/// Tuning with ten seconds between two saves, which is how long a push may take. These processes give way to all others, of which
+/// there may be many.
+fn patient() -> String {
+    format!("{TUNING},checkpoint_interval=10000")
+}
 
 /// The name of the narinfo of a path.
 fn narinfo(path: &str) -> String {
@@ -90,7 +93,7 @@ fn what_is_built_is_in_each_sink_while_the_job_runs_and_is_not_sent_again() {
         first.keep_secret(value);
     }
     first.keep_secret(secret.trim());
-    first.set("NIX_CACHE_TUNING", PATIENT);
+    first.set("NIX_CACHE_TUNING", &patient());
     with_tools(&mut first, &tools);
     assert_eq!(first.restore().code, Some(0));
     wait("the main step starts a process", || is_saving(&first));
@@ -143,20 +146,15 @@ fn what_a_killed_job_had_finished_is_in_an_object_store() {
     for (name, value) in moto::KEYS {
         first.set(name, value);
     }
-    first.set("NIX_CACHE_TUNING", PATIENT);
+    first.set("NIX_CACHE_TUNING", &patient());
     let tracking = format!("github_{}", first.workspace().display());
     let mut worker = worker(&first, &tracking);
     wait("the main step starts a process, and ends", || is_saving(&first) && name(&worker).trim() == "sleep");
     assert!(!shown(&first).1.contains("AWS_"));
     let mut build = endless(&first).env("RUNNER_TRACKING_ID", &tracking).spawn().unwrap();
     // What is pushed and what is saved are looked up at different times: on a slow machine one can be ahead of the other.
-    let record = first.store.dirs().own_dir().join("checkpoints.json");
-    let saved = || {
-        let text = fs::read_to_string(&record).ok()?;
-        text.split('"').find(|part| part.ends_with("-another")).map(narinfo)
-    };
-    wait("what is finished is saved while the build runs", || saved().is_some());
-    let finished = saved().unwrap();
+    wait("what is finished is saved while the build runs", || saved(&first, "another").is_some());
+    let finished = narinfo(&saved(&first, "another").unwrap());
     let listed = || moto::plain(server, "GET", &format!("/{bucket}?list-type=2"));
     let has = |prefix: &str| listed().contains(&format!("<Key>{prefix}/{finished}</Key>"));
     wait("what is finished is pushed while the build runs", || has("nix") && has("other"));

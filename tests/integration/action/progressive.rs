@@ -20,7 +20,7 @@ use crate::support::nix;
 /// Far longer than anything here takes.
 const PATIENCE: Duration = Duration::from_mins(5);
 /// A save after a moment instead of a minute.
-const TUNING: &str =
+pub(super) const TUNING: &str =
     "rpc_delay=100,rpc_timeout=10000,finalize_delay=300,blob_delay=50,checkpoint_interval=200,checkpoint_look=100";
 
 pub(super) fn job(place: &Place, fake: &Fake, name: &str, inputs: &[(&str, &str)]) -> Job {
@@ -122,9 +122,7 @@ fn what_a_killed_job_had_built_is_there_for_the_next_one() {
     let mut worker = worker(&first, &tracking);
     wait("the main step starts a process, and ends", || is_saving(&first) && name(&worker).trim() == "sleep");
     let mut build = endless(&first).env("RUNNER_TRACKING_ID", &tracking).spawn().unwrap();
-    let record = first.store.dirs().own_dir().join("checkpoints.json");
-    let has_saved = || fs::read_to_string(&record).is_ok_and(|text| text.contains("-another\""));
-    wait("what is finished is saved while the build runs", has_saved);
+    wait("what is finished is saved while the build runs", || saved(&first, "another").is_some());
     assert!(build.try_wait().unwrap().is_none(), "the build goes on");
     assert!(kill_all(&tracking) >= 3, "the worker, the build, and the process that saves");
     let _ = (worker.wait(), build.wait());
@@ -172,13 +170,13 @@ fn the_post_step_saves_only_the_rest() {
     assert_eq!(first.restore().code, Some(0));
     wait("the main step starts a process", || is_saving(&first));
     // On a busy machine, a save may leave sources to the next one, which only new outputs bring about.
-    let everything = (5..).find_map(|number| {
+    let everything = (5..15).find_map(|number| {
         let count = format!("count={number}");
         first.store.build(&["everything", &count]);
         wait("what is built is saved while the job runs", || has_saved(&first, &first.store.outputs()));
         has_saved(&first, &first.store.valid()).then_some(count)
     });
-    let everything = ["everything", &everything.unwrap()];
+    let everything = ["everything", &everything.expect("sources are saved with outputs that come later")];
     let built = first.store.valid();
     let before = fake.stats();
     // Lookups lag behind: the last generation cannot be looked up yet.
@@ -212,10 +210,20 @@ fn the_post_step_saves_only_the_rest() {
     third.store.assert_verifies();
 }
 
+/// What a job has written down of what it saved.
+fn record(job: &Job) -> Option<String> {
+    fs::read_to_string(job.store.dirs().own_dir().join("checkpoints.json")).ok()
+}
+
 /// Whether a job's record says that all of `paths` are saved.
 pub(super) fn has_saved(job: &Job, paths: &BTreeSet<StorePath>) -> bool {
-    let record = fs::read_to_string(job.store.dirs().own_dir().join("checkpoints.json"));
-    record.is_ok_and(|text| paths.iter().all(|path| text.contains(path.as_str())))
+    record(job).is_some_and(|text| paths.iter().all(|path| text.contains(path.as_str())))
+}
+
+/// The path of this name that a job's record says is saved.
+pub(super) fn saved(job: &Job, name: &str) -> Option<String> {
+    let end = format!("-{name}");
+    record(job)?.split('"').find(|part| part.ends_with(&end)).map(str::to_owned)
 }
 
 #[test]
